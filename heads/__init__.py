@@ -1,0 +1,1 @@
+"""Classical classifiers on plain (n, d) feature arrays."""

@@ -1,0 +1,1 @@
+"""The rooms put together: image classifier, evaluation, bundle and command lines."""
