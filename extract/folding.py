@@ -1,0 +1,58 @@
+"""Batch norm folded into the convolution before it, where running the network shows that it is the same."""
+
+import copy
+
+from extract.layers import first_tensor, hooked
+
+
+def find_folds(network, batch, activations, blocks) -> list[tuple[str, str]]:
+    """Pairs (convolution, batch norm) whose folding leaves every block's output within 1e-3 relative.
+
+    A pair is taken where the norm is called once, right after the convolution, on its very output. What else
+    the code may do with that output can't be seen, so the folded copy is run and compared; on any difference
+    nothing is folded.
+    """
+    import torch
+
+    with torch.inference_mode():
+        pairs, before = _adjacent(network, batch, activations, blocks)
+        if not pairs:
+            return []
+        _, after = _adjacent(fold(copy.deepcopy(network), pairs), batch, activations, blocks)
+    same = all((after[name] - before[name]).norm() <= 1e-3 * before[name].norm() for name in before)
+    return pairs if same else []
+
+
+def fold(network, pairs):
+    """Fold each pair in place -> the network; the norm's place keeps its name and passes its input on."""
+    import torch
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    for conv, norm in pairs:
+        folded = fuse_conv_bn_eval(network.get_submodule(conv), network.get_submodule(norm))
+        network.set_submodule(conv, folded)
+        network.set_submodule(norm, torch.nn.Identity())
+    return network
+
+
+def _adjacent(network, batch, activations, blocks):
+    from torch import nn
+
+    pairs, outputs, last = [], {}, (None, None)
+
+    def note(name, module, inputs, output):
+        nonlocal last
+        tensor = first_tensor(output)
+        if name in blocks:
+            outputs[name] = tensor.float().mean(tuple(range(2, tensor.dim())))
+        if isinstance(module, nn.Conv2d):
+            last = (name, output)
+        elif isinstance(module, nn.BatchNorm2d) and inputs and inputs[0] is last[1] and module.running_mean is not None:
+            pairs.append((last[0], name))
+
+    once = {name for name, activation in activations.items() if activation.calls == 1}
+    modules = dict(network.named_modules())
+    watched = {n: m for n, m in modules.items() if n in blocks or isinstance(m, (nn.Conv2d, nn.BatchNorm2d))}
+    with hooked(watched, note):
+        network(batch)
+    return [(conv, norm) for conv, norm in pairs if conv in once and norm in once], outputs

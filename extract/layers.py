@@ -1,0 +1,151 @@
+"""Which layers a network has, what each gives, and which of them are worth keeping."""
+
+import contextlib
+import math
+
+from extract.errors import ExtractError
+from extract.pooling import Activation
+
+AUTO_LAYERS = 6
+ACTIVATIONS = ("ReLU", "GELU", "SiLU", "Hardswish", "Tanh", "ELU", "LeakyReLU", "PReLU")
+
+
+def first_tensor(output):
+    """The tensor of a module's output, the first one where it gives several; None where it gives none."""
+    import torch
+
+    if isinstance(output, torch.Tensor):
+        return output
+    if isinstance(output, dict):
+        output = tuple(output.values())
+    return first_tensor(output[0]) if isinstance(output, (tuple, list)) and output else None
+
+
+@contextlib.contextmanager
+def hooked(modules, hook):
+    """Call `hook(name, module, inputs, output)` after each forward of these {name: module} while inside."""
+    handles = [
+        module.register_forward_hook(lambda m, args, out, name=name: hook(name, m, args, out))
+        for name, module in modules.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def probe_layers(network, batch) -> dict[str, Activation]:
+    """Run `network` once on `batch` (n >= 2 images) -> what each named module gives, in the order of last calls.
+
+    A module whose output has not one row an image (window attention's inner ones) is left out: it can't be
+    kept by image.
+    """
+    aspect = batch.shape[-2] / batch.shape[-1]
+    calls, seen = {}, {}
+
+    def note(name, _module, _inputs, output):
+        calls[name] = calls.get(name, 0) + 1
+        tensor = first_tensor(output)
+        seen.pop(name, None)
+        if tensor is not None and tensor.dim() in (2, 3, 4) and tensor.shape[0] == batch.shape[0]:
+            seen[name] = tuple(tensor.shape[1:])
+
+    with hooked({name: module for name, module in network.named_modules() if name}, note):
+        network(batch)
+    return {
+        name: _activation(shape, order, calls[name], aspect)
+        for order, (name, shape) in enumerate(seen.items())
+    }
+
+
+def _activation(shape, order, calls, aspect):
+    if len(shape) == 1:
+        return Activation("vector", shape, order, calls)
+    if len(shape) == 2:
+        return Activation("tokens", shape, order, calls, _patch_grid(shape[0], aspect))
+    as_map, as_grid = (abs(math.log(a / b / aspect)) for a, b in (shape[1:], shape[:2]))
+    return Activation("grid" if as_grid < as_map else "map", shape, order, calls)
+
+
+def _patch_grid(tokens: int, aspect: float, most_prefix_tokens: int = 8) -> tuple[int, int] | None:
+    """(height, width) of the patches among `tokens`, allowing for a few class and register tokens."""
+    for patches in range(tokens, max(tokens - most_prefix_tokens, 1) - 1, -1):
+        height = round(math.sqrt(patches * aspect))
+        if height and patches % height == 0 and round(height / aspect) == patches // height:
+            return height, patches // height
+    return None
+
+
+def block_layers(network, activations: dict[str, Activation]) -> list[str]:
+    """Names of the residual, dense or transformer blocks or stages, in the order of their calls.
+
+    A container is opened while it is a sequence of composite modules or holds more than half of the
+    network's parameters; what then stays whole is a block. A network of bare leaves (VGG, AlexNet) gives its
+    activations instead. Only layers that still have a spatial map or tokens count.
+    """
+    total = sum(parameter.numel() for parameter in network.parameters())
+    blocks = [name for name in _blocks(network, "", total) if _is_spatial(activations.get(name))]
+    if len(blocks) < 2:
+        blocks = _leaves(network, activations, ACTIVATIONS) or _leaves(network, activations, ("Conv2d",)) or blocks
+    blocks.sort(key=lambda name: activations[name].order)
+    return blocks + _final_norm(network, blocks, activations)
+
+
+def _blocks(module, name, total):
+    for child_name, child in module.named_children():
+        path = f"{name}.{child_name}" if name else child_name
+        if _opens(child, total):
+            yield from _blocks(child, path, total)
+        elif any(True for _ in child.children()):
+            yield path
+
+
+def _opens(module, total):
+    from torch import nn
+
+    composite = [child for child in module.children() if any(True for _ in child.children())]
+    if isinstance(module, (nn.Sequential, nn.ModuleList)):
+        return bool(composite)
+    return bool(composite) and sum(p.numel() for p in module.parameters()) > total / 2
+
+
+def _is_spatial(activation):
+    return activation is not None and activation.kind != "vector"
+
+
+def _leaves(network, activations, class_names):
+    return [
+        name
+        for name, module in network.named_modules()
+        if type(module).__name__ in class_names and _is_spatial(activations.get(name))
+    ]
+
+
+def _final_norm(network, blocks, activations):
+    """The norm that closes the trunk (DenseNet, ViT, Swin), where the last block is not yet the last word."""
+    if not blocks:
+        return []
+    last = activations[blocks[-1]].order
+    modules = dict(network.named_modules())
+    after = [
+        name
+        for name, activation in activations.items()
+        if activation.order > last and math.prod(activation.map_shape[1:]) > 1 and "Norm" in type(modules[name]).__name__
+    ]
+    return after[:1]
+
+
+def spread(layers: list[str], count: int = AUTO_LAYERS) -> list[str]:
+    """The last layer of each of `count` equal stretches of depth, so the very last is among them."""
+    if len(layers) <= count:
+        return list(layers)
+    return [layers[math.ceil(len(layers) * k / count) - 1] for k in range(1, count + 1)]
+
+
+def unknown_layer(name: str, known) -> ExtractError:
+    """The error for a layer that isn't there, with the nearest names."""
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or list(known)[-3:]
+    return ExtractError(f"unknown layer {name!r}: did you mean {', '.join(near)}?")

@@ -1,0 +1,171 @@
+"""How an activation map becomes a vector, and how a layer with a pooling (a tap) is written."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from extract.errors import ExtractError
+
+
+@dataclass(frozen=True, order=True)
+class Tap:
+    """A layer with a pooling, written `features.14:grid3`."""
+
+    layer: str
+    pooling: str
+
+    def __str__(self) -> str:
+        return f"{self.layer}:{self.pooling}"
+
+
+def parse_taps(text: str, pooling: str = "avg") -> tuple[Tap, ...]:
+    """`a:grid3+b` -> (Tap(a, grid3), Tap(b, pooling)); the joined taps' columns follow one another."""
+    taps = []
+    for part in str(text).split("+"):
+        layer, _, own = part.strip().partition(":")
+        taps.append(Tap(layer, find_pooling(own or pooling).name))
+    return tuple(taps)
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """One way from a map (n, channels, height, width) to rows (n, d).
+
+    name: as typed, such as `grid3`.
+    width: (channels, height, width) -> d.
+    apply: float tensor (n, channels, height, width) -> tensor (n, d).
+    grid: side of the grid where there is one; it must fit into the map.
+    """
+
+    name: str
+    width: Callable[[int, int, int], int]
+    apply: Callable
+    grid: int = 0
+
+
+def _avg(maps):
+    return maps.mean((2, 3))
+
+
+def _max(maps):
+    return maps.amax((2, 3))
+
+
+def _avgmax(maps):
+    return _join([_avg(maps), _max(maps)])
+
+
+def _gem(maps):
+    """Generalised mean with p=3 (Radenović et al., 2018)."""
+    return maps.clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3)
+
+
+def _std(maps):
+    return maps.var((2, 3), correction=0).sqrt()
+
+
+def _flatten(maps):
+    return maps.flatten(1)
+
+
+def _grid(maps, n):
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    return adaptive_avg_pool2d(maps, n).flatten(1)
+
+
+def _join(parts):
+    import torch
+
+    return torch.cat(parts, 1)
+
+
+POOLINGS = {
+    "avg": Pooling("avg", lambda c, h, w: c, _avg),
+    "max": Pooling("max", lambda c, h, w: c, _max),
+    "avgmax": Pooling("avgmax", lambda c, h, w: 2 * c, _avgmax),
+    "gem": Pooling("gem", lambda c, h, w: c, _gem),
+    "std": Pooling("std", lambda c, h, w: c, _std),
+    "flatten": Pooling("flatten", lambda c, h, w: c * h * w, _flatten),
+    # the class token is picked before there is a map, so nothing is left to pool
+    "cls": Pooling("cls", lambda c, h, w: c, _avg),
+}
+
+
+def find_pooling(name: str) -> Pooling:
+    """The pooling of that name, `gridN` for any N of 1 or more; else ExtractError."""
+    if name in POOLINGS:
+        return POOLINGS[name]
+    match = re.fullmatch(r"grid([1-9]\d?)", name)
+    if not match:
+        raise ExtractError(f"unknown pooling {name!r}: expected one of {', '.join(POOLINGS)} or gridN (grid3)")
+    n = int(match[1])
+    return Pooling(name, lambda c, h, w: c * n * n, lambda maps: _grid(maps, n), grid=n)
+
+
+@dataclass(frozen=True)
+class Activation:
+    """What one layer gives for one image: its shape and how to read it as a map.
+
+    kind: `map` (channels, height, width), `grid` (height, width, channels), `tokens` (count, channels) or
+        `vector` (channels,).
+    shape: of one image's output.
+    order: place of the layer's last call among all calls; calls: how often it is called in one pass.
+    tokens_grid: (height, width) of the patch tokens; the tokens before them are class or register tokens.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    order: int
+    calls: int
+    tokens_grid: tuple[int, int] | None = None
+
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) as the poolings see it."""
+        if self.kind == "map":
+            return self.shape
+        if self.kind == "grid":
+            return self.shape[2], self.shape[0], self.shape[1]
+        if self.kind == "tokens":
+            return self.shape[1], *(self.tokens_grid or (self.shape[0], 1))
+        return self.shape[0], 1, 1
+
+    @property
+    def prefix_tokens(self) -> int:
+        """How many tokens stand before the patch tokens."""
+        return self.shape[0] - math.prod(self.tokens_grid) if self.tokens_grid else 0
+
+    def width(self, pooling: str) -> int:
+        """Length d of the pooled vector."""
+        return find_pooling(pooling).width(*self.map_shape)
+
+    def problem(self, pooling: str) -> str | None:
+        """Why this pooling can't be used here, or None."""
+        found = find_pooling(pooling)
+        _, height, width = self.map_shape
+        if found.grid > min(height, width):
+            return f"{pooling} does not fit a map of {height}x{width}"
+        if found.grid and self.kind == "tokens" and not self.tokens_grid:
+            return f"{pooling} needs a grid, and its {self.shape[0]} tokens form none"
+        if pooling == "cls" and not self.prefix_tokens:
+            return "cls needs a class token, and it has none"
+        return None
+
+    def pool(self, output, pooling: str):
+        """Layer output (n, ...) as a float32 tensor -> pooled rows (n, d)."""
+        if pooling == "cls":
+            return output[:, 0]
+        return find_pooling(pooling).apply(self.as_map(output))
+
+    def as_map(self, output):
+        """Layer output (n, ...) -> (n, channels, height, width)."""
+        if self.kind == "map":
+            return output
+        if self.kind == "grid":
+            return output.permute(0, 3, 1, 2)
+        if self.kind == "vector":
+            return output[:, :, None, None]
+        patches = output[:, self.prefix_tokens :].transpose(1, 2)
+        return patches.unflatten(2, self.tokens_grid or (self.shape[0], 1))

@@ -1,0 +1,84 @@
+"""How an RGB image becomes the square the network sees: one resize of a centred box, then mean and std."""
+
+import math
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+from PIL import Image
+
+from extract.errors import ExtractError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize and crop on uint8, and the mean and std that the device applies afterwards.
+
+    The largest centred box with the aspect of `size` is shrunk by `crop` (the share of its side that is
+    kept: 224/256 in the usual preset) and resized with antialiasing, so a pixel outside the crop is never made.
+
+    size: side in pixels of the square the network sees, or (height, width).
+    crop: share of the box's side that is kept, in (0, 1].
+    interpolation: one of FILTERS.
+    mean, std: per channel, of values scaled to [0, 1].
+    """
+
+    size: int | tuple[int, int] = 224
+    crop: float = 0.875
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self):
+        if isinstance(self.size, list):
+            object.__setattr__(self, "size", tuple(self.size))
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+        if min(self.shape) < 1:
+            raise ExtractError(f"size={self.size!r}: expected a side of 1 pixel or more, such as 224")
+        if not 0 < self.crop <= 1:
+            raise ExtractError(f"crop={self.crop!r}: expected a share in (0, 1], such as 0.875")
+        if self.interpolation not in FILTERS:
+            raise ExtractError(f"interpolation={self.interpolation!r}: expected one of {', '.join(FILTERS)}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of what the network sees, in pixels."""
+        return self.size if isinstance(self.size, tuple) else (self.size, self.size)
+
+    @property
+    def at_least(self) -> int:
+        """Shorter side, in pixels, below which a scaled decode would lose detail."""
+        return math.ceil(max(self.shape) / self.crop - 1e-9)
+
+    @property
+    def transform_id(self) -> str:
+        """What of it decides a feature's value, as text."""
+        height, width = self.shape
+        numbers = ",".join(f"{value:.6g}" for value in (*self.mean, *self.std))
+        return f"box-{self.interpolation}:{height}x{width}:crop{self.crop:.6g}:{numbers}"
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """RGB image of any size -> uint8 array (height, width, 3)."""
+        height, width = self.shape
+        scale = min(image.width / width, image.height / height) * self.crop
+        left = max((image.width - width * scale) / 2, 0.0)
+        top = max((image.height - height * scale) / 2, 0.0)
+        box = (left, top, min(left + width * scale, image.width), min(top + height * scale, image.height))
+        return np.asarray(image.resize((width, height), FILTERS[self.interpolation], box=box))
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Preprocessing":
+        """The reverse of `to_dict`."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})

