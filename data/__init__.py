@@ -1,1 +1,34 @@
 """Which images there are, their labels, groups and splits, and how a file becomes RGB pixels."""
+
+from importlib import import_module
+
+# each public name and the file it lives in, loaded on first use so that `import data` stays light
+_HOMES = {
+    "DataError": "samples",
+    "Samples": "samples",
+    "find_images": "readers",
+    "read_image_folder": "readers",
+    "read_images": "readers",
+    "read_manifest": "readers",
+    "read_named_set": "readers",
+    "ImageError": "images",
+    "dct_scale": "images",
+    "decode": "images",
+    "open_image": "images",
+    "read_bytes": "images",
+    "folds": "splits",
+    "hold_out": "splits",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *_HOMES})
