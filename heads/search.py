@@ -1,0 +1,274 @@
+"""Cross-validated search over heads and their parameters on shared folds."""
+
+import time
+
+import numpy as np
+from joblib import Parallel, delayed
+from scipy.stats import rankdata
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
+from sklearn.metrics import get_scorer
+from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.model_selection import ParameterGrid, StratifiedGroupKFold, StratifiedKFold, check_cv
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from heads.calibration import as_columns
+from heads.catalog import find_head, make_head
+
+
+def _best_has(method):
+    """For `available_if`: before `fit` what every head has, afterwards what the best one has."""
+
+    def check(search):
+        best = getattr(search, "best_estimator_", None)
+        return all(hasattr(head, method) for head in ([best] if best else map(make_head, search.heads)))
+
+    return check
+
+
+class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+    """Search all heads and their grids over shared folds; the winner is an ordinary scikit-learn pipeline.
+
+    Parameters
+    ----------
+    heads : sequence of str, or dict of str to grid
+        Names from `HEADS`; a dict gives each its own grid, such as
+        `{"logistic": {"logisticregression__C": [0.1, 1]}}`.
+    cv : int, splitter or iterable of (train, val) index arrays
+        An int makes stratified folds (grouped when `fit` gets groups), shuffled by `random_state`.
+    scoring : str, callable or None
+        As in GridSearchCV; None is accuracy.
+    refit : bool
+        Fit the best candidate on all rows as `best_estimator_`.
+    class_weight : None, "balanced" or dict
+        For the heads whose classifier takes class weights; the others are left as they are.
+    n_jobs : int or None
+        joblib workers over folds.
+    random_state : int or None
+        Shuffles the folds of an int `cv`; None keeps the rows' order.
+
+    Attributes
+    ----------
+    cv_results_ : dict of arrays
+        As GridSearchCV's. Candidates keep the order of `heads`, within a head that of its grid (parameters by
+        name, the last varying fastest); ties in the score go to the earlier one.
+    best_index_, best_params_, best_score_, best_estimator_
+        `best_params_` is like `{"head": "logistic", "logisticregression__C": 0.1}`.
+    classes_ : array of shape (classes,)
+    n_features_in_ : int
+    oof_scores_ : array of shape (candidates, n, classes), float64
+        Out-of-fold `head_scores` of every candidate, averaged over repeats of a row; NaN for rows in no
+        validation fold. A class missing from a training fold scores 1 below the row's lowest, or 0 where the
+        scores are probabilities.
+    """
+
+    def __init__(
+        self,
+        heads=("logistic", "linear_svm", "rbf_svm", "knn"),
+        *,
+        cv=5,
+        scoring="accuracy",
+        refit=True,
+        class_weight=None,
+        n_jobs=None,
+        random_state=0,
+    ):
+        self.heads = heads
+        self.cv = cv
+        self.scoring = scoring
+        self.refit = refit
+        self.class_weight = class_weight
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def fit(self, X, y, groups=None):
+        """Score every candidate on every fold, then refit the best.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+        y : array of shape (n,)
+        groups : array of shape (n,) or None
+            Rows of one group stay on one side of a fold (with a group-aware `cv`, or an int).
+
+        Raises
+        ------
+        ValueError
+            Unknown head, one class only, no folds.
+        """
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        check_classification_targets(y)
+        self.classes_ = np.unique(y)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"y has one class only ({self.classes_[0]!r}), expected two or more; add another class"
+            )
+        folds = list(self._splitter(y, groups).split(X, y, groups))
+        self.n_splits_ = len(folds)
+        candidates = list_candidates(self.heads, min(len(train) for train, _ in folds))
+        self.scorer_ = get_scorer("accuracy" if self.scoring is None else self.scoring)
+        rounds = Parallel(n_jobs=self.n_jobs)(
+            delayed(_run_fold)(X, y, train, val, candidates, self.class_weight, self.scorer_)
+            for train, val in folds
+        )
+        self.cv_results_ = _tabulate(candidates, rounds)
+        self.oof_scores_ = _out_of_fold(rounds, folds, self.classes_, len(y), candidates)
+        self._keep_best(X, y)
+        return self
+
+    def _splitter(self, y, groups):
+        if not isinstance(self.cv, (int, np.integer)):
+            return check_cv(self.cv, y, classifier=True)
+        kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+        shuffled = self.random_state is not None
+        return kind(int(self.cv), shuffle=shuffled, random_state=self.random_state)
+
+    def _keep_best(self, X, y):
+        means = self.cv_results_["mean_test_score"]
+        self.best_index_ = int(np.argmax(_comparable(means)))
+        self.best_params_ = self.cv_results_["params"][self.best_index_]
+        self.best_score_ = float(means[self.best_index_])
+        if not self.refit:
+            return
+        started = time.perf_counter()
+        self.best_estimator_ = _candidate(self.best_params_, self.class_weight).fit(X, y)
+        self.refit_time_ = time.perf_counter() - started
+
+    def _best(self, X):
+        check_is_fitted(self)
+        if not self.refit:
+            raise AttributeError("this search has no best_estimator_ (refit=False); fit it with refit=True")
+        return self.best_estimator_, validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+
+    @available_if(_best_has("predict"))
+    def predict(self, X):
+        """Labels by the best head, (n,)."""
+        best, X = self._best(X)
+        return best.predict(X)
+
+    @available_if(_best_has("decision_function"))
+    def decision_function(self, X):
+        """Decision values of the best head, (n, classes), or (n,) for two classes."""
+        best, X = self._best(X)
+        return best.decision_function(X)
+
+    @available_if(_best_has("predict_proba"))
+    def predict_proba(self, X):
+        """Probabilities by the best head, (n, classes), where it has them; else see `fit_calibration`."""
+        best, X = self._best(X)
+        return best.predict_proba(X)
+
+    def score(self, X, y):
+        """The search's scoring of the best head on other rows."""
+        best, X = self._best(X)
+        return self.scorer_(best, X, y)
+
+
+def head_scores(estimator, X):
+    """Scores of a fitted head in one layout for all heads, the one of `oof_scores_`.
+
+    Parameters
+    ----------
+    estimator : fitted pipeline, as `make_head` makes
+    X : array of shape (n, d)
+
+    Returns
+    -------
+    array of shape (n, classes), float64
+        Decision values, or probabilities where the head has no decision function (`HEADS[...].scores` says
+        which). Margins s of two classes are the columns (-s/2, s/2). `centroid`: minus the squared distance.
+    """
+    if "nearestcentroid" in estimator.named_steps:
+        return -euclidean_distances(estimator[:-1].transform(X), estimator[-1].centroids_, squared=True)
+    answer = getattr(estimator, "decision_function", None) or estimator.predict_proba
+    return as_columns(answer(X))
+
+
+def list_candidates(heads, n_train):
+    """Rows like {"head": "logistic", "logisticregression__C": 0.1} in their fixed order.
+
+    Neighbour counts above `n_train`, the smallest training fold, are left out.
+    """
+    grids = heads.items() if hasattr(heads, "items") else [(name, _own_grid(name)) for name in heads]
+    rows = [
+        {"head": name, **params} for name, grid in grids for params in ParameterGrid(grid) if find_head(name)
+    ]
+    kept = [row for row in rows if row.get("kneighborsclassifier__n_neighbors", 1) <= n_train]
+    if not kept:
+        raise ValueError(f"heads {heads!r} give no candidate; name at least one of the catalogue's heads")
+    return kept
+
+
+def _own_grid(name):
+    head = find_head(name)
+    return {head.prefix + key: values for key, values in head.grid.items()}
+
+
+def _candidate(row, class_weight):
+    """The unfitted pipeline of one candidate row."""
+    params = {key: value for key, value in row.items() if key != "head"}
+    if find_head(row["head"]).weighted:
+        params.setdefault(find_head(row["head"]).prefix + "class_weight", class_weight)
+    return make_head(row["head"], **params)
+
+
+def _run_fold(X, y, train, val, candidates, class_weight, scorer):
+    """For every candidate of one fold: its score, out-of-fold scores, classes and times."""
+    return [_run_candidate(_candidate(row, class_weight), X, y, train, val, scorer) for row in candidates]
+
+
+def _run_candidate(estimator, X, y, train, val, scorer):
+    started = time.perf_counter()
+    estimator.fit(X[train], y[train])
+    fitted = time.perf_counter()
+    score = scorer(estimator, X[val], y[val])
+    return {
+        "test_score": score,
+        "fit_time": fitted - started,
+        "score_time": time.perf_counter() - fitted,
+        "oof": head_scores(estimator, X[val]),
+        "classes": estimator.classes_,
+    }
+
+
+def _comparable(means):
+    """Mean scores for ranking: last bits dropped, failures last."""
+    return np.where(np.isnan(means), -np.inf, np.round(means, 12))
+
+
+def _tabulate(candidates, rounds):
+    """`cv_results_` as GridSearchCV lays it out; `rounds` is [fold][candidate]."""
+    table = {"params": candidates}
+    for key in ("fit_time", "score_time", "test_score"):
+        values = np.array([[row[key] for row in fold] for fold in rounds])
+        table |= {f"mean_{key}": values.mean(axis=0), f"std_{key}": values.std(axis=0)}
+        if key == "test_score":
+            table |= {f"split{i}_{key}": fold for i, fold in enumerate(values)}
+    table["rank_test_score"] = rankdata(-_comparable(table["mean_test_score"]), method="min").astype(np.int32)
+    for i, row in enumerate(candidates):
+        for key, value in row.items():
+            table.setdefault(f"param_{key}", np.ma.masked_all(len(candidates), dtype=object))[i] = value
+    return table
+
+
+def _out_of_fold(rounds, folds, classes, n, candidates):
+    """(candidates, n, classes): each row's mean over the validation folds it was in, NaN where in none."""
+    total = np.zeros((len(candidates), n, len(classes)))
+    times = np.zeros(n)
+    for fold, (_, val) in zip(rounds, folds, strict=True):
+        times[val] += 1
+        for i, row in enumerate(fold):
+            total[i, val] += _in_columns(row, classes, find_head(candidates[i]["head"]).scores)
+    with np.errstate(invalid="ignore"):
+        return np.where(times[:, None] > 0, total / times[:, None], np.nan)
+
+
+def _in_columns(row, classes, kind):
+    """Scores of a fold in the columns of all classes; those its training part lacked come last."""
+    if len(row["classes"]) == len(classes):
+        return row["oof"]
+    floor = 0.0 if kind == "probabilities" else row["oof"].min(axis=1, keepdims=True) - 1
+    full = np.zeros((len(row["oof"]), len(classes))) + floor
+    full[:, np.isin(classes, row["classes"])] = row["oof"]
+    return full

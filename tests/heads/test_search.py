@@ -1,0 +1,179 @@
+"""The search: GridSearchCV's manners over all heads at once."""
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from sklearn.datasets import make_classification
+from sklearn.model_selection import GridSearchCV, GroupKFold, RepeatedStratifiedKFold, StratifiedKFold
+from sklearn.pipeline import Pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from heads import HEADS, HeadSearchCV, head_scores, make_head
+
+SMALL = {
+    "logistic": {"logisticregression__C": [0.01, 1.0]},
+    "knn": {"kneighborsclassifier__n_neighbors": [3, 1]},
+}
+
+
+def photos(n=90, d=30, k=3, seed=0):
+    X, y = make_classification(n, d, n_informative=6, n_classes=k, random_state=seed, class_sep=1.5)
+    return X.astype(np.float32), np.array([f"class{i}" for i in range(k)])[y]
+
+
+@parametrize_with_checks(
+    [HeadSearchCV(heads, cv=2) for heads in (SMALL, ["linear_svm"], ["rbf_svm"])],
+    expected_failed_checks=lambda search: (
+        {"check_class_weight_classifiers": "knn takes no class weights"} if "knn" in search.heads else {}
+    ),
+)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("k", [2, 4])
+@pytest.mark.parametrize("name", HEADS)
+def test_scores_equal_grid_search(name, k):
+    X, y = photos(k=k)
+    folds = list(StratifiedKFold(3, shuffle=True, random_state=1).split(X, y))
+    ours = HeadSearchCV([name], cv=folds).fit(X, y)
+    grid = {HEADS[name].prefix + key: list(values) for key, values in HEADS[name].grid.items()}
+    theirs = GridSearchCV(make_head(name), grid, cv=folds, scoring="accuracy").fit(X, y)
+    for key in ("mean_test_score", "std_test_score", *(f"split{i}_test_score" for i in range(3))):
+        assert ours.cv_results_[key] == pytest.approx(theirs.cv_results_[key], abs=0.002)
+    assert ours.best_score_ == pytest.approx(theirs.best_score_, abs=0.002)
+    assert set(theirs.cv_results_) <= set(ours.cv_results_)
+
+
+def test_candidates_keep_a_documented_order():
+    X, y = photos()
+    search = HeadSearchCV(SMALL, cv=3).fit(X, y)
+    assert search.cv_results_["params"] == [
+        {"head": "logistic", "logisticregression__C": 0.01},
+        {"head": "logistic", "logisticregression__C": 1.0},
+        {"head": "knn", "kneighborsclassifier__n_neighbors": 3},
+        {"head": "knn", "kneighborsclassifier__n_neighbors": 1},
+    ]
+    assert search.best_params_ == search.cv_results_["params"][search.best_index_]
+    assert search.cv_results_["rank_test_score"][search.best_index_] == 1
+
+
+def test_ties_go_to_the_earlier_candidate():
+    X, y = photos(k=2)
+    search = HeadSearchCV({"prior": [{}], "logistic": {"logisticregression__C": [1e-12]}}, cv=3).fit(X, y)
+    assert search.best_params_ == {"head": "prior"} or search.best_score_ > 0.6
+    tied = HeadSearchCV({"logistic": {"logisticregression__C": [1.0, 1.0]}}, cv=3).fit(X, y)
+    assert tied.best_index_ == 0
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_out_of_fold_scores_reproduce_the_fold_scores(k):
+    X, y = photos(k=k)
+    folds = list(StratifiedKFold(3).split(X, y))
+    search = HeadSearchCV(cv=folds).fit(X, y)
+    assert search.oof_scores_.shape == (len(search.cv_results_["params"]), len(y), k)
+    assert np.isfinite(search.oof_scores_).all()
+    for i, scores in enumerate(search.oof_scores_):
+        right = search.classes_[scores.argmax(axis=1)] == y
+        means = [right[val].mean() for _, val in folds]
+        assert means == pytest.approx(
+            [search.cv_results_[f"split{j}_test_score"][i] for j in range(3)], abs=0.05
+        )
+
+
+@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize("name", HEADS)
+def test_head_scores_of_every_head_agree_with_its_prediction(name, k):
+    X, y = photos(k=k)
+    head = make_head(name).fit(X[:60], y[:60])
+    scores = head_scores(head, X[60:])
+    assert (head.classes_[scores.argmax(axis=1)] == head.predict(X[60:])).mean() > 0.95
+    if HEADS[name].scores != "margins":
+        own = softmax(scores, axis=1) if HEADS[name].scores == "logits" else scores
+        assert own == pytest.approx(head.predict_proba(X[60:]), abs=1e-6)
+
+
+def test_rows_in_no_validation_fold_are_nan():
+    X, y = photos()
+    half = np.arange(len(y)) % 2 == 0
+    search = HeadSearchCV(["logistic"], cv=[(np.flatnonzero(half), np.flatnonzero(~half))]).fit(X, y)
+    assert np.isnan(search.oof_scores_[:, half]).all()
+    assert np.isfinite(search.oof_scores_[:, ~half]).all()
+
+
+def test_repeats_are_averaged():
+    X, y = photos()
+    folds = list(RepeatedStratifiedKFold(n_splits=3, n_repeats=2, random_state=0).split(X, y))
+    both = HeadSearchCV(["logistic"], cv=folds).fit(X, y).oof_scores_
+    first, second = (
+        HeadSearchCV(["logistic"], cv=part).fit(X, y).oof_scores_ for part in (folds[:3], folds[3:])
+    )
+    assert both == pytest.approx((first + second) / 2)
+
+
+def test_a_class_missing_from_a_training_fold_comes_last():
+    X, y = photos()
+    rare = np.flatnonzero(y == "class2")
+    others = np.flatnonzero(y != "class2")
+    folds = [(others[::2], np.r_[others[1::2], rare]), (np.r_[others[1::2], rare], others[::2])]
+    search = HeadSearchCV(cv=folds).fit(X, y)
+    assert np.isfinite(search.oof_scores_).all()
+    assert (search.oof_scores_[:, rare].argmax(axis=2) != 2).all()
+
+
+def test_best_estimator_is_an_ordinary_pipeline():
+    X, y = photos()
+    search = HeadSearchCV(SMALL, cv=3).fit(X, y)
+    assert type(search.best_estimator_) is Pipeline
+    assert search.n_features_in_ == X.shape[1]
+    assert search.predict(X).tolist() == search.best_estimator_.predict(X).tolist()
+    assert search.predict_proba(X).shape == (len(X), 3)
+    assert search.score(X, y) == (search.predict(X) == y).mean()
+
+
+def test_offers_only_what_the_best_head_has():
+    X, y = photos()
+    assert not hasattr(HeadSearchCV(["linear_svm"], cv=2).fit(X, y), "predict_proba")
+    assert hasattr(HeadSearchCV(["linear_svm"], cv=2).fit(X, y), "decision_function")
+
+
+def test_groups_stay_together():
+    X, y = photos()
+    groups = np.arange(len(y)) // 5
+    given = HeadSearchCV(["knn"], cv=GroupKFold(3)).fit(X, y, groups=groups)
+    folds = list(GroupKFold(3).split(X, y, groups))
+    assert (given.oof_scores_ == HeadSearchCV(["knn"], cv=folds).fit(X, y).oof_scores_).all()
+    assert HeadSearchCV(["knn"], cv=3).fit(X, y, groups=groups).n_splits_ == 3
+
+
+def test_class_weight_reaches_the_heads_that_take_it():
+    X, y = photos(k=2)
+    kept = np.r_[np.flatnonzero(y == "class0"), np.flatnonzero(y == "class1")[:8]]
+    weighted = HeadSearchCV(["logistic"], cv=3, class_weight="balanced").fit(X[kept], y[kept])
+    assert weighted.best_estimator_[-1].class_weight == "balanced"
+    HeadSearchCV(["knn"], cv=3, class_weight="balanced").fit(X[kept], y[kept])
+
+
+def test_neighbours_never_exceed_the_training_fold():
+    X, y = photos(n=12, d=20)
+    grid = {"knn": {"kneighborsclassifier__n_neighbors": [50, 3]}}
+    assert len(HeadSearchCV(grid, cv=2).fit(X, y).cv_results_["params"]) == 1
+
+
+def test_other_scorings():
+    X, y = photos(k=2)
+    assert HeadSearchCV(SMALL, cv=3, scoring="roc_auc").fit(X, y).best_score_ > 0.7
+    assert HeadSearchCV(SMALL, cv=3, scoring="neg_log_loss").fit(X, y).best_score_ < 0
+
+
+@pytest.mark.parametrize(
+    ("search", "y", "message"),
+    [
+        (HeadSearchCV(["logistik"]), [0, 1] * 10, "did you mean logistic"),
+        (HeadSearchCV([]), [0, 1] * 10, "give no candidate"),
+        (HeadSearchCV(), [1] * 20, "one class only"),
+    ],
+)
+def test_wrong_calls_say_what_was_expected(search, y, message):
+    with pytest.raises(ValueError, match=message):
+        search.fit(np.random.default_rng(0).normal(size=(20, 3)), y)
