@@ -80,7 +80,9 @@ class Card:
         if layer not in self.activations:
             raise unknown_layer(layer, self.activations)
         if not self._is_trained(self.activations[layer]):
-            raise ExtractError(f"layer {layer!r} needs weights that {self.weights!r} does not hold: choose an earlier one")
+            raise ExtractError(
+                f"layer {layer!r} needs weights that {self.weights!r} does not hold: choose an earlier one"
+            )
         return self.activations[layer]
 
     def _is_trained(self, activation):
@@ -137,6 +139,11 @@ class Backbone:
     def network(self):
         """The torch module, float32, in eval mode, on the CPU."""
         return self._load().network
+
+    def filled_tensors(self) -> dict:
+        """The weight tensors that were loaded, by name."""
+        built = self._load()
+        return {name: tensor for name, tensor in built.network.state_dict().items() if name in built.filled}
 
     def _load(self):
         if self._built is None:
@@ -333,7 +340,9 @@ def _own_backbone(network, weights, size, preprocessing, version, name=None):
     import torch
 
     if not isinstance(network, torch.nn.Module):
-        raise ExtractError(f"backbone: got {type(network).__name__}, expected a torch.nn.Module, a name or module:function")
+        raise ExtractError(
+            f"backbone: got {type(network).__name__}, expected a torch.nn.Module, a name or module:function"
+        )
     preprocessing = preprocessing or Preprocessing()
     if not isinstance(preprocessing, Preprocessing) and not hasattr(preprocessing, "transform_id"):
         raise ExtractError("preprocessing: expected a Preprocessing or a callable with a transform_id (text)")
@@ -371,7 +380,9 @@ def _examine(name, built, file_digest):
         activations = probe_layers(built.network, batch)
     except (RuntimeError, ValueError, AssertionError) as error:
         size = "x".join(str(side) for side in batch.shape[-2:])
-        raise ExtractError(f"{name} does not run on {size} px: {str(error).splitlines()[0]}; try another size") from error
+        raise ExtractError(
+            f"{name} does not run on {size} px: {str(error).splitlines()[0]}; try another size"
+        ) from error
     blocks = block_layers(built.network, activations)
     preprocessing = built.preprocessing
     return Card(

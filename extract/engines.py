@@ -157,7 +157,9 @@ class TorchEngine:
             return
         tensor = first_tensor(output).float()
         if tuple(tensor.shape[1:]) != activation.shape:
-            raise ExtractError(f"layer {layer} gave {tuple(tensor.shape[1:])}, expected {activation.shape}: is a size missing?")
+            raise ExtractError(
+                f"layer {layer} gave {tuple(tensor.shape[1:])}, expected {activation.shape}: is a size missing?"
+            )
         for tap in self._taps:
             if tap.layer == layer:
                 self._rows[tap] = activation.pool(tensor, tap.pooling)

@@ -53,10 +53,7 @@ def probe_layers(network, batch) -> dict[str, Activation]:
 
     with hooked({name: module for name, module in network.named_modules() if name}, note):
         network(batch)
-    return {
-        name: _activation(shape, order, calls[name], aspect)
-        for order, (name, shape) in enumerate(seen.items())
-    }
+    return {name: _activation(shape, order, calls[name], aspect) for order, (name, shape) in enumerate(seen.items())}
 
 
 def _activation(shape, order, calls, aspect):
@@ -131,7 +128,9 @@ def _final_norm(network, blocks, activations):
     after = [
         name
         for name, activation in activations.items()
-        if activation.order > last and math.prod(activation.map_shape[1:]) > 1 and "Norm" in type(modules[name]).__name__
+        if activation.order > last
+        and math.prod(activation.map_shape[1:]) > 1
+        and "Norm" in type(modules[name]).__name__
     ]
     return after[:1]
 

@@ -141,7 +141,9 @@ class FeatureStore:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise ExtractError(f"can't read the cache {self.cache}: {error.strerror}; choose another with --cache") from error
+            raise ExtractError(
+                f"can't read the cache {self.cache}: {error.strerror}; choose another with --cache"
+            ) from error
         paths = [folder / name for name in names if not name.startswith(".")]
         for path in [known for known in self._parts if known.parent == folder and known not in paths]:
             del self._parts[path]
@@ -170,7 +172,9 @@ def set_aside(path: Path) -> None:
     try:
         os.replace(path, path.with_suffix(".damaged"))
     except OSError as error:
-        raise ExtractError(f"the kept part {path} is damaged and can't be renamed ({error.strerror}): remove it") from error
+        raise ExtractError(
+            f"the kept part {path} is damaged and can't be renamed ({error.strerror}): remove it"
+        ) from error
 
 
 class PartWriter:
@@ -197,7 +201,7 @@ class PartWriter:
         """(n, 16) uint8 ids and (n, d) float32 rows for each tap; all calls name the same taps."""
         self._ids.append(ids)
         for tap, values in rows.items():
-            self._rows.setdefault(str(tap), []).append(_as_stored(values, self._stored))
+            self._rows.setdefault(str(tap), []).append(as_stored(values, self._stored))
             self._bytes += values.nbytes
         if self._bytes >= PART_BYTES or time.monotonic() - self._since >= PART_SECONDS / 2:
             self.flush()
@@ -221,7 +225,7 @@ class PartWriter:
         self.seconds += time.monotonic() - started
 
 
-def _as_stored(values, stored):
+def as_stored(values, stored):
     if stored is np.float16 and np.abs(values).max(initial=0) > np.finfo(np.float16).max:
         return values
     return values.astype(stored, copy=False)
@@ -249,7 +253,8 @@ def _write_rows(group, name, values):
     rows = max(1, min(len(values), CHUNK_BYTES // max(1, values.itemsize * values.shape[1])))
     dataset = group.create_dataset(name, data=values, chunks=(rows, values.shape[1]))
     dataset.attrs["crc32"] = np.array(
-        [zlib.crc32(np.ascontiguousarray(values[at : at + rows])) for at in range(0, len(values), rows)], np.uint32
+        [zlib.crc32(np.ascontiguousarray(values[at : at + rows])) for at in range(0, len(values), rows)],
+        np.uint32,
     )
 
 

@@ -72,7 +72,9 @@ def load_file(network, path: Path) -> set[str]:
     source = {name.removeprefix("module."): tensor for name, tensor in source.items()}
     fitting = {name: t for name, t in source.items() if name in target and target[name].shape == t.shape}
     if not fitting:
-        raise ExtractError(f"none of the {len(source)} tensors in {path} fits this network: is it another architecture?")
+        raise ExtractError(
+            f"none of the {len(source)} tensors in {path} fits this network: is it another architecture?"
+        )
     network.load_state_dict(fitting, strict=False)
     return set(fitting)
 
@@ -105,7 +107,9 @@ def _plain_tensors(found, path):
             found = found[key]
     tensors = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)} if isinstance(found, dict) else {}
     if not tensors:
-        raise ExtractError(f"{path} holds no tensors by name: expected a state dict (torch.save(model.state_dict(), …))")
+        raise ExtractError(
+            f"{path} holds no tensors by name: expected a state dict (torch.save(model.state_dict(), …))"
+        )
     return tensors
 
 
@@ -119,3 +123,10 @@ def tensors_digest(network, names: set[str]) -> str:
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def save_weights(backbone, path) -> None:
+    """Write the tensors a backbone computes with as safetensors."""
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.contiguous() for name, tensor in backbone.filled_tensors().items()}, path)

@@ -1,0 +1,269 @@
+"""The one pass: find what the store lacks, decode only that, run the network once for every tap, keep the rows."""
+
+import contextlib
+import importlib.metadata
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from data import ImageError
+from extract.backbones import Backbone
+from extract.engines import (
+    NUMERICS,
+    TorchEngine,
+    check_numerics,
+    choose_device,
+    fastest_numerics,
+)
+from extract.errors import ExtractError
+from extract.loader import cores, load_batches
+from extract.memory import MemoryStore
+from extract.pooling import Tap
+from extract.recipe import Recipe, image_ids
+from extract.store import FeatureStore
+
+CPU_BATCH, GPU_BATCH = 32, 256
+DISK_RESERVE = 64 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a pass is about to do: images to compute, images already kept, bytes to write, seconds expected."""
+
+    compute: int
+    kept: int
+    n_bytes: int
+    seconds: float
+
+
+@dataclass
+class Extraction:
+    """What came of it: ids by row, which rows can't be read, the recipe, and where the time went.
+
+    ids: (n, 16) uint8, zeros where bad. bad: {row: ImageError}. Times are in seconds: decode is summed over
+    threads, wait is what the network waited for decoded images, write goes on beside the pass.
+    """
+
+    ids: np.ndarray
+    bad: dict[int, ImageError]
+    recipe: Recipe
+    computed: int = 0
+    engine: str | None = None
+    device: str | None = None
+    seconds: float = 0.0
+    times: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode", "forward", "write", "wait"), 0.0))
+
+    @property
+    def good(self) -> np.ndarray:
+        """Rows that could be read, in order."""
+        return np.array([row for row in range(len(self.ids)) if row not in self.bad], int)
+
+    def accounting(self) -> dict:
+        """The `extraction` block of results.json."""
+        busy = self.computed and self.seconds
+        return {
+            "images": len(self.ids) - len(self.bad),
+            "from_store": len(self.ids) - len(self.bad) - self.computed,
+            "computed": self.computed,
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(self.computed / self.seconds, 1) if busy else None,
+            **{f"{name}_seconds": round(value, 3) for name, value in self.times.items()},
+            "bottleneck": self._bottleneck(),
+            "engine": self.engine,
+        }
+
+    def _bottleneck(self):
+        if not self.computed:
+            return None
+        return "decode" if self.times["wait"] > self.times["forward"] else "forward"
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a pass; `kept` of `wanted` images are in the store."""
+
+    def __init__(self, kept: int, wanted: int):
+        super().__init__(f"interrupted: {kept} of {wanted} images to compute are kept; run again to go on from there")
+        self.kept, self.wanted = kept, wanted
+
+
+def recipe_of(backbone: Backbone, numerics: str, view: str = "plain") -> Recipe:
+    """The recipe of a backbone's features in these numerics."""
+    card = backbone.card
+    return Recipe(card.architecture, card.digest, card.transform_id, numerics, view)
+
+
+def choose_numerics(numerics, backbone, store, taps, ids, device) -> str:
+    """`auto` -> those of which the store holds most of these rows, else the fastest here; a name is checked."""
+    if check_numerics(numerics) != "auto":
+        return numerics
+    held = {name: int((~store.missing(recipe_of(backbone, name), taps, ids)).sum()) for name in NUMERICS}
+    best = max(held, key=held.get)
+    if held[best] == len(ids) * len(taps) and len(ids):
+        return best
+    here = fastest_numerics(choose_device(device))
+    return here if not held[best] or held[here] == held[best] else best
+
+
+def extract(
+    inputs: Sequence,
+    taps: list[Tap],
+    backbone: Backbone,
+    store: FeatureStore | MemoryStore,
+    *,
+    numerics: str = "auto",
+    device: str = "auto",
+    on_plan: Callable[[Plan], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Extraction:
+    """Have every tap of every readable input in the store, computing only what is missing.
+
+    Parameters
+    ----------
+    inputs : n paths, PIL images or uint8 (height, width, 3) arrays.
+    on_plan : called once with a Plan after the first batch has been timed, before the rest.
+    on_progress : called with the number of images done, after each batch.
+
+    Raises ExtractError for a tap the backbone can't give and for a cache that can't be written; Interrupted on
+    Ctrl-C. Images that can't be read are returned in `bad`, not raised.
+    """
+    started = time.perf_counter()
+    for tap in taps:
+        backbone.card.check(tap)
+    memory = store.cache / "ids" if isinstance(store, FeatureStore) else None
+    try:
+        ids, bad = image_ids(inputs, memory, cores())
+    except OSError as error:
+        raise _unwritable(store, error) from error
+    readable = np.array([row for row in range(len(inputs)) if row not in bad], int)
+    numerics = choose_numerics(numerics, backbone, store, taps, ids[readable], device)
+    result = Extraction(ids, bad, recipe_of(backbone, numerics))
+    jobs = _jobs(store.missing(result.recipe, taps, ids[readable]), readable, ids, taps)
+    if jobs:
+        _Pass(inputs, backbone, store, result, device, on_plan, on_progress).run(jobs)
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def _unwritable(store, error):
+    from extract.store import unwritable
+
+    return unwritable(store.cache, error)
+
+
+def _jobs(missing, readable, ids, taps):
+    """Rows grouped by the taps they lack -> [(taps, rows)]; an image that comes twice is computed once."""
+    jobs, seen = {}, set()
+    for lacking, row in zip(missing, readable, strict=True):
+        key = ids[row].tobytes()
+        if lacking.any() and key not in seen:
+            seen.add(key)
+            jobs.setdefault(lacking.tobytes(), []).append(row)
+    return [
+        ([tap for tap, lacks in zip(taps, np.frombuffer(mask, bool), strict=True) if lacks], np.array(rows))
+        for mask, rows in jobs.items()
+    ]
+
+
+class _Pass:
+    """One run of the network over the rows that lack something."""
+
+    def __init__(self, inputs, backbone, store, result, device, on_plan, on_progress):
+        self._inputs, self._backbone, self._store, self._result = inputs, backbone, store, result
+        self._wanted_device, self._on_plan, self._on_progress = device, on_plan, on_progress
+        self._done = self._kept_bytes = 0
+
+    def run(self, jobs):
+        self._total = sum(len(rows) for _, rows in jobs)
+        self._refuse_full_disk(jobs)
+        try:
+            for taps, rows in jobs:
+                self._run_job(taps, rows)
+        except KeyboardInterrupt:
+            raise Interrupted(self._done, self._total) from None
+
+    def _refuse_full_disk(self, jobs):
+        if not isinstance(self._store, FeatureStore):
+            return
+        item = np.dtype(NUMERICS[self._result.recipe.numerics].stored).itemsize
+        self._bytes = sum(len(rows) * item * sum(map(self._backbone.card.width, taps)) for taps, rows in jobs)
+        folder = next(f for f in (self._store.cache, *self._store.cache.parents) if f.exists())
+        free = shutil.disk_usage(folder).free
+        if self._bytes + DISK_RESERVE > free:
+            raise ExtractError(
+                f"the features need {self._bytes / 1e9:.1f} GB and {self._store.cache} has {free / 1e9:.1f} GB free: "
+                "keep fewer taps or choose another folder with --cache"
+            )
+
+    def _run_job(self, taps, rows):
+        batches = None
+        with contextlib.ExitStack() as stack:
+            engine = writer = None
+            batches = self._batches(rows)
+            stack.callback(batches.close)
+            for batch in self._timed(batches):
+                self._take(batch)
+                if batch.pixels is None:
+                    continue
+                if engine is None:
+                    engine, writer = self._start(taps, stack)
+                began = time.perf_counter()
+                pooled = engine(batch.pixels)
+                self._result.times["forward"] += time.perf_counter() - began
+                writer.add(batch.ids, pooled)
+                self._advance(batch, time.perf_counter() - began)
+        if writer is not None:
+            self._result.times["write"] += writer.seconds
+
+    def _batches(self, rows):
+        on_gpu = self._wanted_device.startswith("cuda") or (self._wanted_device == "auto" and _has_gpu())
+        size, ahead = (GPU_BATCH, 2) if on_gpu else (CPU_BATCH, 0)
+        return load_batches(self._inputs, rows, self._backbone.preprocessing, size, ahead)
+
+    def _start(self, taps, stack):
+        device = choose_device(self._wanted_device)
+        numerics = self._result.recipe.numerics
+        engine = TorchEngine(self._backbone, device, numerics, taps)
+        self._result.engine, self._result.device = engine.name, device
+        provenance = {
+            "engine": engine.name,
+            "device": device,
+            **{name: importlib.metadata.version(name) for name in ("torch", "torchvision", "pillow", "numpy")},
+        }
+        writer = self._store.writer(self._result.recipe, NUMERICS[numerics].stored, provenance)
+        return stack.enter_context(engine.running()), stack.enter_context(writer)
+
+    def _timed(self, batches):
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self._result.times["wait"] += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
+
+    def _take(self, batch):
+        """Note what the batch says of its images: a file that changed since it was listed has another id now."""
+        self._result.times["decode"] += batch.decode_seconds
+        self._result.bad.update(batch.bad)
+        self._result.ids[list(batch.bad)] = 0
+        self._result.ids[batch.rows] = batch.ids
+
+    def _advance(self, batch, seconds):
+        self._result.computed += len(batch.rows)
+        self._done += len(batch.rows)
+        if self._on_plan:
+            per_image = seconds / len(batch.rows) + batch.decode_seconds / len(batch.rows) / cores()
+            kept = len(self._result.ids) - len(self._result.bad) - self._total
+            self._on_plan(Plan(self._total, kept, getattr(self, "_bytes", 0), per_image * self._total))
+            self._on_plan = None
+        if self._on_progress:
+            self._on_progress(self._done)
+
+
+def _has_gpu():
+    import torch
+
+    return torch.cuda.is_available()

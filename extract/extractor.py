@@ -1,0 +1,161 @@
+"""FeatureExtractor: a frozen network as a scikit-learn transformer, from images to kept features."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from data import ImageError
+from extract.backbones import DEFAULT_BACKBONE, Backbone, load_backbone
+from extract.errors import ExtractError
+from extract.extraction import Extraction, extract, recipe_of
+from extract.memory import MemoryStore
+from extract.pooling import Tap, parse_taps
+from extract.recipe import Recipe
+from extract.store import DamagedPart, FeatureStore
+
+
+class FeatureExtractor(TransformerMixin, BaseEstimator):
+    """Images to the pooled activations of one layer, from the store where they are kept.
+
+    Nothing is loaded before the first call, and nothing of the network is pickled. Clones in one process share
+    the network, and no (image, tap) is computed twice.
+
+    Parameters
+    ----------
+    layer : dotted name of a module, or taps joined as `"features.11:grid2+features.18:avg"`. None is the last
+        block of the backbone.
+    pooling : `avg`, `max`, `avgmax`, `gem`, `std`, `gridN`, `flatten` or `cls`; taps in `layer` may name their own.
+    backbone, weights, seed, size : as in `load_backbone`.
+    numerics : `auto`, `float32` or a reduced precision; `auto` takes what the store holds, else the fastest here.
+    device : `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+    cache : folder of the store, None for the platform's, False to keep nothing on disk.
+    keep : further taps to compute and keep in the same pass, so that a search over them runs the network once.
+
+    Attributes
+    ----------
+    numerics_ : what `auto` became at the first call; later calls keep to it.
+    extraction_ : the last call's Extraction: what was computed and where the time went.
+    """
+
+    def __init__(
+        self,
+        layer=None,
+        pooling="avg",
+        backbone=DEFAULT_BACKBONE,
+        weights=None,
+        size=None,
+        numerics="auto",
+        device="auto",
+        cache=None,
+        keep=(),
+        seed=0,
+    ):
+        self.layer = layer
+        self.pooling = pooling
+        self.backbone = backbone
+        self.weights = weights
+        self.size = size
+        self.numerics = numerics
+        self.device = device
+        self.cache = cache
+        self.keep = keep
+        self.seed = seed
+
+    def fit(self, X, y=None):
+        """Check the parameters and settle the numerics; X: n paths, PIL images or uint8 arrays."""
+        self._extract(X)
+        return self
+
+    def transform(self, X) -> np.ndarray:
+        """(n, d) float32 features of n paths, PIL images or a uint8 array (n, height, width, 3), in their order.
+
+        Raises ImageError for the first image that can't be read, ExtractError for parameters that can't be used.
+        """
+        store, extraction = self._extract(X)
+        try:
+            return store.read(extraction.recipe, self.taps(), extraction.ids)
+        except DamagedPart:  # set aside by now: its rows are computed again
+            store, extraction = self._extract(X)
+            return store.read(extraction.recipe, self.taps(), extraction.ids)
+
+    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+        """(d,) names such as `features.14:grid3_0`."""
+        card = self.load_backbone().card
+        return np.array([f"{tap}_{i}" for tap in self.taps() for i in range(card.width(tap))], dtype=object)
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.no_validation = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        return tags
+
+    def __getstate__(self):
+        state = super().__getstate__().copy()
+        state.pop("_memory", None)
+        return state
+
+    def _extract(self, X) -> tuple[FeatureStore | MemoryStore, Extraction]:
+        inputs, store = check_inputs(X), self._store()
+        taps = self.taps()
+        extraction = extract(
+            inputs,
+            list(dict.fromkeys([*taps, *(tap for text in self.keep for tap in parse_taps(text))])),
+            self.load_backbone(),
+            store,
+            numerics=getattr(self, "numerics_", self.numerics) if self.numerics == "auto" else self.numerics,
+            device=self.device,
+        )
+        if extraction.bad:
+            raise _first_bad(extraction)
+        self.numerics_, self.extraction_ = extraction.recipe.numerics, extraction
+        return store, extraction
+
+    def load_backbone(self) -> Backbone:
+        """The frozen network these parameters name."""
+        return load_backbone(self.backbone, self.weights, seed=self.seed, size=self.size, cache=self._store_folder())
+
+    def taps(self) -> tuple[Tap, ...]:
+        """The taps whose columns `transform` gives, in order."""
+        return parse_taps(self.layer or self.load_backbone().card.choose_layers("auto")[-1], self.pooling)
+
+    def recipe(self) -> Recipe:
+        """What identifies the features, once a first call has settled the numerics."""
+        return recipe_of(self.load_backbone(), getattr(self, "numerics_", self.numerics))
+
+    def _store_folder(self) -> Path | None:
+        return None if self.cache is False else FeatureStore(self.cache).cache
+
+    def _store(self):
+        if self.cache is not False:
+            return FeatureStore(self.cache)
+        if not hasattr(self, "_memory"):
+            self._memory = MemoryStore()
+        return self._memory
+
+
+def check_inputs(X) -> Sequence:
+    """Images as a sequence: paths, PIL images or arrays; ExtractError for a single path or another shape."""
+    if isinstance(X, (str, os.PathLike)):
+        raise ExtractError(f"got the single path {str(X)!r}, expected a list of images: pass [path]")
+    if isinstance(X, np.ndarray) and X.dtype == np.uint8 and (X.ndim != 4 or X.shape[-1] != 3):
+        raise ExtractError(f"got a uint8 array of shape {X.shape}, expected (n, height, width, 3)")
+    if isinstance(X, np.ndarray) and X.dtype.kind not in "uOU":
+        raise ExtractError(f"got an array of {X.dtype}, expected uint8 pixels (n, height, width, 3) or paths")
+    if len(X) == 0:
+        raise ExtractError("got no images, expected one or more")
+    return X.tolist() if isinstance(X, np.ndarray) and X.dtype.kind in "OU" else X
+
+
+def _first_bad(extraction):
+    row = min(extraction.bad)
+    error, count = extraction.bad[row], len(extraction.bad)
+    more = f" (and {count - 1} more of {len(extraction.ids)} can't be read)" if count > 1 else ""
+    return ImageError(error.path or f"image {row}", error.reason + more)

@@ -1,0 +1,83 @@
+"""Images decoded on all cores and handed over in batches; only a few batches are ever in memory."""
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from data import ImageError, decode, open_image, read_bytes
+from extract.recipe import bytes_id, pixels_id
+
+
+@dataclass
+class Batch:
+    """Decoded images that go through the network together.
+
+    rows: their places among the inputs. ids: (n, 16) uint8, of the bytes that were decoded. pixels: what the
+    preprocessing gave, stacked. bad: {row: ImageError}. decode_seconds: summed over threads.
+    """
+
+    rows: np.ndarray
+    ids: np.ndarray
+    pixels: np.ndarray | None
+    bad: dict[int, ImageError]
+    decode_seconds: float
+
+
+def cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def load_batches(inputs: Sequence, rows, preprocessing, batch_size: int, ahead: int) -> Iterator[Batch]:
+    """Decode `inputs[row]` for each row, in order, `ahead` batches before they are asked for.
+
+    ahead=0 decodes a batch only when it is asked for: on a CPU, decoding and the network would compete for the
+    same cores.
+    """
+    at_least = getattr(preprocessing, "at_least", None)
+    groups = deque(np.asarray(rows[at : at + batch_size]) for at in range(0, len(rows), batch_size))
+    pending = deque()
+    pool = ThreadPoolExecutor(cores())
+
+    def start():
+        group = groups.popleft()
+        pending.append((group, [pool.submit(_decode_one, inputs[row], preprocessing, at_least) for row in group]))
+
+    try:
+        while groups or pending:
+            while groups and len(pending) <= ahead:
+                start()
+            group, futures = pending.popleft()
+            yield _collect(group, [future.result() for future in futures])
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _decode_one(item, preprocessing, at_least):
+    started = time.perf_counter()
+    try:
+        if isinstance(item, (str, os.PathLike)):
+            data = read_bytes(item)
+            image, found = decode(data, os.fspath(item), at_least), bytes_id(data)
+        else:
+            image = open_image(item)
+            found = pixels_id(np.asarray(image))
+        return found, np.asarray(preprocessing(image)), time.perf_counter() - started
+    except ImageError as error:
+        return None, error, time.perf_counter() - started
+
+
+def _collect(rows, results):
+    good = [i for i, (found, _, _) in enumerate(results) if found is not None]
+    return Batch(
+        rows=rows[good],
+        ids=np.array([np.frombuffer(results[i][0], np.uint8) for i in good], np.uint8).reshape(-1, 16),
+        pixels=np.stack([results[i][1] for i in good]) if good else None,
+        bad={int(row): error for row, (found, error, _) in zip(rows, results, strict=True) if found is None},
+        decode_seconds=sum(seconds for _, _, seconds in results),
+    )

@@ -1,0 +1,188 @@
+"""The leaderboard: every tap with every head by cross-validation on the training rows, and the test of the best."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from heads import HEADS, Calibration, HeadSearchCV, fit_calibration, head_scores, make_head
+from pipelines.scores import balanced_accuracy, corrected_accuracy, wilson_interval
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a leaderboard row's features come from."""
+
+    backbone: str
+    layer: str
+    pooling: str
+    dim: int
+    view: str = "plain"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the leaderboard: a tap and a head with its best parameters.
+
+    cv_accuracy: share of the training images predicted right while out of fold; cv_low, cv_high: its Wilson
+    interval at 95 %. seconds: what the head's search on this tap took. members: of a blend, else None.
+    """
+
+    backbone: str
+    view: str
+    layer: str | None
+    pooling: str | None
+    dim: int
+    head: str
+    params: dict
+    members: list | None
+    cv_accuracy: float
+    cv_low: float
+    cv_high: float
+    seconds: float
+
+
+@dataclass
+class Leaderboard:
+    """Rows best first, with what the choice and the calibration need of each.
+
+    right: (candidates, n) bool over every parameter tried. sources, oof: by row, where its features come from and
+    its out-of-fold scores (n, classes).
+    """
+
+    rows: list[Row]
+    sources: list[int]
+    oof: list[np.ndarray]
+    right: np.ndarray
+    classes: np.ndarray
+    corrected: tuple[float, float, float] = field(default=(0.0, 0.0, 0.0))
+
+
+def make_leaderboard(
+    features: Callable[[int], np.ndarray],
+    sources: Sequence[Source],
+    labels: np.ndarray,
+    folds: list[tuple[np.ndarray, np.ndarray]],
+    heads: Sequence[str] = tuple(HEADS),
+    *,
+    seed: int = 0,
+    n_jobs: int = 1,
+    on_progress: Callable[[int], None] | None = None,
+) -> Leaderboard:
+    """Cross-validate every head on every source over the same folds.
+
+    features : index of a source -> its (n, d) float32 training rows; called once for each.
+    labels : (n,) class names. folds : (train, validation) index pairs.
+    on_progress : called with the number of sources done.
+
+    Raises ValueError for an unknown head.
+    """
+    jobs = (delayed(_search)(features(i), labels, folds, heads, seed) for i in range(len(sources)))
+    found = []
+    for searched in Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch=n_jobs)(jobs):
+        found.append(searched)
+        if on_progress:
+            on_progress(len(found))
+    entries = [
+        (_row(sources[i], head, result, labels), i, result["oof"])
+        for i, (results, _) in enumerate(found)
+        for head, result in results.items()
+    ]
+    entries.sort(key=lambda entry: (-round(entry[0].cv_accuracy, 9), entry[0].dim))
+    right = np.concatenate([right for _, right in found])
+    rows, places, oof = map(list, zip(*entries, strict=True))
+    return Leaderboard(rows, places, oof, right, np.unique(labels), corrected_accuracy(right, seed=seed))
+
+
+def _search(X, labels, folds, heads, seed):
+    """Per head its best candidate with its out-of-fold scores; and (candidates, n) bool of what was right."""
+    search = HeadSearchCV(list(heads), cv=folds, refit=False, random_state=seed).fit(X, labels)
+    names = np.array([params["head"] for params in search.cv_results_["params"]])
+    predicted = [search.classes_[scores.argmax(axis=1)] for scores in search.oof_scores_]
+    right = np.array([labels == guess for guess in predicted])
+    seconds = (search.cv_results_["mean_fit_time"] + search.cv_results_["mean_score_time"]) * len(folds)
+    results = {}
+    for head in heads:
+        mine = np.flatnonzero(names == head)
+        if not len(mine):  # every parameter of its grid asks for more images than there are
+            continue
+        best = mine[right[mine].mean(axis=1).round(12).argmax()]
+        results[head] = {
+            "params": {k: v for k, v in search.cv_results_["params"][best].items() if k != "head"},
+            "right": int(right[best].sum()),
+            "oof": np.asarray(search.oof_scores_[best]),
+            "seconds": float(seconds[mine].sum()),
+        }
+    return results, right
+
+
+def _row(source, head, result, labels):
+    n = len(labels)
+    low, high = wilson_interval(result["right"], n)
+    return Row(
+        **asdict(source),
+        head=head,
+        params=result["params"],
+        members=None,
+        cv_accuracy=result["right"] / n,
+        cv_low=low,
+        cv_high=high,
+        seconds=round(result["seconds"], 3),
+    )
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The chosen head on all training rows, with the calibration of its scores where it has no probabilities."""
+
+    head: object
+    calibration: Calibration | None
+
+
+def fit_chosen(board: Leaderboard, features: np.ndarray, labels: np.ndarray) -> Fitted:
+    """Fit the best row's head on the training rows (n, d)."""
+    row = board.rows[0]
+    head = make_head(row.head, **row.params).fit(features, labels)
+    calibration = None
+    if not hasattr(head, "predict_proba"):
+        calibration = fit_calibration(board.oof[0], labels, board.classes)
+    return Fitted(head, calibration)
+
+
+def probabilities(head, calibration: Calibration | None, features: np.ndarray) -> np.ndarray:
+    """(n, d) features -> (n, classes) probabilities by the head itself, or by the calibration of its scores."""
+    if calibration is None:
+        return head.predict_proba(features)
+    return calibration.probabilities(head_scores(head, features))
+
+
+def describe_choice(board: Leaderboard, labels: np.ndarray, predicted: np.ndarray) -> dict:
+    """The `chosen` block of results.json from the test rows' labels and predictions, both (n,) class names."""
+    right = int((labels == predicted).sum())
+    test_low, test_high = wilson_interval(right, len(labels))
+    corrected, corrected_low, corrected_high = board.corrected
+    return {
+        **asdict(board.rows[0]),
+        "cv_corrected": corrected,
+        "cv_corrected_low": corrected_low,
+        "cv_corrected_high": corrected_high,
+        "test_accuracy": right / len(labels),
+        "test_low": test_low,
+        "test_high": test_high,
+        "test_balanced_accuracy": balanced_accuracy(labels, predicted),
+    }
+
+
+def timer():
+    """A stopwatch: each call gives the seconds since the one before."""
+    last = time.perf_counter()
+
+    def lap():
+        nonlocal last
+        now = time.perf_counter()
+        passed, last = now - last, now
+        return round(passed, 3)
+
+    return lap

@@ -1,0 +1,84 @@
+"""Features alone: one pass over images whose labels are not needed, kept in the store and, if asked, exported."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.console import DONE, add_feature_arguments, run_command, say
+from pipelines.run import DIGITS_SIZE, watch_pass
+
+EXAMPLE = "example: python -m pipelines.extract photos --layers features.14 --pooling grid3 --to photos.h5"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of `python -m pipelines.extract`."""
+    parser = argparse.ArgumentParser(prog="pipelines.extract", description=__doc__, epilog=EXAMPLE)
+    parser.add_argument("images", help="a folder of images, a manifest, or a named set such as digits")
+    add_feature_arguments(parser)
+    parser.add_argument("--to", type=Path, metavar="FILE.h5", help="also write one plain HDF5 file")
+    return parser
+
+
+def main(arguments=None) -> int:
+    """Run the command line -> exit code."""
+    return run_command(extract_features, build_parser(), arguments)
+
+
+def extract_features(options: argparse.Namespace) -> int:
+    """Have the features kept, and exported where asked -> exit code."""
+    from extract import FeatureStore, export_features, load_backbone
+    from pipelines.features import keep_features
+
+    samples = read_any(options.images)
+    store = FeatureStore(options.cache)
+    size = options.size or (DIGITS_SIZE if samples.name == "digits" else None)
+    backbones = [
+        load_backbone(name, options.weights, seed=options.seed, size=size, cache=store.cache)
+        for name in options.backbone
+    ]
+    kept = keep_features(
+        samples,
+        backbones,
+        options.layers,
+        options.pooling,
+        store,
+        numerics=options.numerics,
+        device=options.device,
+        watch=watch_pass,
+    )
+    for path, reason in kept.bad:
+        say(f"left out: {path}: {reason}")
+    done = kept.accounting()
+    print(
+        f"{len(kept.samples)} images, {len(kept.sources)} taps: {done['computed']} computed, "
+        f"{done['from_store']} from the store, {done['seconds']:.1f} s; kept in {store.cache}"
+    )
+    if options.to:
+        everything = np.arange(len(kept.samples))
+        features = {feature_name(kept.sources, i): kept.read(i, everything) for i in range(len(kept.sources))}
+        rows = kept.samples
+        export_features(options.to, features, rows.paths, rows.labels, rows.classes, rows.split)
+        print(f"exported: {options.to}")
+    return DONE
+
+
+def read_any(images: str):
+    """Samples with labels where the layout has them, else without."""
+    from data import DataError, read_images
+
+    try:
+        return read_images(images)
+    except DataError:
+        return read_images(images, labelled=False)
+
+
+def feature_name(sources, i: int) -> str:
+    """`layer:pooling`, with the backbone before it where there are several."""
+    several = len({source.backbone for source in sources}) > 1
+    return (f"{sources[i].backbone}/" if several else "") + f"{sources[i].layer}:{sources[i].pooling}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Features for a whole set of samples: taps chosen, one pass per backbone, bad and duplicate images settled."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data import Samples
+from extract import Backbone, Extraction, FeatureStore, Recipe, Tap, extract
+from extract.backbones import Card
+from extract.store import DamagedPart
+from pipelines.evaluate import Source
+
+
+@dataclass
+class FeatureTable:
+    """Samples that can be used, with every source's features of them.
+
+    samples: without bad and duplicate images. ids: (n, 16) uint8. sources: one per backbone and tap, `taps` and
+    `recipes` beside them. bad: (path, reason). n_duplicates: images dropped as copies of others.
+    """
+
+    samples: Samples
+    ids: np.ndarray
+    store: FeatureStore
+    sources: list[Source]
+    taps: list[Tap]
+    recipes: list[Recipe]
+    passes: list[Extraction]
+    bad: list[tuple[str, str]]
+    n_duplicates: int
+
+    def read(self, source: int, rows: np.ndarray) -> np.ndarray:
+        """(len(rows), d) float32 features of these samples."""
+        return self.store.read(self.recipes[source], [self.taps[source]], self.ids[rows])
+
+    def accounting(self) -> dict:
+        """The `extraction` block of results.json; with several backbones, sums and the slowest one's bottleneck."""
+        blocks = [done.accounting() for done in self.passes]
+        if len(blocks) == 1:
+            return blocks[0]
+        slowest = max(blocks, key=lambda block: block["seconds"])
+        summed = {key: sum(block[key] for block in blocks) for key in blocks[0] if key.endswith("seconds")}
+        return (
+            slowest
+            | {key: round(value, 3) for key, value in summed.items()}
+            | {
+                "from_store": min(block["from_store"] for block in blocks),
+                "computed": max(block["computed"] for block in blocks),
+                "images_per_second": None,
+            }
+        )
+
+
+def choose_taps(card: Card, layers: str, poolings: Sequence[str]) -> list[Tap]:
+    """Layers (`auto`, `all`, names) times poolings; with `auto` and `all`, what does not fit a layer is left out.
+
+    Raises ExtractError for a named layer or a pooling that can't be used.
+    """
+    taps = [Tap(layer, pooling) for layer in card.choose_layers(layers) for pooling in poolings]
+    fitting = [tap for tap in taps if card.fits(tap)] if layers in ("auto", "all") else taps
+    for tap in fitting or taps:
+        card.check(tap)
+    return fitting
+
+
+def keep_features(
+    samples: Samples,
+    backbones: Sequence[Backbone],
+    layers: str,
+    poolings: Sequence[str],
+    store: FeatureStore,
+    *,
+    numerics: str = "auto",
+    device: str = "auto",
+    watch: Callable[[str, list[Tap]], dict] = lambda name, taps: {},
+) -> FeatureTable:
+    """Have every tap of every sample in the store -> the table of what can be used.
+
+    watch : (backbone name, its taps) -> `on_plan` and `on_progress` for the pass.
+    """
+    sources, taps, recipes, passes, bad = [], [], [], [], {}
+    for backbone in backbones:
+        chosen = choose_taps(backbone.card, layers, poolings)
+        done = extract(
+            samples.inputs, chosen, backbone, store, numerics=numerics, device=device, **watch(backbone.name, chosen)
+        )
+        store.compact(done.recipe)
+        passes.append(done)
+        bad |= done.bad
+        sources += [Source(backbone.name, tap.layer, tap.pooling, backbone.card.width(tap)) for tap in chosen]
+        taps += chosen
+        recipes += [done.recipe] * len(chosen)
+    ids = passes[0].ids
+    kept, contradictions, n_duplicates = settle_duplicates(samples, ids, [r for r in range(len(ids)) if r not in bad])
+    reasons = [*samples.problems, *((samples.paths[row], bad[row].reason) for row in sorted(bad)), *contradictions]
+    return FeatureTable(samples[kept], ids[kept], store, sources, taps, recipes, passes, reasons, n_duplicates)
+
+
+def settle_duplicates(samples: Samples, ids: np.ndarray, rows: Sequence[int]):
+    """Among `rows`, keep one of identical images -> (rows kept, (path, reason) of contradictions, copies dropped).
+
+    A test copy is kept before a training copy, so that no test image is trained on. Where copies disagree on the
+    label none is kept: which of them is right can't be known.
+    """
+    copies = {}
+    for row in rows:
+        copies.setdefault(ids[row].tobytes(), []).append(row)
+    kept, contradictions = [], []
+    for same in copies.values():
+        labels = Counter(samples.labels[same].tolist()) if samples.labels is not None else Counter([None])
+        if len(labels) > 1:
+            said = " and ".join(sorted(labels))
+            contradictions += [(samples.paths[row], f"the same image is labelled {said}") for row in same]
+            continue
+        in_test = [row for row in same if samples.split is not None and samples.split[row] == "test"]
+        kept.append((in_test or same)[0])
+    kept.sort()
+    return np.array(kept, int), contradictions, len(rows) - len(kept) - len(contradictions)
+
+
+def read_twice(read: Callable[[], np.ndarray], again: Callable[[], object]) -> np.ndarray:
+    """Read; where a part turns out damaged (it is set aside then), compute what it held and read again."""
+    try:
+        return read()
+    except DamagedPart:
+        again()
+        return read()

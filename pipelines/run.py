@@ -1,0 +1,401 @@
+"""The main job: images in, one pass, the leaderboard, the chosen classifier with its accuracy and its bundle."""
+
+import argparse
+import csv
+import importlib.metadata
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from data import DataError, Samples, folds, hold_out, read_images
+from pipelines.console import (
+    DONE,
+    WorkFailed,
+    WrongCall,
+    add_feature_arguments,
+    names,
+    progress,
+    run_command,
+    say,
+    table,
+)
+
+RESULTS_SCHEMA = 1
+SHOWN_ROWS = 10
+HELD_OUT = 0.25
+DIGITS_SIZE = 96
+EXAMPLE = "example: python -m pipelines.run photos --out runs/photos"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of `python -m pipelines.run`."""
+    parser = argparse.ArgumentParser(prog="pipelines.run", description=__doc__, epilog=EXAMPLE)
+    add = parser.add_argument
+    add(
+        "images",
+        nargs="?",
+        default="digits",
+        help="a class-per-folder directory, a CSV or JSON-lines manifest, or a named set such as torchvision:Flowers102 (default: digits)",
+    )
+    add(
+        "--test",
+        metavar="IMAGES",
+        help="test images, laid out like IMAGES (default: a split inside IMAGES, else 25 %% held out)",
+    )
+    add_feature_arguments(parser)
+    add(
+        "--heads",
+        type=names,
+        default=["logistic", "linear_svm", "rbf_svm", "knn"],
+        metavar="H,…",
+        help="heads to try (default: logistic,linear_svm,rbf_svm,knn)",
+    )
+    add(
+        "--cv",
+        type=int,
+        default=5,
+        metavar="K",
+        help="folds of the cross-validation on the training images (default: 5)",
+    )
+    add("--out", type=Path, metavar="DIR", help="where the results go (default: runs/TIME-NAME)")
+    add(
+        "--max-bad",
+        type=float,
+        default=0.05,
+        metavar="FRACTION",
+        help="share of unreadable images above which the run fails (default: 0.05)",
+    )
+    add("--json", action="store_true", help="print results.json instead of tables")
+    return parser
+
+
+def main(arguments=None) -> int:
+    """Run the command line -> exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    return run_command(lambda options: run(options, arguments), build_parser(), arguments)
+
+
+def run(options: argparse.Namespace, arguments: list[str]) -> int:
+    """Do the whole job -> exit code; results go to the options' `out` folder."""
+    from extract import FeatureStore, load_backbone
+    from pipelines import evaluate
+    from pipelines.features import keep_features, read_twice
+
+    lap = evaluate.timer()
+    samples = read_samples(options.images, options.test)
+    check_request(samples, options)
+    out = make_out_folder(options.out, samples.name)
+    store = FeatureStore(options.cache)
+    size = options.size or (DIGITS_SIZE if samples.name == "digits" else None)
+    backbones = [
+        load_backbone(name, options.weights, seed=options.seed, size=size, cache=store.cache)
+        for name in options.backbone
+    ]
+    seconds = {"read": lap()}
+
+    def keep():
+        return keep_features(
+            samples,
+            backbones,
+            options.layers,
+            options.pooling,
+            store,
+            numerics=options.numerics,
+            device=options.device,
+            watch=watch_pass,
+        )
+
+    kept = keep()
+    write_bad_images(out, kept.bad)
+    refuse_too_many_bad(kept, len(samples) + len(samples.problems), options.max_bad, out)
+    train, test = split_rows(kept.samples, options.seed)
+    cv = make_folds(kept.samples, train, options)
+    seconds["extract"] = lap()
+
+    labels = kept.samples.labels
+    bar = progress(len(kept.sources), "taps")
+    board = evaluate.make_leaderboard(
+        lambda source: read_twice(lambda: kept.read(source, train), keep),
+        kept.sources,
+        labels[train],
+        cv,
+        options.heads,
+        seed=options.seed,
+        n_jobs=_workers(len(kept.sources)),
+        on_progress=lambda done: bar.update(),
+    )
+    bar.close()
+    chosen = board.sources[0]
+    fitted = evaluate.fit_chosen(board, kept.read(chosen, train), labels[train])
+    seconds["heads"] = lap()
+
+    features = kept.read(chosen, test)
+    predicted = fitted.head.predict(features)
+    shares = evaluate.probabilities(fitted.head, fitted.calibration, features)
+    write_predictions(out, kept.samples[test], predicted, shares.max(axis=1))
+    save_bundle(out / "model", kept, chosen, fitted, options, size)
+    seconds["report"] = lap()
+    seconds["total"] = round(sum(seconds.values()), 3)
+    results = {
+        "schema": RESULTS_SCHEMA,
+        "command": ["python", "-m", "pipelines.run", *arguments],
+        "versions": versions(),
+        "seed": options.seed,
+        "data": describe_data(samples, kept, train, test),
+        "backbone": describe_backbone(backbones, kept, chosen),
+        "backbones": [describe_backbone([b], kept, None) for b in backbones],
+        "extraction": kept.accounting(),
+        "leaderboard": [vars(row) for row in board.rows],
+        "chosen": evaluate.describe_choice(board, labels[test], predicted),
+        "seconds": seconds,
+    }
+    text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
+    (out / "results.json").write_text(text, encoding="utf-8")
+    print(text if options.json else summary(results, out), end="")
+    return DONE
+
+
+def read_samples(images: str, test: str | None) -> Samples:
+    """The labelled samples of the call, with the test images of `--test` joined as their split."""
+    samples = read_images(images)
+    if test is None:
+        return samples
+    if samples.split is not None:
+        raise WrongCall(f"--test {test} was given and {images} has a split inside: leave one of them out")
+    other = read_images(test)
+    if samples.pixels is not None or other.pixels is not None or other.split is not None:
+        raise WrongCall("--test takes folders or manifests of image files without a split inside")
+    strange = sorted(set(other.classes) - set(samples.classes))
+    if strange:
+        raise WrongCall(f"class {strange[0]!r} of {test} is not among those of {images}: {', '.join(samples.classes)}")
+    both = (samples, other)
+    groups = None if any(s.groups is None for s in both) else np.concatenate([s.groups for s in both])
+    return Samples(
+        paths=samples.paths + other.paths,
+        labels=np.concatenate([s.labels for s in both]),
+        classes=samples.classes,
+        groups=groups,
+        split=["train"] * len(samples) + ["test"] * len(other),
+        name=samples.name,
+        passed_over=samples.passed_over,
+        problems=samples.problems + other.problems,
+    )
+
+
+def check_request(samples: Samples, options: argparse.Namespace) -> None:
+    """Refuse before the pass what would fail after it: one class, too few images for the folds, unknown heads."""
+    from heads import make_head
+
+    if len(samples.classes) < 2:
+        raise DataError(f"{options.images} has the one class {samples.classes[0]!r}: expected two classes or more")
+    if not 0 <= options.max_bad <= 1:
+        raise WrongCall(f"--max-bad {options.max_bad}: expected a fraction from 0 to 1")
+    if options.cv < 2:
+        raise WrongCall(f"--cv {options.cv}: expected 2 folds or more")
+    if options.size is not None and options.size < 1:
+        raise WrongCall(f"--size {options.size}: expected a side in pixels, such as 224")
+    for head in options.heads:
+        try:
+            make_head(head)
+        except ValueError as error:
+            raise WrongCall(str(error)) from error
+    train, _ = split_rows(samples, options.seed)
+    make_folds(samples, train, options)
+
+
+def split_rows(samples: Samples, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(training rows, test rows): as given, else a stratified quarter held out."""
+    if samples.split is not None:
+        train, test = (np.flatnonzero(samples.split == name) for name in ("train", "test"))
+        for rows, name in ((train, "training"), (test, "test")):
+            if not len(rows):
+                raise DataError(f"{samples.name} has a split without {name} images: expected both parts")
+        return train, test
+    return hold_out(samples.labels, samples.groups, HELD_OUT, seed)
+
+
+def make_folds(samples: Samples, train: np.ndarray, options) -> list:
+    """Cross-validation folds of the training rows, as index pairs into them."""
+    groups = None if samples.groups is None else samples.groups[train]
+    return folds(samples.labels[train], options.cv, groups, options.seed)
+
+
+def make_out_folder(out: Path | None, name: str) -> Path:
+    """The results' folder, made and writable."""
+    if out is None:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        out = Path("runs") / f"{stamp}-{''.join(c if c.isalnum() or c in '-_.' else '-' for c in name)}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".write-test").touch()
+        (out / ".write-test").unlink()
+    except OSError as error:
+        raise WrongCall(f"can't write to {out} ({error.strerror}): choose another folder with --out") from error
+    return out
+
+
+def watch_pass(name: str, taps) -> dict:
+    """Callbacks that say what a pass is about to do, then show a bar."""
+    state = {}
+
+    def on_plan(plan):
+        say(
+            f"{name}: {plan.compute} images to compute ({plan.kept} kept already), {len(taps)} taps, "
+            f"{plan.n_bytes / 1e6:.0f} MB to write, about {plan.seconds:.0f} s"
+        )
+        state["bar"] = progress(plan.compute, "images")
+
+    def on_progress(done):
+        if "bar" in state:
+            state["bar"].update(done - state["bar"].n)
+            if done == state["bar"].total:
+                state["bar"].close()
+
+    return {"on_plan": on_plan, "on_progress": on_progress}
+
+
+def refuse_too_many_bad(kept, n_images: int, max_bad: float, out: Path) -> None:
+    """Fail the run where the share of unusable images is above the limit."""
+    share = len(kept.bad) / max(1, n_images)
+    if share > max_bad:
+        raise WorkFailed(
+            f"{len(kept.bad)} of {n_images} images can't be used ({share:.0%}, limit {max_bad:.0%}): "
+            f"see {out / 'bad_images.csv'}, mend them or raise --max-bad"
+        )
+    if kept.bad:
+        say(f"{len(kept.bad)} of {n_images} images can't be used: see {out / 'bad_images.csv'}")
+
+
+def _workers(jobs: int) -> int:
+    from extract.loader import cores
+
+    return max(1, min(cores(), jobs))
+
+
+def write_bad_images(out: Path, bad) -> None:
+    """`bad_images.csv` (path, reason), only where there are any."""
+    if bad:
+        write_csv(out / "bad_images.csv", ("path", "reason"), bad)
+
+
+def write_predictions(out: Path, samples: Samples, predicted, shares) -> None:
+    """`test_predictions.csv`: path, label, predicted, probability of the predicted class."""
+    rows = zip(samples.paths, samples.labels, predicted, (f"{share:.6f}" for share in shares), strict=True)
+    write_csv(out / "test_predictions.csv", ("path", "label", "predicted", "probability"), rows)
+
+
+def write_csv(path: Path, header, rows) -> None:
+    """A CSV file in UTF-8; bytes of a file name that are no UTF-8 come through as they are."""
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def save_bundle(path: Path, kept, source: int, fitted, options, size) -> None:
+    """The chosen tap and head as a bundle."""
+    from extract import FeatureExtractor
+    from pipelines.bundle import save_classifier
+    from pipelines.classifier import ImageClassifier
+
+    chosen = kept.sources[source]
+    extractor = FeatureExtractor(
+        layer=chosen.layer,
+        pooling=chosen.pooling,
+        backbone=chosen.backbone,
+        weights=options.weights,
+        size=size,
+        numerics=kept.recipes[source].numerics,
+        cache=options.cache,
+        seed=options.seed,
+    )
+    save_classifier(ImageClassifier().assemble(extractor, fitted.head, fitted.calibration), path)
+
+
+def versions() -> dict:
+    """Versions of what the figures depend on."""
+    packages = ("permafrost", "torch", "torchvision", "scikit-learn", "numpy", "pillow", "h5py")
+    found = {"python": sys.version.split()[0]}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def describe_data(samples: Samples, kept, train, test) -> dict:
+    """The `data` block of results.json."""
+    return {
+        "name": samples.name,
+        "classes": list(samples.classes),
+        "n_train": len(train),
+        "n_test": len(test),
+        "split": "held_out" if samples.split is None else "given",
+        "n_bad": len(kept.bad),
+        "n_duplicates": kept.n_duplicates,
+        "passed_over": dict(samples.passed_over),
+    }
+
+
+def describe_backbone(backbones, kept, source: int | None) -> dict:
+    """One backbone of results.json: the chosen one, or the only one given."""
+    backbone = backbones[0]
+    if source is not None:
+        backbone = next(b for b in backbones if b.name == kept.sources[source].backbone)
+    recipe = next(r for r, s in zip(kept.recipes, kept.sources, strict=True) if s.backbone == backbone.name)
+    card = backbone.card
+    return {
+        "name": backbone.name,
+        "weights": card.weights,
+        "sha256": card.digest,
+        "file_sha256": card.file_sha256,
+        "numerics": recipe.numerics,
+        "size": (card.preprocessing or {}).get("size"),
+        "recipe": recipe.id,
+    }
+
+
+def summary(results: dict, out: Path) -> str:
+    """What a person reads at the end: the leaderboard's top, the choice, where things lie, what to type next."""
+    rows = results["leaderboard"]
+    several = len(results["backbones"]) > 1
+    lines = [
+        table(
+            ("features", "dim", "head", "parameters", "cv accuracy", "95 % interval"),
+            [
+                (
+                    (f"{row['backbone']} " if several else "") + f"{row['layer']}:{row['pooling']}",
+                    str(row["dim"]),
+                    row["head"],
+                    " ".join(f"{k.rpartition('__')[2]}={v:g}" for k, v in row["params"].items() if v is not None),
+                    f"{row['cv_accuracy']:.4f}",
+                    f"{row['cv_low']:.4f}–{row['cv_high']:.4f}",
+                )
+                for row in rows[:SHOWN_ROWS]
+            ],
+        )
+    ]
+    if len(rows) > SHOWN_ROWS:
+        lines.append(f"… and {len(rows) - SHOWN_ROWS} more in results.json")
+    chosen, data, done = results["chosen"], results["data"], results["extraction"]
+    lines += [
+        "",
+        f"chosen: {chosen['head']} on {chosen['layer']}:{chosen['pooling']}",
+        f"test accuracy {chosen['test_accuracy']:.4f} (95 % interval {chosen['test_low']:.4f}–{chosen['test_high']:.4f}) "
+        f"on {data['n_test']} images, trained on {data['n_train']}",
+        f"cross-validated, corrected for the choice among {len(rows)} rows: {chosen['cv_corrected']:.4f} "
+        f"({chosen['cv_corrected_low']:.4f}–{chosen['cv_corrected_high']:.4f})",
+        f"features: {done['computed']} images computed, {done['from_store']} from the store; "
+        f"{results['seconds']['total']:.1f} s in all, {results['seconds']['heads']:.1f} s for the heads",
+        f"results: {out / 'results.json'}",
+        f"predict: python -m pipelines.predict {out / 'model'} IMAGES",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
