@@ -56,7 +56,8 @@ class _Images(Sequence):
         if isinstance(index, range):
             return [self[i] for i in index]
         at = bisect.bisect_right(self.ends, index)
-        return self.sets[at][index - self.ends[at]][0]
+        start = self.ends[at] - len(self.sets[at])
+        return self.sets[at][index - start][0]
 
 
 def _kind(name):
