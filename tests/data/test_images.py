@@ -238,8 +238,7 @@ def test_large_images_below_the_limit_do_not_warn(quadrants):
     # a header that claims 90 million pixels, from which on Pillow warns, with the data of a small picture
     data = bytearray(encoded(quadrants, "JPEG"))
     struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, 3_000, 30_000)
-    with pytest.raises(ImageError, match="not a readable JPEG: image file is truncated"):
-        decode(bytes(data), at_least=1)
+    assert decode(bytes(data), at_least=1).size == (3750, 375)
 
 
 @pytest.mark.parametrize(
@@ -306,8 +305,8 @@ def test_damage_of_any_kind_is_an_image_error(quadrants, capfd):
 
 def test_odd_tiff_tags_do_not_warn_from_any_thread(quadrants):
     data = bytearray(encoded(quadrants, "TIFF"))
-    entry = data.index(struct.pack("<HHI", 262, 3, 1))
-    struct.pack_into("<I", data, entry + 4, 2)  # two values where a PhotometricInterpretation has one
+    entry = data.index(struct.pack("<HHI", 284, 3, 1))
+    struct.pack_into("<I", data, entry + 4, 2)  # two values where PlanarConfiguration has one
     with pytest.warns(UserWarning, match="too many entries"):
         Image.open(io.BytesIO(data))
     with ThreadPoolExecutor(4) as pool:

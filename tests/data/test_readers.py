@@ -165,6 +165,7 @@ def test_manifests_in_small_variations(make_tree, name, text, labelled, labels, 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
+        ("m.txt", "1.jpg a", "not a manifest by its name; expected one ending in .csv or .jsonl"),
         ("m.csv", "", "has no rows; expected path,label"),
         ("m.csv", "file,label\n1.jpg,a\n", "line 2: no path; every row needs one"),
         ("m.csv", "path,label\n1.jpg,a\n1.jpg,\n", "line 3: no label; every row needs one"),
@@ -179,7 +180,7 @@ def test_manifests_in_small_variations(make_tree, name, text, labelled, labels, 
         (
             "m.csv",
             "path,label\ngone.jpg,a\n",
-            "none of its 1 files can be read, first .*gone.jpg: no such file",
+            "none of its 1 files is there, first .*gone.jpg: no such file",
         ),
         ("m.csv", b"path,label\n1.jpg,caf\xe9\n", "UTF-8"),
         ("m.jsonl", '{"path": "1.jpg", "label": "a"}\n{"path"\n', "line 2: not JSON"),
