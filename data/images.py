@@ -274,7 +274,7 @@ def _orientation(exif):
     return 1
 
 
-_NOISY = r"PIL\.(Tiff|Png|Gif)ImagePlugin"
+_NOISY = r"PIL\.(Tiff|Png)ImagePlugin"
 _QUIET = ("ignore", None, Warning, re.compile(_NOISY), 0)
 
 

@@ -69,6 +69,10 @@ def read_manifest(path, labelled=True):
     Raises DataError, with the line number, for a row that can't be used.
     """
     path = os.fspath(path)
+    if not _is_manifest(path):
+        raise DataError(
+            f"{path}: not a manifest by its name; expected one ending in {' or '.join(MANIFESTS)}"
+        )
     read = MANIFESTS[os.path.splitext(path)[1].lower()]
     found = _Found()
     try:
@@ -84,12 +88,11 @@ def read_manifest(path, labelled=True):
     for _, cells in table:
         file_path = os.path.join(folder, cells["path"])
         if found.is_file(file_path):
-            rows.append(
-                (file_path, cells.get("label") if labelled else None, cells.get("split"), cells.get("group"))
-            )
+            label = cells.get("label") if labelled else None
+            rows.append((file_path, label, cells.get("split"), cells.get("group")))
     if not rows:
         raise DataError(
-            f"{path}: none of its {len(table)} files can be read, first {': '.join(found.problems[0])}"
+            f"{path}: none of its {len(table)} files is there, first {': '.join(found.problems[0])}"
         )
     return _samples(os.path.splitext(os.path.basename(path))[0], rows, found)
 
@@ -306,11 +309,7 @@ def _check_table(path, table, needed):
     for line, cells in table:
         for key in (*needed, *sorted(used - set(needed))):
             if key not in cells:
-                why = (
-                    "every row needs one"
-                    if key in needed
-                    else "other rows have one; give it to all or to none"
-                )
+                why = "every row needs one" if key in needed else "other rows have one; all or none must"
                 raise DataError(f"{path}, line {line}: no {key}; {why}")
 
 

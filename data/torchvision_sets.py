@@ -3,7 +3,10 @@
 import bisect
 import difflib
 import inspect
+import tarfile
+import zipfile
 from collections.abc import Sequence
+from http.client import HTTPException
 from itertools import accumulate
 
 import numpy as np
@@ -17,6 +20,11 @@ FAMILIES = {
 }
 LABELS = ("targets", "_labels", "labels", "y")
 CLASSES = ("classes", "categories")
+# what downloading, unpacking and reading raise, a missing package among it
+FAILURES = (
+    *(OSError, RuntimeError, ValueError, TypeError, ImportError, EOFError),
+    *(HTTPException, tarfile.TarError, zipfile.BadZipFile),
+)
 
 
 def read_torchvision_set(name, root=None, labelled=True):
@@ -56,7 +64,8 @@ class _Images(Sequence):
         if isinstance(index, range):
             return [self[i] for i in index]
         at = bisect.bisect_right(self.ends, index)
-        return self.sets[at][index - self.ends[at]][0]
+        start = self.ends[at] - len(self.sets[at])
+        return self.sets[at][index - start][0]
 
 
 def _kind(name):
@@ -87,7 +96,7 @@ def _parts(name, kind, root):
         if family is None:
             return {"all": kind(**options)}
         tried = {part: _first_of(kind, options, family, FAMILIES[family][part]) for part in FAMILIES[family]}
-    except (OSError, RuntimeError, ValueError, TypeError, ImportError) as error:
+    except FAILURES as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"torchvision:{name}: can't be downloaded or read ({text}); is {root} complete?"
