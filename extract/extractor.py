@@ -66,7 +66,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
     def fit(self, X, y=None):
         """Check the parameters and settle the numerics; X: n paths, PIL images or uint8 arrays."""
-        self._extract(X)
+        _, extraction = self._extract(X)
+        if extraction.bad:
+            raise _first_bad(extraction.bad, len(X))
         return self
 
     def transform(self, X) -> np.ndarray:
@@ -74,12 +76,20 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
         Raises ImageError for the first image that can't be read, ExtractError for parameters that can't be used.
         """
+        _, features, bad = self.transform_readable(X)
+        if bad:
+            raise _first_bad(bad, len(X))
+        return features
+
+    def transform_readable(self, X) -> tuple[np.ndarray, np.ndarray, dict[int, ImageError]]:
+        """As `transform`, passing over images that can't be read -> (rows read, their features, {row: ImageError})."""
         store, extraction = self._extract(X)
+        rows, taps = extraction.good, list(self.taps())
         try:
-            return store.read(extraction.recipe, self.taps(), extraction.ids)
+            return rows, store.read(extraction.recipe, taps, extraction.ids[rows]), extraction.bad
         except DamagedPart:  # set aside by now: its rows are computed again
             store, extraction = self._extract(X)
-            return store.read(extraction.recipe, self.taps(), extraction.ids)
+            return rows, store.read(extraction.recipe, taps, extraction.ids[rows]), extraction.bad
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """(d,) names such as `features.14:grid3_0`."""
@@ -113,8 +123,6 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             numerics=getattr(self, "numerics_", self.numerics) if self.numerics == "auto" else self.numerics,
             device=self.device,
         )
-        if extraction.bad:
-            raise _first_bad(extraction)
         self.numerics_, self.extraction_ = extraction.recipe.numerics, extraction
         return store, extraction
 
@@ -154,8 +162,7 @@ def check_inputs(X) -> Sequence:
     return X.tolist() if isinstance(X, np.ndarray) and X.dtype.kind in "OU" else X
 
 
-def _first_bad(extraction):
-    row = min(extraction.bad)
-    error, count = extraction.bad[row], len(extraction.bad)
-    more = f" (and {count - 1} more of {len(extraction.ids)} can't be read)" if count > 1 else ""
-    return ImageError(error.path or f"image {row}", error.reason + more)
+def _first_bad(bad, n_images):
+    row = min(bad)
+    more = f" (and {len(bad) - 1} more of {n_images} can't be read)" if len(bad) > 1 else ""
+    return ImageError(bad[row].path or f"image {row}", bad[row].reason + more)

@@ -2,10 +2,12 @@
 
 import importlib.metadata
 import json
+import warnings
 import zipfile
 from pathlib import Path
 
 from extract import ExtractError, FeatureExtractor, load_backbone
+from extract.engines import choose_device, lacks_numerics
 from extract.weights import is_file_source, save_weights
 from heads import Calibration
 from pipelines.classifier import ImageClassifier
@@ -58,11 +60,13 @@ def save_classifier(classifier: ImageClassifier, path) -> Path:
     return folder
 
 
-def load_classifier(path, *, backbone=None, cache=False, device="auto") -> ImageClassifier:
+def load_classifier(path, *, backbone=None, cache=False, device="auto", on_warning=warnings.warn) -> ImageClassifier:
     """A fitted ImageClassifier from a bundle; by default it keeps no features on disk.
 
     backbone : the network (a Backbone or torch module) of a bundle whose backbone is one's own; a bundle never
         imports code it names.
+
+    on_warning : called with one line where this machine can't compute as the training did and float32 is used.
 
     Raises BundleError where the folder is no bundle, or the network or its weights differ from those it was
     trained with.
@@ -78,7 +82,7 @@ def load_classifier(path, *, backbone=None, cache=False, device="auto") -> Image
         weights=str(folder / WEIGHTS) if local else (None if backbone is not None else source["weights"]),
         size=_size(content["size"]),
         seed=source["seed"],
-        numerics=content["recipe"]["numerics"],
+        numerics=_usable_numerics(content["recipe"]["numerics"], device, on_warning),
         device=device,
         cache=cache,
     )
@@ -88,6 +92,14 @@ def load_classifier(path, *, backbone=None, cache=False, device="auto") -> Image
     params = {name: value for name, value in extractor.get_params(deep=False).items() if name in names}
     calibration = content["calibration"] and Calibration.from_dict(content["calibration"])
     return ImageClassifier(head=head, **params).assemble(extractor, head, calibration)
+
+
+def _usable_numerics(numerics, device, on_warning):
+    reason = lacks_numerics(numerics, choose_device(device))
+    if reason is None:
+        return numerics
+    on_warning(f"trained in {numerics}, predicting in float32: {reason}; labels may differ for close cases")
+    return "float32"
 
 
 def _read(folder):

@@ -86,6 +86,14 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return probabilities(self.head_, self.calibration_, self.extractor_.transform(X))
 
+    def predict_readable(self, X):
+        """Labels and probabilities of the images that can be read -> (rows, labels, probabilities, {row: ImageError})."""
+        check_is_fitted(self)
+        rows, features, bad = self.extractor_.transform_readable(X)
+        if not len(rows):
+            return rows, np.empty(0, self.classes_.dtype), np.empty((0, len(self.classes_))), bad
+        return rows, self.head_.predict(features), probabilities(self.head_, self.calibration_, features), bad
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.no_validation = True

@@ -5,8 +5,6 @@ import csv
 import json
 import sys
 
-import numpy as np
-
 from pipelines.console import DONE, FAILED, WrongCall, run_command, say
 
 EXAMPLE = "example: python -m pipelines.predict runs/photos/model new.jpg more/ --json"
@@ -54,20 +52,20 @@ def predict(options: argparse.Namespace) -> int:
 def _answers(classifier, paths, problems):
     for at in range(0, len(paths), CHUNK):
         chunk = paths[at : at + CHUNK]
-        shares, bad = classifier.predict_readable(chunk)
-        for row, path in enumerate(chunk):
-            yield _failure(path, bad[row].reason) if row in bad else _answer(path, classifier.classes_, shares[row])
+        rows, labels, shares, bad = classifier.predict_readable(chunk)
+        answers = {row: _answer(chunk[row], classifier.classes_, labels[i], shares[i]) for i, row in enumerate(rows)}
+        answers |= {row: _failure(chunk[row], error.reason) for row, error in bad.items()}
+        yield from (answers[row] for row in range(len(chunk)))
     for path, reason in problems:
         yield _failure(path, reason)
 
 
-def _answer(path, classes, shares):
-    best = int(np.argmax(shares))
+def _answer(path, classes, label, shares):
     by_class = {str(name): round(float(share), 6) for name, share in zip(classes, shares, strict=True)}
     return {
         "path": str(path),
-        "label": str(classes[best]),
-        "probability": round(float(shares[best]), 6),
+        "label": str(label),
+        "probability": by_class[str(label)],
         "probabilities": by_class,
         "error": None,
     }
