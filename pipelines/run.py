@@ -1,10 +1,7 @@
 """The main job: images in, one pass, the leaderboard, the chosen classifier with its accuracy and its bundle."""
 
 import argparse
-import csv
-import importlib.metadata
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -21,11 +18,17 @@ from pipelines.console import (
     progress,
     run_command,
     say,
-    table,
+)
+from pipelines.results import (
+    RESULTS_SCHEMA,
+    describe_backbone,
+    describe_data,
+    summary,
+    versions,
+    write_bad_images,
+    write_predictions,
 )
 
-RESULTS_SCHEMA = 1
-SHOWN_ROWS = 10
 HELD_OUT = 0.25
 DIGITS_SIZE = 96
 EXAMPLE = "example: python -m pipelines.run photos --out runs/photos"
@@ -39,7 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
         "images",
         nargs="?",
         default="digits",
-        help="a class-per-folder directory, a CSV or JSON-lines manifest, or a named set such as torchvision:Flowers102 (default: digits)",
+        help="a class-per-folder directory, a CSV or JSON-lines manifest, or a named set "
+        "such as torchvision:Flowers102 (default: digits)",
     )
     add(
         "--test",
@@ -136,7 +140,9 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     features = kept.read(chosen, test)
     predicted = fitted.head.predict(features)
     shares = evaluate.probabilities(fitted.head, fitted.calibration, features)
-    write_predictions(out, kept.samples[test], predicted, shares.max(axis=1))
+    write_predictions(
+        out, kept.samples[test], predicted, shares[np.arange(len(test)), np.searchsorted(board.classes, predicted)]
+    )
     save_bundle(out / "model", kept, chosen, fitted, options, size)
     seconds["report"] = lap()
     seconds["total"] = round(sum(seconds.values()), 3)
@@ -276,24 +282,6 @@ def _workers(jobs: int) -> int:
     return max(1, min(cores(), jobs))
 
 
-def write_bad_images(out: Path, bad) -> None:
-    """`bad_images.csv` (path, reason), only where there are any."""
-    if bad:
-        write_csv(out / "bad_images.csv", ("path", "reason"), bad)
-
-
-def write_predictions(out: Path, samples: Samples, predicted, shares) -> None:
-    """`test_predictions.csv`: path, label, predicted, probability of the predicted class."""
-    rows = zip(samples.paths, samples.labels, predicted, (f"{share:.6f}" for share in shares), strict=True)
-    write_csv(out / "test_predictions.csv", ("path", "label", "predicted", "probability"), rows)
-
-
-def write_csv(path: Path, header, rows) -> None:
-    """A CSV file in UTF-8; bytes of a file name that are no UTF-8 come through as they are."""
-    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        csv.writer(file).writerows([header, *rows])
-
-
 def save_bundle(path: Path, kept, source: int, fitted, options, size) -> None:
     """The chosen tap and head as a bundle."""
     from extract import FeatureExtractor
@@ -312,89 +300,6 @@ def save_bundle(path: Path, kept, source: int, fitted, options, size) -> None:
         seed=options.seed,
     )
     save_classifier(ImageClassifier().assemble(extractor, fitted.head, fitted.calibration), path)
-
-
-def versions() -> dict:
-    """Versions of what the figures depend on."""
-    packages = ("permafrost", "torch", "torchvision", "scikit-learn", "numpy", "pillow", "h5py")
-    found = {"python": sys.version.split()[0]}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
-
-
-def describe_data(samples: Samples, kept, train, test) -> dict:
-    """The `data` block of results.json."""
-    return {
-        "name": samples.name,
-        "classes": list(samples.classes),
-        "n_train": len(train),
-        "n_test": len(test),
-        "split": "held_out" if samples.split is None else "given",
-        "n_bad": len(kept.bad),
-        "n_duplicates": kept.n_duplicates,
-        "passed_over": dict(samples.passed_over),
-    }
-
-
-def describe_backbone(backbones, kept, source: int | None) -> dict:
-    """One backbone of results.json: the chosen one, or the only one given."""
-    backbone = backbones[0]
-    if source is not None:
-        backbone = next(b for b in backbones if b.name == kept.sources[source].backbone)
-    recipe = next(r for r, s in zip(kept.recipes, kept.sources, strict=True) if s.backbone == backbone.name)
-    card = backbone.card
-    return {
-        "name": backbone.name,
-        "weights": card.weights,
-        "sha256": card.digest,
-        "file_sha256": card.file_sha256,
-        "numerics": recipe.numerics,
-        "size": (card.preprocessing or {}).get("size"),
-        "recipe": recipe.id,
-    }
-
-
-def summary(results: dict, out: Path) -> str:
-    """What a person reads at the end: the leaderboard's top, the choice, where things lie, what to type next."""
-    rows = results["leaderboard"]
-    several = len(results["backbones"]) > 1
-    lines = [
-        table(
-            ("features", "dim", "head", "parameters", "cv accuracy", "95 % interval"),
-            [
-                (
-                    (f"{row['backbone']} " if several else "") + f"{row['layer']}:{row['pooling']}",
-                    str(row["dim"]),
-                    row["head"],
-                    " ".join(f"{k.rpartition('__')[2]}={v:g}" for k, v in row["params"].items() if v is not None),
-                    f"{row['cv_accuracy']:.4f}",
-                    f"{row['cv_low']:.4f}–{row['cv_high']:.4f}",
-                )
-                for row in rows[:SHOWN_ROWS]
-            ],
-        )
-    ]
-    if len(rows) > SHOWN_ROWS:
-        lines.append(f"… and {len(rows) - SHOWN_ROWS} more in results.json")
-    chosen, data, done = results["chosen"], results["data"], results["extraction"]
-    lines += [
-        "",
-        f"chosen: {chosen['head']} on {chosen['layer']}:{chosen['pooling']}",
-        f"test accuracy {chosen['test_accuracy']:.4f} (95 % interval {chosen['test_low']:.4f}–{chosen['test_high']:.4f}) "
-        f"on {data['n_test']} images, trained on {data['n_train']}",
-        f"cross-validated, corrected for the choice among {len(rows)} rows: {chosen['cv_corrected']:.4f} "
-        f"({chosen['cv_corrected_low']:.4f}–{chosen['cv_corrected_high']:.4f})",
-        f"features: {done['computed']} images computed, {done['from_store']} from the store; "
-        f"{results['seconds']['total']:.1f} s in all, {results['seconds']['heads']:.1f} s for the heads",
-        f"results: {out / 'results.json'}",
-        f"predict: python -m pipelines.predict {out / 'model'} IMAGES",
-        "",
-    ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

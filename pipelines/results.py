@@ -1,0 +1,114 @@
+"""What a run leaves behind: the blocks of results.json, its CSV files, and the summary a person reads."""
+
+import csv
+import importlib.metadata
+import shlex
+import sys
+from pathlib import Path
+
+from data import Samples
+from pipelines.console import table
+
+RESULTS_SCHEMA = 1
+SHOWN_ROWS = 10
+
+
+def write_bad_images(out: Path, bad) -> None:
+    """`bad_images.csv` (path, reason), only where there are any."""
+    if bad:
+        write_csv(out / "bad_images.csv", ("path", "reason"), bad)
+
+
+def write_predictions(out: Path, samples: Samples, predicted, shares) -> None:
+    """`test_predictions.csv`: path, label, predicted, probability of the predicted class."""
+    rows = zip(samples.paths, samples.labels, predicted, (f"{share:.6f}" for share in shares), strict=True)
+    write_csv(out / "test_predictions.csv", ("path", "label", "predicted", "probability"), rows)
+
+
+def write_csv(path: Path, header, rows) -> None:
+    """A CSV file in UTF-8; bytes of a file name that are no UTF-8 come through as they are."""
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def versions() -> dict:
+    """Versions of what the figures depend on."""
+    packages = ("permafrost", "torch", "torchvision", "scikit-learn", "numpy", "pillow", "h5py")
+    found = {"python": sys.version.split()[0]}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def describe_data(samples: Samples, kept, train, test) -> dict:
+    """The `data` block of results.json."""
+    return {
+        "name": samples.name,
+        "classes": list(samples.classes),
+        "n_train": len(train),
+        "n_test": len(test),
+        "split": "held_out" if samples.split is None else "given",
+        "n_bad": len(kept.bad),
+        "n_duplicates": kept.n_duplicates,
+        "passed_over": dict(samples.passed_over),
+    }
+
+
+def describe_backbone(backbones, kept, source: int | None) -> dict:
+    """One backbone of results.json: the chosen one, or the only one given."""
+    backbone = backbones[0]
+    if source is not None:
+        backbone = next(b for b in backbones if b.name == kept.sources[source].backbone)
+    recipe = next(r for r, s in zip(kept.recipes, kept.sources, strict=True) if s.backbone == backbone.name)
+    card = backbone.card
+    return {
+        "name": backbone.name,
+        "weights": card.weights,
+        "sha256": card.digest,
+        "file_sha256": card.file_sha256,
+        "numerics": recipe.numerics,
+        "size": (card.preprocessing or {}).get("size"),
+        "recipe": recipe.id,
+    }
+
+
+def summary(results: dict, out: Path) -> str:
+    """What a person reads at the end: the leaderboard's top, the choice, where things lie, what to type next."""
+    rows, chosen = results["leaderboard"], results["chosen"]
+    data, done, seconds = results["data"], results["extraction"], results["seconds"]
+    header = ("features", "dim", "head", "parameters", "cv accuracy", "95 % interval")
+    several = len(results["backbones"]) > 1
+    lines = [table(header, [_shown(row, several) for row in rows[:SHOWN_ROWS]])]
+    if len(rows) > SHOWN_ROWS:
+        lines.append(f"… and {len(rows) - SHOWN_ROWS} more in results.json")
+    lines += [
+        "",
+        f"chosen: {chosen['head']} on {chosen['layer']}:{chosen['pooling']}",
+        f"test accuracy {chosen['test_accuracy']:.4f} (95 % interval {_interval(chosen, 'test')}) "
+        f"on {data['n_test']} images, trained on {data['n_train']}",
+        f"cross-validated, corrected for the choice among {len(rows)} rows: {chosen['cv_corrected']:.4f} "
+        f"({_interval(chosen, 'cv_corrected')})",
+        f"features: {done['computed']} images computed, {done['from_store']} from the store; "
+        f"{seconds['total']:.1f} s in all, {seconds['heads']:.1f} s for the heads",
+        f"results: {out / 'results.json'}",
+        f"predict: python -m pipelines.predict {shlex.quote(str(out / 'model'))} IMAGES",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _shown(row, several):
+    params = " ".join(f"{k.rpartition('__')[2]}={_short(v)}" for k, v in row["params"].items())
+    source = (f"{row['backbone']} " if several else "") + f"{row['layer']}:{row['pooling']}"
+    return source, str(row["dim"]), row["head"], params, f"{row['cv_accuracy']:.4f}", _interval(row, "cv")
+
+
+def _interval(row, name):
+    return f"{row[name + '_low']:.4f} to {row[name + '_high']:.4f}"
+
+
+def _short(value):
+    return f"{value:g}" if isinstance(value, float) else str(value)
