@@ -10,8 +10,8 @@ from itertools import chain
 
 import numpy as np
 
-from .images import file_problem
-from .samples import DataError, Samples
+from data.images import file_problem
+from data.samples import DataError, Samples
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def read_named_set(name, labelled=True):
         raise DataError(_unknown_source(name))
     if name == "digits":
         return _digits(labelled)
-    from .torchvision_sets import read_torchvision_set
+    from data.torchvision_sets import read_torchvision_set
 
     return read_torchvision_set(name.removeprefix("torchvision:"), labelled=labelled)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .samples import DataError
+from data.samples import DataError
 
 
 def hold_out(labels, groups=None, fraction=0.25, seed=0):

@@ -11,7 +11,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from .samples import DataError, Samples
+from data.samples import DataError, Samples
 
 # the parameter by which a family of constructors takes its part, and what to try for train, val and test
 FAMILIES = {

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from extract.errors import ExtractError
+from extract.errors import ExtractError, unwritable
 from extract.files import write_text
 from extract.layers import spread, unknown_layer
 from extract.pooling import Activation, Tap
@@ -177,7 +177,10 @@ class Backbone:
         built = self._load()
         card = _examine(self.name, built, file_sha256(path) if (path := weights_file(built.weights)) else None)
         if (path := self._memory_file()) is not None:
-            write_text(path, json.dumps(asdict(card), indent=1))
+            try:
+                write_text(path, json.dumps(asdict(card), indent=1))
+            except OSError as error:
+                raise unwritable(self._memory, error) from error
         return card
 
 
@@ -347,7 +350,7 @@ def _own_backbone(network, weights, size, preprocessing, version, name=None):
     if not isinstance(preprocessing, Preprocessing) and not hasattr(preprocessing, "transform_id"):
         raise ExtractError("preprocessing: expected a Preprocessing or a callable with a transform_id (text)")
     name = name or f"{type(network).__module__}.{type(network).__qualname__}"
-    architecture = f"{name}:{_source_hash(network)}:{version}"
+    architecture = f"own:{name}:{_source_hash(network)}:{version}"
 
     def build():
         path = weights_file(weights) if weights else None

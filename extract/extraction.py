@@ -18,7 +18,7 @@ from extract.engines import (
     choose_device,
     fastest_numerics,
 )
-from extract.errors import ExtractError
+from extract.errors import ExtractError, unwritable
 from extract.loader import cores, load_batches
 from extract.memory import MemoryStore
 from extract.pooling import Tap
@@ -136,21 +136,27 @@ def extract(
     try:
         ids, bad = image_ids(inputs, memory, cores())
     except OSError as error:
-        raise _unwritable(store, error) from error
+        raise unwritable(store.cache, error) from error
     readable = np.array([row for row in range(len(inputs)) if row not in bad], int)
     numerics = choose_numerics(numerics, backbone, store, taps, ids[readable], device)
     result = Extraction(ids, bad, recipe_of(backbone, numerics))
-    jobs = _jobs(store.missing(result.recipe, taps, ids[readable]), readable, ids, taps)
-    if jobs:
+    while jobs := _jobs(store.missing(result.recipe, taps, ids[result.good]), result.good, ids, taps):
+        before = ids.copy()
         _Pass(inputs, backbone, store, result, device, on_plan, on_progress).run(jobs)
+        _spread_bad(result, before)
+        on_plan = on_progress = None  # what is left now are copies of files that changed under the pass
     result.seconds = time.perf_counter() - started
     return result
 
 
-def _unwritable(store, error):
-    from extract.store import unwritable
-
-    return unwritable(store.cache, error)
+def _spread_bad(result, ids_before):
+    """An image that can't be read is bad in each of its copies, though only one of them was tried."""
+    bad = {ids_before[row].tobytes(): error for row, error in result.bad.items() if ids_before[row].any()}
+    for row in result.good:
+        error = bad.get(result.ids[row].tobytes())
+        if error is not None:
+            result.bad[int(row)] = error
+            result.ids[row] = 0
 
 
 def _jobs(missing, readable, ids, taps):

@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from extract.errors import ExtractError
+from extract.errors import ExtractError, unwritable
 from extract.files import sync_folder, write_text, written_aside
 from extract.pooling import Tap
 from extract.recipe import Recipe
@@ -159,11 +159,6 @@ class FeatureStore:
                 set_aside(path)
                 return None
         return self._parts[path]
-
-
-def unwritable(cache: Path, error: OSError) -> ExtractError:
-    """The error for a cache that can't be written."""
-    return ExtractError(f"can't write to the cache {cache}: {error.strerror or error}; choose another with --cache DIR")
 
 
 def set_aside(path: Path) -> None:

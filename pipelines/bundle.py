@@ -1,10 +1,16 @@
 """The bundle: a trained classifier as a folder that predicts from image files, with no code inside."""
 
+import copy
+import importlib
 import importlib.metadata
 import json
+import sys
 import warnings
 import zipfile
 from pathlib import Path
+
+import numpy as np
+from sklearn.pipeline import Pipeline
 
 from extract import ExtractError, FeatureExtractor, load_backbone
 from extract.engines import choose_device, lacks_numerics
@@ -13,7 +19,9 @@ from heads import Calibration
 from pipelines.classifier import ImageClassifier
 
 SCHEMA = 1
-FILE, HEAD, WEIGHTS = "bundle.json", "head.skops", "weights.safetensors"
+FILE, HEAD, ROWS, WEIGHTS = "bundle.json", "head.skops", "rows.npy", "weights.safetensors"
+# where a classifier keeps training rows
+ROW_KEEPERS = {"SVC": "support_vectors_", "KNeighborsClassifier": "_fit_X"}
 PACKAGES = ("permafrost", "torch", "torchvision", "scikit-learn", "numpy", "skops")
 # what heads are made of beyond what skops trusts by itself; no other type is ever loaded
 TRUSTED_TYPES = (
@@ -30,12 +38,10 @@ class BundleError(ValueError):
 
 
 def save_classifier(classifier: ImageClassifier, path) -> Path:
-    """Write a fitted classifier as a folder: `bundle.json`, `head.skops`, and local weights as safetensors.
+    """Write a fitted classifier as a folder: `bundle.json`, `head.skops`, the rows it keeps, local weights as safetensors.
 
     Raises BundleError where the folder already holds something else.
     """
-    from skops.io import dump
-
     folder = Path(path)
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / FILE).exists())):
         raise BundleError(f"{folder} exists and is no bundle: choose another path")
@@ -44,7 +50,11 @@ def save_classifier(classifier: ImageClassifier, path) -> Path:
     backbone, recipe = extractor.load_backbone(), extractor.recipe()
     if is_file_source(backbone.weights):
         save_weights(backbone, folder / WEIGHTS)
-    dump(classifier.head_, folder / HEAD, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+    head, rows = take_rows(classifier.head_, classifier.rows_)
+    _import_skops().dump(head, folder / HEAD, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+    (folder / ROWS).unlink(missing_ok=True)
+    if rows is not None:
+        np.save(folder / ROWS, rows, allow_pickle=False)
     calibration = classifier.calibration_
     content = {
         "schema": SCHEMA,
@@ -87,11 +97,11 @@ def load_classifier(path, *, backbone=None, cache=False, device="auto", on_warni
         cache=cache,
     )
     _check_same(folder, content["recipe"], extractor)
-    head = _load_head(folder)
+    head, rows = _load_head(folder)
     names = set(ImageClassifier().get_params())
     params = {name: value for name, value in extractor.get_params(deep=False).items() if name in names}
     calibration = content["calibration"] and Calibration.from_dict(content["calibration"])
-    return ImageClassifier(head=head, **params).assemble(extractor, head, calibration)
+    return ImageClassifier(head=head, **params).assemble(extractor, head, calibration, rows)
 
 
 def _usable_numerics(numerics, device, on_warning):
@@ -100,6 +110,48 @@ def _usable_numerics(numerics, device, on_warning):
         return numerics
     on_warning(f"trained in {numerics}, predicting in float32: {reason}; labels may differ for close cases")
     return "float32"
+
+
+def take_rows(head, rows):
+    """A fitted head and the training rows it keeps, unscaled -> (the head without them, the rows as narrow as exact).
+
+    Kept features are float16 or float32 before the scaler and float32 or float64 behind it. They are taken only
+    where scaling them again gives the very same numbers; else the head stays whole and rows are None.
+    """
+    if rows is None:
+        return head, None
+    name = ROW_KEEPERS[type(head[-1]).__name__]
+    scaled = getattr(head[-1], name)
+    with np.errstate(over="ignore"):
+        half = rows.astype(np.float16)
+    rows = half if np.array_equal(half, rows) else rows
+    if not np.array_equal(_scaled(head, rows, scaled.dtype), scaled):
+        return head, None
+    slim = copy.copy(head[-1])
+    setattr(slim, name, np.empty((0, rows.shape[1]), scaled.dtype))
+    return Pipeline([head.steps[0], (head.steps[1][0], slim)]), rows
+
+
+def put_rows(head, rows) -> None:
+    """Give a head loaded from a bundle its training rows back, scaled."""
+    name = ROW_KEEPERS[type(head[-1]).__name__]
+    setattr(head[-1], name, _scaled(head, rows, getattr(head[-1], name).dtype))
+
+
+def _scaled(head, rows, dtype):
+    return np.ascontiguousarray(head[0].transform(rows.astype(np.float32)), dtype=dtype)
+
+
+def _import_skops():
+    """Import skops without torch: it imports every module of scikit-learn, and one of those takes seconds for torch."""
+    hide = "torch" not in sys.modules
+    if hide:
+        sys.modules["torch"] = None
+    try:
+        return importlib.import_module("skops.io")
+    finally:
+        if hide:
+            del sys.modules["torch"]
 
 
 def _read(folder):
@@ -113,14 +165,16 @@ def _read(folder):
 
 
 def _load_head(folder):
-    from skops.io import load
-    from skops.io.exceptions import UntrustedTypesFoundException
-
+    skops, rows = _import_skops(), None
     try:
-        return load(folder / HEAD, trusted=list(TRUSTED_TYPES))
-    except UntrustedTypesFoundException as error:
+        head = skops.load(folder / HEAD, trusted=list(TRUSTED_TYPES))
+        if (folder / ROWS).exists():
+            rows = np.load(folder / ROWS, allow_pickle=False).astype(np.float32)
+            put_rows(head, rows)
+        return head, rows
+    except skops.exceptions.UntrustedTypesFoundException as error:
         raise BundleError(f"{folder / HEAD} holds types that no head has: {error}; it is not loaded") from error
-    except (OSError, zipfile.BadZipFile, KeyError) as error:
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise BundleError(f"can't read {folder / HEAD}: {error}; copy the whole bundle again") from error
 
 

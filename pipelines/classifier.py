@@ -2,6 +2,9 @@
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.svm import SVC
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
@@ -26,6 +29,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     classes_ : (classes,) labels in sorted order.
     extractor_ : FeatureExtractor. head_ : fitted scikit-learn classifier on (n, d) features.
     calibration_ : Calibration of the head's scores where it has no probabilities of its own, else None.
+    rows_ : training rows (m, d) that the head keeps, unscaled, for a bundle without waste; else None.
     """
 
     def __init__(
@@ -68,11 +72,11 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         extractor = self._make_extractor()
         features = extractor.fit_transform(X)
         head, calibration = self._fit_head(features, y)
-        return self.assemble(extractor, head, calibration)
+        return self.assemble(extractor, head, calibration, training_rows(head, features))
 
-    def assemble(self, extractor, head, calibration) -> "ImageClassifier":
-        """Become fitted from parts that are: an extractor, a head on its features, and its calibration or None."""
-        self.extractor_, self.head_, self.calibration_ = extractor, head, calibration
+    def assemble(self, extractor, head, calibration=None, rows=None) -> "ImageClassifier":
+        """Become fitted from parts: an extractor, a head fitted on its features, its calibration, its `training_rows`."""
+        self.extractor_, self.head_, self.calibration_, self.rows_ = extractor, head, calibration, rows
         self.classes_ = head.classes_
         return self
 
@@ -116,3 +120,11 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             return search.best_estimator_, None
         oof = np.asarray(search.oof_scores_[search.best_index_])
         return search.best_estimator_, fit_calibration(oof, y, search.classes_)
+
+
+def training_rows(head, features: np.ndarray) -> np.ndarray | None:
+    """The rows of (n, d) training features that a head of the catalogue keeps: support vectors, or all for kNN."""
+    last = head[-1] if isinstance(head, Pipeline) and len(head) == 2 else None
+    if type(last) is SVC:
+        return features[last.support_]
+    return features if type(last) is KNeighborsClassifier and last._fit_method == "brute" else None

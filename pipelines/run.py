@@ -134,7 +134,8 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     )
     bar.close()
     chosen = board.sources[0]
-    fitted = evaluate.fit_chosen(board, kept.read(chosen, train), labels[train])
+    training = kept.read(chosen, train)
+    fitted = evaluate.fit_chosen(board, training, labels[train])
     seconds["heads"] = lap()
 
     features = kept.read(chosen, test)
@@ -143,7 +144,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     write_predictions(
         out, kept.samples[test], predicted, shares[np.arange(len(test)), np.searchsorted(board.classes, predicted)]
     )
-    save_bundle(out / "model", kept, chosen, fitted, options, size)
+    save_bundle(out / "model", kept, chosen, fitted, training, options, size)
     seconds["report"] = lap()
     seconds["total"] = round(sum(seconds.values()), 3)
     results = {
@@ -282,11 +283,11 @@ def _workers(jobs: int) -> int:
     return max(1, min(cores(), jobs))
 
 
-def save_bundle(path: Path, kept, source: int, fitted, options, size) -> None:
+def save_bundle(path: Path, kept, source: int, fitted, training, options, size) -> None:
     """The chosen tap and head as a bundle."""
     from extract import FeatureExtractor
     from pipelines.bundle import save_classifier
-    from pipelines.classifier import ImageClassifier
+    from pipelines.classifier import ImageClassifier, training_rows
 
     chosen = kept.sources[source]
     extractor = FeatureExtractor(
@@ -299,7 +300,8 @@ def save_bundle(path: Path, kept, source: int, fitted, options, size) -> None:
         cache=options.cache,
         seed=options.seed,
     )
-    save_classifier(ImageClassifier().assemble(extractor, fitted.head, fitted.calibration), path)
+    rows = training_rows(fitted.head, training)
+    save_classifier(ImageClassifier().assemble(extractor, fitted.head, fitted.calibration, rows), path)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ def wilson_interval(right: float, n: int, level: float = 0.95) -> tuple[float, f
     p, spread = right / n, z * z / n
     centre = (p + spread / 2) / (1 + spread)
     half = z / (1 + spread) * np.sqrt(p * (1 - p) / n + spread / (4 * n))
-    return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+    return float(np.clip(centre - half, 0, p)), float(np.clip(centre + half, p, 1))
 
 
 def corrected_accuracy(right: np.ndarray, draws: int = 1000, seed: int = 0, level: float = 0.95):

@@ -1,0 +1,57 @@
+"""A small set of photos of two kinds of texture, and the arguments of a small random network."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SMALL = ["--backbone", "mobilenet_v3_small", "--weights", "random", "--size", "32", "--cv", "3"]
+
+
+def draw(kind: str, seed: int) -> Image.Image:
+    """Stripes of a random phase and noise: upright for cats, level for dogs."""
+    rng = np.random.default_rng([seed, kind == "cats"])
+    wave = 100 + 80 * np.sin(np.arange(48) / 3 + rng.uniform(0, 6))
+    plane = np.tile(wave, (40, 1)) if kind == "cats" else np.tile(wave[:40, None], (1, 48))
+    return Image.fromarray(np.clip(plane[..., None] + rng.normal(0, 10, (40, 48, 3)), 0, 255).astype(np.uint8))
+
+
+def write_photos(folder, per_class=12, start=0):
+    """`folder/CLASS/N.png` for two classes."""
+    for kind in ("cats", "dogs"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        for i in range(start, start + per_class):
+            draw(kind, i).save(folder / kind / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A class-per-folder set of 24 photos."""
+    return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture
+def add_photos():
+    """The function that writes more of them."""
+    return write_photos
+
+
+@pytest.fixture
+def small():
+    """Arguments that make any command quick."""
+    return [*SMALL]
+
+
+@pytest.fixture
+def run(tmp_path, small, capsys):
+    """Call `pipelines.run` -> (exit code, stdout, stderr)."""
+
+    def call(*arguments, defaults=True):
+        from pipelines.run import main
+
+        given = [str(argument) for argument in arguments]
+        rest = [*small, "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")] if defaults else []
+        code = main([*given, *rest])
+        return code, *capsys.readouterr()
+
+    return call

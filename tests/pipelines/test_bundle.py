@@ -1,0 +1,171 @@
+"""Tests of pipelines/bundle.py."""
+
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+
+from data import read_image_folder
+from extract import FeatureExtractor, Preprocessing, load_backbone
+from heads import HEADS, head_scores, make_head
+from pipelines import BundleError, ImageClassifier, load_classifier, save_classifier
+from pipelines import bundle as bundle_module
+from pipelines.classifier import training_rows
+
+OPTIONS = {"backbone": "mobilenet_v3_small", "weights": "random", "size": 32, "layer": "features.4", "pooling": "grid2"}
+
+
+@pytest.fixture
+def samples(photos):
+    return read_image_folder(photos)
+
+
+def fit(samples, tmp_path, **options):
+    classifier = ImageClassifier(**{**OPTIONS, "cache": tmp_path / "cache", **options})
+    return classifier.fit(samples.paths, samples.labels)
+
+
+@pytest.mark.parametrize("head", sorted(HEADS))
+def test_every_head_comes_back_the_same(samples, tmp_path, head):
+    classifier = fit(samples, tmp_path, head=head)
+    loaded = load_classifier(save_classifier(classifier, tmp_path / "bundle"))
+    assert np.array_equal(loaded.predict(samples.paths), classifier.predict(samples.paths))
+    assert np.array_equal(loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths))
+    assert loaded.classes_.tolist() == ["cats", "dogs"]
+
+
+def test_a_loaded_bundle_keeps_nothing_on_disk(samples, tmp_path):
+    loaded = load_classifier(save_classifier(fit(samples, tmp_path), tmp_path / "bundle"))
+    shutil.rmtree(tmp_path / "cache")
+    before = sorted(tmp_path.rglob("*"))
+    loaded.predict(samples.paths)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_joined_taps_come_back(samples, tmp_path):
+    classifier = fit(samples, tmp_path, layer="features.4:grid2+features.6:avg")
+    loaded = load_classifier(save_classifier(classifier, tmp_path / "bundle"))
+    assert np.array_equal(loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths))
+
+
+def test_local_weights_are_copied_in(samples, tmp_path):
+    import torch
+
+    torch.save(load_backbone("mobilenet_v3_small", "random", seed=5).network.state_dict(), tmp_path / "w.pth")
+    classifier = fit(samples, tmp_path, weights=str(tmp_path / "w.pth"))
+    expected = classifier.predict_proba(samples.paths)
+    save_classifier(classifier, tmp_path / "bundle")
+    (tmp_path / "w.pth").unlink()
+    assert np.array_equal(load_classifier(tmp_path / "bundle").predict_proba(samples.paths), expected)
+
+
+def test_a_bundle_of_ones_own_module_needs_it_again(samples, tmp_path):
+    network = load_backbone("mobilenet_v3_small", "random", size=32).network
+    own = load_backbone(network, preprocessing=Preprocessing(size=32))
+    classifier = fit(samples, tmp_path, backbone=own, weights=None, size=None)
+    save_classifier(classifier, tmp_path / "bundle")
+    with pytest.raises(BundleError, match="pass backbone="):
+        load_classifier(tmp_path / "bundle")
+    loaded = load_classifier(tmp_path / "bundle", backbone=own)
+    assert np.array_equal(loaded.predict(samples.paths), classifier.predict(samples.paths))
+
+
+def test_other_weights_are_refused(samples, tmp_path):
+    folder = save_classifier(fit(samples, tmp_path), tmp_path / "bundle")
+    content = json.loads((folder / "bundle.json").read_text())
+    content["backbone"]["seed"] = 1
+    (folder / "bundle.json").write_text(json.dumps(content))
+    with pytest.raises(BundleError, match="was trained with weights"):
+        load_classifier(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: shutil.rmtree(folder), "is no bundle"),
+        (lambda folder: (folder / "bundle.json").write_text("{"), "is no bundle"),
+        (lambda folder: (folder / "bundle.json").write_text('{"schema": 99}'), "schema 99"),
+        (lambda folder: (folder / "head.skops").write_bytes(b"no zip"), "can't read"),
+        (lambda folder: (folder / "head.skops").unlink(), "can't read"),
+    ],
+)
+def test_a_spoilt_bundle_is_one_clear_line(samples, tmp_path, spoil, message):
+    folder = save_classifier(fit(samples, tmp_path), tmp_path / "bundle")
+    spoil(folder)
+    with pytest.raises(BundleError, match=message) as caught:
+        load_classifier(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_types_that_no_head_has_are_not_loaded(samples, tmp_path):
+    from skops.io import dump
+
+    folder = save_classifier(fit(samples, tmp_path), tmp_path / "bundle")
+    dump(Stranger(), folder / "head.skops")
+    with pytest.raises(BundleError, match="Stranger"):
+        load_classifier(folder)
+
+
+class Stranger:
+    """Not a head."""
+
+    def __init__(self):
+        self.value = 1
+
+
+def test_a_folder_that_is_no_bundle_is_not_written_over(samples, tmp_path):
+    with pytest.raises(BundleError, match="is no bundle"):
+        save_classifier(fit(samples, tmp_path), tmp_path / "photos")
+
+
+def test_a_machine_without_the_numerics_predicts_in_float32_and_says_so(samples, tmp_path, monkeypatch):
+    classifier = fit(samples, tmp_path, numerics="float32")
+    folder = save_classifier(classifier, tmp_path / "bundle")
+    content = json.loads((folder / "bundle.json").read_text())
+    content["recipe"]["numerics"] = "bfloat16-cuda"
+    (folder / "bundle.json").write_text(json.dumps(content))
+    said = []
+    loaded = load_classifier(folder, device="cpu", on_warning=said.append)
+    assert len(said) == 1
+    assert "float32" in said[0]
+    assert np.array_equal(loaded.predict(samples.paths), classifier.predict(samples.paths))
+
+
+@pytest.mark.parametrize("head", ["rbf_svm", "knn"])
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_a_bundle_is_hardly_larger_than_the_rows_it_keeps(tmp_path, head, kind):
+    """Without backbone weights <= 1.2 x its kept rows; with random labels nearly all rows are support vectors."""
+    rng = np.random.default_rng(0)
+    rows, y = rng.gamma(1.0, size=(200, 2000)).astype(kind), rng.permutation(np.repeat(["a", "b"], 100))
+    rows[:, 7] = 0.5
+    X = rows.astype(np.float32)
+    extractor = FeatureExtractor(
+        layer="features.4", backbone="mobilenet_v3_small", weights="random", size=32, numerics="float32"
+    )
+    fitted = make_head(head).fit(X, y)
+    classifier = ImageClassifier().assemble(extractor, fitted, rows=training_rows(fitted, X))
+    folder = save_classifier(classifier, tmp_path / "bundle")
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 1.2 * rows.nbytes
+    loaded = load_classifier(folder).head_
+    assert np.array_equal(head_scores(loaded, X), head_scores(classifier.head_, X))
+
+
+def test_rows_that_scale_to_something_else_stay_in_the_head():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 30))
+    head = make_head("knn").fit(X, np.repeat(["a", "b"], 20))
+    assert bundle_module.take_rows(head, X) == (head, None)
+
+
+def test_the_trusted_types_are_all_scikit_learns():
+    assert all(name.startswith("sklearn.") for name in bundle_module.TRUSTED_TYPES)
+
+
+def test_nothing_in_a_bundle_is_a_pickle(samples, tmp_path):
+    folder = save_classifier(fit(samples, tmp_path, head="knn"), tmp_path / "bundle")
+    assert {file.name for file in folder.iterdir()} == {"bundle.json", "head.skops", "rows.npy"}
+    np.load(folder / "rows.npy", allow_pickle=False)
+    with zipfile.ZipFile(folder / "head.skops") as archive:
+        assert {name.rpartition(".")[2] for name in archive.namelist()} <= {"json", "npy"}

@@ -1,0 +1,95 @@
+"""Tests of pipelines/classifier.py."""
+
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+
+from data import ImageError, read_image_folder
+from heads import make_head
+from pipelines import ImageClassifier
+
+OPTIONS = {"backbone": "mobilenet_v3_small", "weights": "random", "size": 32, "layer": "features.4", "pooling": "grid2"}
+
+
+@pytest.fixture
+def samples(photos):
+    return read_image_folder(photos)
+
+
+def make(tmp_path, **options):
+    return ImageClassifier(**{**OPTIONS, "cache": tmp_path / "cache", **options})
+
+
+@pytest.mark.parametrize("head", ["logistic", "linear_svm", "rbf_svm", "knn"])
+def test_paths_to_labels_and_probabilities(samples, tmp_path, head):
+    classifier = make(tmp_path, head=head).fit(samples.paths, samples.labels)
+    assert classifier.score(samples.paths, samples.labels) > 0.9
+    shares = classifier.predict_proba(samples.paths[:5])
+    assert shares.shape == (5, 2)
+    assert shares.sum(axis=1) == pytest.approx(1)
+    assert classifier.classes_.tolist() == ["cats", "dogs"]
+
+
+def test_images_in_memory_are_the_same_as_their_files(samples, tmp_path):
+    classifier = make(tmp_path).fit(samples.paths, samples.labels)
+    images = [Image.open(path).convert("RGB") for path in samples.paths]
+    array = np.stack([np.asarray(image) for image in images])
+    expected = classifier.predict_proba(samples.paths)
+    assert np.array_equal(classifier.predict_proba(images), expected)
+    assert np.array_equal(classifier.predict_proba(array), expected)
+
+
+def test_grid_search_over_layer_pooling_and_head_parameters(samples, tmp_path):
+    classifier = make(
+        tmp_path, head=make_head("logistic"), keep=["features.4:avg", "features.6:avg", "features.6:grid2"]
+    )
+    grid = {
+        "layer": ["features.4", "features.6"],
+        "pooling": ["avg", "grid2"],
+        "head__logisticregression__C": [0.01, 1.0],
+    }
+    search = GridSearchCV(classifier, grid, cv=3).fit(samples.paths, samples.labels)
+    assert search.best_score_ > 0.9
+    assert search.best_estimator_.extractor_.extraction_.computed == 0
+
+
+def test_it_is_cloned_and_pickled_without_the_network(samples, tmp_path):
+    classifier = make(tmp_path).fit(samples.paths, samples.labels)
+    assert clone(classifier).get_params() == classifier.get_params()
+    data = pickle.dumps(classifier)
+    assert len(data) < 200_000
+    assert np.array_equal(pickle.loads(data).predict(samples.paths), classifier.predict(samples.paths))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": ["cats"] * 24}, "two classes or more"),
+        ({"labels": ["cats", "dogs"]}, "one label for each image"),
+        ({"labels": ["cats"] + ["dogs"] * 23}, "a single image"),
+        ({"paths": "photos"}, "a list of images|one label for each"),
+        ({"head": "logistik"}, "logistic"),
+        ({"layer": "features.99"}, "did you mean"),
+    ],
+)
+def test_wrong_calls_say_what_to_do(samples, tmp_path, change, message):
+    options = {key: change[key] for key in ("head", "layer") if key in change}
+    with pytest.raises(ValueError, match=message):
+        make(tmp_path, **options).fit(change.get("paths", samples.paths), change.get("labels", samples.labels))
+
+
+def test_an_unreadable_image_is_named(samples, tmp_path):
+    classifier = make(tmp_path).fit(samples.paths, samples.labels)
+    (tmp_path / "x.jpg").write_text("no image")
+    with pytest.raises(ImageError, match=r"x\.jpg"):
+        classifier.predict([samples.paths[0], str(tmp_path / "x.jpg")])
+
+
+def test_unfitted_is_said(samples, tmp_path):
+    with pytest.raises(NotFittedError):
+        make(tmp_path).predict(samples.paths)

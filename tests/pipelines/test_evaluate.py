@@ -1,0 +1,102 @@
+"""Tests of pipelines/evaluate.py."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score
+
+from data import folds
+from heads import HEADS
+from pipelines.evaluate import Source, describe_choice, fit_chosen, make_leaderboard, probabilities
+
+HEAD_NAMES = ["logistic", "linear_svm", "rbf_svm", "knn"]
+
+
+@pytest.fixture
+def problem():
+    """Two sources for 60 rows in three classes: one of noise, one that tells the classes apart."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["x", "y", "z"], 20)
+    centres = np.eye(3)[np.repeat([0, 1, 2], 20)] * 4
+    arrays = [rng.normal(size=(60, 8)), np.hstack([centres, np.zeros((60, 3))]) + rng.normal(size=(60, 6))]
+    sources = [Source("net", "early", "avg", 8), Source("net", "late", "avg", 6)]
+    return [array.astype(np.float32) for array in arrays], sources, labels
+
+
+def board_of(problem, heads=HEAD_NAMES, **options):
+    arrays, sources, labels = problem
+    return make_leaderboard(arrays.__getitem__, sources, labels, folds(labels, 4), heads, **options)
+
+
+def test_there_is_a_row_for_every_source_and_head_best_first(problem):
+    board = board_of(problem)
+    assert {(row.layer, row.head) for row in board.rows} == {(a, b) for a in ("early", "late") for b in HEAD_NAMES}
+    scores = [row.cv_accuracy for row in board.rows]
+    assert scores == sorted(scores, reverse=True)
+    assert board.rows[0].layer == "late"
+    assert all(row.cv_low <= row.cv_accuracy <= row.cv_high for row in board.rows)
+
+
+def test_rows_carry_their_own_out_of_fold_scores(problem):
+    board = board_of(problem)
+    labels = problem[2]
+    for row, oof in zip(board.rows, board.oof, strict=True):
+        assert accuracy_score(labels, board.classes[oof.argmax(axis=1)]) == pytest.approx(row.cv_accuracy)
+
+
+def test_equal_accuracy_is_ordered_by_log_loss(problem):
+    rows = board_of(problem).rows
+    for first, second in zip(rows, rows[1:], strict=False):
+        if first.cv_accuracy == second.cv_accuracy:
+            assert first.cv_log_loss <= second.cv_log_loss
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_the_leaderboard_is_the_same_for_any_number_of_workers(problem, n_jobs):
+    one, other = board_of(problem), board_of(problem, n_jobs=n_jobs)
+    strip = [{**vars(row), "seconds": None} for row in one.rows]
+    assert strip == [{**vars(row), "seconds": None} for row in other.rows]
+    assert one.corrected == other.corrected
+
+
+def test_progress_counts_sources(problem):
+    seen = []
+    board_of(problem, ["knn"], on_progress=seen.append)
+    assert seen == [1, 2]
+
+
+@pytest.mark.parametrize("head", HEAD_NAMES)
+def test_every_head_gives_probabilities_of_its_classes(problem, head):
+    arrays, _, labels = problem
+    board = board_of(problem, [head])
+    fitted = fit_chosen(board, arrays[board.sources[0]], labels)
+    shares = probabilities(fitted.head, fitted.calibration, arrays[board.sources[0]])
+    assert shares.shape == (60, 3)
+    assert shares.sum(axis=1) == pytest.approx(1)
+    assert (board.classes[shares.argmax(axis=1)] == labels).mean() > 0.9
+
+
+def test_random_labels_give_a_corrected_accuracy_near_chance():
+    rng = np.random.default_rng(3)
+    labels = rng.permutation(np.repeat(["x", "y"], 50))
+    arrays = [rng.normal(size=(100, 20)).astype(np.float32) for _ in range(6)]
+    board = board_of((arrays, [Source("net", str(i), "avg", 20) for i in range(6)], labels), ["logistic", "knn"])
+    assert board.corrected[0] < board.rows[0].cv_accuracy
+    assert abs(board.corrected[0] - 0.5) < 0.12
+
+
+def test_the_choice_is_described_with_its_test_figures(problem):
+    board, labels = board_of(problem, ["knn"]), np.array(["x", "y", "z", "x"])
+    chosen = describe_choice(board, labels, np.array(["x", "y", "z", "y"]))
+    assert chosen["test_accuracy"] == 0.75
+    assert chosen["test_balanced_accuracy"] == pytest.approx((0.5 + 1 + 1) / 3)
+    assert chosen["test_low"] < 0.75 < chosen["test_high"]
+    assert chosen["head"] == "knn"
+
+
+def test_an_unknown_head_is_refused(problem):
+    with pytest.raises(ValueError, match="knm"):
+        board_of(problem, ["knm"])
+
+
+def test_heads_are_in_the_catalogue():
+    assert set(HEAD_NAMES) <= set(HEADS)

@@ -1,0 +1,243 @@
+"""Tests of pipelines/run.py: the whole job on small photos, and wrong calls."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from extract import Interrupted
+from pipelines import load_classifier
+
+ROOT = Path(__file__).parent.parent.parent
+HEADS = ["logistic", "linear_svm", "rbf_svm", "knn"]
+
+
+def rows_of(file):
+    with open(file, encoding="utf-8", newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def results_of(tmp_path):
+    return json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+
+
+def test_the_whole_job(photos, run, tmp_path):
+    code, out, err = run(photos)
+    assert code == 0
+    results = results_of(tmp_path)
+    assert results["schema"] == 1
+    assert results["data"] == {
+        "name": "photos", "classes": ["cats", "dogs"], "n_train": 18, "n_test": 6, "split": "held_out",
+        "n_bad": 0, "n_duplicates": 0, "passed_over": {},
+    }  # fmt: skip
+    board, chosen = results["leaderboard"], results["chosen"]
+    assert {row["head"] for row in board} == set(HEADS)
+    assert len({(row["layer"], row["pooling"]) for row in board}) * 4 == len(board)
+    assert [row["cv_accuracy"] for row in board] == sorted((row["cv_accuracy"] for row in board), reverse=True)
+    assert {key: chosen[key] for key in board[0]} == board[0]
+    assert chosen["test_low"] <= chosen["test_accuracy"] <= chosen["test_high"]
+    assert results["extraction"]["computed"] == results["extraction"]["images"] == 24
+    assert set(results["seconds"]) == {"read", "extract", "heads", "report", "total"}
+    assert "24 images to compute" in err
+    assert "predict: python -m pipelines.predict" in out
+    assert f"chosen: {chosen['head']} on {chosen['layer']}:{chosen['pooling']}" in out
+
+
+def test_the_predictions_file_holds_the_test_figures(photos, run, tmp_path):
+    run(photos)
+    rows = rows_of(tmp_path / "out" / "test_predictions.csv")
+    right = np.mean([row["label"] == row["predicted"] for row in rows])
+    assert right == pytest.approx(results_of(tmp_path)["chosen"]["test_accuracy"])
+    assert all(0 <= float(row["probability"]) <= 1 for row in rows)
+
+
+def test_the_bundle_predicts_the_same_labels_with_the_folder_moved(photos, run, tmp_path):
+    run(photos)
+    rows = rows_of(tmp_path / "out" / "test_predictions.csv")
+    moved = Path(shutil.move(photos, tmp_path / "elsewhere"))
+    paths = [str(moved / Path(row["path"]).relative_to(photos)) for row in rows]
+    shutil.rmtree(tmp_path / "cache")
+    command = [sys.executable, "-m", "pipelines.predict", str(tmp_path / "out" / "model"), *paths, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == [row["predicted"] for row in rows]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_second_run_computes_nothing_and_takes_no_torch(photos, run, small, tmp_path):
+    run(photos)
+    first = results_of(tmp_path)
+    arguments = [str(photos), *small, "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
+    code = (
+        "import sys\nfrom pipelines.run import main\n"
+        f"assert main({arguments!r}) == 0\nassert not {{'torch', 'torchvision'}} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True)
+    second = results_of(tmp_path)
+    assert second["extraction"]["computed"] == 0
+    assert second["extraction"]["from_store"] == 24
+    assert [{**row, "seconds": 0} for row in second["leaderboard"]] == [
+        {**row, "seconds": 0} for row in first["leaderboard"]
+    ]
+    assert {**second["chosen"], "seconds": 0} == {**first["chosen"], "seconds": 0}
+
+
+def test_a_new_head_computes_no_image(photos, run, tmp_path):
+    run(photos, "--heads", "knn")
+    run(photos, "--heads", "ridge")
+    assert results_of(tmp_path)["extraction"]["computed"] == 0
+
+
+def test_json_prints_the_results_and_nothing_else(photos, run, tmp_path):
+    _, out, _ = run(photos, "--json", "--heads", "knn")
+    assert json.loads(out) == results_of(tmp_path)
+
+
+def test_a_split_inside_is_used(tmp_path, run, add_photos):
+    add_photos(tmp_path / "set" / "train", per_class=8)
+    add_photos(tmp_path / "set" / "val", per_class=3, start=50)
+    run(tmp_path / "set", "--heads", "knn")
+    assert (results_of(tmp_path)["data"]["split"], results_of(tmp_path)["data"]["n_test"]) == ("given", 6)
+
+
+def test_test_images_of_their_own(photos, tmp_path, run, add_photos):
+    other = add_photos(tmp_path / "other", per_class=4, start=60)
+    code, _, err = run(photos, "--test", other, "--heads", "knn")
+    assert (code, results_of(tmp_path)["data"]["n_test"]) == (0, 8), err
+
+
+def test_several_backbones_stand_on_one_leaderboard(photos, run, tmp_path):
+    code, out, err = run(photos, "--heads", "knn", "--backbone", "mobilenet_v3_small,shufflenet_v2_x0_5",
+                         "--weights", "random", "--size", "32", "--cv", "3", "--cache", tmp_path / "c",
+                         "--out", tmp_path / "out", defaults=False)  # fmt: skip
+    assert code == 0, err
+    board = results_of(tmp_path)["leaderboard"]
+    assert {row["backbone"] for row in board} == {"mobilenet_v3_small", "shufflenet_v2_x0_5"}
+    assert len(results_of(tmp_path)["backbones"]) == 2
+    assert "shufflenet_v2_x0_5 " in out
+    assert load_classifier(tmp_path / "out" / "model").predict([str(next(photos.rglob("*.png")))])
+
+
+def test_bad_images_are_listed_and_the_run_goes_on(photos, run, tmp_path):
+    (photos / "cats" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    (photos / "dogs" / "loop.png").symlink_to("loop.png")
+    code, _, err = run(photos, "--max-bad", "0.2", "--heads", "knn")
+    rows = rows_of(tmp_path / "out" / "bad_images.csv")
+    assert code == 0
+    assert sorted(Path(row["path"]).name for row in rows) == ["broken.jpg", "loop.png"]
+    assert all(row["reason"] for row in rows)
+    assert "2 of 26 images can't be used" in err
+
+
+def test_too_many_bad_images_fail_the_run(photos, run, tmp_path):
+    for i in range(2):
+        (photos / "cats" / f"broken{i}.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    code, _, err = run(photos, "--heads", "knn")
+    assert code == 1
+    assert "limit 5%" in err.splitlines()[-1]
+    assert (tmp_path / "out" / "bad_images.csv").exists()
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_copies_are_counted_and_trained_on_once(photos, run, tmp_path):
+    shutil.copy(photos / "cats" / "0.png", photos / "cats" / "copy.png")
+    run(photos, "--heads", "knn")
+    data = results_of(tmp_path)["data"]
+    assert (data["n_duplicates"], data["n_train"] + data["n_test"]) == (1, 24)
+
+
+def one_class(photos):
+    shutil.rmtree(photos / "dogs")
+
+
+def few_images(photos):
+    for file in list((photos / "dogs").iterdir())[3:]:
+        file.unlink()
+
+
+def split_inside(photos):
+    for part in ("train", "test"):
+        shutil.copytree(photos / "cats", photos / part / "cats")
+        shutil.copytree(photos / "dogs", photos / part / "dogs")
+    shutil.rmtree(photos / "cats")
+    shutil.rmtree(photos / "dogs")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "arguments", "message"),
+    [
+        (None, ["nowhere"], "nowhere"),
+        (one_class, [], "two classes"),
+        (few_images, [], "dogs"),
+        (None, ["--layers", "features.44"], "did you mean features.4"),
+        (None, ["--heads", "logistik"], "logistic"),
+        (None, ["--pooling", "gird3"], "unknown pooling 'gird3'"),
+        (None, ["--cache", "{tmp}/file"], "can't write to the cache"),
+        (None, ["--out", "{tmp}/file/out"], "choose another folder with --out"),
+        (split_inside, ["--test", "{photos}"], "has a split inside"),
+        (None, ["--backbone", "resnet81"], "did you mean"),
+        (None, ["--weights", "gone.pth"], "no weights file"),
+        (None, ["--numerics", "float8"], "unknown numerics"),
+        (None, ["--device", "tpu"], "not on this machine"),
+        (None, ["--max-bad", "7"], "fraction from 0 to 1"),
+        (None, ["--cv", "1"], "2 folds or more"),
+        (None, ["--size", "0"], "side in pixels"),
+    ],
+)
+def test_wrong_calls_give_one_line_and_exit_2(photos, tmp_path, small, capsys, prepare, arguments, message):
+    from pipelines.run import main
+
+    (tmp_path / "file").touch()
+    if prepare:
+        prepare(photos)
+    filled = [argument.format(tmp=tmp_path, photos=photos) for argument in arguments]
+    images = [] if filled[:1] == ["nowhere"] else [str(photos)]
+    base = [*small, "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
+    code = main([*images, *base, *filled])
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert err.startswith("error: ")
+    assert message in err
+
+
+def test_an_unknown_argument_exits_with_2(run):
+    with pytest.raises(SystemExit) as caught:
+        run("--hed", "knn")
+    assert caught.value.code == 2
+
+
+def test_ctrl_c_says_what_was_kept(photos, run, monkeypatch):
+    def stop(*_, **__):
+        raise Interrupted(12, 24)
+
+    monkeypatch.setattr("pipelines.features.extract", stop)
+    code, _, err = run(photos)
+    assert code == 130
+    assert "12 of 24 images" in err
+
+
+def test_a_damaged_part_is_computed_again(photos, run, tmp_path):
+    run(photos, "--heads", "knn")
+    part = next((tmp_path / "cache").rglob("*.h5"))
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 255
+    part.write_bytes(data)
+    code, _, err = run(photos, "--heads", "knn")
+    assert code == 0, err
+    assert results_of(tmp_path)["chosen"]["test_accuracy"] > 0.5
+
+
+def test_an_unexpected_error_is_one_line_and_a_traceback_only_with_debug(photos, run, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("pipelines.features.extract", fail)
+    code, _, err = run(photos)
+    assert (code, err.splitlines()) == (1, ["error: RuntimeError: boom (run with --debug for the traceback)"])
+    _, _, err = run(photos, "--debug")
+    assert "Traceback" in err
