@@ -23,6 +23,9 @@ class Head:
         (their softmax gives the head's own probabilities) or "probabilities".
     weighted : bool
         Whether the classifier takes `class_weight`.
+    per_feature : tuple of str
+        Parameters whose numbers in the grid are divided by the number of varying features, as SVC's
+        `gamma="scale"` is 1 divided by it on standardised features.
     """
 
     classifier: str
@@ -30,6 +33,7 @@ class Head:
     grid: dict = field(default_factory=dict)
     scores: str = "margins"
     weighted: bool = False
+    per_feature: tuple = ()
 
     @property
     def prefix(self):
@@ -46,7 +50,7 @@ HEADS = {
     "logistic": Head(
         "sklearn.linear_model:LogisticRegression",
         params={"max_iter": 1000},
-        grid={"C": (1e-4, 1e-2, 1.0)},
+        grid={"C": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)},
         scores="logits",
         weighted=True,
     ),
@@ -54,28 +58,33 @@ HEADS = {
         "sklearn.svm:LinearSVC",
         # the primal solver: deterministic, and it converges where the dual one stops at max_iter
         params={"dual": False},
-        grid={"C": (1e-5, 1e-3, 1e-1)},
+        grid={"C": (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)},
         weighted=True,
     ),
     "rbf_svm": Head(
         "sklearn.svm:SVC",
-        grid={"C": (0.1, 1.0, 10.0)},
+        grid={"C": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0), "gamma": (0.3, "scale", 3.0)},
         weighted=True,
+        per_feature=("gamma",),
     ),
     "knn": Head(
         "sklearn.neighbors:KNeighborsClassifier",
-        grid={"n_neighbors": (9, 5, 1)},
+        grid={
+            "n_neighbors": (25, 15, 10, 7, 5, 3, 1),
+            "metric": ("euclidean", "cosine"),
+            "weights": ("uniform", "distance"),
+        },
         scores="probabilities",
     ),
     "ridge": Head(
         "sklearn.linear_model:RidgeClassifier",
-        grid={"alpha": (1e5, 1e3, 10.0)},
+        grid={"alpha": (1e6, 1e5, 1e4, 1e3, 100.0, 10.0, 1.0)},
         weighted=True,
     ),
     "lda": Head(
         "sklearn.discriminant_analysis:LinearDiscriminantAnalysis",
         params={"solver": "eigen", "shrinkage": 0.5},
-        grid={"shrinkage": (0.9, 0.5, 0.1)},
+        grid={"shrinkage": (0.99, 0.9, 0.7, 0.5, 0.3, 0.1, 0.01)},
         scores="logits",
     ),
     "centroid": Head("sklearn.neighbors:NearestCentroid"),

@@ -3,7 +3,8 @@
 import time
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
+from scipy.special import softmax
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.metrics import get_scorer
@@ -12,9 +13,13 @@ from sklearn.model_selection import ParameterGrid, StratifiedGroupKFold, Stratif
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
 
 from heads.calibration import as_columns
 from heads.catalog import find_head, make_head
+from heads.reduction import Fold
+from heads.refit import fit_pipeline, weights_of
+from heads.shared import SHARED, known_parameters
 
 
 def _best_has(method):
@@ -100,18 +105,18 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
         self.classes_ = np.unique(y)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y has one class only ({self.classes_[0]!r}), expected two or more; add another class"
-            )
+        _check_classes(y)
         folds = list(self._splitter(y, groups).split(X, y, groups))
         self.n_splits_ = len(folds)
-        candidates = list_candidates(self.heads, min(len(train) for train, _ in folds))
+        for train, _ in folds:
+            _check_classes(y[train])
+        candidates = list_candidates(self.heads, X, min(len(train) for train, _ in folds))
         self.scorer_ = get_scorer("accuracy" if self.scoring is None else self.scoring)
-        rounds = Parallel(n_jobs=self.n_jobs)(
-            delayed(_run_fold)(X, y, train, val, candidates, self.class_weight, self.scorer_)
-            for train, val in folds
-        )
+        with _one_blas_thread_each(self.n_jobs):
+            rounds = Parallel(n_jobs=self.n_jobs, prefer="threads")(
+                delayed(_run_fold)(X, y, train, val, candidates, self.class_weight, self.scorer_)
+                for train, val in folds
+            )
         self.cv_results_ = _tabulate(candidates, rounds)
         self.oof_scores_ = _out_of_fold(rounds, folds, self.classes_, len(y), candidates)
         self._keep_best(X, y)
@@ -132,7 +137,8 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         if not self.refit:
             return
         started = time.perf_counter()
-        self.best_estimator_ = _candidate(self.best_params_, self.class_weight).fit(X, y)
+        name, pipeline, values = _candidate(self.best_params_, self.class_weight)
+        self.best_estimator_ = fit_pipeline(name, pipeline, values, X, y)
         self.refit_time_ = time.perf_counter() - started
 
     def _best(self, X):
@@ -185,14 +191,17 @@ def head_scores(estimator, X):
     return as_columns(answer(X))
 
 
-def list_candidates(heads, n_train):
+def list_candidates(heads, X, n_train):
     """Rows like {"head": "logistic", "logisticregression__C": 0.1} in their fixed order.
 
     Neighbour counts above `n_train`, the smallest training fold, are left out.
     """
-    grids = heads.items() if hasattr(heads, "items") else [(name, _own_grid(name)) for name in heads]
+    own = hasattr(heads, "items")
     rows = [
-        {"head": name, **params} for name, grid in grids for params in ParameterGrid(grid) if find_head(name)
+        {"head": name, **params}
+        for name in heads
+        for params in ParameterGrid(heads[name] if own else _own_grid(find_head(name), X))
+        if find_head(name)
     ]
     kept = [row for row in rows if row.get("kneighborsclassifier__n_neighbors", 1) <= n_train]
     if not kept:
@@ -200,36 +209,101 @@ def list_candidates(heads, n_train):
     return kept
 
 
-def _own_grid(name):
-    head = find_head(name)
-    return {head.prefix + key: values for key, values in head.grid.items()}
+def _own_grid(head, X):
+    varying = max(np.count_nonzero(X.max(axis=0) > X.min(axis=0)), 1)
+    return {
+        head.prefix + key: [
+            float(f"{value / varying:.3g}") if key in head.per_feature and value != "scale" else value
+            for value in values
+        ]
+        for key, values in head.grid.items()
+    }
 
 
 def _candidate(row, class_weight):
-    """The unfitted pipeline of one candidate row."""
+    """A candidate row as its head, its unfitted pipeline, its parameters if the shared work knows them."""
+    head = find_head(row["head"])
     params = {key: value for key, value in row.items() if key != "head"}
-    if find_head(row["head"]).weighted:
-        params.setdefault(find_head(row["head"]).prefix + "class_weight", class_weight)
-    return make_head(row["head"], **params)
+    weighted = {head.prefix + "class_weight": class_weight} if head.weighted else {}
+    pipeline = make_head(row["head"], **weighted | params)
+    return (
+        row["head"],
+        pipeline,
+        known_parameters(row["head"], pipeline[-1], [key.removeprefix(head.prefix) for key in params]),
+    )
 
 
 def _run_fold(X, y, train, val, candidates, class_weight, scorer):
-    """For every candidate of one fold: its score, out-of-fold scores, classes and times."""
-    return [_run_candidate(_candidate(row, class_weight), X, y, train, val, scorer) for row in candidates]
+    """For every candidate of one fold: its score, out-of-fold scores, classes and times.
+
+    What heads share is timed with the first that needs it, what candidates share evenly among them.
+    """
+    fold = Fold(X, train, val)
+    classes, codes = np.unique(y[train], return_inverse=True)
+    rows = [_candidate(row, class_weight) for row in candidates]
+    answers = {}
+    for name in dict.fromkeys(name for name, _, _ in rows):
+        known = [i for i, row in enumerate(rows) if row[0] == name and row[2] is not None]
+        if not known:
+            continue
+        started = time.perf_counter()
+        weights = weights_of(class_weight if find_head(name).weighted else None, y[train])
+        found = SHARED[name].score(fold, codes, [rows[i][2] for i in known], weights)
+        spent = (time.perf_counter() - started) / len(known)
+        for i, (scores, labels) in zip(known, found, strict=True):
+            answers[i] = _Answers(classes, scores, labels, find_head(name).scores), spent
+    return [
+        _score_candidate(*(answers.get(i) or _fit_ordinary(row, X[train], y[train])), X[val], y[val], scorer)
+        for i, row in enumerate(rows)
+    ]
 
 
-def _run_candidate(estimator, X, y, train, val, scorer):
+def _fit_ordinary(row, X, y):
+    """A candidate that the shared work does not know, fitted by scikit-learn."""
     started = time.perf_counter()
-    estimator.fit(X[train], y[train])
-    fitted = time.perf_counter()
-    score = scorer(estimator, X[val], y[val])
+    return row[1].fit(X, y), time.perf_counter() - started
+
+
+def _score_candidate(estimator, fit_time, X, y, scorer):
+    started = time.perf_counter()
     return {
-        "test_score": score,
-        "fit_time": fitted - started,
-        "score_time": time.perf_counter() - fitted,
-        "oof": head_scores(estimator, X[val]),
+        "test_score": scorer(estimator, X, y),
+        "fit_time": fit_time,
+        "score_time": time.perf_counter() - started,
+        "oof": estimator.scores if isinstance(estimator, _Answers) else head_scores(estimator, X),
         "classes": estimator.classes_,
     }
+
+
+class _Answers(ClassifierMixin, BaseEstimator):
+    """What a candidate answers on one validation fold, as a scorer asks a fitted classifier for it."""
+
+    def __init__(self, classes, scores, labels, kind):
+        self.classes_, self.scores, self.labels, self.kind = classes, scores, labels, kind
+
+    def predict(self, X):
+        return self.classes_[self.labels]
+
+    @available_if(lambda self: self.kind != "probabilities")
+    def decision_function(self, X):
+        return self.scores if len(self.classes_) > 2 else self.scores[:, 1] - self.scores[:, 0]
+
+    @available_if(lambda self: self.kind != "margins")
+    def predict_proba(self, X):
+        return softmax(self.scores, axis=1) if self.kind == "logits" else self.scores
+
+
+def _check_classes(y):
+    classes = np.unique(y)
+    if len(classes) < 2:
+        raise ValueError(
+            f"training rows have one class only ({classes[0]!r}), expected two or more; add another class"
+        )
+
+
+def _one_blas_thread_each(n_jobs):
+    """Several workers keep to one BLAS thread each; a single one is left what the caller allows."""
+    return threadpool_limits(1 if effective_n_jobs(n_jobs) > 1 else None)
 
 
 def _comparable(means):

@@ -1,0 +1,81 @@
+"""A head fitted through the shared reduction, as the scikit-learn pipeline it would have become."""
+
+import numpy as np
+from sklearn.utils.class_weight import compute_class_weight
+
+from heads.reduction import Fold
+from heads.shared import LINEAR, class_means, precomputed_svc, rbf_gamma
+
+
+def weights_of(class_weight, labels):
+    """Class weights as numbers in the order of the sorted labels, or None."""
+    if class_weight is None:
+        return None
+    return compute_class_weight(class_weight, classes=np.unique(labels), y=labels)
+
+
+def fit_pipeline(name, pipeline, values, X, y):
+    """Fit a pipeline as `make_head(name)` makes it, here; the heads without a shortcut by scikit-learn.
+
+    Parameters
+    ----------
+    name : str
+    pipeline : unfitted pipeline, the candidate's parameters set
+    values : dict or None
+        What `shared.known_parameters` returned.
+    X : array of shape (n, d)
+    y : array of shape (n,)
+    """
+    if values is None or name not in REFITS:
+        return pipeline.fit(X, y)
+    fold = Fold(X, np.arange(len(X)), np.arange(0))
+    scaler, classifier = pipeline[0], pipeline[-1]
+    classes, codes = np.unique(y, return_inverse=True)
+    weights = weights_of(getattr(classifier, "class_weight", None), y)
+    _set(classifier, classes_=classes, n_features_in_=fold.d)
+    REFITS[name](classifier, fold, codes, values, weights)
+    _set(scaler, mean_=fold.mean, var_=fold.var, scale_=fold.scale, n_features_in_=fold.d)
+    _set(scaler, n_samples_seen_=np.int64(fold.n))
+    return pipeline
+
+
+def _set(estimator, **fitted):
+    vars(estimator).update(fitted)
+
+
+def _refit_linear(name):
+    def refit(classifier, fold, codes, values, weights):
+        coef, intercept, n_iter = LINEAR[name](fold, codes, [values], weights)
+        _set(
+            classifier,
+            coef_=fold.coefficients(coef[0]),
+            intercept_=intercept[0],
+            n_iter_=n_iter.astype(np.int32),
+        )
+
+    return refit
+
+
+def _refit_lda(classifier, fold, codes, values, weights):
+    coef, intercept, _ = LINEAR["lda"](fold, codes, [values], weights)
+    means, shares = class_means(fold.train, codes)
+    most = min(len(shares) - 1, fold.d)
+    # covariance_ is left out: (d, d), and no prediction needs it
+    _set(classifier, coef_=fold.coefficients(coef[0]), intercept_=intercept[0], priors_=shares)
+    _set(classifier, means_=fold.coefficients(means), _max_components=most, _n_features_out=most)
+
+
+def _refit_rbf_svm(classifier, fold, codes, values, weights):
+    gamma = rbf_gamma(values["gamma"], fold)
+    fitted = precomputed_svc(values["C"], weights).fit(np.exp(-gamma * fold.distances), codes)
+    kept = {key: value for key, value in vars(fitted).items() if key.startswith("_") or key.endswith("_")}
+    kept |= {"classes_": classifier.classes_, "n_features_in_": fold.d, "shape_fit_": (fold.n, fold.d)}
+    _set(classifier, **kept | {"_gamma": gamma, "support_vectors_": fold.standardised(fitted.support_)})
+
+
+REFITS = {
+    "logistic": _refit_linear("logistic"),
+    "linear_svm": _refit_linear("linear_svm"),
+    "lda": _refit_lda,
+    "rbf_svm": _refit_rbf_svm,
+}

@@ -1,0 +1,245 @@
+"""Each head on one fold, for all values of its grid at once, from inner products that all heads share."""
+
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.svm import SVC
+
+from heads.calibration import as_columns
+from heads.solvers import solve
+
+
+def one_hot(codes):
+    """(n,) class numbers as (n, classes) of 0 and 1."""
+    return np.eye(codes.max() + 1)[codes]
+
+
+# Linear heads: (fold, codes, rows of parameters, class weights or None) -> coef (rows, k, r), intercept
+# (rows, k), n_iter (rows,), on the fold's reduced columns, k being 1 for two classes as in scikit-learn.
+
+
+def fit_logistic(fold, codes, rows, class_weights):
+    """LogisticRegression: softmax for several classes, sigmoid for two."""
+    weights = np.ones(len(codes)) if class_weights is None else class_weights[codes]
+    targets = one_hot(codes).T
+    loss, targets = ("softmax", targets) if len(targets) > 2 else ("sigmoid", targets[1:])
+    found = solve(loss, fold.train, targets[None], weights[None, None], [row["C"] for row in rows])
+    # a number added to all intercepts changes nothing; scikit-learn's sum to zero
+    shift = found.intercept.mean(axis=1, keepdims=True) if loss == "softmax" else 0
+    return found.coef, found.intercept - shift, found.n_iter
+
+
+def fit_linear_svm(fold, codes, rows, class_weights):
+    """LinearSVC: squared hinge, one class against the rest, the intercept penalised as a coefficient.
+
+    As in LIBLINEAR, the weight of a class counts for its own rows against the rest, not for the rest.
+    """
+    k = codes.max() + 1
+    signs = 2 * one_hot(codes).T - 1
+    weights = np.ones(signs.shape)
+    if class_weights is not None:
+        weights = np.where(signs > 0, class_weights[:, None], 1.0 if k > 2 else class_weights[codes])
+    if k == 2:
+        signs, weights = signs[1:], weights[1:]
+    C = [row["C"] for row in rows]
+    targets, weights = (np.tile(part, (len(C), 1))[:, None] for part in (signs, weights))
+    gram = fold.gram[: fold.n, : fold.n] + 1
+    strengths = np.repeat(C, len(signs))
+    found = solve(
+        "squared_hinge", fold.train, targets, weights, strengths, penalize_intercept=True, gram=gram
+    )
+    shape = (len(C), len(signs))
+    return (
+        found.coef.reshape(*shape, -1),
+        found.intercept.reshape(shape),
+        found.n_iter.reshape(shape).max(axis=1),
+    )
+
+
+def fit_ridge(fold, codes, rows, class_weights):
+    """RidgeClassifier: least squares on -1 and 1, in closed form for every alpha."""
+    Z, Y = fold.train, 2 * one_hot(codes) - 1
+    if Y.shape[1] == 2:
+        Y = Y[:, 1:]
+    weights = np.ones(len(codes)) if class_weights is None else class_weights[codes]
+    center, middle = np.average(Z, axis=0, weights=weights), np.average(Y, axis=0, weights=weights)
+    root = np.sqrt(weights)[:, None]
+    values, vectors = np.linalg.eigh((root * (Z - center)).T @ (root * (Z - center)))
+    turned = vectors.T @ ((Z - center).T @ (weights[:, None] * (Y - middle)))
+    coef = np.stack(
+        [(vectors @ (turned / (np.maximum(values, 0) + row["alpha"])[:, None])).T for row in rows]
+    )
+    return coef, middle - coef @ center, np.zeros(len(rows), dtype=int)
+
+
+def fit_lda(fold, codes, rows, class_weights):
+    """LinearDiscriminantAnalysis with a shrunk covariance; its classifier takes no class weights.
+
+    The within-class covariance of the reduced columns is diagonal less one rank per class, so its inverse is
+    a system of the classes' size (Woodbury's identity).
+    """
+    means, shares = class_means(fold.train, codes)
+    squares = np.einsum("ij,ij->j", fold.train, fold.train) / len(codes)
+    spread = (squares.sum() - np.sum(shares[:, None] * means**2)) / fold.d
+    coefs, intercepts = [], []
+    for row in rows:
+        shrunk = row["shrinkage"]
+        diagonal = (1 - shrunk) * squares + shrunk * spread
+        U = np.sqrt((1 - shrunk) * shares)[:, None] * means
+        inner = np.eye(len(U)) - (U / diagonal) @ U.T
+        coef = means / diagonal
+        coef += (coef @ U.T) @ np.linalg.solve(inner, U / diagonal)
+        intercept = np.log(shares) - np.einsum("ij,ij->i", means, coef) / 2
+        if len(shares) == 2:
+            coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
+        coefs.append(coef)
+        intercepts.append(intercept)
+    return np.stack(coefs), np.stack(intercepts), np.zeros(len(rows), dtype=int)
+
+
+def class_means(Z, codes):
+    """Means (classes, r) and shares (classes,) of the classes."""
+    counts = np.bincount(codes)
+    return one_hot(codes).T @ Z / counts[:, None], counts / len(codes)
+
+
+LINEAR = {"logistic": fit_logistic, "linear_svm": fit_linear_svm, "ridge": fit_ridge, "lda": fit_lda}
+
+
+def _score_linear(name):
+    def score(fold, codes, rows, class_weights):
+        coef, intercept, _ = LINEAR[name](fold, codes, rows, class_weights)
+        scores = [as_columns(fold.others @ w.T + b) for w, b in zip(coef, intercept, strict=True)]
+        return [(part, part.argmax(axis=1)) for part in scores]
+
+    return score
+
+
+def rbf_gamma(gamma, fold):
+    """SVC's gamma as a number: the variance of all standardised values is the share of varying columns."""
+    return 1 / max(fold.varying.sum(), 1) if gamma == "scale" else gamma
+
+
+def _score_rbf_svm(fold, codes, rows, class_weights):
+    answers = {}
+    for gamma in dict.fromkeys(row["gamma"] for row in rows):
+        K = np.exp(-rbf_gamma(gamma, fold) * fold.distances)
+        for i, row in enumerate(rows):
+            if row["gamma"] == gamma:
+                svc = precomputed_svc(row["C"], class_weights).fit(K[: fold.n], codes)
+                answers[i] = as_columns(svc.decision_function(K[fold.n :])), svc.predict(K[fold.n :])
+    return [answers[i] for i in range(len(rows))]
+
+
+def precomputed_svc(C, class_weights):
+    """An SVC for kernel matrices, classes by their numbers."""
+    weights = None if class_weights is None else dict(enumerate(class_weights))
+    return SVC(C=C, kernel="precomputed", class_weight=weights)
+
+
+def _score_knn(fold, codes, rows, class_weights):
+    votes = {}
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        most = max(row["n_neighbors"] for row in rows if row["metric"] == metric)
+        distances, near = nearest(METRICS[metric](fold), most)
+        for weights in dict.fromkeys(row["weights"] for row in rows if row["metric"] == metric):
+            each = np.ones_like(distances) if weights == "uniform" else _closeness(distances)
+            votes[metric, weights] = np.cumsum(each[:, :, None] * one_hot(codes)[near], axis=1)
+    scores = [votes[row["metric"], row["weights"]][:, row["n_neighbors"] - 1] for row in rows]
+    shares = [part / part.sum(axis=1, keepdims=True) for part in scores]
+    return [(part, part.argmax(axis=1)) for part in shares]
+
+
+def _cosine(fold):
+    lengths = np.sqrt(np.maximum(np.diag(fold.gram), np.finfo(float).tiny))
+    cosines = fold.gram[fold.n :, : fold.n] / (lengths[fold.n :, None] * lengths[: fold.n])
+    found = np.clip(1 - cosines, 0, 2)
+    found[found < 1e-12] = 0
+    return found
+
+
+def _euclidean(fold):
+    return np.sqrt(fold.distances[fold.n :])
+
+
+METRICS = {"minkowski": _euclidean, "euclidean": _euclidean, "cosine": _cosine}
+
+
+def nearest(distances, most):
+    """The `most` nearest of each row, nearest first: distances (m, most) and column numbers (m, most)."""
+    near = np.sort(np.argpartition(distances, most - 1, axis=1)[:, :most], axis=1)
+    near = np.take_along_axis(near, np.take_along_axis(distances, near, 1).argsort(axis=1, kind="stable"), 1)
+    return np.take_along_axis(distances, near, axis=1), near
+
+
+def _closeness(distances):
+    """1 / distance; where a neighbour is at distance zero, such neighbours alone count."""
+    same = distances == 0
+    with np.errstate(divide="ignore"):
+        return np.where(same.any(axis=1, keepdims=True), same, 1 / distances)
+
+
+def _score_centroid(fold, codes, rows, class_weights):
+    # distances within the training rows' span: what lies outside it is the same for every class
+    means, _ = class_means(fold.train, codes)
+    scores = (
+        2 * fold.others @ means.T - np.sum(means**2, axis=1) - np.sum(fold.others**2, axis=1, keepdims=True)
+    )
+    return [(scores, scores.argmax(axis=1))] * len(rows)
+
+
+def _score_prior(fold, codes, rows, class_weights):
+    shares = np.bincount(codes) / len(codes)
+    scores = np.tile(shares, (fold.m, 1))
+    return [(scores, scores.argmax(axis=1))] * len(rows)
+
+
+class Shared(NamedTuple):
+    """How a head is scored on shared work.
+
+    score : (fold, codes, rows, class weights) -> for every row its scores (m, classes) and class numbers (m,)
+    handled : the parameters it knows and which of their values; with any other, scikit-learn fits the row
+    """
+
+    score: callable
+    handled: dict
+
+
+SHARED = {
+    "logistic": Shared(_score_linear("logistic"), {"C": np.isfinite}),
+    "linear_svm": Shared(_score_linear("linear_svm"), {"C": np.isfinite}),
+    "rbf_svm": Shared(
+        _score_rbf_svm,
+        {"C": np.isfinite, "gamma": lambda value: value == "scale" or isinstance(value, float)},
+    ),
+    "knn": Shared(
+        _score_knn,
+        {
+            "n_neighbors": np.isfinite,
+            "weights": lambda value: value in ("uniform", "distance"),
+            "metric": lambda value: value in METRICS,
+        },
+    ),
+    "ridge": Shared(_score_linear("ridge"), {"alpha": lambda value: np.ndim(value) == 0}),
+    "lda": Shared(
+        _score_linear("lda"), {"shrinkage": lambda value: isinstance(value, float) and 0 < value <= 1}
+    ),
+    "centroid": Shared(_score_centroid, {}),
+    "prior": Shared(_score_prior, {}),
+}
+
+
+def known_parameters(name, classifier, changed):
+    """The parameters of a candidate as the shared work takes them, or None where scikit-learn has to fit it.
+
+    Parameters
+    ----------
+    name : str
+        The head.
+    classifier : unfitted classifier with the candidate's parameters set
+    changed : names of the parameters the candidate sets
+    """
+    handled = SHARED[name].handled
+    values = {key: classifier.get_params()[key] for key in handled}
+    known = set(changed) <= set(handled) and all(check(values[key]) for key, check in handled.items())
+    return values if known else None

@@ -1,0 +1,238 @@
+"""Linear heads solved to the optimum for many regularisation strengths at once: a batched Newton method."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+from scipy.special import expit
+
+
+class Loss(NamedTuple):
+    """A loss on margins of shape (problems, columns, n), with its derivatives.
+
+    value : (margins, targets, weights) -> (problems,)
+    slope : (margins, targets, weights) -> first derivative and `state`, which holds the second
+    bend : (state, weights, direction) -> second derivative times a direction
+    curvature : (state, weights) -> (problems, columns), its mean over the rows
+    """
+
+    value: callable
+    slope: callable
+    bend: callable
+    curvature: callable
+
+
+def _softmax(margins):
+    chances = np.exp(margins - margins.max(axis=1, keepdims=True))
+    chances /= chances.sum(axis=1, keepdims=True)
+    return chances
+
+
+def _softmax_value(margins, targets, weights):
+    top = margins.max(axis=1)
+    logs = np.log(np.exp(margins - top[:, None]).sum(axis=1)) + top
+    return np.sum(weights[:, 0] * (logs - np.sum(targets * margins, axis=1)), axis=1)
+
+
+def _softmax_slope(margins, targets, weights):
+    chances = _softmax(margins)
+    return weights * (chances - targets), chances
+
+
+def _softmax_bend(chances, weights, direction):
+    pushed = chances * direction
+    pushed -= chances * pushed.sum(axis=1, keepdims=True)
+    return weights * pushed
+
+
+def _softmax_curvature(chances, weights):
+    k = chances.shape[1]
+    # at equal chances the second derivative is 1/k on the directions that sum to zero, not 1/k (1 - 1/k)
+    return np.mean(weights * chances * (1 - chances), axis=2) * k / (k - 1)
+
+
+def _sigmoid_slope(margins, targets, weights):
+    chances = expit(margins)
+    return weights * (chances - targets), weights * chances * (1 - chances)
+
+
+def _hinge_slope(margins, targets, weights):
+    short = np.maximum(1 - targets * margins, 0)
+    return -2 * weights * targets * short, 2 * weights * (short > 0)
+
+
+LOSSES = {
+    "softmax": Loss(_softmax_value, _softmax_slope, _softmax_bend, _softmax_curvature),
+    "sigmoid": Loss(
+        lambda m, y, w: np.sum(w * (np.logaddexp(0, m) - y * m), axis=(1, 2)),
+        _sigmoid_slope,
+        lambda state, _, u: state * u,
+        lambda state, _: state.mean(axis=2),
+    ),
+    "squared_hinge": Loss(
+        lambda m, y, w: np.sum(w * np.maximum(1 - y * m, 0) ** 2, axis=(1, 2)),
+        _hinge_slope,
+        lambda state, _, u: state * u,
+        lambda state, _: state.mean(axis=2),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Optima of a batch.
+
+    Attributes
+    ----------
+    coef : array of shape (problems, columns, r)
+    intercept : array of shape (problems, columns)
+    certificate : array of shape (problems,)
+        Bound on the relative error that the gradient left over allows: the objective is 1/C strongly convex,
+        so |coef - optimum| <= C |gradient|. An intercept without penalty counts by its own curvature.
+    n_iter : array of shape (problems,), int
+    """
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    certificate: np.ndarray
+    n_iter: np.ndarray
+
+
+def solve(loss, Z, targets, weights, C, *, penalize_intercept=False, gram=None, tol=2e-4, max_iter=100):
+    """Minimise `C * sum(weights * loss(Z @ coef + intercept)) + |coef|^2 / 2` for a batch of problems.
+
+    Newton's method; its linear systems by conjugate gradients, all problems in one product, preconditioned by
+    the diagonal that the Hessian has when every row bends alike and the columns of `Z` are centred and
+    orthogonal, as `reduction` makes them. Directions are computed in float32, gradients in float64: where it
+    stops is as exact as float64 is.
+
+    Parameters
+    ----------
+    loss : str
+        A key of `LOSSES`.
+    Z : array of shape (n, r), float64
+    targets : array of shape (1 or problems, columns, n)
+        One-hot for softmax, 0 and 1 for sigmoid, -1 and 1 for squared_hinge.
+    weights : array of shape (1 or problems, 1, n)
+    C : array of shape (problems,)
+    penalize_intercept : bool
+        Whether `intercept^2 / 2` is added, as LinearSVC does.
+    gram : array of shape (n, n), or None
+        `Z @ Z.T + 1`, for squared_hinge: steps on few support vectors are then solved exactly.
+    tol : float
+        The certificate to reach.
+    """
+    loss, C = LOSSES[loss], np.asarray(C, dtype=np.float64)
+    A = np.column_stack([Z, np.ones(len(Z))])
+    A32 = A.astype(np.float32)
+    squares = np.einsum("ij,ij->j", A, A)
+    unit = np.r_[np.full(Z.shape[1], np.sqrt(squares[:-1].sum() / len(Z)) + 1e-12), 1.0]
+    ridge = np.outer(1 / C, np.r_[np.ones(Z.shape[1]), float(penalize_intercept)])[:, None]
+    targets = np.broadcast_to(targets, (len(C), *targets.shape[1:]))
+    weights = np.broadcast_to(weights, (len(C), *weights.shape[1:]))
+    W, M = np.zeros((*targets.shape[:2], A.shape[1])), np.zeros(targets.shape)
+    certificate, n_iter = np.full(len(C), np.inf), np.zeros(len(C), dtype=int)
+    active = np.arange(len(C))
+    for _ in range(max_iter):
+        w, m, y, o, r = (part[active] for part in (W, M, targets, weights, ridge))
+        slope, state = loss.slope(m, y, o)
+        G = _flat_product(slope, A) + r * w
+        inverse = 1 / (loss.curvature(state, o)[:, :, None] * squares + r + 1e-12)
+        bound = unit * G * np.where(r > 0, C[active, None, None], inverse)
+        certificate[active] = _norms(bound) / np.maximum(_norms(unit * w), 1e-12)
+        left = certificate[active] > tol
+        if not left.any():
+            break
+        active, w, m, y, o, r, G, state, inverse = (
+            part[left] for part in (active, w, m, y, o, r, G, state, inverse)
+        )
+        few = _few_support(state, Z.shape[1], gram)
+        step, push = np.empty_like(w), np.empty_like(m)
+        step[few], push[few] = _exact_step(state[few], y[few], w[few], m[few], C[active[few]], A, gram)
+        step[~few], push[~few] = _newton_step(
+            loss, state[~few], o[~few], G[~few], inverse[~few], r[~few], A32
+        )
+        t = _line_search(loss, m, push, y, o, w, step, r, np.sum(G * step, axis=(1, 2)))[:, None, None]
+        W[active], M[active] = w + t * step, m + t * push
+        n_iter[active] += 1
+    return Solution(W[:, :, :-1], W[:, :, -1], certificate, n_iter)
+
+
+def _norms(stack):
+    return np.sqrt(np.sum(stack * stack, axis=(1, 2)))
+
+
+def _few_support(state, r, gram):
+    """Which problems have so few support vectors that a direct solve beats conjugate gradients."""
+    if gram is None:
+        return np.zeros(len(state), dtype=bool)
+    return np.count_nonzero(state, axis=(1, 2)) < 0.8 * r
+
+
+def _exact_step(state, y, w, m, C, A, gram):
+    """Newton steps of the squared hinge by its dual on the support vectors, (n_s, n_s) each.
+
+    The active set's least squares (Keerthi and DeCoste, 2005): (K_ss + diag(1 / (C state))) alpha = y_s.
+    """
+    new, margins = np.empty_like(w), np.empty_like(m)
+    for i, bend in enumerate(state[:, 0]):
+        on = np.flatnonzero(bend)
+        system = gram[np.ix_(on, on)]
+        system[np.diag_indices(len(on))] += 1 / (C[i] * bend[on])
+        factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
+        alpha = cho_solve(factor, y[i, 0, on], check_finite=False)
+        new[i, 0], margins[i, 0] = alpha @ A[on], alpha @ gram[on]
+    return new - w, margins - m
+
+
+def _flat_product(stack, matrix):
+    """(problems, columns, a) times (a, b) as one matrix product."""
+    return (stack.reshape(-1, stack.shape[2]) @ matrix).reshape(*stack.shape[:2], matrix.shape[1])
+
+
+def _newton_step(loss, state, weights, G, inverse, ridge, A32, forcing=0.3, max_iter=200):
+    """Solve H x = -G by conjugate gradients in float32 until the residual fell by `forcing`.
+
+    Returns x and the margins' change A x. Problems that are done leave the batch.
+    """
+    state, weights, inverse, ridge = (part.astype(np.float32) for part in (state, weights, inverse, ridge))
+    residual = -G.astype(np.float32)
+    x, push = np.zeros_like(residual), np.zeros((*residual.shape[:2], len(A32)), dtype=np.float32)
+    scaled = inverse * residual
+    size = np.sum(residual * scaled, axis=(1, 2))
+    goal = forcing**2 * size
+    direction, live = scaled, np.arange(len(G))
+    for _ in range(max_iter):
+        moved = _flat_product(direction, A32.T)
+        bent = _flat_product(loss.bend(state, weights, moved), A32) + ridge * direction
+        length = (size / np.maximum(np.sum(direction * bent, axis=(1, 2)), 1e-30))[:, None, None]
+        x[live] += length * direction
+        push[live] += length * moved
+        residual -= length * bent
+        scaled = inverse * residual
+        old, size = size, np.sum(residual * scaled, axis=(1, 2))
+        direction = scaled + (size / np.maximum(old, 1e-30))[:, None, None] * direction
+        going = size > goal[live]
+        if not going.any():
+            break
+        if not going.all():
+            live, state, weights, inverse, ridge, residual, direction, size = (
+                part[going] for part in (live, state, weights, inverse, ridge, residual, direction, size)
+            )
+    return x.astype(np.float64), push.astype(np.float64)
+
+
+def _line_search(loss, m, push, y, o, w, step, ridge, slope):
+    """Step lengths (problems,) by Armijo's rule with halving."""
+    linear = np.sum(ridge * w * step, axis=(1, 2))
+    square = np.sum(ridge * step * step, axis=(1, 2)) / 2
+    start = loss.value(m, y, o)
+    t = np.ones(len(m))
+    for _ in range(30):
+        value = loss.value(m + t[:, None, None] * push, y, o) + t * linear + t * t * square
+        high = value > start + 1e-4 * t * slope + 1e-10 * np.abs(start)
+        if not high.any():
+            break
+        t[high] /= 2
+    return t
