@@ -47,4 +47,3 @@ def test_a_row_that_is_not_kept_is_a_key_error(store, ids, recipe):
         writer.add(ids[:5], {A: np.zeros((5, 4), np.float32)})
     with pytest.raises(KeyError):
         store.read(recipe, [A], ids)
-

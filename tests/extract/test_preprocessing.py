@@ -28,7 +28,10 @@ def reference(image, preprocessing):
     """The resize of the largest centred box, written out with numpy."""
     height, width = preprocessing.shape
     scale = min(image.width / width, image.height / height) * preprocessing.crop
-    spans = [(side / 2 - n * scale / 2, side / 2 + n * scale / 2) for side, n in zip(image.size, (width, height), strict=True)]
+    spans = [
+        (side / 2 - n * scale / 2, side / 2 + n * scale / 2)
+        for side, n in zip(image.size, (width, height), strict=True)
+    ]
     across = triangle_weights(image.width, *spans[0], width)
     down = triangle_weights(image.height, *spans[1], height)
     return np.einsum("yh,hwc,xw->yxc", down, np.asarray(image, float), across)
