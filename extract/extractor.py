@@ -83,13 +83,16 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
     def transform_readable(self, X) -> tuple[np.ndarray, np.ndarray, dict[int, ImageError]]:
         """As `transform`, passing over images that can't be read -> (rows read, their features, {row: ImageError})."""
-        store, extraction = self._extract(X)
-        rows, taps = extraction.good, list(self.taps())
         try:
-            return rows, store.read(extraction.recipe, taps, extraction.ids[rows]), extraction.bad
+            return self._read(*self._extract(X))
         except DamagedPart:  # set aside by now: its rows are computed again
-            store, extraction = self._extract(X)
-            return rows, store.read(extraction.recipe, taps, extraction.ids[rows]), extraction.bad
+            return self._read(*self._extract(X))
+
+    def _read(self, store, extraction):
+        rows, taps = extraction.good, list(self.taps())
+        if not len(rows):
+            return rows, np.empty((0, sum(map(self.load_backbone().card.width, taps))), np.float32), extraction.bad
+        return rows, store.read(extraction.recipe, taps, extraction.ids[rows]), extraction.bad
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """(d,) names such as `features.14:grid3_0`."""

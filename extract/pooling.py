@@ -23,8 +23,8 @@ def parse_taps(text: str, pooling: str = "avg") -> tuple[Tap, ...]:
     """`a:grid3+b` -> (Tap(a, grid3), Tap(b, pooling)); the joined taps' columns follow one another."""
     taps = []
     for part in str(text).split("+"):
-        layer, _, own = part.strip().partition(":")
-        taps.append(Tap(layer, find_pooling(own or pooling).name))
+        layer, _, own = part.partition(":")
+        taps.append(Tap(layer.strip(), find_pooling(own.strip() or pooling).name))
     return tuple(taps)
 
 
@@ -97,7 +97,7 @@ def find_pooling(name: str) -> Pooling:
     """The pooling of that name, `gridN` for any N of 1 or more; else ExtractError."""
     if name in POOLINGS:
         return POOLINGS[name]
-    match = re.fullmatch(r"grid([1-9]\d?)", name)
+    match = re.fullmatch(r"grid([1-9]\d?)", str(name))
     if not match:
         raise ExtractError(f"unknown pooling {name!r}: expected one of {', '.join(POOLINGS)} or gridN (grid3)")
     n = int(match[1])

@@ -1,6 +1,7 @@
 """How an RGB image becomes the square the network sees: one resize of a centred box, then mean and std."""
 
 import math
+import operator
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -37,12 +38,9 @@ class Preprocessing:
     std: tuple[float, ...] = IMAGENET_STD
 
     def __post_init__(self):
-        if isinstance(self.size, list):
-            object.__setattr__(self, "size", tuple(self.size))
+        object.__setattr__(self, "size", _checked_size(self.size))
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
-        if min(self.shape) < 1:
-            raise ExtractError(f"size={self.size!r}: expected a side of 1 pixel or more, such as 224")
         if not 0 < self.crop <= 1:
             raise ExtractError(f"crop={self.crop!r}: expected a share in (0, 1], such as 0.875")
         if self.interpolation not in FILTERS:
@@ -82,3 +80,13 @@ class Preprocessing:
     def from_dict(cls, values: dict) -> "Preprocessing":
         """The reverse of `to_dict`."""
         return cls(**{field.name: values[field.name] for field in fields(cls)})
+
+
+def _checked_size(size):
+    try:
+        height, width = sides = [operator.index(s) for s in (size if isinstance(size, (tuple, list)) else (size, size))]
+    except (TypeError, ValueError):
+        sides = [0]
+    if min(sides) < 1:
+        raise ExtractError(f"size={size!r}: expected a side of 1 pixel or more, such as 224, or (height, width)")
+    return (height, width) if isinstance(size, (tuple, list)) else height

@@ -97,9 +97,9 @@ class IdMemory:
         real = os.path.realpath(path)
         parent, name = os.path.split(real)
         key = _file_key(real)
-        row = self._entries(parent).get(name)
-        if key and row and row[:-1] == key:
-            return bytes.fromhex(row[-1])
+        remembered = _remembered_id(self._entries(parent).get(name), key)
+        if remembered:
+            return remembered
         started = time.time()
         found = bytes_id(read_bytes(path))
         # a file written to within the clock's grain of the read could change again without changing its key
@@ -127,6 +127,13 @@ class IdMemory:
             rows = json.loads(self._file(parent).read_text(encoding="utf-8"))
             return rows if isinstance(rows, dict) else {}
         return {}
+
+
+def _remembered_id(row, key):
+    with contextlib.suppress(TypeError, ValueError):  # a row that isn't of our making counts as none
+        if key and row and row[:-1] == key:
+            return bytes.fromhex(row[-1])
+    return None
 
 
 def _file_key(path):

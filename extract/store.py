@@ -1,5 +1,6 @@
 """The kept features: immutable HDF5 parts below one folder per recipe, read back by image id."""
 
+import contextlib
 import logging
 import os
 import time
@@ -25,6 +26,7 @@ PART_SECONDS = 10.0
 PART_BYTES = 256 << 20
 SMALL_PARTS = 8
 STALE_SECONDS = 24 * 3600.0
+LOOKS = 5
 
 
 def default_cache() -> Path:
@@ -34,8 +36,8 @@ def default_cache() -> Path:
     return platformdirs.user_cache_path("permafrost")
 
 
-class DamagedPart(Exception):
-    """A part whose bytes are not those that were written; it has been set aside."""
+class DamagedPart(KeyError):
+    """Rows that aren't kept, or not any more: a part whose bytes are not those that were written is set aside."""
 
 
 @dataclass
@@ -77,7 +79,7 @@ class FeatureStore:
         return gone
 
     def read(self, recipe: Recipe, taps: list[Tap], ids: np.ndarray) -> np.ndarray:
-        """(n, d) float32 rows in the order of `ids`, the taps' columns side by side; KeyError if a row is missing."""
+        """(n, d) float32 rows in the order of `ids`, the taps' columns side by side; DamagedPart if one is missing."""
         return np.concatenate([self._read_tap(recipe, tap, ids) for tap in taps], axis=1)
 
     def writer(self, recipe: Recipe, stored=np.float32, provenance: dict | None = None) -> "PartWriter":
@@ -92,8 +94,19 @@ class FeatureStore:
         return PartWriter(folder / "parts", stored, provenance or {})
 
     def compact(self, recipe: Recipe) -> int:
-        """Join small parts with the same taps, the new one first, then unlink the old -> parts joined."""
+        """Join small parts with the same taps, the new one first, then unlink the old -> parts joined.
+
+        Nothing is lost where that can't be done: the parts stay as they are.
+        """
         joined = 0
+        with _unless_hindered(self.cache):
+            for batch in self._small_parts(recipe):
+                self._join(batch)
+                joined += len(batch)
+            _remove_stale(self._folder(recipe) / "parts")
+        return joined
+
+    def _small_parts(self, recipe):
         for taps in {part.taps for part in self._list(recipe)}:
             small = [p for p in self._list(recipe) if p.taps == taps and p.size < PART_BYTES // 2]
             while len(small) > SMALL_PARTS:
@@ -101,16 +114,13 @@ class FeatureStore:
                 while small and size < PART_BYTES:
                     size += small[0].size
                     batch.append(small.pop(0))
-                self._join(batch)
-                joined += len(batch)
-        _remove_stale(self._folder(recipe) / "parts")
-        return joined
+                yield batch
 
     def _join(self, parts):
         keys = np.unique(np.concatenate([part.ids for part in parts]))
         ids = np.frombuffer(keys.tobytes(), np.uint8).reshape(-1, keys.itemsize)
         columns = {}
-        with h5py.File(parts[0].path, "r", locking=False) as file:
+        with _opened(parts[0].path) as file:
             provenance = dict(file.attrs)
         for name in sorted(parts[0].taps):
             columns[name] = _gather(parts, name, keys, stored=True)
@@ -122,14 +132,15 @@ class FeatureStore:
 
     def _read_tap(self, recipe, tap, ids):
         keys = _keys(ids)
-        for attempt in (1, 2):
+        for _ in range(LOOKS):
             parts = [part for part in self._list(recipe) if str(tap) in part.taps]
             try:
                 return _gather(parts, str(tap), keys)
             except FileNotFoundError:  # joined into another part since it was listed
-                if attempt == 2:
-                    raise
-        raise AssertionError("unreachable")
+                continue
+            except OSError as error:
+                raise unreadable(self.cache, error) from error
+        raise DamagedPart(f"the parts that hold {tap} are gone")
 
     def _folder(self, recipe):
         return self.cache / recipe.id
@@ -137,35 +148,63 @@ class FeatureStore:
     def _list(self, recipe):
         folder = self._folder(recipe) / "parts"
         try:
-            names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".h5"))
-        except FileNotFoundError:
-            return []
+            for _ in range(LOOKS):
+                with contextlib.suppress(FileNotFoundError):  # joined into another part since it was listed
+                    return self._look(folder)
+            return [part for part in self._parts.values() if part.path.parent == folder]
         except OSError as error:
-            raise ExtractError(
-                f"can't read the cache {self.cache}: {error.strerror}; choose another with --cache"
-            ) from error
-        paths = [folder / name for name in names if not name.startswith(".")]
-        for path in [known for known in self._parts if known.parent == folder and known not in paths]:
-            del self._parts[path]
-        return [part for path in paths if (part := self._open(path)) is not None]
+            raise unreadable(self.cache, error) from error
 
-    def _open(self, path):
-        if path not in self._parts:
-            try:
-                self._parts[path] = _read_index(path)
-            except FileNotFoundError:
-                return None
-            except (OSError, KeyError, ValueError, RuntimeError):
-                set_aside(path)
-                return None
-        return self._parts[path]
+    def _look(self, folder):
+        if not folder.exists():
+            return []
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".h5"))
+        paths = [folder / name for name in names if not name.startswith(".")]
+        for path in {known for known in self._parts if known.parent == folder}.difference(paths):
+            del self._parts[path]
+        for path in paths:
+            if path not in self._parts:
+                with contextlib.suppress(DamagedPart):  # its rows count as missing
+                    self._parts[path] = _read_index(path)
+        return [self._parts[path] for path in paths if path in self._parts]
+
+
+def unreadable(cache: Path, error: OSError) -> ExtractError:
+    """The error for a cache that can't be read."""
+    return ExtractError(f"can't read the cache {cache}: {error.strerror or error}; choose another with --cache DIR")
+
+
+@contextlib.contextmanager
+def _unless_hindered(cache):
+    try:
+        yield
+    except FileNotFoundError:
+        log.debug("another process joins the parts of %s", cache)
+    except DamagedPart as error:
+        log.debug("not joined: %s", error)
+    except OSError as error:
+        log.warning("the parts in %s can't be joined: %s", cache, error)
+
+
+@contextlib.contextmanager
+def _opened(path):
+    """The HDF5 file of a part; what it should not hold sets it aside and raises DamagedPart."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            yield file
+    except (OSError, LookupError, ValueError, TypeError, RuntimeError) as error:
+        if getattr(error, "errno", None):  # the system's word, not the file's: gone, too many open files
+            raise
+        set_aside(path)
+        raise DamagedPart(f"{path}: {error}") from error
 
 
 def set_aside(path: Path) -> None:
     """Rename a damaged part so that its rows count as missing."""
     log.warning("the kept part %s is damaged: it is set aside and its rows are computed again", path)
     try:
-        os.replace(path, path.with_suffix(".damaged"))
+        with contextlib.suppress(FileNotFoundError):  # another process was first
+            os.replace(path, path.with_suffix(".damaged"))
     except OSError as error:
         raise ExtractError(
             f"the kept part {path} is damaged and can't be renamed ({error.strerror}): remove it"
@@ -254,14 +293,20 @@ def _write_rows(group, name, values):
 
 
 def _read_index(path):
-    with h5py.File(path, "r", locking=False) as file:
-        ids = file["ids"][:]
-        if zlib.crc32(ids[: file["ids"].chunks[0]]) != file["ids"].attrs["crc32"][0]:
-            raise ValueError("checksum")
+    with _opened(path) as file:
+        dataset = file["ids"]
+        ids, step = dataset[:], dataset.chunks[0]
+        for chunk, at in enumerate(range(0, len(ids), step)):
+            _check(dataset, chunk, ids[at : at + step])
         taps = frozenset(file["taps"])
     keys = _keys(ids)
     order = np.argsort(keys, kind="stable")
     return _Part(path, keys[order], order, taps, path.stat().st_size)
+
+
+def _check(dataset, chunk, block):
+    if zlib.crc32(block) != dataset.attrs["crc32"][chunk]:
+        raise ValueError(f"wrong checksum of {dataset.name}")
 
 
 def _keys(ids):
@@ -275,7 +320,7 @@ def _gather(parts: Iterable[_Part], name: str, keys: np.ndarray, stored: bool = 
         here = rows >= 0
         if not here.any():
             continue
-        with h5py.File(part.path, "r", locking=False) as file:
+        with _opened(part.path) as file:
             dataset = file["taps"][name]
             if out is None:
                 out = np.empty((len(keys), dataset.shape[1]), dataset.dtype if stored else np.float32)
@@ -286,7 +331,7 @@ def _gather(parts: Iterable[_Part], name: str, keys: np.ndarray, stored: bool = 
         if not len(open_rows):
             break
     if out is None or len(open_rows):
-        raise KeyError(f"{len(open_rows)} of {len(keys)} rows of {name} are not kept")
+        raise DamagedPart(f"{len(open_rows)} of {len(keys)} rows of {name} are not kept")
     return out
 
 
@@ -299,9 +344,7 @@ def _read_rows(part, dataset, rows, out, where):
     for chunk, first, last in zip(chunks, starts, [*starts[1:], len(rows)], strict=True):
         block = dataset[chunk * step : (chunk + 1) * step]
         if (dataset.name, chunk) not in part.checked:
-            if zlib.crc32(block) != dataset.attrs["crc32"][chunk]:
-                set_aside(part.path)
-                raise DamagedPart(str(part.path))
+            _check(dataset, chunk, block)
             part.checked.add((dataset.name, chunk))
         out[where[first:last]] = block[rows[first:last] - chunk * step]
 
@@ -309,8 +352,9 @@ def _read_rows(part, dataset, rows, out, where):
 def _remove_stale(folder):
     """Drop what a killed process left half written."""
     for path in folder.glob(".tmp-*"):
-        if time.time() - path.stat().st_mtime > STALE_SECONDS:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # finished or dropped meanwhile
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                path.unlink()
 
 
 def export_features(file, features: dict[str, np.ndarray], paths, labels=None, classes=(), split=None) -> Path:

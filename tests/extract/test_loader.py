@@ -1,0 +1,95 @@
+"""Batches come in order, decoded only so far ahead, and say which images are bad."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from extract import loader
+from extract.loader import load_batches
+from extract.recipe import bytes_id
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """A list that grows by one with every image decoded."""
+    seen, decode_one = [], loader._decode_one
+
+    def counting(*args):
+        seen.append(threading.get_ident())
+        return decode_one(*args)
+
+    monkeypatch.setattr(loader, "_decode_one", counting)
+    return seen
+
+
+def settle(decoded):
+    """How many were decoded once nothing more is."""
+    before = -1
+    while len(decoded) != before:
+        before = len(decoded)
+        time.sleep(0.03)
+    return before
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_no_more_is_decoded_than_ahead(pixels, small, decoded, ahead):
+    batches = load_batches(pixels, np.arange(12), small, 2, ahead)
+    assert settle(decoded) == 0
+    for done in range(1, 7):
+        next(batches)
+        assert settle(decoded) <= 2 * (done + ahead)
+    assert next(batches, None) is None
+    assert len(decoded) == 12
+
+
+def test_rows_come_in_the_order_asked(photos, small):
+    rows = [7, 2, 11, 0, 5]
+    batches = list(load_batches(photos, rows, small, 2, 1))
+    assert [batch.rows.tolist() for batch in batches] == [[7, 2], [11, 0], [5]]
+    for batch in batches:
+        for row, found, image in zip(batch.rows, batch.ids, batch.pixels, strict=True):
+            with open(photos[row], "rb") as file:
+                assert found.tobytes() == bytes_id(file.read())
+            assert np.array_equal(image, small(Image.open(photos[row])))
+        assert batch.bad == {}
+        assert batch.decode_seconds > 0
+
+
+def test_bad_images_are_reported_and_the_others_go_on(tmp_path, photos, small):
+    (tmp_path / "text.png").write_text("no image")
+    inputs = [str(tmp_path / "text.png"), photos[0], str(tmp_path / "gone.png"), str(tmp_path / "text.png")]
+    first, second = load_batches(inputs, [0, 1, 2, 3], small, 2, 0)
+    assert first.rows.tolist() == [1]
+    assert list(first.bad) == [0]
+    assert first.ids.shape == (1, 16)
+    assert second.pixels is None
+    assert second.rows.tolist() == []
+    assert list(second.bad) == [2, 3]
+    assert "no such file" in str(second.bad[2])
+
+
+def test_stopping_early_stops_the_threads(pixels, small, decoded):
+    before = threading.active_count()
+    batches = load_batches(pixels, np.arange(12), small, 1, 2)
+    next(batches)
+    batches.close()
+    assert threading.active_count() == before
+    assert len(decoded) <= 4
+
+
+def test_a_float_preprocessing_passes_as_it_is(pixels):
+    (batch,) = load_batches(pixels, [0, 1], lambda image: np.full((3, 2, 2), image.width, np.float32), 2, 0)
+    assert batch.pixels.dtype == np.float32
+    assert batch.pixels.shape == (2, 3, 2, 2)
+
+
+def test_one_lazily_opened_image_may_come_many_times(photos, small, pixels):
+    image = Image.open(photos[0])
+    batches = load_batches([image] * 12, np.arange(12), small, 12, 0)
+    expected = small(Image.fromarray(pixels[0]))
+    (batch,) = batches
+    assert not batch.bad
+    assert all(np.array_equal(made, expected) for made in batch.pixels)

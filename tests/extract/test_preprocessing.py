@@ -1,0 +1,117 @@
+"""One resize of a centred box, the same for every size and shape of image."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from extract import ExtractError, Preprocessing
+
+
+def noise(width, height):
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def triangle_weights(length, start, stop, out):
+    """(out, length) weights of the antialiased bilinear filter over [start, stop) of a line of pixels."""
+    scale = (stop - start) / out
+    support = max(scale, 1.0)
+    centres = start + (np.arange(out) + 0.5) * scale
+    distance = (np.arange(length) + 0.5)[None] - centres[:, None]
+    weights = np.clip(1 - np.abs(distance) / support, 0, None)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def reference(image, preprocessing):
+    """The resize of the largest centred box, written out with numpy."""
+    height, width = preprocessing.shape
+    scale = min(image.width / width, image.height / height) * preprocessing.crop
+    spans = [
+        (side / 2 - n * scale / 2, side / 2 + n * scale / 2)
+        for side, n in zip(image.size, (width, height), strict=True)
+    ]
+    across = triangle_weights(image.width, *spans[0], width)
+    down = triangle_weights(image.height, *spans[1], height)
+    return np.einsum("yh,hwc,xw->yxc", down, np.asarray(image, float), across)
+
+
+@pytest.mark.parametrize("size", [32, (24, 48), (48, 24)])
+@pytest.mark.parametrize("crop", [1.0, 0.875, 0.3])
+@pytest.mark.parametrize("image_size", [(100, 60), (61, 97), (7, 5), (33, 33), (32, 32), (1, 1)])
+def test_it_is_the_resize_of_the_largest_centred_box(image_size, crop, size):
+    preprocessing, image = Preprocessing(size=size, crop=crop), noise(*image_size)
+    made = preprocessing(image)
+    assert made.dtype == np.uint8
+    assert made.shape == (*preprocessing.shape, 3)
+    assert np.abs(made - reference(image, preprocessing)).max() <= 1.01  # Pillow rounds once per direction
+
+
+@pytest.mark.parametrize("image_size", [(1, 4000), (4000, 3), (4000, 1)])
+def test_a_sliver_is_cut_to_its_middle(image_size):
+    preprocessing = Preprocessing(size=16, crop=1.0)
+    image = noise(*image_size)
+    side, middle = min(image_size), [(s - min(image_size)) / 2 for s in image_size]
+    box = (*middle, *(m + side for m in middle))
+    assert np.array_equal(preprocessing(image), np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR, box=box)))
+
+
+def test_the_usual_preset_is_a_centre_crop_at_256():
+    image = noise(256, 256)
+    assert np.array_equal(Preprocessing()(image), np.asarray(image)[16:240, 16:240])
+
+
+def test_a_whole_square_is_pillows_resize():
+    image = noise(77, 77)
+    made = Preprocessing(size=20, crop=1.0, interpolation="bicubic")(image)
+    assert np.array_equal(made, np.asarray(image.resize((20, 20), Image.Resampling.BICUBIC)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": 192},
+        {"size": (224, 192)},
+        {"crop": 0.9},
+        {"interpolation": "bicubic"},
+        {"mean": (0.5, 0.456, 0.406)},
+        {"std": (0.229, 0.224, 0.5)},
+    ],
+)
+def test_every_field_changes_the_transform_id(change):
+    assert replace(Preprocessing(), **change).transform_id != Preprocessing().transform_id
+
+
+def test_a_side_and_its_square_are_the_same_transform():
+    assert Preprocessing(size=64).transform_id == Preprocessing(size=(64, 64)).transform_id
+
+
+@pytest.mark.parametrize("size", [96, (96, 64)])
+def test_to_dict_goes_through_json_and_back(size):
+    preprocessing = Preprocessing(size, 0.9, "lanczos", (0.5, 0.5, 0.5), (1, 1, 1))
+    assert Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict()))) == preprocessing
+
+
+@pytest.mark.parametrize(("size", "crop", "at_least"), [(224, 0.875, 256), (64, 1.0, 64), ((32, 48), 0.5, 96)])
+def test_at_least_is_the_side_before_the_crop(size, crop, at_least):
+    assert Preprocessing(size=size, crop=crop).at_least == at_least
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"size": 0}, "size=0"),
+        ({"size": (32, 0)}, "size="),
+        ({"size": "big"}, "size='big'"),
+        ({"size": (1, 2, 3)}, "size="),
+        ({"size": 64.5}, "size=64.5"),
+        ({"crop": 0}, "crop=0"),
+        ({"crop": 1.2}, "crop=1.2"),
+        ({"interpolation": "area"}, "interpolation='area'"),
+    ],
+)
+def test_what_can_not_be_is_refused_in_one_line(arguments, said):
+    with pytest.raises(ExtractError, match=said) as caught:
+        Preprocessing(**arguments)
+    assert "expected" in str(caught.value)

@@ -1,0 +1,410 @@
+"""Rows go in and come out as they were, whatever happens to the process, the disk or the files."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from extract import ExtractError, FeatureStore, Tap, export_features
+from extract import store as store_file
+from extract.store import DamagedPart, PartWriter, write_part
+
+A, B = Tap("features.1", "avg"), Tap("features.1", "grid3")
+
+
+@pytest.fixture
+def ids():
+    return np.random.default_rng(1).integers(0, 256, (40, 16), np.uint8)
+
+
+@pytest.fixture
+def rows():
+    return np.random.default_rng(2).normal(size=(40, 7)).astype(np.float32)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return FeatureStore(tmp_path / "cache")
+
+
+def keep(store, recipe, ids, columns, stored=np.float32):
+    with store.writer(recipe, stored) as writer:
+        writer.add(ids, columns)
+
+
+def parts_of(store, recipe):
+    return sorted((store.cache / recipe.id / "parts").glob("[0-9]*.h5"))
+
+
+def keep_in_parts(store, recipe, ids, columns, n):
+    for some in np.array_split(np.arange(len(ids)), n):
+        keep(store, recipe, ids[some], {tap: rows[some] for tap, rows in columns.items()})
+
+
+def test_any_order_and_repeated_ids_across_parts(store, recipe, ids, rows):
+    keep_in_parts(store, recipe, ids, {A: rows, B: -rows}, 5)
+    order = np.random.default_rng(3).integers(0, 40, 200)
+    for reader in (store, FeatureStore(store.cache)):
+        assert np.array_equal(reader.read(recipe, [B, A], ids[order]), np.hstack([-rows, rows])[order])
+
+
+def test_ids_that_end_in_zeros_are_told_apart(store, recipe):
+    ids = np.zeros((3, 16), np.uint8)
+    ids[1, 0] = ids[2, 0] = ids[2, 1] = 1
+    rows = np.arange(3, dtype=np.float32)[:, None]
+    keep(store, recipe, ids, {A: rows})
+    assert np.array_equal(store.read(recipe, [A], ids[::-1]), rows[::-1])
+    other = np.zeros((1, 16), np.uint8)
+    other[0, 15] = 1
+    assert store.missing(recipe, [A], other).tolist() == [[True]]
+
+
+def test_recipes_are_kept_apart(store, recipe, ids, rows):
+    from dataclasses import replace
+
+    keep(store, recipe, ids, {A: rows})
+    assert store.missing(replace(recipe, view="flipped"), [A], ids).all()
+    assert (store.cache / recipe.id / "recipe.json").read_text() == recipe.to_json()
+
+
+@pytest.mark.parametrize(("peak", "dtype"), [(65504, np.float16), (65520, np.float32), (1e30, np.float32)])
+def test_a_part_that_overflows_float16_is_float32(store, recipe, ids, rows, peak, dtype):
+    rows[3, 2] = -peak
+    keep(store, recipe, ids, {A: rows}, np.float16)
+    with h5py.File(parts_of(store, recipe)[0]) as file:
+        assert file[f"taps/{A}"].dtype == dtype
+    assert np.array_equal(store.read(recipe, [A], ids), rows.astype(dtype).astype(np.float32))
+
+
+def test_reduced_precision_and_float32_parts_are_joined_without_loss(store, recipe, ids, rows):
+    rows[0, 0] = 1e30
+    for some in np.array_split(np.arange(40), 10):
+        keep(store, recipe, ids[some], {A: rows[some]}, np.float16)
+    before = store.read(recipe, [A], ids)
+    assert store.compact(recipe) == 10
+    assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), before)
+
+
+def test_a_part_reads_as_the_design_says(store, recipe, ids, rows):
+    keep(store, recipe, ids, {A: rows})
+    (part,) = parts_of(store, recipe)
+    with h5py.File(part) as file:
+        assert np.array_equal(file["ids"], ids)
+        assert file["ids"].dtype == np.uint8
+        assert np.array_equal(file["taps/features.1:avg"], rows)
+        assert file["taps/features.1:avg"].compression is None
+
+
+@pytest.mark.parametrize("width", [3, 1280, 60_000, 400_000])
+def test_chunks_are_whole_rows_of_about_half_a_megabyte(tmp_path, width):
+    n = max(2, 3 * (1 << 19) // (4 * width))
+    path = write_part(tmp_path, np.zeros((n, 16), np.uint8), {"a:avg": np.zeros((n, width), np.float32)}, {})
+    with h5py.File(path) as file:
+        chunk = file["taps/a:avg"].chunks
+    assert chunk[1] == width
+    assert chunk[0] == 1 or 1 << 18 <= chunk[0] * width * 4 <= 1 << 20
+
+
+def test_parts_never_change_and_temporary_files_are_never_listed(store, recipe, ids, rows):
+    keep(store, recipe, ids[:20], {A: rows[:20]})
+    (part,) = parts_of(store, recipe)
+    before = part.read_bytes(), part.stat().st_mtime_ns
+    (part.parent / f".tmp-1-abc-{part.name}").write_bytes(before[0][:100])
+    keep(store, recipe, ids[20:], {A: rows[20:]})
+    assert (part.read_bytes(), part.stat().st_mtime_ns) == before
+    assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
+    assert (part.parent / f".tmp-1-abc-{part.name}").exists()
+
+
+def test_a_part_is_finished_while_the_pass_goes_on(store, recipe, ids, rows, monkeypatch):
+    monkeypatch.setattr(store_file, "PART_SECONDS", 0.0)
+    with store.writer(recipe) as writer:
+        for at in range(0, 40, 10):
+            writer.add(ids[at : at + 10], {A: rows[at : at + 10]})
+        writer.flush()
+        assert len(parts_of(store, recipe)) >= 3
+    assert len(parts_of(store, recipe)) == 4
+    assert writer.rows_kept == 40
+
+
+def test_a_part_is_finished_when_it_is_large(store, recipe, ids, rows, monkeypatch):
+    monkeypatch.setattr(store_file, "PART_BYTES", rows[:20].nbytes)
+    with store.writer(recipe) as writer:
+        for at in range(0, 40, 10):
+            writer.add(ids[at : at + 10], {A: rows[at : at + 10]})
+    assert len(parts_of(store, recipe)) == 2
+
+
+def test_what_was_added_before_an_error_is_kept(store, recipe, ids, rows):
+    with pytest.raises(RuntimeError), store.writer(recipe) as writer:
+        writer.add(ids, {A: rows})
+        raise RuntimeError
+    assert not FeatureStore(store.cache).missing(recipe, [A], ids).any()
+
+
+def flip(path, needle):
+    """Change one byte of the file where `needle` lies."""
+    data = bytearray(path.read_bytes())
+    data[data.index(needle) + 3] ^= 64
+    path.write_bytes(data)
+
+
+def test_a_flipped_byte_in_a_row_sets_the_part_aside(store, recipe, ids, rows, caplog):
+    keep_in_parts(store, recipe, ids, {A: rows}, 2)
+    part = parts_of(store, recipe)[0]
+    flip(part, rows[5].tobytes())
+    reader = FeatureStore(store.cache)
+    with pytest.raises(DamagedPart):
+        reader.read(recipe, [A], ids)
+    assert "set aside" in caplog.text
+    assert part.with_suffix(".damaged").exists()
+    assert reader.missing(recipe, [A], ids).ravel().tolist() == [True] * 20 + [False] * 20
+
+
+def test_a_flipped_byte_in_any_id_sets_the_part_aside(tmp_path, recipe):
+    """Ids beyond the first chunk were not looked at."""
+    store, n = FeatureStore(tmp_path), 70_000
+    ids = np.random.default_rng(0).integers(0, 256, (n, 16), np.uint8)
+    keep(store, recipe, ids, {A: np.zeros((n, 1), np.float32)})
+    flip(parts_of(store, recipe)[0], ids[69_000].tobytes())
+    assert FeatureStore(tmp_path).missing(recipe, [A], ids[:5]).all()
+
+
+@pytest.mark.parametrize("left", [0, 100, 2000, -1])
+@pytest.mark.parametrize("when", ["before it is listed", "after it was listed"])
+def test_a_truncated_part_is_set_aside(store, recipe, ids, rows, left, when):
+    keep_in_parts(store, recipe, ids, {A: rows}, 2)
+    part = parts_of(store, recipe)[0]
+    reader = FeatureStore(store.cache)
+    if when == "after it was listed":
+        reader.missing(recipe, [A], ids)
+    os.truncate(part, left if left >= 0 else part.stat().st_size - 1)
+    with pytest.raises(KeyError):
+        reader.read(recipe, [A], ids)
+    assert part.with_suffix(".damaged").exists()
+    assert reader.missing(recipe, [A], ids).sum() == 20
+
+
+def test_two_readers_may_find_the_same_damage(store, recipe, ids, rows):
+    keep(store, recipe, ids, {A: rows})
+    (part,) = parts_of(store, recipe)
+    store_file.set_aside(part)
+    store_file.set_aside(part)
+    assert part.with_suffix(".damaged").exists()
+
+
+def test_a_part_that_only_this_moment_can_not_be_opened_is_not_damaged(store, recipe, ids, rows, monkeypatch):
+    keep(store, recipe, ids, {A: rows})
+
+    def too_many(*args, **kwargs):
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_file.h5py, "File", too_many)
+        with pytest.raises(ExtractError, match="can't read the cache .*Too many open files"):
+            FeatureStore(store.cache).missing(recipe, [A], ids)
+    assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
+
+
+def test_many_small_parts_are_joined(store, recipe, ids, rows):
+    keep_in_parts(store, recipe, ids, {A: rows, B: -rows}, 10)
+    keep(store, recipe, ids, {Tap("other", "avg"): rows})
+    assert store.compact(recipe) == 10
+    assert len(parts_of(store, recipe)) == 2
+    for reader in (store, FeatureStore(store.cache)):
+        assert np.array_equal(reader.read(recipe, [A, B], ids), np.hstack([rows, -rows]))
+    assert store.compact(recipe) == 0
+
+
+def test_few_parts_stay_as_they_are(store, recipe, ids, rows):
+    keep_in_parts(store, recipe, ids, {A: rows}, 8)
+    before = parts_of(store, recipe)
+    assert store.compact(recipe) == 0
+    assert parts_of(store, recipe) == before
+
+
+def test_compacting_nothing_is_no_error(store, recipe):
+    assert store.compact(recipe) == 0
+
+
+def test_a_part_damaged_before_compaction_costs_its_own_rows_alone(store, recipe, ids, rows):
+    keep_in_parts(store, recipe, ids, {A: rows}, 10)
+    flip(parts_of(store, recipe)[4], rows[17].tobytes())
+    store.compact(recipe)
+    missing = FeatureStore(store.cache).missing(recipe, [A], ids).ravel()
+    assert missing.nonzero()[0].tolist() == [16, 17, 18, 19]
+
+
+def test_a_reader_whose_parts_were_joined_meanwhile_looks_again(store, recipe, ids, rows):
+    keep_in_parts(store, recipe, ids, {A: rows}, 10)
+    reader = FeatureStore(store.cache)
+    assert not reader.missing(recipe, [A], ids).any()
+    listed = reader._list(recipe)
+    store.compact(recipe)
+    answers = iter([listed])
+    reader._list = lambda recipe: next(answers, None) or FeatureStore._list(reader, recipe)
+    assert np.array_equal(reader.read(recipe, [A], ids), rows)
+
+
+def test_parts_joined_between_their_names_and_their_index_are_looked_for_again(store, recipe, ids, rows, monkeypatch):
+    keep_in_parts(store, recipe, ids, {A: rows}, 10)
+    reader, read_index, joined = FeatureStore(store.cache), store_file._read_index, []
+
+    def joining(path):
+        if not joined:
+            joined.append(True)
+            joined.append(store.compact(recipe))
+        return read_index(path)
+
+    monkeypatch.setattr(store_file, "_read_index", joining)
+    assert not reader.missing(recipe, [A], ids).any()
+    assert np.array_equal(reader.read(recipe, [A], ids), rows)
+    assert joined == [True, 10]
+
+
+def test_two_may_compact_at_once(store, recipe, ids, rows, monkeypatch):
+    keep_in_parts(store, recipe, ids, {A: rows}, 10)
+    other, gather = FeatureStore(store.cache), store_file._gather
+
+    def slower(*args, **kwargs):
+        monkeypatch.setattr(store_file, "_gather", gather)
+        other.compact(recipe)
+        return gather(*args, **kwargs)
+
+    monkeypatch.setattr(store_file, "_gather", slower)
+    store.compact(recipe)
+    assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
+
+
+def test_parts_that_can_not_be_joined_stay(store, recipe, ids, rows, monkeypatch, caplog):
+    keep_in_parts(store, recipe, ids, {A: rows}, 10)
+
+    def read_only(*args):
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_file, "write_part", read_only)
+        assert store.compact(recipe) == 0
+    assert "Read-only file system" in caplog.text
+    assert np.array_equal(store.read(recipe, [A], ids), rows)
+
+
+def test_a_temporary_file_that_is_finished_while_stale_ones_are_removed(store, recipe, ids, rows, monkeypatch):
+    keep(store, recipe, ids, {A: rows})
+    folder = store.cache / recipe.id / "parts"
+    old, gone = folder / ".tmp-1-a.h5", folder / ".tmp-2-b.h5"
+    old.touch()
+    os.utime(old, (1, 1))
+    glob = type(folder).glob
+    monkeypatch.setattr(type(folder), "glob", lambda self, pattern: [gone, *glob(self, pattern)])
+    store.compact(recipe)
+    assert not old.exists()
+
+
+def write_some(cache, recipe, ids, rows, tap):
+    for at in range(0, len(ids), 4):
+        keep(FeatureStore(cache), recipe, ids[at : at + 4], {tap: rows[at : at + 4]})
+
+
+def test_two_processes_write_at_once(store, recipe, ids, rows):
+    context = multiprocessing.get_context("fork")
+    jobs = [
+        context.Process(target=write_some, args=(store.cache, recipe, ids, rows, A)),
+        context.Process(target=write_some, args=(store.cache, recipe, ids[::-1].copy(), rows[::-1].copy(), A)),
+    ]
+    for job in jobs:
+        job.start()
+    while any(job.is_alive() for job in jobs):
+        store.missing(recipe, [A], ids)
+    assert [job.exitcode for job in jobs] == [0, 0]
+    assert len(parts_of(store, recipe)) == 20
+    assert np.array_equal(store.read(recipe, [A], ids), rows)
+
+
+KILLED = """
+import sys, numpy as np
+from extract import FeatureStore, Recipe, Tap, store
+store.PART_SECONDS = 0.0
+ids, rows = np.load(sys.argv[2]), np.load(sys.argv[3])
+with FeatureStore(sys.argv[1]).writer(Recipe("net", "digest", "box", "float32")) as writer:
+    for at in range(0, 40, 4):
+        writer.add(ids[at : at + 4], {Tap("features.1", "avg"): rows[at : at + 4]})
+        print(at, flush=True)
+        if at == 24:
+            writer._writing.result()
+            sys.stdin.read()
+"""
+
+
+def test_a_killed_writer_keeps_its_finished_parts(store, recipe, ids, rows, tmp_path):
+    np.save(tmp_path / "ids.npy", ids), np.save(tmp_path / "rows.npy", rows)
+    command = [sys.executable, "-c", KILLED, store.cache, tmp_path / "ids.npy", tmp_path / "rows.npy"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        while int(process.stdout.readline()) < 24:
+            pass
+        limit = time.monotonic() + 20
+        while len(parts_of(store, recipe)) < 7 and time.monotonic() < limit:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert store.missing(recipe, [A], ids).ravel().tolist() == [False] * 28 + [True] * 12
+    assert np.array_equal(store.read(recipe, [A], ids[:28]), rows[:28])
+
+
+def test_a_cache_that_can_not_be_written_is_one_clear_line(tmp_path, recipe):
+    (tmp_path / "file").write_text("in the way")
+    for cache in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ExtractError, match=r"can't write to the cache .*--cache") as caught:
+            FeatureStore(cache).writer(recipe)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_disk_that_fills_up_is_one_clear_line(store, recipe, ids, rows, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store_file, "write_part", full)
+    with pytest.raises(ExtractError, match="No space left on device"):
+        keep(store, recipe, ids, {A: rows})
+
+
+def test_a_folder_in_the_place_of_parts_that_can_not_be_listed(store, recipe, ids):
+    (store.cache / recipe.id).mkdir(parents=True)
+    (store.cache / recipe.id / "parts").write_text("in the way")
+    with pytest.raises(ExtractError, match="can't read the cache"):
+        store.missing(recipe, [A], ids)
+
+
+def test_the_default_cache_is_the_users(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert FeatureStore().cache.name == "permafrost"
+
+
+def test_the_writer_is_a_context_of_its_own_thread(tmp_path):
+    with PartWriter(tmp_path, np.float32, {}) as writer:
+        pass
+    assert list(tmp_path.iterdir()) == []
+    assert writer.rows_kept == 0
+
+
+def test_an_export_is_read_by_three_lines_of_h5py(tmp_path, rows):
+    classes = ["Katze", "犬"]
+    labels = ["Katze", "犬"] * 20
+    made = export_features(
+        tmp_path / "new" / "out.h5", {"a:avg": rows}, [f"p/ü {i}.png" for i in range(40)], labels, classes
+    )
+    f = h5py.File(made)
+    X = f["features/a:avg"][:]
+    y = f["labels"].asstr()[:]
+    assert np.array_equal(X, rows)
+    assert y.tolist() == labels
+    assert f["paths"].asstr()[39] == "p/ü 39.png"
+    assert f["classes"].asstr()[:].tolist() == classes
+    assert "split" not in f
+    f.close()
