@@ -1,5 +1,7 @@
 """Tests of pipelines/evaluate.py."""
 
+import itertools
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score
@@ -45,7 +47,7 @@ def test_rows_carry_their_own_out_of_fold_scores(problem):
 
 def test_equal_accuracy_is_ordered_by_log_loss(problem):
     rows = board_of(problem).rows
-    for first, second in zip(rows, rows[1:], strict=False):
+    for first, second in itertools.pairwise(rows):
         if first.cv_accuracy == second.cv_accuracy:
             assert first.cv_log_loss <= second.cv_log_loss
 

@@ -1,0 +1,69 @@
+"""Tests of pipelines/extract.py."""
+
+import h5py
+import numpy as np
+import pytest
+
+from data import read_image_folder
+from extract import FeatureExtractor
+from pipelines.extract import main
+
+
+@pytest.fixture
+def call(small, tmp_path, capsys):
+    """Call `pipelines.extract` -> (exit code, stdout, stderr)."""
+
+    def extract(*arguments):
+        options = [argument for argument in small if argument not in ("--cv", "3")]
+        code = main([*map(str, arguments), *options, "--cache", str(tmp_path / "cache")])
+        return code, *capsys.readouterr()
+
+    return extract
+
+
+def test_three_lines_of_h5py_read_what_was_exported(photos, tmp_path, call):
+    code, out, err = call(photos, "--layers", "features.4", "--pooling", "avg,grid2", "--to", tmp_path / "f.h5")
+    assert code == 0, err
+    assert "24 images, 2 taps: 24 computed" in out
+    with h5py.File(tmp_path / "f.h5") as file:
+        X, labels = file["features/features.4:grid2"][:], file["labels"].asstr()[:]
+        paths, classes = file["paths"].asstr()[:], file["classes"].asstr()[:]
+    samples = read_image_folder(photos)
+    options = {"backbone": "mobilenet_v3_small", "weights": "random", "size": 32, "cache": tmp_path / "cache"}
+    expected = FeatureExtractor(layer="features.4", pooling="grid2", **options).transform(samples.paths)
+    assert np.array_equal(X, expected)
+    assert labels.tolist() == samples.labels.tolist()
+    assert paths.tolist() == list(samples.paths)
+    assert classes.tolist() == ["cats", "dogs"]
+
+
+def test_labels_are_not_needed(photos, tmp_path, call):
+    code, out, _ = call(photos / "cats", "--layers", "features.4", "--pooling", "avg", "--to", tmp_path / "f.h5")
+    assert code == 0
+    assert "12 images" in out
+    with h5py.File(tmp_path / "f.h5") as file:
+        assert set(file) == {"features", "paths"}
+
+
+def test_what_can_not_be_read_is_named(photos, call):
+    (photos / "cats" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    code, out, err = call(photos, "--layers", "features.4", "--pooling", "avg")
+    assert code == 0
+    assert "broken.jpg" in err
+    assert "24 images" in out
+
+
+def test_a_second_call_computes_nothing(photos, call):
+    call(photos, "--layers", "features.4", "--pooling", "avg")
+    assert "0 computed, 24 from the store" in call(photos, "--layers", "features.4", "--pooling", "avg")[1]
+
+
+@pytest.mark.parametrize(
+    ("images", "arguments", "message"),
+    [("nowhere", [], "nowhere"), ("photos", ["--layers", "features.44"], "did you mean")],
+)
+def test_wrong_calls_give_one_line_and_exit_2(photos, call, images, arguments, message):
+    code, _, err = call(photos if images == "photos" else images, *arguments)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert message in err
