@@ -38,7 +38,7 @@ class BundleError(ValueError):
 
 
 def save_classifier(classifier: ImageClassifier, path) -> Path:
-    """Write a fitted classifier as a folder: `bundle.json`, `head.skops`, the rows it keeps, local weights as safetensors.
+    """Write a fitted classifier as a folder of JSON, skops, numpy rows that a head keeps, and local weights.
 
     Raises BundleError where the folder already holds something else.
     """

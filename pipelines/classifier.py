@@ -75,7 +75,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         return self.assemble(extractor, head, calibration, training_rows(head, features))
 
     def assemble(self, extractor, head, calibration=None, rows=None) -> "ImageClassifier":
-        """Become fitted from parts: an extractor, a head fitted on its features, its calibration, its `training_rows`."""
+        """Become fitted from an extractor, a head fitted on its features, its calibration, its `training_rows`."""
         self.extractor_, self.head_, self.calibration_, self.rows_ = extractor, head, calibration, rows
         self.classes_ = head.classes_
         return self

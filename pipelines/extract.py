@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.console import DONE, add_feature_arguments, run_command, say
-from pipelines.run import DIGITS_SIZE, watch_pass
+from pipelines.run import watch_pass
 
 EXAMPLE = "example: python -m pipelines.extract photos --layers features.14 --pooling grid3 --to photos.h5"
 
@@ -28,19 +28,14 @@ def main(arguments=None) -> int:
 
 def extract_features(options: argparse.Namespace) -> int:
     """Have the features kept, and exported where asked -> exit code."""
-    from extract import FeatureStore, export_features, load_backbone
-    from pipelines.features import keep_features
+    from extract import FeatureStore, export_features
+    from pipelines.features import keep_features, load_backbones
 
     samples = read_any(options.images)
     store = FeatureStore(options.cache)
-    size = options.size or (DIGITS_SIZE if samples.name == "digits" else None)
-    backbones = [
-        load_backbone(name, options.weights, seed=options.seed, size=size, cache=store.cache)
-        for name in options.backbone
-    ]
     kept = keep_features(
         samples,
-        backbones,
+        load_backbones(samples, options, store),
         options.layers,
         options.pooling,
         store,

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from data import Samples
-from extract import Backbone, Extraction, FeatureStore, Recipe, Tap, extract
+from extract import Backbone, Extraction, FeatureStore, Recipe, Tap, extract, load_backbone
 from extract.backbones import Card
 from extract.store import DamagedPart
 from pipelines.evaluate import Source
+
+DIGITS_SIZE = 96
 
 
 @dataclass
@@ -51,6 +53,15 @@ class FeatureTable:
                 "images_per_second": None,
             }
         )
+
+
+def load_backbones(samples: Samples, options, store: FeatureStore) -> list[Backbone]:
+    """The backbones that a command line's options name; the 8x8 digits are seen at 96 px unless --size says else."""
+    size = options.size or (DIGITS_SIZE if samples.name == "digits" else None)
+    return [
+        load_backbone(name, options.weights, seed=options.seed, size=size, cache=store.cache)
+        for name in options.backbone
+    ]
 
 
 def choose_taps(card: Card, layers: str, poolings: Sequence[str]) -> list[Tap]:

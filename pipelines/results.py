@@ -14,7 +14,8 @@ SHOWN_ROWS = 10
 
 
 def write_bad_images(out: Path, bad) -> None:
-    """`bad_images.csv` (path, reason), only where there are any."""
+    """`bad_images.csv` (path, reason), only where there are any; an earlier run's goes."""
+    (out / "bad_images.csv").unlink(missing_ok=True)
     if bad:
         write_csv(out / "bad_images.csv", ("path", "reason"), bad)
 
@@ -29,6 +30,23 @@ def write_csv(path: Path, header, rows) -> None:
     """A CSV file in UTF-8; bytes of a file name that are no UTF-8 come through as they are."""
     with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         csv.writer(file).writerows([header, *rows])
+
+
+def describe_run(arguments, seed, samples, kept, backbones, train, test, board, chosen, seconds) -> dict:
+    """The whole of results.json."""
+    return {
+        "schema": RESULTS_SCHEMA,
+        "command": ["python", "-m", "pipelines.run", *arguments],
+        "versions": versions(),
+        "seed": seed,
+        "data": describe_data(samples, kept, train, test),
+        "backbone": describe_backbone(backbones, kept, board.sources[0]),
+        "backbones": [describe_backbone([backbone], kept, None) for backbone in backbones],
+        "extraction": kept.accounting(),
+        "leaderboard": [vars(row) for row in board.rows],
+        "chosen": chosen,
+        "seconds": seconds,
+    }
 
 
 def versions() -> dict:

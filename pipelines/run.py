@@ -20,17 +20,13 @@ from pipelines.console import (
     say,
 )
 from pipelines.results import (
-    RESULTS_SCHEMA,
-    describe_backbone,
-    describe_data,
+    describe_run,
     summary,
-    versions,
     write_bad_images,
     write_predictions,
 )
 
 HELD_OUT = 0.25
-DIGITS_SIZE = 96
 EXAMPLE = "example: python -m pipelines.run photos --out runs/photos"
 
 
@@ -85,20 +81,16 @@ def main(arguments=None) -> int:
 
 def run(options: argparse.Namespace, arguments: list[str]) -> int:
     """Do the whole job -> exit code; results go to the options' `out` folder."""
-    from extract import FeatureStore, load_backbone
+    from extract import FeatureStore
     from pipelines import evaluate
-    from pipelines.features import keep_features, read_twice
+    from pipelines.features import keep_features, load_backbones, read_twice
 
     lap = evaluate.timer()
     samples = read_samples(options.images, options.test)
     check_request(samples, options)
     out = make_out_folder(options.out, samples.name)
     store = FeatureStore(options.cache)
-    size = options.size or (DIGITS_SIZE if samples.name == "digits" else None)
-    backbones = [
-        load_backbone(name, options.weights, seed=options.seed, size=size, cache=store.cache)
-        for name in options.backbone
-    ]
+    backbones = load_backbones(samples, options, store)
     seconds = {"read": lap()}
 
     def keep():
@@ -141,25 +133,13 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     features = kept.read(chosen, test)
     predicted = fitted.head.predict(features)
     shares = evaluate.probabilities(fitted.head, fitted.calibration, features)
-    write_predictions(
-        out, kept.samples[test], predicted, shares[np.arange(len(test)), np.searchsorted(board.classes, predicted)]
-    )
-    save_bundle(out / "model", kept, chosen, fitted, training, options, size)
+    own = shares[np.arange(len(test)), np.searchsorted(board.classes, predicted)]
+    write_predictions(out, kept.samples[test], predicted, own)
+    save_bundle(out / "model", kept, chosen, fitted, training, options, backbones)
     seconds["report"] = lap()
     seconds["total"] = round(sum(seconds.values()), 3)
-    results = {
-        "schema": RESULTS_SCHEMA,
-        "command": ["python", "-m", "pipelines.run", *arguments],
-        "versions": versions(),
-        "seed": options.seed,
-        "data": describe_data(samples, kept, train, test),
-        "backbone": describe_backbone(backbones, kept, chosen),
-        "backbones": [describe_backbone([b], kept, None) for b in backbones],
-        "extraction": kept.accounting(),
-        "leaderboard": [vars(row) for row in board.rows],
-        "chosen": evaluate.describe_choice(board, labels[test], predicted),
-        "seconds": seconds,
-    }
+    chosen_block = evaluate.describe_choice(board, labels[test], predicted)
+    results = describe_run(arguments, options.seed, samples, kept, backbones, train, test, board, chosen_block, seconds)
     text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
     (out / "results.json").write_text(text, encoding="utf-8")
     print(text if options.json else summary(results, out), end="")
@@ -283,7 +263,7 @@ def _workers(jobs: int) -> int:
     return max(1, min(cores(), jobs))
 
 
-def save_bundle(path: Path, kept, source: int, fitted, training, options, size) -> None:
+def save_bundle(path: Path, kept, source: int, fitted, training, options, backbones) -> None:
     """The chosen tap and head as a bundle."""
     from extract import FeatureExtractor
     from pipelines.bundle import save_classifier
@@ -295,7 +275,7 @@ def save_bundle(path: Path, kept, source: int, fitted, training, options, size) 
         pooling=chosen.pooling,
         backbone=chosen.backbone,
         weights=options.weights,
-        size=size,
+        size=backbones[0].size,
         numerics=kept.recipes[source].numerics,
         cache=options.cache,
         seed=options.seed,
