@@ -19,6 +19,11 @@ def _own_home(tmp_path_factory, monkeypatch):
         monkeypatch.setenv(name, home)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    torch.set_num_threads(1)  # tiny networks wait longer for each other's threads than they compute
+
+
 class Block(nn.Module):
     """A residual block whose ReLU works in place, as those of torchvision do."""
 
