@@ -3,3 +3,13 @@
 
 class ExtractError(ValueError):
     """A backbone, layer, pooling, weights source or cache that can't be used; its text is one clear line."""
+
+
+def unwritable(cache, error: OSError) -> ExtractError:
+    """The error for a cache that can't be written."""
+    return ExtractError(f"can't write to the cache {cache}: {error.strerror or error}; choose another with --cache DIR")
+
+
+def unreadable(cache, error: OSError) -> ExtractError:
+    """The error for a cache that can't be read."""
+    return ExtractError(f"can't read the cache {cache}: {error.strerror or error}; choose another with --cache DIR")

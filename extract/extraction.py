@@ -18,7 +18,7 @@ from extract.engines import (
     choose_device,
     fastest_numerics,
 )
-from extract.errors import ExtractError
+from extract.errors import ExtractError, unwritable
 from extract.loader import cores, load_batches
 from extract.memory import MemoryStore
 from extract.pooling import Tap
@@ -136,7 +136,7 @@ def extract(
     try:
         ids, bad = image_ids(inputs, memory, cores())
     except OSError as error:
-        raise _unwritable(store, error) from error
+        raise unwritable(store.cache, error) from error
     readable = np.array([row for row in range(len(inputs)) if row not in bad], int)
     numerics = choose_numerics(numerics, backbone, store, taps, ids[readable], device)
     result = Extraction(ids, bad, recipe_of(backbone, numerics))
@@ -145,12 +145,6 @@ def extract(
         _Pass(inputs, backbone, store, result, device, on_plan, on_progress).run(jobs)
     result.seconds = time.perf_counter() - started
     return result
-
-
-def _unwritable(store, error):
-    from extract.store import unwritable
-
-    return unwritable(store.cache, error)
 
 
 def _jobs(missing, readable, ids, taps):

@@ -4,7 +4,6 @@ import copy
 
 from extract.layers import first_tensor, hooked
 
-
 SAMPLE = 4096
 
 
