@@ -17,6 +17,7 @@ from extract.engines import (
     check_numerics,
     choose_device,
     fastest_numerics,
+    lacks_numerics,
 )
 from extract.errors import ExtractError, unwritable
 from extract.loader import cores, load_batches
@@ -96,15 +97,18 @@ def recipe_of(backbone: Backbone, numerics: str, view: str = "plain") -> Recipe:
 
 
 def choose_numerics(numerics, backbone, store, taps, ids, device) -> str:
-    """`auto` -> those of which the store holds most of these rows, else the fastest here; a name is checked."""
+    """`auto` -> those in which the store holds all of these rows, else of those that this machine has the ones it
+    holds most of, else the fastest; a name is checked."""
     if check_numerics(numerics) != "auto":
         return numerics
     held = {name: int((~store.missing(recipe_of(backbone, name), taps, ids)).sum()) for name in NUMERICS}
     best = max(held, key=held.get)
     if held[best] == len(ids) * len(taps) and len(ids):
         return best
-    here = fastest_numerics(choose_device(device))
-    return here if not held[best] or held[here] == held[best] else best
+    device = choose_device(device)
+    here = fastest_numerics(device)
+    best = max((name for name in NUMERICS if lacks_numerics(name, device) is None), key=held.get)
+    return here if held[here] == held[best] else best
 
 
 def extract(
@@ -137,21 +141,25 @@ def extract(
         ids, bad = image_ids(inputs, memory, cores())
     except OSError as error:
         raise unwritable(store.cache, error) from error
-    readable = np.array([row for row in range(len(inputs)) if row not in bad], int)
+    readable = [row for row in range(len(inputs)) if row not in bad]
     numerics = choose_numerics(numerics, backbone, store, taps, ids[readable], device)
     result = Extraction(ids, bad, recipe_of(backbone, numerics))
-    jobs = _jobs(store.missing(result.recipe, taps, ids[readable]), readable, ids, taps)
+    jobs = _jobs(store, result, taps)
     if jobs:
         _Pass(inputs, backbone, store, result, device, on_plan, on_progress).run(jobs)
+        if left := _jobs(store, result, taps):  # of a file that changed meanwhile: its copies, its other taps
+            _Pass(inputs, backbone, store, result, device, None, None).run(left)
+    result.computed = min(result.computed, len(result.good))
     result.seconds = time.perf_counter() - started
     return result
 
 
-def _jobs(missing, readable, ids, taps):
+def _jobs(store, result, taps):
     """Rows grouped by the taps they lack -> [(taps, rows)]; an image that comes twice is computed once."""
-    jobs, seen = {}, set()
-    for lacking, row in zip(missing, readable, strict=True):
-        key = ids[row].tobytes()
+    jobs, seen, good = {}, set(), result.good
+    missing = store.missing(result.recipe, taps, result.ids[good])
+    for lacking, row in zip(missing, good, strict=True):
+        key = result.ids[row].tobytes()
         if lacking.any() and key not in seen:
             seen.add(key)
             jobs.setdefault(lacking.tobytes(), []).append(row)

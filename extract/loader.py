@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data import ImageError, decode, open_image, read_bytes
+from extract.errors import ExtractError
 from extract.recipe import bytes_id, pixels_id
 
 
@@ -74,6 +75,9 @@ def _decode_one(item, preprocessing, at_least):
 
 def _collect(rows, results):
     good = [i for i, (found, _, _) in enumerate(results) if found is not None]
+    shapes = sorted({results[i][1].shape for i in good})
+    if len(shapes) > 1:
+        raise ExtractError(f"preprocessing gave images of several sizes, {shapes[0]} and {shapes[-1]}, expected one")
     return Batch(
         rows=rows[good],
         ids=np.array([np.frombuffer(results[i][0], np.uint8) for i in good], np.uint8).reshape(-1, 16),

@@ -17,6 +17,7 @@ def _own_home(tmp_path_factory, monkeypatch):
     home = str(tmp_path_factory.mktemp("home"))
     for name in ("HOME", "XDG_CACHE_HOME", "TORCH_HOME"):
         monkeypatch.setenv(name, home)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True, scope="session")
