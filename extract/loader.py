@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data import ImageError, decode, open_image, read_bytes
+from data import ImageError, decode, read_bytes
 from extract.errors import ExtractError
-from extract.recipe import bytes_id, pixels_id
+from extract.recipe import bytes_id, open_in_memory, pixels_id
 
 
 @dataclass
@@ -66,7 +66,7 @@ def _decode_one(item, preprocessing, at_least):
             data = read_bytes(item)
             image, found = decode(data, os.fspath(item), at_least), bytes_id(data)
         else:
-            image = open_image(item)
+            image = open_in_memory(item)
             found = pixels_id(np.asarray(image))
         return found, np.asarray(preprocessing(image)), time.perf_counter() - started
     except ImageError as error:

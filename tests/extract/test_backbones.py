@@ -338,7 +338,7 @@ def test_weights_that_are_not_those_remembered_are_refused(tmp_path):
     backbones_file._shared.clear()
     backbone = load_backbone("mobilenet_v3_small", "random", size=32, cache=tmp_path)
     assert backbone.card.digest == "0" * 64
-    with pytest.raises(ExtractError, match="are not those remembered .*: run again"):
+    with pytest.raises(ExtractError, match=r"are not those remembered .*: run again"):
         _ = backbone.network
     backbones_file._shared.clear()
     assert card(tmp_path).digest == first.digest

@@ -103,7 +103,7 @@ def test_an_image_that_can_not_be_read_is_an_image_error(extractor, photos, tmp_
     gone = [str(tmp_path / f"gone{i}.png") for i in range(n_bad)]
     for inputs in (gone, [photos[0], *gone]):
         for call in (extractor.fit, extractor.transform):
-            with pytest.raises(ImageError, match="gone0.png: no such file") as caught:
+            with pytest.raises(ImageError, match=r"gone0.png: no such file") as caught:
                 call(inputs)
             assert (f"and {n_bad - 1} more of {len(inputs)}" in str(caught.value)) == (n_bad > 1)
 
@@ -159,8 +159,8 @@ def test_joined_taps_are_side_by_side_and_named(extractor, photos):
     joined = clone(extractor).set_params(layer="layer1.0:grid2+layer3.0", pooling="max")
     X = joined.transform(photos)
     first, second = (
-        clone(extractor).set_params(layer=l, pooling=p).transform(photos)
-        for l, p in [("layer1.0", "grid2"), ("layer3.0", "max")]
+        clone(extractor).set_params(layer=layer, pooling=pooling).transform(photos)
+        for layer, pooling in [("layer1.0", "grid2"), ("layer3.0", "max")]
     )
     assert np.array_equal(X, np.hstack([first, second]))
     names = joined.get_feature_names_out()
@@ -239,13 +239,13 @@ def test_a_grid_search_never_computes_twice(extractor, pixels, photos, forwarded
         {
             "featureextractor__layer": LAYERS,
             "featureextractor__pooling": POOLINGS,
-            "logisticregression__C": [0.1, 1, 10],
+            "logisticregression__C": [0.1, 1],
         },
-        cv=3,
+        cv=2,
     ).fit(photos, labels)
     assert sum(forwarded) == (12 if keep else 12 * 6)
     assert search.predict(photos).shape == (12,)
-    assert len(search.cv_results_["params"]) == 18
+    assert len(search.cv_results_["params"]) == 12
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert sum(forwarded) == (12 if keep else 12 * 6)
 

