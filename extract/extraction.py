@@ -17,6 +17,7 @@ from extract.engines import (
     check_numerics,
     choose_device,
     fastest_numerics,
+    lacks_numerics,
 )
 from extract.errors import ExtractError, unwritable
 from extract.loader import cores, load_batches
@@ -27,6 +28,7 @@ from extract.store import FeatureStore
 
 CPU_BATCH, GPU_BATCH = 32, 256
 DISK_RESERVE = 64 << 20
+LOOKS = 3
 
 
 @dataclass(frozen=True)
@@ -96,15 +98,18 @@ def recipe_of(backbone: Backbone, numerics: str, view: str = "plain") -> Recipe:
 
 
 def choose_numerics(numerics, backbone, store, taps, ids, device) -> str:
-    """`auto` -> those of which the store holds most of these rows, else the fastest here; a name is checked."""
+    """`auto` -> those in which the store holds all of these rows, else of those that this machine has the ones it
+    holds most of, else the fastest; a name is checked."""
     if check_numerics(numerics) != "auto":
         return numerics
     held = {name: int((~store.missing(recipe_of(backbone, name), taps, ids)).sum()) for name in NUMERICS}
     best = max(held, key=held.get)
     if held[best] == len(ids) * len(taps) and len(ids):
         return best
-    here = fastest_numerics(choose_device(device))
-    return here if not held[best] or held[here] == held[best] else best
+    device = choose_device(device)
+    here = fastest_numerics(device)
+    best = max((name for name in NUMERICS if lacks_numerics(name, device) is None), key=held.get)
+    return here if held[here] == held[best] else best
 
 
 def extract(
@@ -137,14 +142,17 @@ def extract(
         ids, bad = image_ids(inputs, memory, cores())
     except OSError as error:
         raise unwritable(store.cache, error) from error
-    readable = np.array([row for row in range(len(inputs)) if row not in bad], int)
+    readable = [row for row in range(len(inputs)) if row not in bad]
     numerics = choose_numerics(numerics, backbone, store, taps, ids[readable], device)
     result = Extraction(ids, bad, recipe_of(backbone, numerics))
-    while jobs := _jobs(store.missing(result.recipe, taps, ids[result.good]), result.good, ids, taps):
+    for _ in range(LOOKS):  # again for what a file that changed meanwhile left open: its copies, its other taps
+        if not (jobs := _jobs(store, result, taps)):
+            break
         before = ids.copy()
         _Pass(inputs, backbone, store, result, device, on_plan, on_progress).run(jobs)
         _spread_bad(result, before)
-        on_plan = on_progress = None  # what is left now are copies of files that changed under the pass
+        on_plan = on_progress = None
+    result.computed = min(result.computed, len(result.good))
     result.seconds = time.perf_counter() - started
     return result
 
@@ -159,11 +167,12 @@ def _spread_bad(result, ids_before):
             result.ids[row] = 0
 
 
-def _jobs(missing, readable, ids, taps):
+def _jobs(store, result, taps):
     """Rows grouped by the taps they lack -> [(taps, rows)]; an image that comes twice is computed once."""
-    jobs, seen = {}, set()
-    for lacking, row in zip(missing, readable, strict=True):
-        key = ids[row].tobytes()
+    jobs, seen, good = {}, set(), result.good
+    missing = store.missing(result.recipe, taps, result.ids[good])
+    for lacking, row in zip(missing, good, strict=True):
+        key = result.ids[row].tobytes()
         if lacking.any() and key not in seen:
             seen.add(key)
             jobs.setdefault(lacking.tobytes(), []).append(row)

@@ -1,7 +1,7 @@
 """FeatureExtractor: a frozen network as a scikit-learn transformer, from images to kept features."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -120,10 +120,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         taps = self.taps()
         extraction = extract(
             inputs,
-            list(dict.fromkeys([*taps, *(tap for text in self.keep for tap in parse_taps(text))])),
+            list(dict.fromkeys([*taps, *self._kept_taps()])),
             self.load_backbone(),
             store,
-            numerics=getattr(self, "numerics_", self.numerics) if self.numerics == "auto" else self.numerics,
+            numerics=self._settled_numerics(),
             device=self.device,
         )
         self.numerics_, self.extraction_ = extraction.recipe.numerics, extraction
@@ -137,9 +137,17 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         """The taps whose columns `transform` gives, in order."""
         return parse_taps(self.layer or self.load_backbone().card.choose_layers("auto")[-1], self.pooling)
 
+    def _kept_taps(self):
+        if isinstance(self.keep, str):
+            raise ExtractError(f"keep={self.keep!r}: expected a list of taps, such as [{self.keep!r}]")
+        return [tap for text in self.keep for tap in parse_taps(text)]
+
     def recipe(self) -> Recipe:
         """What identifies the features, once a first call has settled the numerics."""
-        return recipe_of(self.load_backbone(), getattr(self, "numerics_", self.numerics))
+        return recipe_of(self.load_backbone(), self._settled_numerics())
+
+    def _settled_numerics(self):
+        return getattr(self, "numerics_", "auto") if self.numerics == "auto" else self.numerics
 
     def _store_folder(self) -> Path | None:
         return None if self.cache is False else FeatureStore(self.cache).cache
@@ -153,13 +161,19 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
 
 def check_inputs(X) -> Sequence:
-    """Images as a sequence: paths, PIL images or arrays; ExtractError for a single path or another shape."""
+    """Images as a sequence: paths, PIL images or arrays; ExtractError for a single one or another shape."""
     if isinstance(X, (str, os.PathLike)):
         raise ExtractError(f"got the single path {str(X)!r}, expected a list of images: pass [path]")
+    if not isinstance(X, np.ndarray):
+        if not isinstance(X, Iterable):
+            raise ExtractError(f"got a {type(X).__name__}, expected a list of images, or a uint8 array of them")
+        X = list(X)  # a column of a table is indexed by label, an iterator not at all
     if isinstance(X, np.ndarray) and X.dtype == np.uint8 and (X.ndim != 4 or X.shape[-1] != 3):
         raise ExtractError(f"got a uint8 array of shape {X.shape}, expected (n, height, width, 3)")
     if isinstance(X, np.ndarray) and X.dtype.kind not in "uOU":
         raise ExtractError(f"got an array of {X.dtype}, expected uint8 pixels (n, height, width, 3) or paths")
+    if isinstance(X, np.ndarray) and X.ndim == 0:
+        raise ExtractError(f"got the single path {str(X)!r}, expected a list of images: pass [path]")
     if len(X) == 0:
         raise ExtractError("got no images, expected one or more")
     return X.tolist() if isinstance(X, np.ndarray) and X.dtype.kind in "OU" else X

@@ -4,9 +4,11 @@ import copy
 
 from extract.layers import first_tensor, hooked
 
+SAMPLE = 4096
 
-def find_folds(network, batch, activations, blocks) -> list[tuple[str, str]]:
-    """Pairs (convolution, batch norm) whose folding leaves every block's output within 1e-3 relative.
+
+def find_folds(network, batch, activations) -> list[tuple[str, str]]:
+    """Pairs (convolution, batch norm) whose folding leaves every other layer's output within 1e-3 relative.
 
     A pair is taken where the norm is called once, right after the convolution, on its very output. What else
     the code may do with that output can't be seen, so the folded copy is run and compared; on any difference
@@ -15,11 +17,12 @@ def find_folds(network, batch, activations, blocks) -> list[tuple[str, str]]:
     import torch
 
     with torch.inference_mode():
-        pairs, before = _adjacent(network, batch, activations, blocks)
+        pairs, before = _adjacent(network, batch, activations)
         if not pairs:
             return []
-        _, after = _adjacent(fold(copy.deepcopy(network), pairs), batch, activations, blocks)
-    same = all((after[name] - before[name]).norm() <= 1e-3 * before[name].norm() for name in before)
+        _, after = _adjacent(fold(copy.deepcopy(network), pairs), batch, activations)
+    others = before.keys() - {conv for conv, _ in pairs}
+    same = all((after[name] - before[name]).norm() <= 1e-3 * before[name].norm() for name in others)
     return pairs if same else []
 
 
@@ -35,24 +38,24 @@ def fold(network, pairs):
     return network
 
 
-def _adjacent(network, batch, activations, blocks):
+def _adjacent(network, batch, activations):
+    """The pairs, and a sample of what each layer gives."""
     from torch import nn
+    from torch.nn.utils.parametrize import is_parametrized
 
     pairs, outputs, last = [], {}, (None, None)
 
     def note(name, module, inputs, output):
         nonlocal last
-        tensor = first_tensor(output)
-        if name in blocks:
-            outputs[name] = tensor.float().mean(tuple(range(2, tensor.dim())))
-        if isinstance(module, nn.Conv2d):
+        if name in activations:
+            values = first_tensor(output).flatten(1)
+            outputs[name] = values[:, :: max(1, values.shape[1] // SAMPLE)].float().clone()
+        if isinstance(module, nn.Conv2d) and not is_parametrized(module):
             last = (name, output)
         elif isinstance(module, nn.BatchNorm2d) and inputs and inputs[0] is last[1] and module.running_mean is not None:
             pairs.append((last[0], name))
 
     once = {name for name, activation in activations.items() if activation.calls == 1}
-    modules = dict(network.named_modules())
-    watched = {n: m for n, m in modules.items() if n in blocks or isinstance(m, (nn.Conv2d, nn.BatchNorm2d))}
-    with hooked(watched, note):
+    with hooked({name: module for name, module in network.named_modules() if name}, note):
         network(batch)
     return [(conv, norm) for conv, norm in pairs if conv in once and norm in once], outputs

@@ -53,16 +53,35 @@ def probe_layers(network, batch) -> dict[str, Activation]:
 
     with hooked({name: module for name, module in network.named_modules() if name}, note):
         network(batch)
-    return {name: _activation(shape, order, calls[name], aspect) for order, (name, shape) in enumerate(seen.items())}
+    kinds = _map_kinds(network, {name: shape for name, shape in seen.items() if len(shape) == 3}, aspect)
+    return {
+        name: _activation(shape, order, calls[name], aspect, kinds.get(name))
+        for order, (name, shape) in enumerate(seen.items())
+    }
 
 
-def _activation(shape, order, calls, aspect):
+def _map_kinds(network, shapes, aspect):
+    """`map` or `grid` by name, by which two sides have the image's aspect.
+
+    Where as many channels as pixels leave it open, a convolution gives a map, another what the next one gives.
+    """
+    from torch import nn
+
+    kinds, after = {}, "map"
+    for name, shape in reversed(shapes.items()):
+        as_map, as_grid = (abs(math.log(a / b / aspect)) for a, b in (shape[1:], shape[:2]))
+        if as_map != as_grid:
+            after = "grid" if as_grid < as_map else "map"
+        kinds[name] = "map" if isinstance(network.get_submodule(name), nn.Conv2d) else after
+    return kinds
+
+
+def _activation(shape, order, calls, aspect, map_kind):
     if len(shape) == 1:
         return Activation("vector", shape, order, calls)
     if len(shape) == 2:
         return Activation("tokens", shape, order, calls, _patch_grid(shape[0], aspect))
-    as_map, as_grid = (abs(math.log(a / b / aspect)) for a, b in (shape[1:], shape[:2]))
-    return Activation("grid" if as_grid < as_map else "map", shape, order, calls)
+    return Activation(map_kind, shape, order, calls)
 
 
 def _patch_grid(tokens: int, aspect: float, most_prefix_tokens: int = 8) -> tuple[int, int] | None:

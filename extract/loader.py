@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data import ImageError, decode, open_image, read_bytes
-from extract.recipe import bytes_id, pixels_id
+from data import ImageError, decode, read_bytes
+from extract.errors import ExtractError
+from extract.recipe import bytes_id, open_in_memory, pixels_id
 
 
 @dataclass
@@ -65,7 +66,7 @@ def _decode_one(item, preprocessing, at_least):
             data = read_bytes(item)
             image, found = decode(data, os.fspath(item), at_least), bytes_id(data)
         else:
-            image = open_image(item)
+            image = open_in_memory(item)
             found = pixels_id(np.asarray(image))
         return found, np.asarray(preprocessing(image)), time.perf_counter() - started
     except ImageError as error:
@@ -74,6 +75,9 @@ def _decode_one(item, preprocessing, at_least):
 
 def _collect(rows, results):
     good = [i for i, (found, _, _) in enumerate(results) if found is not None]
+    shapes = sorted({results[i][1].shape for i in good})
+    if len(shapes) > 1:
+        raise ExtractError(f"preprocessing gave images of several sizes, {shapes[0]} and {shapes[-1]}, expected one")
     return Batch(
         rows=rows[good],
         ids=np.array([np.frombuffer(results[i][0], np.uint8) for i in good], np.uint8).reshape(-1, 16),

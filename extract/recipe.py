@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from data import ImageError, open_image, read_bytes
 from extract.files import write_text
@@ -19,6 +21,9 @@ SCHEMA = 1
 DECODE_RULE = "islow-dct-scaled/exif/white/1"
 ID_BYTES = 16
 SETTLED_SECONDS = 2.0
+
+# Image.open leaves the pixels in the file, and two threads that read them at once spoil each other's decoder
+_loading = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -80,10 +85,21 @@ def image_ids(inputs: Sequence, memory: Path | None = None, threads: int = 2) ->
 def _input_id(item, known):
     try:
         if not isinstance(item, (str, os.PathLike)):
-            return pixels_id(np.asarray(open_image(item)))
+            return pixels_id(np.asarray(open_in_memory(item)))
         return known.find(item) if known else bytes_id(read_bytes(item))
     except ImageError as error:
         return error
+
+
+def open_in_memory(item) -> Image.Image:
+    """The RGB image of a PIL image or an array, its pixels read; ImageError where they can't be."""
+    if isinstance(item, Image.Image):
+        try:
+            with _loading:
+                item.load()
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise ImageError(str(getattr(item, "filename", "")), f"its pixels can't be read: {error}") from error
+    return open_image(item)
 
 
 class IdMemory:

@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from extract.errors import ExtractError, unwritable
+from extract.errors import ExtractError, unreadable, unwritable
 from extract.files import sync_folder, write_text, written_aside
 from extract.pooling import Tap
 from extract.recipe import Recipe
@@ -167,11 +167,6 @@ class FeatureStore:
                 with contextlib.suppress(DamagedPart):  # its rows count as missing
                     self._parts[path] = _read_index(path)
         return [self._parts[path] for path in paths if path in self._parts]
-
-
-def unreadable(cache: Path, error: OSError) -> ExtractError:
-    """The error for a cache that can't be read."""
-    return ExtractError(f"can't read the cache {cache}: {error.strerror or error}; choose another with --cache DIR")
 
 
 @contextlib.contextmanager

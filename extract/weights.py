@@ -129,4 +129,4 @@ def save_weights(backbone, path) -> None:
     """Write the tensors a backbone computes with as safetensors."""
     from safetensors.torch import save_file
 
-    save_file({name: tensor.contiguous() for name, tensor in backbone.filled_tensors().items()}, path)
+    save_file({name: tensor.clone().contiguous() for name, tensor in backbone.filled_tensors().items()}, path)

@@ -17,6 +17,12 @@ def _own_home(tmp_path_factory, monkeypatch):
     home = str(tmp_path_factory.mktemp("home"))
     for name in ("HOME", "XDG_CACHE_HOME", "TORCH_HOME"):
         monkeypatch.setenv(name, home)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    torch.set_num_threads(1)  # tiny networks wait longer for each other's threads than they compute
 
 
 class Block(nn.Module):

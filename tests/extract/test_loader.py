@@ -9,7 +9,7 @@ from PIL import Image
 
 from extract import loader
 from extract.loader import load_batches
-from extract.recipe import bytes_id
+from extract.recipe import bytes_id, image_ids
 
 
 @pytest.fixture
@@ -87,9 +87,22 @@ def test_a_float_preprocessing_passes_as_it_is(pixels):
 
 
 def test_one_lazily_opened_image_may_come_many_times(photos, small, pixels):
-    image = Image.open(photos[0])
-    batches = load_batches([image] * 12, np.arange(12), small, 12, 0)
+    """Threads that read the pixels of one image at once spoiled each other's decoder."""
     expected = small(Image.fromarray(pixels[0]))
-    (batch,) = batches
-    assert not batch.bad
-    assert all(np.array_equal(made, expected) for made in batch.pixels)
+    for _ in range(20):
+        image = Image.open(photos[0])
+        (batch,) = load_batches([image] * 12, np.arange(12), small, 12, 0)
+        assert not batch.bad
+        assert all(np.array_equal(made, expected) for made in batch.pixels)
+
+
+def test_a_lazily_opened_image_that_is_cut_short_is_bad(tmp_path, photos, small):
+    """Its pixels were read where nobody looked for errors any more."""
+    with open(photos[0], "rb") as file:
+        (tmp_path / "cut.png").write_bytes(file.read(1000))
+    with Image.open(tmp_path / "cut.png") as cut, Image.open(photos[1]) as whole:
+        (batch,) = load_batches([cut, whole], [0, 1], small, 2, 0)
+    assert list(batch.bad) == [0]
+    assert batch.rows.tolist() == [1]
+    with Image.open(tmp_path / "cut.png") as cut:
+        assert sorted(image_ids([cut])[1]) == [0]

@@ -95,7 +95,7 @@ def test_gem_takes_negative_values_as_none():
 
 @pytest.mark.parametrize("name", ["mean", "grid", "grid0", "grid03", "grid-1", "grid100", "GRID3", "", 3, None])
 def test_an_unknown_pooling_is_refused_with_the_known_ones(name):
-    with pytest.raises(ExtractError, match="unknown pooling .*expected one of avg, max, .*gridN"):
+    with pytest.raises(ExtractError, match=r"unknown pooling .*expected one of avg, max, .*gridN"):
         find_pooling(name)
 
 

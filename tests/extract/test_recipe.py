@@ -89,10 +89,15 @@ def test_ids_are_remembered(tmp_path, photos, reads, monkeypatch):
     assert np.array_equal(first, again[::-1])
 
 
-def test_a_file_changed_less_than_two_seconds_ago_is_not_trusted(tmp_path, photos, reads):
-    image_ids(photos, tmp_path / "ids")  # their ctime is of just now, whatever their mtime says
-    image_ids(photos, tmp_path / "ids")
-    assert len(reads) == 24
+@pytest.mark.parametrize(("seconds", "n_reads"), [(1.9, 2), (2.1, 1)])
+def test_a_file_changed_less_than_two_seconds_ago_is_not_trusted(
+    tmp_path, photos, reads, monkeypatch, seconds, n_reads
+):
+    changed = os.stat(photos[0]).st_ctime  # of just now, whatever its mtime says
+    monkeypatch.setattr(recipe_file.time, "time", lambda: changed + seconds)
+    for _ in range(2):
+        image_ids(photos[:1], tmp_path / "ids")
+    assert len(reads) == n_reads
 
 
 def test_a_replaced_file_is_read_again(tmp_path, photos, pixels, reads, monkeypatch, write_image):

