@@ -9,6 +9,10 @@ _EXPORTS = {
     "head_scores": "search",
     "Calibration": "calibration",
     "fit_calibration": "calibration",
+    "oof_probabilities": "calibration",
+    "Blend": "blend",
+    "blend_candidates": "blend",
+    "screen_features": "screen",
 }
 __all__ = [*_EXPORTS]
 

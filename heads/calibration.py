@@ -112,6 +112,24 @@ def fit_calibration(scores, y, classes):
     return Calibration(float(np.exp(found.x[0]) / spread), tuple(bias.tolist()), tuple(classes.tolist()))
 
 
+def oof_probabilities(scores, kind, y, classes):
+    """Probabilities (n, classes) of a candidate's out-of-fold scores, for blending.
+
+    Parameters
+    ----------
+    scores : array of shape (n, classes)
+        One entry of `HeadSearchCV.oof_scores_`; rows of NaN stay NaN.
+    kind : str
+        `HEADS[head].scores`. Margins are calibrated on these very rows: a scale and a bias per class leak far
+        less than they mend.
+    y, classes
+        As for `fit_calibration`.
+    """
+    if kind == "margins":
+        return fit_calibration(scores, y, classes).probabilities(scores)
+    return softmax(scores, axis=1) if kind == "logits" else np.asarray(scores)
+
+
 def _check(scores, y, classes):
     if scores.shape != (len(y), len(classes)):
         raise ValueError(

@@ -1,9 +1,10 @@
 """A head fitted through the shared reduction, as the scikit-learn pipeline it would have become."""
 
+from typing import NamedTuple
+
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
-from heads.reduction import Fold
 from heads.shared import LINEAR, class_means, precomputed_svc, rbf_gamma
 
 
@@ -14,7 +15,7 @@ def weights_of(class_weight, labels):
     return compute_class_weight(class_weight, classes=np.unique(labels), y=labels)
 
 
-def fit_pipeline(name, pipeline, values, X, y):
+def fit_pipeline(name, pipeline, values, X, y, fold):
     """Fit a pipeline as `make_head(name)` makes it, here; the heads without a shortcut by scikit-learn.
 
     Parameters
@@ -25,15 +26,16 @@ def fit_pipeline(name, pipeline, values, X, y):
         What `shared.known_parameters` returned.
     X : array of shape (n, d)
     y : array of shape (n,)
+    fold : Fold
+        With all rows of X as its training rows.
     """
     if values is None or name not in REFITS:
         return pipeline.fit(X, y)
-    fold = Fold(X, np.arange(len(X)), np.arange(0))
     scaler, classifier = pipeline[0], pipeline[-1]
     classes, codes = np.unique(y, return_inverse=True)
     weights = weights_of(getattr(classifier, "class_weight", None), y)
     _set(classifier, classes_=classes, n_features_in_=fold.d)
-    REFITS[name](classifier, fold, codes, values, weights)
+    REFITS[name].fit(classifier, fold, codes, values, weights)
     _set(scaler, mean_=fold.mean, var_=fold.var, scale_=fold.scale, n_features_in_=fold.d)
     _set(scaler, n_samples_seen_=np.int64(fold.n))
     return pipeline
@@ -73,9 +75,20 @@ def _refit_rbf_svm(classifier, fold, codes, values, weights):
     _set(classifier, **kept | {"_gamma": gamma, "support_vectors_": fold.standardised(fitted.support_)})
 
 
+class Refit(NamedTuple):
+    """How a head is refitted.
+
+    fit : (classifier, fold, codes, values, weights) -> None, the fitted attributes set
+    needs : the attribute of the fold that takes the time, known before the values are
+    """
+
+    fit: callable
+    needs: str
+
+
 REFITS = {
-    "logistic": _refit_linear("logistic"),
-    "linear_svm": _refit_linear("linear_svm"),
-    "lda": _refit_lda,
-    "rbf_svm": _refit_rbf_svm,
+    "logistic": Refit(_refit_linear("logistic"), "train"),
+    "linear_svm": Refit(_refit_linear("linear_svm"), "train"),
+    "lda": Refit(_refit_lda, "train"),
+    "rbf_svm": Refit(_refit_rbf_svm, "distances"),
 }

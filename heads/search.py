@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from heads.calibration import as_columns
 from heads.catalog import find_head, make_head
 from heads.reduction import Fold
-from heads.refit import fit_pipeline, weights_of
+from heads.refit import REFITS, fit_pipeline, weights_of
 from heads.shared import SHARED, known_parameters
 
 
@@ -113,13 +113,17 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         candidates = list_candidates(self.heads, X, min(len(train) for train, _ in folds))
         self.scorer_ = get_scorer("accuracy" if self.scoring is None else self.scoring)
         with _one_blas_thread_each(self.n_jobs):
-            rounds = Parallel(n_jobs=self.n_jobs, prefer="threads")(
-                delayed(_run_fold)(X, y, train, val, candidates, self.class_weight, self.scorer_)
-                for train, val in folds
+            # the rows of the refit are reduced beside the folds, before the winner is known
+            whole, *rounds = Parallel(n_jobs=self.n_jobs, prefer="threads")(
+                [delayed(_reduce_all)(X, candidates if self.refit else [])]
+                + [
+                    delayed(_run_fold)(X, y, train, val, candidates, self.class_weight, self.scorer_)
+                    for train, val in folds
+                ]
             )
-        self.cv_results_ = _tabulate(candidates, rounds)
-        self.oof_scores_ = _out_of_fold(rounds, folds, self.classes_, len(y), candidates)
-        self._keep_best(X, y)
+            self.cv_results_ = _tabulate(candidates, rounds)
+            self.oof_scores_ = _out_of_fold(rounds, folds, self.classes_, len(y), candidates)
+            self._keep_best(X, y, whole)
         return self
 
     def _splitter(self, y, groups):
@@ -129,7 +133,7 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         shuffled = self.random_state is not None
         return kind(int(self.cv), shuffle=shuffled, random_state=self.random_state)
 
-    def _keep_best(self, X, y):
+    def _keep_best(self, X, y, whole):
         means = self.cv_results_["mean_test_score"]
         self.best_index_ = int(np.argmax(_comparable(means)))
         self.best_params_ = self.cv_results_["params"][self.best_index_]
@@ -138,7 +142,7 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             return
         started = time.perf_counter()
         name, pipeline, values = _candidate(self.best_params_, self.class_weight)
-        self.best_estimator_ = fit_pipeline(name, pipeline, values, X, y)
+        self.best_estimator_ = fit_pipeline(name, pipeline, values, X, y, whole)
         self.refit_time_ = time.perf_counter() - started
 
     def _best(self, X):
@@ -231,6 +235,15 @@ def _candidate(row, class_weight):
         pipeline,
         known_parameters(row["head"], pipeline[-1], [key.removeprefix(head.prefix) for key in params]),
     )
+
+
+def _reduce_all(X, candidates):
+    """All rows as one fold, the work that the refit of any candidate's head needs done."""
+    whole = Fold(X, np.arange(len(X)), np.arange(0))
+    needed = {REFITS[row["head"]].needs for row in candidates if row["head"] in REFITS}
+    for name in sorted(needed):
+        getattr(whole, name)
+    return whole
 
 
 def _run_fold(X, y, train, val, candidates, class_weight, scorer):
