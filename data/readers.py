@@ -54,9 +54,7 @@ def read_image_folder(folder, labelled=True):
     else:
         rows = _rows_by_class(folder, found)
     if not rows:
-        raise DataError(
-            f"{folder}: no images found ({_counts(found)}); expected files like {' '.join(SUFFIXES)}"
-        )
+        raise DataError(f"{folder}: no images found ({_counts(found)}); expected files like {' '.join(SUFFIXES)}")
     return _samples(os.path.basename(os.path.abspath(folder)), rows, found)
 
 
@@ -70,9 +68,7 @@ def read_manifest(path, labelled=True):
     """
     path = os.fspath(path)
     if not _is_manifest(path):
-        raise DataError(
-            f"{path}: not a manifest by its name; expected one ending in {' or '.join(MANIFESTS)}"
-        )
+        raise DataError(f"{path}: not a manifest by its name; expected one ending in {' or '.join(MANIFESTS)}")
     read = MANIFESTS[os.path.splitext(path)[1].lower()]
     found = _Found()
     try:
@@ -91,9 +87,7 @@ def read_manifest(path, labelled=True):
             label = cells.get("label") if labelled else None
             rows.append((file_path, label, cells.get("split"), cells.get("group")))
     if not rows:
-        raise DataError(
-            f"{path}: none of its {len(table)} files is there, first {': '.join(found.problems[0])}"
-        )
+        raise DataError(f"{path}: none of its {len(table)} files is there, first {': '.join(found.problems[0])}")
     return _samples(os.path.splitext(os.path.basename(path))[0], rows, found)
 
 
@@ -157,9 +151,7 @@ class _Found:
             folders, files = self.entries(here)
             images += [entry.path for entry in files if self.is_image(entry)]
             waiting += [entry.path for entry in folders if not _has_image_suffix(entry.path)]
-            self.problems += [
-                (entry.path, "is a directory") for entry in folders if _has_image_suffix(entry.path)
-            ]
+            self.problems += [(entry.path, "is a directory") for entry in folders if _has_image_suffix(entry.path)]
         return sorted(images)
 
     def is_image(self, entry):
@@ -246,9 +238,7 @@ def _check_test_classes(name, labels, split):
     labels = np.array(labels)
     unseen = np.setdiff1d(labels[split == "test"], labels[split == "train"])
     if len(unseen):
-        raise DataError(
-            f"{name}: class {str(unseen[0])!r} has test images but none in train; add or drop some"
-        )
+        raise DataError(f"{name}: class {str(unseen[0])!r} has test images but none in train; add or drop some")
 
 
 def _csv_rows(path, file):
@@ -268,13 +258,9 @@ def _json_rows(path, file):
         try:
             row = json.loads(text)
         except ValueError as error:
-            raise DataError(
-                f"{path}, line {line}: not JSON ({error}); expected one object per line"
-            ) from error
+            raise DataError(f"{path}, line {line}: not JSON ({error}); expected one object per line") from error
         if not isinstance(row, dict):
-            raise DataError(
-                f"{path}, line {line}: {text.strip()[:40]!r} came; expected an object with path and label"
-            )
+            raise DataError(f"{path}, line {line}: {text.strip()[:40]!r} came; expected an object with path and label")
         yield line, row
 
 
@@ -293,9 +279,7 @@ def _cells(path, line, row, found):
             raise DataError(f"{path}, line {line}: {key} is {value!r}; expected text")
     cells = {key: text for key, text in cells.items() if text.strip()}
     if cells.get("split", "train") not in PARTS:
-        raise DataError(
-            f"{path}, line {line}: split is {cells['split']!r}; expected one of {', '.join(PARTS)}"
-        )
+        raise DataError(f"{path}, line {line}: split is {cells['split']!r}; expected one of {', '.join(PARTS)}")
     return cells
 
 

@@ -39,9 +39,7 @@ def read_torchvision_set(name, root=None, labelled=True):
     test = next((part for part in ("test", "val") if part in parts), None)
     split = np.repeat(["test" if part == test else "train" for part in parts], [len(each) for each in sets])
     return Samples(
-        paths=tuple(
-            f"torchvision:{name}/{part}/{i:06d}" for part in parts for i in range(1, len(parts[part]) + 1)
-        ),
+        paths=tuple(f"torchvision:{name}/{part}/{i:06d}" for part in parts for i in range(1, len(parts[part]) + 1)),
         labels=np.concatenate([_labels(name, each) for each in sets]) if labelled else None,
         split=split if len(parts) > 1 else None,
         pixels=_Images(sets),
@@ -98,14 +96,10 @@ def _parts(name, kind, root):
         tried = {part: _first_of(kind, options, family, FAMILIES[family][part]) for part in FAMILIES[family]}
     except FAILURES as error:
         text = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"torchvision:{name}: can't be downloaded or read ({text}); is {root} complete?"
-        ) from error
+        raise DataError(f"torchvision:{name}: can't be downloaded or read ({text}); is {root} complete?") from error
     parts = {part: each for part, each in tried.items() if each is not None}
     if not parts:
-        raise DataError(
-            f"torchvision:{name}: has no part named train, val or test; give its images as a folder"
-        )
+        raise DataError(f"torchvision:{name}: has no part named train, val or test; give its images as a folder")
     return parts
 
 
@@ -131,9 +125,7 @@ def _labels(name, dataset):
     if labels.dtype.kind == "U" or not classes:
         return labels.astype(str)
     if labels.min() < 0 or labels.max() >= len(classes):
-        raise DataError(
-            f"torchvision:{name}: has labels outside its {len(classes)} classes; give it as a folder"
-        )
+        raise DataError(f"torchvision:{name}: has labels outside its {len(classes)} classes; give it as a folder")
     return np.array(classes)[labels]
 
 

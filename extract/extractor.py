@@ -16,6 +16,8 @@ from extract.pooling import Tap, parse_taps
 from extract.recipe import Recipe
 from extract.store import DamagedPart, FeatureStore
 
+MEMORY_ROWS = 4096
+
 
 class FeatureExtractor(TransformerMixin, BaseEstimator):
     """Images to the pooled activations of one layer, from the store where they are kept.
@@ -70,6 +72,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         if extraction.bad:
             raise _first_bad(extraction.bad, len(X))
         return self
+
+    def fit_transform(self, X, y=None) -> np.ndarray:
+        """As `transform`: settling the numerics and reading the features are one pass."""
+        return self.transform(X)
 
     def transform(self, X) -> np.ndarray:
         """(n, d) float32 features of n paths, PIL images or a uint8 array (n, height, width, 3), in their order.
@@ -155,7 +161,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     def _store(self):
         if self.cache is not False:
             return FeatureStore(self.cache)
-        if not hasattr(self, "_memory"):
+        if not hasattr(self, "_memory") or len(self._memory) > MEMORY_ROWS:
             self._memory = MemoryStore()
         return self._memory
 

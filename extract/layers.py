@@ -7,6 +7,7 @@ from extract.errors import ExtractError
 from extract.pooling import Activation
 
 AUTO_LAYERS = 6
+CLASSIFIERS = ("classifier", "head", "fc")
 ACTIVATIONS = ("ReLU", "GELU", "SiLU", "Hardswish", "Tanh", "ELU", "LeakyReLU", "PReLU")
 
 
@@ -98,10 +99,14 @@ def block_layers(network, activations: dict[str, Activation]) -> list[str]:
 
     A container is opened while it is a sequence of composite modules or holds more than half of the
     network's parameters; what then stays whole is a block. A network of bare leaves (VGG, AlexNet) gives its
-    activations instead. Only layers that still have a spatial map or tokens count.
+    activations instead. Only layers before the classifier that have a map or tokens count.
     """
     total = sum(parameter.numel() for parameter in network.parameters())
-    blocks = [name for name in _blocks(network, "", total) if _is_spatial(activations.get(name))]
+    blocks = [
+        name
+        for name in _blocks(network, "", total)
+        if _is_spatial(activations.get(name)) and name.partition(".")[0] not in CLASSIFIERS
+    ]
     if len(blocks) < 2:
         blocks = _leaves(network, activations, ACTIVATIONS) or _leaves(network, activations, ("Conv2d",)) or blocks
     blocks.sort(key=lambda name: activations[name].order)

@@ -14,6 +14,9 @@ class MemoryStore:
         self._rows = {}
         self.seconds = 0.0
 
+    def __len__(self):
+        return len(self._rows)
+
     def missing(self, recipe, taps: list[Tap], ids: np.ndarray) -> np.ndarray:
         """(n, 16) uint8 ids -> (n, taps) bool, True where a row isn't kept."""
         return np.array(

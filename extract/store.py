@@ -254,10 +254,15 @@ class PartWriter:
         self.seconds += time.monotonic() - started
 
 
-def as_stored(values, stored):
-    if stored is np.float16 and np.abs(values).max(initial=0) > np.finfo(np.float16).max:
-        return values
-    return values.astype(stored, copy=False)
+def as_stored(values: np.ndarray, stored) -> np.ndarray:
+    """(n, d) float32 rows in the type they are kept in; a row that overflows float16 stays float32, alone."""
+    if stored is not np.float16:
+        return values.astype(stored, copy=False)
+    wide = np.abs(values).max(axis=1, initial=0) > np.finfo(np.float16).max
+    if not wide.any():
+        return values.astype(np.float16)
+    with np.errstate(over="ignore"):
+        return np.where(wide[:, None], values, values.astype(np.float16).astype(np.float32))
 
 
 def _concatenate(blocks):

@@ -144,15 +144,11 @@ def solve(loss, Z, targets, weights, C, *, penalize_intercept=False, gram=None, 
         left = certificate[active] > tol
         if not left.any():
             break
-        active, w, m, y, o, r, G, state, inverse = (
-            part[left] for part in (active, w, m, y, o, r, G, state, inverse)
-        )
+        active, w, m, y, o, r, G, state, inverse = (part[left] for part in (active, w, m, y, o, r, G, state, inverse))
         few = _few_support(state, Z.shape[1], gram)
         step, push = np.empty_like(w), np.empty_like(m)
         step[few], push[few] = _exact_step(state[few], y[few], w[few], m[few], C[active[few]], A, gram)
-        step[~few], push[~few] = _newton_step(
-            loss, state[~few], o[~few], G[~few], inverse[~few], r[~few], A32
-        )
+        step[~few], push[~few] = _newton_step(loss, state[~few], o[~few], G[~few], inverse[~few], r[~few], A32)
         t = _line_search(loss, m, push, y, o, w, step, r, np.sum(G * step, axis=(1, 2)))[:, None, None]
         W[active], M[active] = w + t * step, m + t * push
         n_iter[active] += 1

@@ -14,9 +14,7 @@ def below(folder, paths):
 
 
 def test_a_sub_folder_is_a_class(make_tree):
-    folder = make_tree(
-        "dog/2.JPG", "dog/deep/er/1.png", "cat/x.jpg", "cat/notes.txt", "cat/.hidden.jpg", "loose.jpg"
-    )
+    folder = make_tree("dog/2.JPG", "dog/deep/er/1.png", "cat/x.jpg", "cat/notes.txt", "cat/.hidden.jpg", "loose.jpg")
     samples = read_image_folder(folder)
     assert below(folder, samples.paths) == ["cat/x.jpg", "dog/2.JPG", "dog/deep/er/1.png"]
     assert samples.labels.tolist() == ["cat", "dog", "dog"]

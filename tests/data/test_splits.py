@@ -32,9 +32,7 @@ def test_sides_are_apart_complete_and_stratified(split, groups, seed):
 @pytest.mark.parametrize("split", SPLITTERS.values(), ids=SPLITTERS)
 @pytest.mark.parametrize("groups", [None, GROUPS], ids=["images", "groups"])
 def test_the_seed_decides(split, groups):
-    first, again, other = (
-        split(labels=LABELS, groups=groups, seed=seed)[0][1].tolist() for seed in (0, 0, 1)
-    )
+    first, again, other = (split(labels=LABELS, groups=groups, seed=seed)[0][1].tolist() for seed in (0, 0, 1))
     assert first == again
     assert first != other
 

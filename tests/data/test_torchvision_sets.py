@@ -124,9 +124,7 @@ def test_images_are_opened_one_by_one(tmp_path):
 
 def test_the_default_folder_is_the_users_cache(monkeypatch):
     roots = []
-    monkeypatch.setattr(
-        Whole, "__init__", lambda self, root: roots.append(root) or Unkept.__init__(self, root)
-    )
+    monkeypatch.setattr(Whole, "__init__", lambda self, root: roots.append(root) or Unkept.__init__(self, root))
     assert read_images("torchvision:Whole", labelled=False).labels is None
     assert roots[0].replace("\\", "/").endswith("permafrost/torchvision")
 
