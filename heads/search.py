@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from heads.calibration import as_columns
 from heads.catalog import find_head, make_head
-from heads.reduction import Fold
+from heads.reduction import Fold, share_grams
 from heads.refit import REFITS, fit_pipeline, weights_of
 from heads.shared import SHARED, known_parameters
 
@@ -113,12 +113,16 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         candidates = list_candidates(self.heads, X, min(len(train) for train, _ in folds))
         self.scorer_ = get_scorer("accuracy" if self.scoring is None else self.scoring)
         with _one_blas_thread_each(self.n_jobs):
+            whole, *parts = all_rows = [
+                Fold(X, train, val) for train, val in [(np.arange(len(y)), np.arange(0)), *folds]
+            ]
+            share_grams(X, all_rows if self.refit else parts, self.n_jobs)
             # the rows of the refit are reduced beside the folds, before the winner is known
-            whole, *rounds = Parallel(n_jobs=self.n_jobs, prefer="threads")(
-                [delayed(_reduce_all)(X, candidates if self.refit else [])]
+            _, *rounds = Parallel(n_jobs=self.n_jobs, prefer="threads")(
+                [delayed(_reduce_all)(whole, candidates if self.refit else [])]
                 + [
-                    delayed(_run_fold)(X, y, train, val, candidates, self.class_weight, self.scorer_)
-                    for train, val in folds
+                    delayed(_run_fold)(fold, X, y, *rows, candidates, self.class_weight, self.scorer_)
+                    for fold, rows in zip(parts, folds, strict=True)
                 ]
             )
             self.cv_results_ = _tabulate(candidates, rounds)
@@ -237,21 +241,18 @@ def _candidate(row, class_weight):
     )
 
 
-def _reduce_all(X, candidates):
-    """All rows as one fold, the work that the refit of any candidate's head needs done."""
-    whole = Fold(X, np.arange(len(X)), np.arange(0))
+def _reduce_all(whole, candidates):
+    """Do the work on all rows that the refit of any candidate's head needs."""
     needed = {REFITS[row["head"]].needs for row in candidates if row["head"] in REFITS}
     for name in sorted(needed):
         getattr(whole, name)
-    return whole
 
 
-def _run_fold(X, y, train, val, candidates, class_weight, scorer):
+def _run_fold(fold, X, y, train, val, candidates, class_weight, scorer):
     """For every candidate of one fold: its score, out-of-fold scores, classes and times.
 
     What heads share is timed with the first that needs it, what candidates share evenly among them.
     """
-    fold = Fold(X, train, val)
     classes, codes = np.unique(y[train], return_inverse=True)
     rows = [_candidate(row, class_weight) for row in candidates]
     answers = {}

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.svm import SVC
 
 from heads.calibration import as_columns
+from heads.reduction import ROUNDING
 from heads.solvers import solve
 
 
@@ -154,7 +155,7 @@ def _cosine(fold):
     lengths = np.sqrt(np.maximum(np.diag(fold.gram), np.finfo(float).tiny))
     cosines = fold.gram[fold.n :, : fold.n] / (lengths[fold.n :, None] * lengths[: fold.n])
     found = np.clip(1 - cosines, 0, 2)
-    found[found < 1e-12] = 0
+    found[found < 10 * ROUNDING] = 0
     return found
 
 

@@ -52,6 +52,14 @@ def test_ties_go_to_the_earlier_candidate():
     assert tied.best_index_ == 0
 
 
+def test_threads_and_repeats_change_nothing():
+    X, y = photos(d=200)
+    searches = [HeadSearchCV(cv=3, n_jobs=n_jobs).fit(X, y) for n_jobs in (1, 1, 2)]
+    for other in searches[1:]:
+        assert other.best_params_ == searches[0].best_params_
+        assert (other.oof_scores_ == searches[0].oof_scores_).all()
+
+
 @pytest.mark.parametrize("k", [2, 3])
 def test_out_of_fold_scores_reproduce_the_fold_scores(k):
     X, y = photos(k=k)
