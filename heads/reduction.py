@@ -148,7 +148,8 @@ def share_grams(X, folds, n_jobs=None):
     """
     if X.shape[1] <= len(X) or len(X) > MOST_SHARED_ROWS:
         return
-    slabs = [slice(start, start + CHUNK) for start in range(0, X.shape[1], CHUNK)]
+    width = min(CHUNK, -(-X.shape[1] // 4))
+    slabs = [slice(start, start + width) for start in range(0, X.shape[1], width)]
     base, above = np.zeros((len(X), len(X))), np.zeros((len(folds), len(X), len(X)))
     scales = np.stack([fold.scale for fold in folds])
     products = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
