@@ -3,8 +3,13 @@
 from functools import cached_property
 
 import numpy as np
+from joblib import Parallel, delayed
 
 CHUNK = 2048
+# above this many rows the folds' square matrices are made one at a time
+MOST_SHARED_ROWS = 2000
+# inner products are exact to about this share of the largest: what is smaller is rounding
+ROUNDING = 1e-9
 
 
 class Fold:
@@ -80,12 +85,18 @@ class Fold:
             K += B @ B.T
         return K
 
+    def center_gram(self, K):
+        """Set `gram` from inner products (n_all, n_all) of all rows, scaled as here but centred anywhere."""
+        K = K[np.ix_(self._rows, self._rows)]
+        means = K[:, : self.n].mean(axis=1)
+        self.gram = K - means[:, None] - means + means[: self.n].mean()
+
     @cached_property
     def distances(self):
         norms = np.diag(self.gram)
         found = norms[:, None] + norms[: self.n] - 2 * self.gram[:, : self.n]
         # equal rows are at distance zero, not at the rounding error of their norms
-        found[found < 1e-12 * (norms[:, None] + norms[: self.n])] = 0
+        found[found < 10 * ROUNDING * (norms[:, None] + norms[: self.n])] = 0
         return found
 
     @cached_property
@@ -123,5 +134,46 @@ class Fold:
 def _eigen(S):
     """Eigenvalues above rounding and their vectors: what lies below is rank that the rows do not have."""
     values, vectors = np.linalg.eigh(S)
-    kept = values > max(values[-1], 0) * len(S) * np.finfo(np.float64).eps
+    kept = values > max(values[-1], 0) * ROUNDING
     return values[kept], vectors[:, kept]
+
+
+def share_grams(X, folds, n_jobs=None):
+    """Set `gram` of folds of one array, d > n, from one float64 product for all and a float32 one for each.
+
+    The folds' Gram matrices differ by the weights 1 / scale^2 of their columns alone, and these by a few per
+    cent: the smallest weights make the float64 product, what a fold has above them the float32 one, whose
+    rounding is so much the smaller. Columns whose weights differ by more than 4 times (nearly constant ones)
+    are multiplied in float64 for each fold. Slabs of columns go to `n_jobs` threads.
+    """
+    if X.shape[1] <= len(X) or len(X) > MOST_SHARED_ROWS:
+        return
+    width = min(CHUNK, -(-X.shape[1] // 4))
+    slabs = [slice(start, start + width) for start in range(0, X.shape[1], width)]
+    base, above = np.zeros((len(X), len(X))), np.zeros((len(folds), len(X), len(X)))
+    scales = np.stack([fold.scale for fold in folds])
+    products = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
+        delayed(_slab_products)(X[:, columns], scales[:, columns] ** -2.0) for columns in slabs
+    )
+    for shared, own in products:
+        base += shared
+        above += own
+    for fold, own in zip(folds, above, strict=True):
+        fold.center_gram(base + own)
+
+
+def _slab_products(X, weights):
+    B = X.astype(np.float64)
+    B -= B.mean(axis=0)
+    low = weights.min(axis=0)
+    near = weights.max(axis=0) <= 4 * low
+    shared = B[:, near] * np.sqrt(low[near])
+    B32, far = B[:, near].astype(np.float32), B[:, ~near]
+    own = np.empty((len(weights), len(X), len(X)), dtype=np.float32 if near.all() else np.float64)
+    for product, weight in zip(own, weights, strict=True):
+        above = B32 * np.sqrt(weight[near] - low[near]).astype(np.float32)
+        product[:] = above @ above.T
+        if not near.all():
+            apart = far * np.sqrt(weight[~near])
+            product += apart @ apart.T
+    return shared @ shared.T, own

@@ -1,12 +1,13 @@
 """Cross-validated search over heads and their parameters on shared folds."""
 
 import time
+from typing import NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from scipy.special import softmax
 from scipy.stats import rankdata
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.metrics import get_scorer
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.model_selection import ParameterGrid, StratifiedGroupKFold, StratifiedKFold, check_cv
@@ -17,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from heads.calibration import as_columns
 from heads.catalog import find_head, make_head
-from heads.reduction import Fold
+from heads.reduction import Fold, share_grams
 from heads.refit import REFITS, fit_pipeline, weights_of
 from heads.shared import SHARED, known_parameters
 
@@ -49,7 +50,8 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     class_weight : None, "balanced" or dict
         For the heads whose classifier takes class weights; the others are left as they are.
     n_jobs : int or None
-        joblib workers over folds.
+        Threads over folds, each with one BLAS thread; None is one, with the BLAS threads the caller allows.
+        Many searches (one per array of features) go faster as threads outside, each with `n_jobs=None`.
     random_state : int or None
         Shuffles the folds of an int `cv`; None keeps the rows' order.
 
@@ -112,18 +114,22 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             _check_classes(y[train])
         candidates = list_candidates(self.heads, X, min(len(train) for train, _ in folds))
         self.scorer_ = get_scorer("accuracy" if self.scoring is None else self.scoring)
+        rows = [_candidate(row, self.class_weight) for row in candidates]
+        needed = sorted({REFITS[row.head].needs for row in rows if self.refit and row.head in REFITS})
         with _one_blas_thread_each(self.n_jobs):
+            whole, *parts = [Fold(X, *part) for part in [(np.arange(len(y)), np.arange(0)), *folds]]
+            share_grams(X, [whole, *parts] if needed else parts, self.n_jobs)
             # the rows of the refit are reduced beside the folds, before the winner is known
-            whole, *rounds = Parallel(n_jobs=self.n_jobs, prefer="threads")(
-                [delayed(_reduce_all)(X, candidates if self.refit else [])]
+            _, *rounds = Parallel(n_jobs=self.n_jobs, prefer="threads")(
+                [delayed(_reduce_all)(whole, needed)]
                 + [
-                    delayed(_run_fold)(X, y, train, val, candidates, self.class_weight, self.scorer_)
-                    for train, val in folds
+                    delayed(_run_fold)(fold, X, y, train, val, rows, self.class_weight, self.scorer_)
+                    for fold, (train, val) in zip(parts, folds, strict=True)
                 ]
             )
             self.cv_results_ = _tabulate(candidates, rounds)
             self.oof_scores_ = _out_of_fold(rounds, folds, self.classes_, len(y), candidates)
-            self._keep_best(X, y, whole)
+            self._keep_best(X, y, whole, rows)
         return self
 
     def _splitter(self, y, groups):
@@ -133,7 +139,7 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         shuffled = self.random_state is not None
         return kind(int(self.cv), shuffle=shuffled, random_state=self.random_state)
 
-    def _keep_best(self, X, y, whole):
+    def _keep_best(self, X, y, whole, rows):
         means = self.cv_results_["mean_test_score"]
         self.best_index_ = int(np.argmax(_comparable(means)))
         self.best_params_ = self.cv_results_["params"][self.best_index_]
@@ -141,8 +147,7 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         if not self.refit:
             return
         started = time.perf_counter()
-        name, pipeline, values = _candidate(self.best_params_, self.class_weight)
-        self.best_estimator_ = fit_pipeline(name, pipeline, values, X, y, whole)
+        self.best_estimator_ = fit_pipeline(*rows[self.best_index_], X, y, whole)
         self.refit_time_ = time.perf_counter() - started
 
     def _best(self, X):
@@ -224,49 +229,49 @@ def _own_grid(head, X):
     }
 
 
+class _Candidate(NamedTuple):
+    """A candidate row: its unfitted pipeline, and its parameters if the shared work knows them."""
+
+    head: str
+    pipeline: object
+    values: dict | None
+
+
 def _candidate(row, class_weight):
-    """A candidate row as its head, its unfitted pipeline, its parameters if the shared work knows them."""
     head = find_head(row["head"])
     params = {key: value for key, value in row.items() if key != "head"}
     weighted = {head.prefix + "class_weight": class_weight} if head.weighted else {}
     pipeline = make_head(row["head"], **weighted | params)
-    return (
-        row["head"],
-        pipeline,
-        known_parameters(row["head"], pipeline[-1], [key.removeprefix(head.prefix) for key in params]),
-    )
+    changed = [key.removeprefix(head.prefix) for key in params]
+    return _Candidate(row["head"], pipeline, known_parameters(row["head"], pipeline[-1], changed))
 
 
-def _reduce_all(X, candidates):
-    """All rows as one fold, the work that the refit of any candidate's head needs done."""
-    whole = Fold(X, np.arange(len(X)), np.arange(0))
-    needed = {REFITS[row["head"]].needs for row in candidates if row["head"] in REFITS}
-    for name in sorted(needed):
+def _reduce_all(whole, needed):
+    """Do the work on all rows that the refit of any candidate's head needs."""
+    for name in needed:
         getattr(whole, name)
-    return whole
 
 
-def _run_fold(X, y, train, val, candidates, class_weight, scorer):
+def _run_fold(fold, X, y, train, val, rows, class_weight, scorer):
     """For every candidate of one fold: its score, out-of-fold scores, classes and times.
 
     What heads share is timed with the first that needs it, what candidates share evenly among them.
     """
-    fold = Fold(X, train, val)
     classes, codes = np.unique(y[train], return_inverse=True)
-    rows = [_candidate(row, class_weight) for row in candidates]
     answers = {}
-    for name in dict.fromkeys(name for name, _, _ in rows):
-        known = [i for i, row in enumerate(rows) if row[0] == name and row[2] is not None]
+    for name in dict.fromkeys(row.head for row in rows):
+        known = [i for i, row in enumerate(rows) if row.head == name and row.values is not None]
         if not known:
             continue
         started = time.perf_counter()
         weights = weights_of(class_weight if find_head(name).weighted else None, y[train])
-        found = SHARED[name].score(fold, codes, [rows[i][2] for i in known], weights)
+        found = SHARED[name].score(fold, codes, [rows[i].values for i in known], weights)
         spent = (time.perf_counter() - started) / len(known)
         for i, (scores, labels) in zip(known, found, strict=True):
             answers[i] = _Answers(classes, scores, labels, find_head(name).scores), spent
+    X_val, y_val = X[val], y[val]
     return [
-        _score_candidate(*(answers.get(i) or _fit_ordinary(row, X[train], y[train])), X[val], y[val], scorer)
+        _score_candidate(*(answers.get(i) or _fit_ordinary(row, X[train], y[train])), X_val, y_val, scorer)
         for i, row in enumerate(rows)
     ]
 
@@ -274,7 +279,7 @@ def _run_fold(X, y, train, val, candidates, class_weight, scorer):
 def _fit_ordinary(row, X, y):
     """A candidate that the shared work does not know, fitted by scikit-learn."""
     started = time.perf_counter()
-    return row[1].fit(X, y), time.perf_counter() - started
+    return clone(row.pipeline).fit(X, y), time.perf_counter() - started
 
 
 def _score_candidate(estimator, fit_time, X, y, scorer):
@@ -309,7 +314,9 @@ class _Answers(ClassifierMixin, BaseEstimator):
 def _check_classes(y):
     classes = np.unique(y)
     if len(classes) < 2:
-        raise ValueError(f"training rows have one class only ({classes[0]!r}), expected two or more; add another class")
+        raise ValueError(
+            f"training rows have one class only ({classes[0]!r}), expected two or more; add another class"
+        )
 
 
 def _one_blas_thread_each(n_jobs):

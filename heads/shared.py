@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.svm import SVC
 
 from heads.calibration import as_columns
+from heads.reduction import ROUNDING
 from heads.solvers import solve
 
 
@@ -45,7 +46,9 @@ def fit_linear_svm(fold, codes, rows, class_weights):
     targets, weights = (np.tile(part, (len(C), 1))[:, None] for part in (signs, weights))
     gram = fold.gram[: fold.n, : fold.n] + 1
     strengths = np.repeat(C, len(signs))
-    found = solve("squared_hinge", fold.train, targets, weights, strengths, penalize_intercept=True, gram=gram)
+    found = solve(
+        "squared_hinge", fold.train, targets, weights, strengths, penalize_intercept=True, gram=gram
+    )
     shape = (len(C), len(signs))
     return (
         found.coef.reshape(*shape, -1),
@@ -61,10 +64,15 @@ def fit_ridge(fold, codes, rows, class_weights):
         Y = Y[:, 1:]
     weights = np.ones(len(codes)) if class_weights is None else class_weights[codes]
     center, middle = np.average(Z, axis=0, weights=weights), np.average(Y, axis=0, weights=weights)
-    root = np.sqrt(weights)[:, None]
-    values, vectors = np.linalg.eigh((root * (Z - center)).T @ (root * (Z - center)))
+    if class_weights is None:  # the reduced columns are centred and orthogonal
+        values, vectors = np.einsum("ij,ij->j", Z, Z), np.eye(Z.shape[1])
+    else:
+        root = np.sqrt(weights)[:, None]
+        values, vectors = np.linalg.eigh((root * (Z - center)).T @ (root * (Z - center)))
     turned = vectors.T @ ((Z - center).T @ (weights[:, None] * (Y - middle)))
-    coef = np.stack([(vectors @ (turned / (np.maximum(values, 0) + row["alpha"])[:, None])).T for row in rows])
+    coef = np.stack(
+        [(vectors @ (turned / (np.maximum(values, 0) + row["alpha"])[:, None])).T for row in rows]
+    )
     return coef, middle - coef @ center, np.zeros(len(rows), dtype=int)
 
 
@@ -150,7 +158,7 @@ def _cosine(fold):
     lengths = np.sqrt(np.maximum(np.diag(fold.gram), np.finfo(float).tiny))
     cosines = fold.gram[fold.n :, : fold.n] / (lengths[fold.n :, None] * lengths[: fold.n])
     found = np.clip(1 - cosines, 0, 2)
-    found[found < 1e-12] = 0
+    found[found < 10 * ROUNDING] = 0
     return found
 
 
@@ -178,7 +186,9 @@ def _closeness(distances):
 def _score_centroid(fold, codes, rows, class_weights):
     # distances within the training rows' span: what lies outside it is the same for every class
     means, _ = class_means(fold.train, codes)
-    scores = 2 * fold.others @ means.T - np.sum(means**2, axis=1) - np.sum(fold.others**2, axis=1, keepdims=True)
+    scores = (
+        2 * fold.others @ means.T - np.sum(means**2, axis=1) - np.sum(fold.others**2, axis=1, keepdims=True)
+    )
     return [(scores, scores.argmax(axis=1))] * len(rows)
 
 
@@ -215,7 +225,9 @@ SHARED = {
         },
     ),
     "ridge": Shared(_score_linear("ridge"), {"alpha": lambda value: np.ndim(value) == 0}),
-    "lda": Shared(_score_linear("lda"), {"shrinkage": lambda value: isinstance(value, float) and 0 < value <= 1}),
+    "lda": Shared(
+        _score_linear("lda"), {"shrinkage": lambda value: isinstance(value, float) and 0 < value <= 1}
+    ),
     "centroid": Shared(_score_centroid, {}),
     "prior": Shared(_score_prior, {}),
 }

@@ -1,11 +1,13 @@
 """Linear heads solved to the optimum for many regularisation strengths at once: a batched Newton method."""
 
+import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import expit
+from sklearn.exceptions import ConvergenceWarning
 
 
 class Loss(NamedTuple):
@@ -121,7 +123,7 @@ def solve(loss, Z, targets, weights, C, *, penalize_intercept=False, gram=None, 
     gram : array of shape (n, n), or None
         `Z @ Z.T + 1`, for squared_hinge: steps on few support vectors are then solved exactly.
     tol : float
-        The certificate to reach.
+        The certificate to reach; a ConvergenceWarning says when `max_iter` steps did not.
     """
     loss, C = LOSSES[loss], np.asarray(C, dtype=np.float64)
     A = np.column_stack([Z, np.ones(len(Z))])
@@ -144,14 +146,26 @@ def solve(loss, Z, targets, weights, C, *, penalize_intercept=False, gram=None, 
         left = certificate[active] > tol
         if not left.any():
             break
-        active, w, m, y, o, r, G, state, inverse = (part[left] for part in (active, w, m, y, o, r, G, state, inverse))
+        active, w, m, y, o, r, G, state, inverse = (
+            part[left] for part in (active, w, m, y, o, r, G, state, inverse)
+        )
         few = _few_support(state, Z.shape[1], gram)
         step, push = np.empty_like(w), np.empty_like(m)
-        step[few], push[few] = _exact_step(state[few], y[few], w[few], m[few], C[active[few]], A, gram)
-        step[~few], push[~few] = _newton_step(loss, state[~few], o[~few], G[~few], inverse[~few], r[~few], A32)
+        if few.any():
+            step[few], push[few] = _exact_step(state[few], y[few], w[few], m[few], C[active[few]], A, gram)
+        if not few.all():
+            rest = (part[~few] for part in (state, o, G, inverse, r))
+            step[~few], push[~few] = _newton_step(loss, *rest, A32)
         t = _line_search(loss, m, push, y, o, w, step, r, np.sum(G * step, axis=(1, 2)))[:, None, None]
         W[active], M[active] = w + t * step, m + t * push
         n_iter[active] += 1
+    else:
+        warnings.warn(
+            f"{len(active)} of {len(C)} problems stopped after {max_iter} steps, up to {certificate.max():.1g} "
+            f"from the optimum, expected {tol:.1g}; leave out the largest C ({C[active].max():.1g})",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
     return Solution(W[:, :, :-1], W[:, :, -1], certificate, n_iter)
 
 
@@ -171,15 +185,14 @@ def _exact_step(state, y, w, m, C, A, gram):
 
     The active set's least squares (Keerthi and DeCoste, 2005): (K_ss + diag(1 / (C state))) alpha = y_s.
     """
-    new, margins = np.empty_like(w), np.empty_like(m)
-    for i, bend in enumerate(state[:, 0]):
+    alphas = np.zeros((len(C), len(A)))
+    for alpha, c, bend, signs in zip(alphas, C, state[:, 0], y[:, 0], strict=True):
         on = np.flatnonzero(bend)
         system = gram[np.ix_(on, on)]
-        system[np.diag_indices(len(on))] += 1 / (C[i] * bend[on])
+        system[np.diag_indices(len(on))] += 1 / (c * bend[on])
         factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
-        alpha = cho_solve(factor, y[i, 0, on], check_finite=False)
-        new[i, 0], margins[i, 0] = alpha @ A[on], alpha @ gram[on]
-    return new - w, margins - m
+        alpha[on] = cho_solve(factor, signs[on], check_finite=False)
+    return (alphas @ A)[:, None] - w, (alphas @ gram)[:, None] - m
 
 
 def _flat_product(stack, matrix):

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import pairwise_distances
 from sklearn.preprocessing import StandardScaler
 
-from heads.reduction import CHUNK, Fold
+from heads.reduction import CHUNK, Fold, share_grams
 
 
 def rows(n, d, seed=0):
@@ -64,3 +64,20 @@ def test_equal_rows_have_distance_zero_and_no_rank():
 def test_features_that_are_all_constant_have_no_dimension():
     fold = Fold(np.ones((10, 5)), np.arange(8), np.arange(8, 10))
     assert fold.train.shape == (8, 0)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_shared_products_equal_each_folds_own(n_jobs):
+    X = rows(40, CHUNK + 100)
+    X[:38, 5] = 0  # constant in the first fold, not in the second
+    parts = [
+        (np.arange(38), np.arange(38, 40)),
+        (np.arange(10, 40), np.arange(10)),
+        (np.arange(40), np.arange(0)),
+    ]
+    shared, own = ([Fold(X, *part) for part in parts] for _ in range(2))
+    share_grams(X, shared, n_jobs)
+    for one, other in zip(shared, own, strict=True):
+        assert "gram" in vars(one)
+        assert one.gram == pytest.approx(other.gram, abs=3e-8 * np.abs(other.gram).max())
+        assert one.train.shape == other.train.shape

@@ -1,0 +1,139 @@
+"""The heads against what a user would run instead: `python -m benchmarks.heads [--repeats 3] [--only NAME]`.
+
+Every line times GridSearchCV(make_pipeline(StandardScaler(), HEAD), n_jobs=2) and HeadSearchCV(n_jobs=2) on
+the same features, folds and grid of 7 values, in one run; the ratio is of the medians. The features are
+rectified random projections of a cloud per class whose spectrum falls off as a convolutional layer's does.
+"""
+
+import argparse
+import time
+import warnings
+from statistics import median
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
+
+from heads import HeadSearchCV
+from heads.reduction import CHUNK
+
+HEADS = {
+    "logistic": (LogisticRegression(), {"logisticregression__C": list(np.logspace(-5, 1, 7))}),
+    "linear_svm": (LinearSVC(), {"linearsvc__C": list(np.logspace(-7, -1, 7))}),
+    "rbf_svm": (SVC(), {"svc__C": list(np.logspace(-2, 4, 7))}),
+    "knn": (KNeighborsClassifier(), {"kneighborsclassifier__n_neighbors": [25, 15, 9, 7, 5, 3, 1]}),
+}
+# name -> (rows, features, classes), the bar per head
+SHAPES = {
+    "small": ((400, 512, 2), {"logistic": 3.0, "linear_svm": 0.9, "rbf_svm": 0.9, "knn": 0.9}),
+    "medium": ((1000, 2048, 10), {"logistic": 2.0, "linear_svm": 50.0, "rbf_svm": 15.0, "knn": 3.0}),
+    "wide": ((1000, 25088, 10), {"logistic": 12.0, "linear_svm": 100.0, "rbf_svm": 50.0, "knn": 8.0}),
+    "tall": ((5000, 1280, 10), {"logistic": 2.0, "linear_svm": 0.9, "rbf_svm": 0.9, "knn": 0.9}),
+}
+# scikit-learn takes minutes there: one run is enough to tell
+ONCE = {("wide", "linear_svm"), ("wide", "rbf_svm"), ("medium", "linear_svm"), ("tall", "linear_svm")}
+
+
+def features(n, d, classes, seed=0):
+    """X (n, d) float32 and y (n,)."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.arange(n) % classes)
+    latent = rng.normal(size=(classes, 128))[y] + rng.normal(size=(n, 128))
+    latent *= np.arange(1, 129) ** -0.7
+    X = 2 * latent @ rng.normal(size=(128, d)) + 0.3 * rng.normal(size=(n, d)) + rng.normal(size=d) - 0.5
+    return np.maximum(X, 0).astype(np.float32), y
+
+
+def folds_of(y):
+    return list(StratifiedKFold(5, shuffle=True, random_state=0).split(np.zeros(len(y)), y))
+
+
+def grid_search(name, X, y):
+    """scikit-learn's search; its warnings about convergence are part of what a user gets."""
+    classifier, grid = HEADS[name]
+    search = GridSearchCV(make_pipeline(StandardScaler(), classifier), grid, cv=folds_of(y), n_jobs=2)
+    return search.fit(X, y)
+
+
+def head_search(names, X, y, n_jobs=2):
+    return HeadSearchCV({name: HEADS[name][1] for name in names}, cv=folds_of(y), n_jobs=n_jobs).fit(X, y)
+
+
+def seconds(call, *args):
+    started = time.perf_counter()
+    result = call(*args)
+    return time.perf_counter() - started, result
+
+
+def compare(shape, name, repeats):
+    """One line of the table."""
+    size, bars = SHAPES[shape]
+    X, y = features(*size)
+    repeats = 1 if (shape, name) in ONCE else repeats
+    pairs = [(seconds(grid_search, name, X, y), seconds(head_search, [name], X, y)) for _ in range(repeats)]
+    theirs, ours = (median(pair[i][0] for pair in pairs) for i in (0, 1))
+    expected, found = (pairs[-1][i][1].cv_results_["mean_test_score"] for i in (0, 1))
+    apart = np.abs(expected - found).max()
+    held = "ok" if theirs / ours >= bars[name] else "SHORT"
+    times = f"{theirs:9.2f} {ours:8.2f} {theirs / ours:8.1f}x {bars[name]:7.1f}x"
+    print(f"{shape:7} {name:11} {times} {held:6}{apart:8.4f}", flush=True)
+
+
+def floor():
+    """How near the search of one head comes to one symmetric product per fold."""
+    X, y = features(*SHAPES["wide"][0])
+
+    def products():
+        for train, _ in folds_of(y):
+            B = X[train].astype(np.float64)
+            sum(B[:, i : i + CHUNK] @ B[:, i : i + CHUNK].T for i in range(0, B.shape[1], CHUNK))
+
+    bare = min(seconds(products)[0] for _ in range(3))
+    ours = min(seconds(head_search, ["logistic"], X, y)[0] for _ in range(3))
+    print(
+        f"floor: five products of 800 x 25,088 {bare:.2f} s, the search {ours:.2f} s: {ours / bare:.1f} times"
+    )
+
+
+def leaderboard(taps=12):
+    """12 taps x 4 heads on 1,000 x 1,280 x 10, against a double loop of GridSearchCV (2 taps, times 6)."""
+    arrays = [features(1000, 1280, 10, seed) for seed in range(taps)]
+    theirs, _ = seconds(lambda: [grid_search(name, X, y) for X, y in arrays[:2] for name in HEADS])
+    theirs *= taps / 2
+    ours, _ = seconds(
+        lambda: Parallel(n_jobs=2, prefer="threads")(
+            delayed(head_search)(list(HEADS), X, y, 1) for X, y in arrays
+        )
+    )
+    print(
+        f"leaderboard of {taps} taps x 4 heads: {theirs:.1f} s, {ours:.1f} s: {theirs / ours:.1f}x (bar 30x)"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=3, help="runs per line, the median counts (3)")
+    parser.add_argument("--only", help="a shape, such as wide, or floor, or leaderboard")
+    parser.add_argument("--heads", default=",".join(HEADS), help="such as logistic,knn (all)")
+    chosen = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    # the first search of each kind starts workers and imports: not what is compared
+    for search in (grid_search, lambda name, X, y: head_search([name], X, y)):
+        search("knn", *features(100, 20, 2))
+    if chosen.only not in ("floor", "leaderboard"):
+        print("shape   head        sklearn s   ours s    ratio      bar      score differs by at most")
+    for shape in [chosen.only] if chosen.only in SHAPES else SHAPES if chosen.only is None else []:
+        for name in chosen.heads.split(","):
+            compare(shape, name, chosen.repeats)
+    for extra in (floor, leaderboard):
+        if chosen.only in (None, extra.__name__):
+            extra()
+
+
+if __name__ == "__main__":
+    main()
