@@ -244,6 +244,9 @@ def _check_test_classes(name, labels, split):
 def _csv_rows(path, file):
     """(line number, {column: text}) of every row under the header."""
     reader = csv.DictReader(file, strict=True)
+    header = [name.strip() for name in reader.fieldnames or ()]
+    if header and "path" not in header:
+        raise DataError(f"{path} has the columns {', '.join(header)}; expected path,label[,group][,split]")
     for row in reader:
         if None in row:
             raise DataError(f"{path}, line {reader.line_num}: more cells than the header has; quote commas")

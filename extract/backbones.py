@@ -58,7 +58,9 @@ class Card:
         blocks = [name for name in self.blocks if self._is_trained(self.activations[name])]
         if text in ("auto", "all"):
             return spread(blocks) if text == "auto" else blocks
-        names = [name.strip() for name in text.split(",") if name.strip()]
+        names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+        if not names:
+            raise ExtractError(f"layers {text!r}: expected auto, all, or names such as {blocks[-1]}")
         for name in names:
             self._find(name)
         return names
@@ -123,6 +125,11 @@ class Backbone:
     def __getstate__(self):
         own = self._key is None
         return self.__dict__ | {"_built": None, "_build": None if own else self._build}
+
+    @property
+    def seed(self) -> int:
+        """Of random weights; 0 for others."""
+        return getattr(self._build, "seed", 0)
 
     @property
     def card(self) -> Card:

@@ -26,6 +26,7 @@ class Numerics:
     device: str | None = None
 
 
+DEVICES = ("cpu", "cuda", "mps")
 NUMERICS = {
     row.name: row
     for row in (
@@ -40,6 +41,13 @@ def check_numerics(name: str) -> str:
     """The name if it is `auto` or known; else ExtractError."""
     if name != "auto" and name not in NUMERICS:
         raise ExtractError(f"unknown numerics {name!r}: expected auto, {', '.join(NUMERICS)}")
+    return name
+
+
+def check_device(name: str) -> str:
+    """The name if it could be a device on some machine; else ExtractError."""
+    if name.partition(":")[0] not in ("auto", *DEVICES):
+        raise ExtractError(f"unknown device {name!r}: expected auto, {', '.join(DEVICES)}, or such as cuda:1")
     return name
 
 

@@ -14,6 +14,7 @@ from extract.backbones import Backbone
 from extract.engines import (
     NUMERICS,
     TorchEngine,
+    check_device,
     check_numerics,
     choose_device,
     fastest_numerics,
@@ -128,13 +129,14 @@ def extract(
     Parameters
     ----------
     inputs : n paths, PIL images or uint8 (height, width, 3) arrays.
-    on_plan : called once with a Plan after the first batch has been timed, before the rest.
+    on_plan : called once with a Plan when the second batch has been timed (the first, of a single one).
     on_progress : called with the number of images done, after each batch.
 
     Raises ExtractError for a tap the backbone can't give and for a cache that can't be written; Interrupted on
     Ctrl-C. Images that can't be read are returned in `bad`, not raised.
     """
     started = time.perf_counter()
+    check_device(device)
     for tap in taps:
         backbone.card.check(tap)
     memory = store.cache / "ids" if isinstance(store, FeatureStore) else None
@@ -188,7 +190,7 @@ class _Pass:
     def __init__(self, inputs, backbone, store, result, device, on_plan, on_progress):
         self._inputs, self._backbone, self._store, self._result = inputs, backbone, store, result
         self._wanted_device, self._on_plan, self._on_progress = device, on_plan, on_progress
-        self._done = self._kept_bytes = 0
+        self._done = 0
 
     def run(self, jobs):
         self._total = sum(len(rows) for _, rows in jobs)
@@ -228,7 +230,7 @@ class _Pass:
                 pooled = engine(batch.pixels)
                 self._result.times["forward"] += time.perf_counter() - began
                 writer.add(batch.ids, pooled)
-                self._advance(batch, time.perf_counter() - began)
+                self._advance(batch, time.perf_counter() - began, len(rows))
         if writer is not None:
             self._result.times["write"] += writer.seconds
 
@@ -266,10 +268,11 @@ class _Pass:
         self._result.ids[list(batch.bad)] = 0
         self._result.ids[batch.rows] = batch.ids
 
-    def _advance(self, batch, seconds):
+    def _advance(self, batch, seconds, job):
         self._result.computed += len(batch.rows)
         self._done += len(batch.rows)
-        if self._on_plan:
+        # the first batch warms up; the second is the measure, where there is one
+        if self._on_plan and (self._done > len(batch.rows) or self._done == job):
             per_image = seconds / len(batch.rows) + batch.decode_seconds / len(batch.rows) / cores()
             kept = len(self._result.ids) - len(self._result.bad) - self._total
             self._on_plan(Plan(self._total, kept, getattr(self, "_bytes", 0), per_image * self._total))

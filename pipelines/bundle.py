@@ -1,24 +1,29 @@
 """The bundle: a trained classifier as a folder that predicts from image files, with no code inside."""
 
+import contextlib
 import copy
 import importlib
 import importlib.metadata
 import json
 import sys
+import tempfile
 import warnings
 import zipfile
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from extract import ExtractError, FeatureExtractor, load_backbone
-from extract.engines import choose_device, lacks_numerics
+from extract import Backbone, ExtractError, FeatureExtractor, Recipe, recipe_of
+from extract.engines import NUMERICS, choose_device, lacks_numerics
 from extract.weights import is_file_source, save_weights
 from heads import Calibration
 from pipelines.classifier import ImageClassifier
 
 SCHEMA = 1
+KEYS = {"recipe", "backbone", "size", "taps", "classes", "calibration"}
+RECIPE_KEYS = {field.name for field in fields(Recipe)}
 FILE, HEAD, ROWS, WEIGHTS = "bundle.json", "head.skops", "rows.npy", "weights.safetensors"
 # where a classifier keeps training rows
 ROW_KEEPERS = {"SVC": "support_vectors_", "KNeighborsClassifier": "_fit_X"}
@@ -45,29 +50,55 @@ def save_classifier(classifier: ImageClassifier, path) -> Path:
     folder = Path(path)
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / FILE).exists())):
         raise BundleError(f"{folder} exists and is no bundle: choose another path")
-    folder.mkdir(parents=True, exist_ok=True)
+    with _folder_aside(folder) as aside:
+        _write(classifier, aside)
+    return folder
+
+
+@contextlib.contextmanager
+def _folder_aside(folder):
+    """A temporary folder beside `folder` that takes its place as a whole on leaving without an error."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder.parent) as work:
+        aside = Path(work, "new")
+        aside.mkdir()
+        yield aside
+        if folder.exists():
+            folder.rename(Path(work, "old"))
+        aside.rename(folder)
+
+
+def _write(classifier, folder):
     extractor = classifier.extractor_
     backbone, recipe = extractor.load_backbone(), extractor.recipe()
     if is_file_source(backbone.weights):
         save_weights(backbone, folder / WEIGHTS)
     head, rows = take_rows(classifier.head_, classifier.rows_)
-    _import_skops().dump(head, folder / HEAD, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
-    (folder / ROWS).unlink(missing_ok=True)
+    _dump_head(head, folder / HEAD)
     if rows is not None:
         np.save(folder / ROWS, rows, allow_pickle=False)
     calibration = classifier.calibration_
     content = {
         "schema": SCHEMA,
         "recipe": json.loads(recipe.to_json()),
-        "backbone": {"name": backbone.name, "weights": backbone.weights, "seed": extractor.seed},
-        "size": extractor.size,
+        "backbone": {"name": backbone.name, "weights": backbone.card.weights, "seed": backbone.seed},
+        "size": backbone.size,
         "taps": [str(tap) for tap in extractor.taps()],
         "classes": classifier.classes_.tolist(),
         "calibration": calibration and calibration.to_dict(),
         "versions": {name: _version(name) for name in PACKAGES},
     }
     (folder / FILE).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return folder
+
+
+def _dump_head(head, file):
+    skops = _import_skops()
+    skops.dump(head, file, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+    strange = set(skops.get_untrusted_types(file=file)) - set(TRUSTED_TYPES)
+    if strange:
+        raise BundleError(
+            f"a head that holds {', '.join(sorted(strange))} can't be kept in a bundle: use a head of the catalogue"
+        )
 
 
 def load_classifier(path, *, backbone=None, cache=False, device="auto", on_warning=warnings.warn) -> ImageClassifier:
@@ -83,21 +114,31 @@ def load_classifier(path, *, backbone=None, cache=False, device="auto", on_warni
     """
     folder, content = Path(path), _read(Path(path))
     source = content["backbone"]
-    local = (folder / WEIGHTS).exists()
     if backbone is None and not content["recipe"]["architecture"].startswith("torchvision."):
-        raise BundleError(f"{folder} was trained on {source['name']}, which is not torchvision's: pass backbone=…")
+        raise BundleError(
+            f"{folder} was trained on {source['name']}, which is not torchvision's, and a bundle holds no code: "
+            "use load_classifier(path, backbone=…) in a script"
+        )
+    weights = source["weights"] if backbone is None else None
+    if (folder / WEIGHTS).exists() and not isinstance(backbone, Backbone):
+        weights = str(folder / WEIGHTS)
     extractor = FeatureExtractor(
         layer="+".join(content["taps"]),
         backbone=backbone if backbone is not None else source["name"],
-        weights=str(folder / WEIGHTS) if local else (None if backbone is not None else source["weights"]),
-        size=_size(content["size"]),
+        weights=weights,
+        size=None if isinstance(backbone, Backbone) else _size(content["size"]),
         seed=source["seed"],
         numerics=_usable_numerics(content["recipe"]["numerics"], device, on_warning),
         device=device,
         cache=cache,
     )
-    _check_same(folder, content["recipe"], extractor)
+    card = _check_same(folder, content["recipe"], extractor)
     head, rows = _load_head(folder)
+    width = sum(card.width(tap) for tap in extractor.taps())
+    if getattr(head, "n_features_in_", width) != width:
+        raise BundleError(
+            f"{folder}: its taps give {width} features, its head takes {head.n_features_in_}: copy it again"
+        )
     names = set(ImageClassifier().get_params())
     params = {name: value for name, value in extractor.get_params(deep=False).items() if name in names}
     calibration = content["calibration"] and Calibration.from_dict(content["calibration"])
@@ -159,8 +200,14 @@ def _read(folder):
         content = json.loads((folder / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BundleError(f"{folder} is no bundle ({error}): expected the model folder that a run wrote") from error
-    if content.get("schema") != SCHEMA:
-        raise BundleError(f"{folder} has schema {content.get('schema')!r}, expected {SCHEMA}: use a matching version")
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        raise BundleError(f"{folder} has schema {schema!r}, expected {SCHEMA}: use a matching version")
+    recipe = content.get("recipe")
+    if not set(content) >= KEYS or not isinstance(recipe, dict) or not set(recipe) >= RECIPE_KEYS:
+        raise BundleError(f"{folder / FILE} lacks what a run writes: copy the whole bundle again")
+    if recipe["numerics"] not in NUMERICS:
+        raise BundleError(f"{folder} has numerics {recipe['numerics']!r}, expected one of {', '.join(NUMERICS)}")
     return content
 
 
@@ -180,16 +227,17 @@ def _load_head(folder):
 
 def _check_same(folder, kept, extractor):
     try:
-        card = load_backbone(extractor.backbone, extractor.weights, seed=extractor.seed, size=extractor.size).card
+        card = extractor.load_backbone().card
     except ExtractError as error:
         raise BundleError(f"{folder} needs its backbone: {error}") from error
-    here = {"architecture": card.architecture, "weights": card.digest, "preprocessing": card.transform_id}
+    here = asdict(recipe_of(extractor.load_backbone(), kept["numerics"]))
     for name, value in here.items():
         if kept[name] != value:
             raise BundleError(
-                f"{folder} was trained with {name} {kept[name][:24]}…, this machine has {value[:24]}…: "
-                "use the backbone it was trained with"
+                f"{folder} was trained with {name} {str(kept[name])[:40]!r}, this machine has {str(value)[:40]!r}: "
+                "use the backbone and version it was trained with"
             )
+    return card
 
 
 def _size(size):

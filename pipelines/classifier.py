@@ -63,6 +63,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
         Raises ImageError for an image that can't be read, ValueError for parameters that can't be used.
         """
+        if y is None:
+            raise ValueError("got no labels: expected one for each image")
         y = np.asarray(y)
         check_classification_targets(y)
         if len(X) != len(y):

@@ -81,10 +81,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def names(text: str) -> list[str]:
     """`a,b` -> ["a", "b"]."""
-    found = [name.strip() for name in text.split(",") if name.strip()]
+    found = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not found:
         raise argparse.ArgumentTypeError("expected one name or more, separated by commas")
     return found
+
+
+def seed(text: str) -> int:
+    """A whole number of 0 or more."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 0 to {2**32 - 1}")
+    return int(text)
 
 
 def add_feature_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,4 +132,4 @@ def add_feature_arguments(parser: argparse.ArgumentParser) -> None:
     add("--numerics", default="auto", help="auto, float32, bfloat16-torch or bfloat16-cuda (default: auto)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
     add("--cache", type=Path, metavar="DIR", help="where features are kept (default: the user cache folder)")
-    add("--seed", type=int, default=0, help="of the held-out split, the folds and random weights (default: 0)")
+    add("--seed", type=seed, default=0, help="of the held-out split, the folds and random weights (default: 0)")

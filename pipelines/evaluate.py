@@ -179,6 +179,7 @@ def describe_choice(board: Leaderboard, labels: np.ndarray, predicted: np.ndarra
         "cv_corrected": corrected,
         "cv_corrected_low": corrected_low,
         "cv_corrected_high": corrected_high,
+        "cv_corrected_among": len(board.right),
         "test_accuracy": right / len(labels),
         "test_low": test_low,
         "test_high": test_high,

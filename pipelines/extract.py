@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.console import DONE, add_feature_arguments, run_command, say
+from extract.files import written_aside
+from pipelines.console import DONE, WrongCall, add_feature_arguments, run_command, say
 from pipelines.run import watch_pass
 
 EXAMPLE = "example: python -m pipelines.extract photos --layers features.14 --pooling grid3 --to photos.h5"
@@ -31,6 +32,7 @@ def extract_features(options: argparse.Namespace) -> int:
     from extract import FeatureStore, export_features
     from pipelines.features import keep_features, load_backbones
 
+    refuse_unwritable(options.to)
     samples = read_any(options.images)
     store = FeatureStore(options.cache)
     kept = keep_features(
@@ -41,6 +43,7 @@ def extract_features(options: argparse.Namespace) -> int:
         store,
         numerics=options.numerics,
         device=options.device,
+        settle=False,
         watch=watch_pass,
     )
     for path, reason in kept.bad:
@@ -57,6 +60,20 @@ def extract_features(options: argparse.Namespace) -> int:
         export_features(options.to, features, rows.paths, rows.labels, rows.classes, rows.split)
         print(f"exported: {options.to}")
     return DONE
+
+
+def refuse_unwritable(file: Path | None) -> None:
+    """Say before the pass that the export can't be written."""
+    if file is None:
+        return
+    try:
+        if file.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+        with written_aside(file.with_name(f".test-{file.name}")) as aside:
+            aside.touch()
+        file.with_name(f".test-{file.name}").unlink()
+    except OSError as error:
+        raise WrongCall(f"can't write {file} ({error.strerror}): choose another file with --to") from error
 
 
 def read_any(images: str):

@@ -10,6 +10,7 @@ from data import Samples
 from extract import Backbone, Extraction, FeatureStore, Recipe, Tap, extract, load_backbone
 from extract.backbones import Card
 from extract.store import DamagedPart
+from pipelines.console import WorkFailed
 from pipelines.evaluate import Source
 
 DIGITS_SIZE = 96
@@ -85,10 +86,12 @@ def keep_features(
     *,
     numerics: str = "auto",
     device: str = "auto",
+    settle: bool = True,
     watch: Callable[[str, list[Tap]], dict] = lambda name, taps: {},
 ) -> FeatureTable:
     """Have every tap of every sample in the store -> the table of what can be used.
 
+    settle : drop copies of images, and images whose copies carry other labels; else all that can be read stay.
     watch : (backbone name, its taps) -> `on_plan` and `on_progress` for the pass.
     """
     sources, taps, recipes, passes, bad = [], [], [], [], {}
@@ -104,7 +107,11 @@ def keep_features(
         taps += chosen
         recipes += [done.recipe] * len(chosen)
     ids = passes[0].ids
-    kept, contradictions, n_duplicates = settle_duplicates(samples, ids, [r for r in range(len(ids)) if r not in bad])
+    readable = [row for row in range(len(ids)) if row not in bad]
+    if not readable:
+        path, reason = samples.paths[min(bad)], bad[min(bad)].reason
+        raise WorkFailed(f"none of the {len(ids)} images can be read, the first, {path}: {reason}")
+    kept, contradictions, n_duplicates = settle_duplicates(samples, ids, readable) if settle else (readable, [], 0)
     reasons = [*samples.problems, *((samples.paths[row], bad[row].reason) for row in sorted(bad)), *contradictions]
     return FeatureTable(samples[kept], ids[kept], store, sources, taps, recipes, passes, reasons, n_duplicates)
 

@@ -34,30 +34,37 @@ def predict(options: argparse.Namespace) -> int:
     from pipelines.bundle import load_classifier
 
     classifier = load_classifier(options.bundle, device=options.device, on_warning=say)
-    paths, problems = find_images(options.images)
-    if not paths and not problems:
+    entries = []  # (path, why it can't be read or None), in the order of the call
+    for image in options.images:
+        paths, problems = find_images([image])
+        entries += [(path, None) for path in paths] + list(problems)
+    if not entries:
         raise WrongCall(f"no images in {', '.join(options.images)}: expected image files or folders of them")
     write = next(WRITERS[name] for name in ("json", "csv", "text") if name == "text" or getattr(options, name))
     if write is _write_csv:
         csv.writer(sys.stdout).writerow(("path", "label", "probability", "error"))
     failed = 0
-    for answer in _answers(classifier, paths, problems):
+    for answer in _answers(classifier, entries):
         write(answer)
         failed += answer["error"] is not None
     if failed:
-        say(f"{failed} of {len(paths) + len(problems)} images can't be read")
+        say(f"{failed} of {len(entries)} images can't be read")
     return FAILED if failed else DONE
 
 
-def _answers(classifier, paths, problems):
-    for at in range(0, len(paths), CHUNK):
-        chunk = paths[at : at + CHUNK]
-        rows, labels, shares, bad = classifier.predict_readable(chunk)
-        answers = {row: _answer(chunk[row], classifier.classes_, labels[i], shares[i]) for i, row in enumerate(rows)}
-        answers |= {row: _failure(chunk[row], error.reason) for row, error in bad.items()}
-        yield from (answers[row] for row in range(len(chunk)))
-    for path, reason in problems:
-        yield _failure(path, reason)
+def _answers(classifier, entries):
+    for at in range(0, len(entries), CHUNK):
+        chunk = entries[at : at + CHUNK]
+        readable = [path for path, problem in chunk if problem is None]
+        found = iter(_predictions(classifier, readable) if readable else ())
+        yield from (next(found) if problem is None else _failure(path, problem) for path, problem in chunk)
+
+
+def _predictions(classifier, paths):
+    rows, labels, shares, bad = classifier.predict_readable(paths)
+    answers = {row: _answer(paths[row], classifier.classes_, labels[i], shares[i]) for i, row in enumerate(rows)}
+    answers |= {row: _failure(paths[row], error.reason) for row, error in bad.items()}
+    return [answers[row] for row in range(len(paths))]
 
 
 def _answer(path, classes, label, shares):

@@ -85,6 +85,7 @@ def describe_backbone(backbones, kept, source: int | None) -> dict:
     return {
         "name": backbone.name,
         "weights": card.weights,
+        "architecture": card.architecture,
         "sha256": card.digest,
         "file_sha256": card.file_sha256,
         "numerics": recipe.numerics,
@@ -104,15 +105,15 @@ def summary(results: dict, out: Path) -> str:
         lines.append(f"… and {len(rows) - SHOWN_ROWS} more in results.json")
     lines += [
         "",
-        f"chosen: {chosen['head']} on {chosen['layer']}:{chosen['pooling']}",
+        f"chosen: {chosen['head']} on {_source(chosen, several)}",
         f"test accuracy {chosen['test_accuracy']:.4f} (95 % interval {_interval(chosen, 'test')}) "
         f"on {data['n_test']} images, trained on {data['n_train']}",
-        f"cross-validated, corrected for the choice among {len(rows)} rows: {chosen['cv_corrected']:.4f} "
-        f"({_interval(chosen, 'cv_corrected')})",
+        f"cross-validated, corrected for the choice among {chosen['cv_corrected_among']} settings tried: "
+        f"{chosen['cv_corrected']:.4f} ({_interval(chosen, 'cv_corrected')})",
         f"features: {done['computed']} images computed, {done['from_store']} from the store; "
         f"{seconds['total']:.1f} s in all, {seconds['heads']:.1f} s for the heads",
         f"results: {out / 'results.json'}",
-        f"predict: python -m pipelines.predict {shlex.quote(str(out / 'model'))} IMAGES",
+        f"predict: {_predict_call(results['backbone'], out / 'model')}",
         "",
     ]
     return "\n".join(lines)
@@ -120,8 +121,24 @@ def summary(results: dict, out: Path) -> str:
 
 def _shown(row, several):
     params = " ".join(f"{k.rpartition('__')[2]}={_short(v)}" for k, v in row["params"].items())
-    source = (f"{row['backbone']} " if several else "") + f"{row['layer']}:{row['pooling']}"
-    return source, str(row["dim"]), row["head"], params, f"{row['cv_accuracy']:.4f}", _interval(row, "cv")
+    return (
+        _source(row, several),
+        str(row["dim"]),
+        row["head"],
+        params,
+        f"{row['cv_accuracy']:.4f}",
+        _interval(row, "cv"),
+    )
+
+
+def _source(row, several):
+    return (f"{row['backbone']} " if several else "") + f"{row['layer']}:{row['pooling']}"
+
+
+def _predict_call(backbone, model):
+    if backbone["architecture"].startswith("torchvision."):
+        return f"python -m pipelines.predict {shlex.quote(str(model))} IMAGES"
+    return f"load_classifier({str(model)!r}, backbone=…).predict(paths) in a script: a bundle holds no code"
 
 
 def _interval(row, name):

@@ -82,15 +82,20 @@ def main(arguments=None) -> int:
 def run(options: argparse.Namespace, arguments: list[str]) -> int:
     """Do the whole job -> exit code; results go to the options' `out` folder."""
     from extract import FeatureStore
+    from extract.engines import check_device, check_numerics
     from pipelines import evaluate
-    from pipelines.features import keep_features, load_backbones, read_twice
+    from pipelines.features import choose_taps, keep_features, load_backbones, read_twice
 
     lap = evaluate.timer()
     samples = read_samples(options.images, options.test)
     check_request(samples, options)
-    out = make_out_folder(options.out, samples.name)
     store = FeatureStore(options.cache)
     backbones = load_backbones(samples, options, store)
+    check_numerics(options.numerics)
+    check_device(options.device)
+    for backbone in backbones:
+        choose_taps(backbone.card, options.layers, options.pooling)
+    out = make_out_folder(options.out, samples.name)
     seconds = {"read": lap()}
 
     def keep():
@@ -160,7 +165,10 @@ def read_samples(images: str, test: str | None) -> Samples:
     if strange:
         raise WrongCall(f"class {strange[0]!r} of {test} is not among those of {images}: {', '.join(samples.classes)}")
     both = (samples, other)
-    groups = None if any(s.groups is None for s in both) else np.concatenate([s.groups for s in both])
+    groups = None
+    if any(s.groups is not None for s in both):  # an image without a group is one of its own
+        own = [s.groups if s.groups is not None else [f"image {path}" for path in s.paths] for s in both]
+        groups = np.concatenate(own)
     return Samples(
         paths=samples.paths + other.paths,
         labels=np.concatenate([s.labels for s in both]),
@@ -201,8 +209,21 @@ def split_rows(samples: Samples, seed: int) -> tuple[np.ndarray, np.ndarray]:
         for rows, name in ((train, "training"), (test, "test")):
             if not len(rows):
                 raise DataError(f"{samples.name} has a split without {name} images: expected both parts")
+        refuse_shared_groups(samples, train, test)
         return train, test
     return hold_out(samples.labels, samples.groups, HELD_OUT, seed)
+
+
+def refuse_shared_groups(samples: Samples, train: np.ndarray, test: np.ndarray) -> None:
+    """A group on both sides of a given split would make its test figures too good."""
+    if samples.groups is None:
+        return
+    shared = sorted(set(samples.groups[train]) & set(samples.groups[test]))
+    if shared:
+        raise DataError(
+            f"{len(shared)} groups, {shared[0]!r} among them, have images in both train and test: "
+            "give each group to one side"
+        )
 
 
 def make_folds(samples: Samples, train: np.ndarray, options) -> list:
@@ -220,6 +241,7 @@ def make_out_folder(out: Path | None, name: str) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         (out / ".write-test").touch()
         (out / ".write-test").unlink()
+        (out / "results.json").unlink(missing_ok=True)  # it says that a run was finished
     except OSError as error:
         raise WrongCall(f"can't write to {out} ({error.strerror}): choose another folder with --out") from error
     return out

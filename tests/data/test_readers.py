@@ -165,7 +165,7 @@ def test_manifests_in_small_variations(make_tree, name, text, labelled, labels, 
     [
         ("m.txt", "1.jpg a", "not a manifest by its name; expected one ending in .csv or .jsonl"),
         ("m.csv", "", "has no rows; expected path,label"),
-        ("m.csv", "file,label\n1.jpg,a\n", "line 2: no path; every row needs one"),
+        ("m.csv", "file,label\n1.jpg,a\n", "has the columns file, label; expected path,label"),
         ("m.csv", "path,label\n1.jpg,a\n1.jpg,\n", "line 3: no label; every row needs one"),
         ("m.csv", "path,label,group\n1.jpg,a,g\n1.jpg,a,\n", "line 3: no group; other rows have one"),
         (

@@ -126,7 +126,7 @@ def test_readable_images_pass_bad_ones_by(extractor, photos, tmp_path):
         ({"pooling": None}, "unknown pooling None"),
         ({"layer": "layer3.0:grid9"}, "layer3.0:grid9: grid9 does not fit a map of 4x4"),
         ({"numerics": "half"}, "unknown numerics 'half'"),
-        ({"device": "tpu"}, "device 'tpu' is not on this machine"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
         ({"keep": ["layer1.0:mean"]}, "unknown pooling 'mean'"),
         ({"keep": "layer1.0:avg"}, r"keep='layer1.0:avg': expected a list of taps, such as \['layer1.0:avg'\]"),
         ({"backbone": "resnet19", "weights": "random"}, "unknown backbone 'resnet19'"),

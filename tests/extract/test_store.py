@@ -74,7 +74,7 @@ def test_recipes_are_kept_apart(store, recipe, ids, rows):
 
 
 @pytest.mark.parametrize(("peak", "dtype"), [(65504, np.float16), (65520, np.float32), (1e30, np.float32)])
-def test_a_part_that_overflows_float16_is_float32_and_the_other_rows_stay_as_narrow(store, recipe, ids, rows, peak, dtype):
+def test_a_row_that_overflows_float16_is_wide_alone(store, recipe, ids, rows, peak, dtype):
     rows[3, 2] = -peak
     keep(store, recipe, ids, {A: rows}, np.float16)
     with h5py.File(parts_of(store, recipe)[0]) as file:

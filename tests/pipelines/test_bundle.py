@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from sklearn.dummy import DummyClassifier
 
 from data import read_image_folder
 from extract import FeatureExtractor, Preprocessing, load_backbone
@@ -66,19 +67,66 @@ def test_a_bundle_of_ones_own_module_needs_it_again(samples, tmp_path):
     own = load_backbone(network, preprocessing=Preprocessing(size=32))
     classifier = fit(samples, tmp_path, backbone=own, weights=None, size=None)
     save_classifier(classifier, tmp_path / "bundle")
-    with pytest.raises(BundleError, match="pass backbone="):
+    with pytest.raises(BundleError, match="a bundle holds no code"):
         load_classifier(tmp_path / "bundle")
     loaded = load_classifier(tmp_path / "bundle", backbone=own)
     assert np.array_equal(loaded.predict(samples.paths), classifier.predict(samples.paths))
 
 
+def test_another_bundle_in_the_same_place_leaves_nothing_of_the_old_one(samples, tmp_path):
+    import torch
+
+    torch.save(load_backbone("mobilenet_v3_small", "random", seed=5).network.state_dict(), tmp_path / "w.pth")
+    save_classifier(fit(samples, tmp_path, weights=str(tmp_path / "w.pth"), head="knn"), tmp_path / "bundle")
+    classifier = fit(samples, tmp_path)
+    save_classifier(classifier, tmp_path / "bundle")
+    assert np.array_equal(
+        load_classifier(tmp_path / "bundle").predict(samples.paths), classifier.predict(samples.paths)
+    )
+    assert {file.name for file in (tmp_path / "bundle").iterdir()} == {"bundle.json", "head.skops"}
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_a_ready_backbone_keeps_its_size_and_seed(samples, tmp_path):
+    ready = load_backbone("mobilenet_v3_small", "random", size=40, seed=3)
+    classifier = fit(samples, tmp_path, backbone=ready, weights=None, size=None)
+    loaded = load_classifier(save_classifier(classifier, tmp_path / "bundle"))
+    assert np.array_equal(loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths))
+
+
+def test_ones_own_module_with_weights_of_a_file(samples, tmp_path):
+    import torch
+
+    network = load_backbone("mobilenet_v3_small", "random", size=32).network
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    own = load_backbone(network, str(tmp_path / "w.pth"), preprocessing=Preprocessing(size=32))
+    classifier = fit(samples, tmp_path, backbone=own, weights=None, size=None)
+    loaded = load_classifier(save_classifier(classifier, tmp_path / "bundle"), backbone=own)
+    assert np.array_equal(loaded.predict(samples.paths), classifier.predict(samples.paths))
+
+
+def test_a_head_that_could_not_be_loaded_is_not_saved(samples, tmp_path):
+    classifier = fit(samples, tmp_path, head=Stranger())
+    with pytest.raises(BundleError, match="Stranger"):
+        save_classifier(classifier, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_other_weights_are_refused(samples, tmp_path):
     folder = save_classifier(fit(samples, tmp_path), tmp_path / "bundle")
-    content = json.loads((folder / "bundle.json").read_text())
-    content["backbone"]["seed"] = 1
-    (folder / "bundle.json").write_text(json.dumps(content))
+    change(folder, "backbone", seed=1)
     with pytest.raises(BundleError, match="was trained with weights"):
         load_classifier(folder)
+
+
+def change(folder, *path, **values):
+    """Set values in bundle.json, below `path`."""
+    content = json.loads((folder / "bundle.json").read_text())
+    target = content
+    for name in path:
+        target = target[name]
+    target.update(values)
+    (folder / "bundle.json").write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize(
@@ -89,6 +137,11 @@ def test_other_weights_are_refused(samples, tmp_path):
         (lambda folder: (folder / "bundle.json").write_text('{"schema": 99}'), "schema 99"),
         (lambda folder: (folder / "head.skops").write_bytes(b"no zip"), "can't read"),
         (lambda folder: (folder / "head.skops").unlink(), "can't read"),
+        (lambda folder: (folder / "bundle.json").write_text("[]"), "schema None"),
+        (lambda folder: (folder / "bundle.json").write_text('{"schema": 1}'), "lacks what a run writes"),
+        (lambda folder: change(folder, "recipe", numerics="bfloat16-foo"), "bfloat16-foo"),
+        (lambda folder: change(folder, "recipe", decode="another rule"), "trained with decode"),
+        (lambda folder: change(folder, taps=["features.4:avg"]), "its head takes"),
     ],
 )
 def test_a_spoilt_bundle_is_one_clear_line(samples, tmp_path, spoil, message):
@@ -108,11 +161,8 @@ def test_types_that_no_head_has_are_not_loaded(samples, tmp_path):
         load_classifier(folder)
 
 
-class Stranger:
-    """Not a head."""
-
-    def __init__(self):
-        self.value = 1
+class Stranger(DummyClassifier):
+    """Not a head of the catalogue."""
 
 
 def test_a_folder_that_is_no_bundle_is_not_written_over(samples, tmp_path):
@@ -123,9 +173,7 @@ def test_a_folder_that_is_no_bundle_is_not_written_over(samples, tmp_path):
 def test_a_machine_without_the_numerics_predicts_in_float32_and_says_so(samples, tmp_path, monkeypatch):
     classifier = fit(samples, tmp_path, numerics="float32")
     folder = save_classifier(classifier, tmp_path / "bundle")
-    content = json.loads((folder / "bundle.json").read_text())
-    content["recipe"]["numerics"] = "bfloat16-cuda"
-    (folder / "bundle.json").write_text(json.dumps(content))
+    change(folder, "recipe", numerics="bfloat16-cuda")
     said = []
     loaded = load_classifier(folder, device="cpu", on_warning=said.append)
     assert len(said) == 1
@@ -138,12 +186,11 @@ def test_a_machine_without_the_numerics_predicts_in_float32_and_says_so(samples,
 def test_a_bundle_is_hardly_larger_than_the_rows_it_keeps(tmp_path, head, kind):
     """Without backbone weights <= 1.2 x its kept rows; with random labels nearly all rows are support vectors."""
     rng = np.random.default_rng(0)
-    rows, y = rng.gamma(1.0, size=(200, 2000)).astype(kind), rng.permutation(np.repeat(["a", "b"], 100))
+    rows, y = rng.gamma(1.0, size=(200, 4096)).astype(kind), rng.permutation(np.repeat(["a", "b"], 100))
     rows[:, 7] = 0.5
     X = rows.astype(np.float32)
-    extractor = FeatureExtractor(
-        layer="features.4", backbone="mobilenet_v3_small", weights="random", size=32, numerics="float32"
-    )
+    options = {"backbone": "mobilenet_v3_small", "weights": "random", "size": 32, "numerics": "float32"}
+    extractor = FeatureExtractor(layer="features.0", pooling="flatten", **options)
     fitted = make_head(head).fit(X, y)
     classifier = ImageClassifier().assemble(extractor, fitted, rows=training_rows(fitted, X))
     folder = save_classifier(classifier, tmp_path / "bundle")

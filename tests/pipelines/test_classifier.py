@@ -69,6 +69,7 @@ def test_it_is_cloned_and_pickled_without_the_network(samples, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"labels": None}, "got no labels"),
         ({"labels": ["cats"] * 24}, "two classes or more"),
         ({"labels": ["cats", "dogs"]}, "one label for each image"),
         ({"labels": ["cats"] + ["dogs"] * 23}, "a single image"),

@@ -58,11 +58,29 @@ def test_a_second_call_computes_nothing(photos, call):
     assert "0 computed, 24 from the store" in call(photos, "--layers", "features.4", "--pooling", "avg")[1]
 
 
+def test_every_readable_image_is_exported_copies_too(photos, tmp_path, call):
+    (photos / "cats" / "copy.png").write_bytes((photos / "dogs" / "0.png").read_bytes())
+    _, out, _ = call(photos, "--layers", "features.4", "--pooling", "avg", "--to", tmp_path / "f.h5")
+    assert "25 images" in out
+    with h5py.File(tmp_path / "f.h5") as file:
+        paths = file["paths"].asstr()[:].tolist()
+        X = file["features/features.4:avg"][:]
+    rows = [paths.index(str(photos / "cats" / "copy.png")), paths.index(str(photos / "dogs" / "0.png"))]
+    assert np.array_equal(X[rows[0]], X[rows[1]])
+
+
 @pytest.mark.parametrize(
     ("images", "arguments", "message"),
-    [("nowhere", [], "nowhere"), ("photos", ["--layers", "features.44"], "did you mean")],
+    [
+        ("nowhere", [], "nowhere"),
+        ("photos", ["--layers", "features.44"], "did you mean"),
+        ("photos", ["--layers", ""], "expected auto, all, or names"),
+        ("photos", ["--to", "."], "it is a folder"),
+        ("photos", ["--to", "photos/cats/0.png/f.h5"], "choose another file with --to"),
+    ],
 )
-def test_wrong_calls_give_one_line_and_exit_2(photos, call, images, arguments, message):
+def test_wrong_calls_give_one_line_and_exit_2(photos, call, images, arguments, message, monkeypatch):
+    monkeypatch.chdir(photos.parent)
     code, _, err = call(photos if images == "photos" else images, *arguments)
     assert code == 2
     assert len(err.splitlines()) == 1

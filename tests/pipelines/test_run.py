@@ -182,10 +182,11 @@ def split_inside(photos):
         (None, ["--backbone", "resnet81"], "did you mean"),
         (None, ["--weights", "gone.pth"], "no weights file"),
         (None, ["--numerics", "float8"], "unknown numerics"),
-        (None, ["--device", "tpu"], "not on this machine"),
+        (None, ["--device", "tpu"], "unknown device 'tpu'"),
         (None, ["--max-bad", "7"], "fraction from 0 to 1"),
         (None, ["--cv", "1"], "2 folds or more"),
         (None, ["--size", "0"], "side in pixels"),
+        (None, ["--layers", ",,"], "expected auto, all, or names"),
     ],
 )
 def test_wrong_calls_give_one_line_and_exit_2(photos, tmp_path, small, capsys, prepare, arguments, message):
@@ -203,12 +204,75 @@ def test_wrong_calls_give_one_line_and_exit_2(photos, tmp_path, small, capsys, p
     assert len(err.splitlines()) == 1
     assert err.startswith("error: ")
     assert message in err
+    assert not (tmp_path / "out").exists()
 
 
-def test_an_unknown_argument_exits_with_2(run):
+@pytest.mark.parametrize("arguments", [("--hed", "knn"), ("--seed", "-1"), ("--heads", ","), ("--cv", "x")])
+def test_arguments_that_are_none_exit_with_2(run, arguments):
     with pytest.raises(SystemExit) as caught:
-        run("--hed", "knn")
+        run(*arguments)
     assert caught.value.code == 2
+
+
+def write_manifest(file, photos, columns, row_of):
+    rows = [row_of(i, path) for i, path in enumerate(sorted(photos.rglob("*.png")))]
+    file.write_text("\n".join([columns, *(",".join(map(str, row)) for row in rows)]))
+    return file
+
+
+def test_a_group_on_both_sides_of_a_given_split_is_refused(photos, run, tmp_path):
+    manifest = write_manifest(
+        tmp_path / "m.csv", photos, "path,label,group,split",
+        lambda i, path: (path, path.parent.name, i // 2, ("train", "test")[i % 2]),
+    )  # fmt: skip
+    code, _, err = run(manifest)
+    assert code == 2
+    assert "12 groups" in err
+
+
+def test_test_images_without_groups_leave_the_training_groups(photos, tmp_path, run, add_photos, monkeypatch):
+    from pipelines.run import read_samples
+
+    manifest = write_manifest(
+        tmp_path / "m.csv", photos, "path,label,group", lambda i, path: (path, path.parent.name, i // 2)
+    )
+    other = add_photos(tmp_path / "other", per_class=2, start=60)
+    samples = read_samples(str(manifest), str(other))
+    assert samples.groups[:4].tolist() == ["0", "0", "1", "1"]
+    assert len(set(samples.groups[-4:])) == 4
+
+
+def test_no_readable_image_at_all(tmp_path, run):
+    for kind in ("cats", "dogs"):
+        (tmp_path / "bad" / kind).mkdir(parents=True)
+        for i in range(6):
+            (tmp_path / "bad" / kind / f"{i}.png").write_text(f"no image {kind} {i}")
+    code, _, err = run(tmp_path / "bad", "--max-bad", "1")
+    assert code == 1
+    assert "none of the 12 images can be read" in err
+
+
+def test_a_run_that_fails_leaves_no_earlier_results(photos, run, tmp_path):
+    run(photos, "--heads", "knn")
+    for i in range(4):
+        (photos / "cats" / f"broken{i}.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    assert run(photos, "--heads", "knn")[0] == 1
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_ones_own_module_is_not_told_to_predict_by_a_command(photos, run, tmp_path, monkeypatch):
+    (tmp_path / "own_network.py").write_text(
+        "import torch\n\ndef make():\n"
+        "    torch.manual_seed(0)\n"
+        "    conv = torch.nn.Conv2d\n"
+        "    return torch.nn.Sequential(conv(3, 8, 3, 4), torch.nn.ReLU(), conv(8, 8, 3, 2), torch.nn.ReLU())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    code, out, err = run(photos, "--backbone", "own_network:make", "--heads", "knn", "--size", "64", "--cv", "3",
+                         "--cache", tmp_path / "c", "--out", tmp_path / "out", defaults=False)  # fmt: skip
+    assert code == 0, err
+    assert "load_classifier(" in out
+    assert "pipelines.predict" not in out
 
 
 def test_ctrl_c_says_what_was_kept(photos, run, monkeypatch):
