@@ -63,7 +63,7 @@ HEADS = {
     ),
     "rbf_svm": Head(
         "sklearn.svm:SVC",
-        grid={"C": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0), "gamma": (0.3, "scale", 3.0)},
+        grid={"C": (0.3, 1.0, 3.0, 10.0, 30.0), "gamma": (0.3, "scale", 3.0)},
         weighted=True,
         per_feature=("gamma",),
     ),

@@ -50,8 +50,8 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     class_weight : None, "balanced" or dict
         For the heads whose classifier takes class weights; the others are left as they are.
     n_jobs : int or None
-        Threads over folds, each with one BLAS thread; None is one, with the BLAS threads the caller allows. Many
-        searches at once (one per array of features) go faster as threads outside, each with `n_jobs=None`.
+        Threads over folds, each with one BLAS thread; None is one, with the BLAS threads the caller allows.
+        Many searches (one per array of features) go faster as threads outside, each with `n_jobs=None`.
     random_state : int or None
         Shuffles the folds of an int `cv`; None keeps the rows' order.
 

@@ -64,8 +64,11 @@ def fit_ridge(fold, codes, rows, class_weights):
         Y = Y[:, 1:]
     weights = np.ones(len(codes)) if class_weights is None else class_weights[codes]
     center, middle = np.average(Z, axis=0, weights=weights), np.average(Y, axis=0, weights=weights)
-    root = np.sqrt(weights)[:, None]
-    values, vectors = np.linalg.eigh((root * (Z - center)).T @ (root * (Z - center)))
+    if class_weights is None:  # the reduced columns are centred and orthogonal
+        values, vectors = np.einsum("ij,ij->j", Z, Z), np.eye(Z.shape[1])
+    else:
+        root = np.sqrt(weights)[:, None]
+        values, vectors = np.linalg.eigh((root * (Z - center)).T @ (root * (Z - center)))
     turned = vectors.T @ ((Z - center).T @ (weights[:, None] * (Y - middle)))
     coef = np.stack(
         [(vectors @ (turned / (np.maximum(values, 0) + row["alpha"])[:, None])).T for row in rows]

@@ -1,11 +1,13 @@
 """Linear heads solved to the optimum for many regularisation strengths at once: a batched Newton method."""
 
+import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import expit
+from sklearn.exceptions import ConvergenceWarning
 
 
 class Loss(NamedTuple):
@@ -121,7 +123,7 @@ def solve(loss, Z, targets, weights, C, *, penalize_intercept=False, gram=None, 
     gram : array of shape (n, n), or None
         `Z @ Z.T + 1`, for squared_hinge: steps on few support vectors are then solved exactly.
     tol : float
-        The certificate to reach.
+        The certificate to reach; a ConvergenceWarning says when `max_iter` steps did not.
     """
     loss, C = LOSSES[loss], np.asarray(C, dtype=np.float64)
     A = np.column_stack([Z, np.ones(len(Z))])
@@ -157,6 +159,13 @@ def solve(loss, Z, targets, weights, C, *, penalize_intercept=False, gram=None, 
         t = _line_search(loss, m, push, y, o, w, step, r, np.sum(G * step, axis=(1, 2)))[:, None, None]
         W[active], M[active] = w + t * step, m + t * push
         n_iter[active] += 1
+    else:
+        warnings.warn(
+            f"{len(active)} of {len(C)} problems stopped after {max_iter} steps, up to {certificate.max():.1g} "
+            f"from the optimum, expected {tol:.1g}; leave out the largest C ({C[active].max():.1g})",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
     return Solution(W[:, :, :-1], W[:, :, -1], certificate, n_iter)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from sklearn.exceptions import ConvergenceWarning
 
 from heads.solvers import LOSSES, solve
 
@@ -73,6 +74,12 @@ def test_few_support_vectors_are_solved_exactly():
     iterated = solve("squared_hinge", Z, targets, weights, C, penalize_intercept=True, tol=1e-6)
     assert (exact.certificate <= 2e-4).all()
     assert exact.coef == pytest.approx(iterated.coef, abs=1e-3 * np.abs(iterated.coef).max())
+
+
+def test_too_few_steps_are_said():
+    Z, targets, weights = problem("softmax")
+    with pytest.warns(ConvergenceWarning, match="2 of 2 problems stopped after 2 steps"):
+        solve("softmax", Z, targets, weights, [1.0, 10.0], max_iter=2)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
