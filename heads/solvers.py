@@ -161,7 +161,7 @@ def solve(loss, Z, targets, weights, C, *, penalize_intercept=False, gram=None, 
         n_iter[active] += 1
     else:
         warnings.warn(
-            f"{len(active)} of {len(C)} problems stopped after {max_iter} steps, up to {certificate.max():.1g} "
+            f"{len(active)} of {len(C)} problems stopped after {max_iter} steps, {certificate.max():.1g} "
             f"from the optimum, expected {tol:.1g}; leave out the largest C ({C[active].max():.1g})",
             ConvergenceWarning,
             stacklevel=2,
