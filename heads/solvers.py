@@ -200,7 +200,7 @@ def _flat_product(stack, matrix):
     return (stack.reshape(-1, stack.shape[2]) @ matrix).reshape(*stack.shape[:2], matrix.shape[1])
 
 
-def _newton_step(loss, state, weights, G, inverse, ridge, A32, forcing=0.3, max_iter=200):
+def _newton_step(loss, state, weights, G, inverse, ridge, A32, forcing=0.5, max_iter=200):
     """Solve H x = -G by conjugate gradients in float32 until the residual fell by `forcing`.
 
     Returns x and the margins' change A x. Problems that are done leave the batch.
