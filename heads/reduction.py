@@ -34,6 +34,8 @@ class Fold:
         Inner products of the standardised rows, training rows first.
     distances : array of shape (n + m, n)
         Squared Euclidean distances to the training rows.
+    other_distances, cosines : arrays of shape (m, n)
+        Squared distances and cosines of the other rows to the training rows, alone cheaper than `gram`.
     train, others : arrays of shape (n, r) and (m, r)
         The reduced rows; the columns of `train` are centred and orthogonal.
     """
@@ -85,6 +87,28 @@ class Fold:
             K += B @ B.T
         return K
 
+    @cached_property
+    def _cross(self):
+        """(products of other and training rows, squared lengths of all) without the rest of the gram."""
+        if "gram" in vars(self):
+            return self.gram[self.n :, : self.n], np.diag(self.gram)
+        products, lengths = np.zeros((self.m, self.n)), np.zeros(self.n + self.m)
+        for _, B in self._chunks():
+            products += B[self.n :] @ B[: self.n].T
+            lengths += np.einsum("ij,ij->i", B, B)
+        return products, lengths
+
+    @property
+    def cosines(self):
+        products, lengths = self._cross
+        lengths = np.sqrt(np.maximum(lengths, np.finfo(np.float64).tiny))
+        return products / (lengths[self.n :, None] * lengths[: self.n])
+
+    @property
+    def other_distances(self):
+        products, lengths = self._cross
+        return _squared_distances(products, lengths[self.n :], lengths[: self.n])
+
     def center_gram(self, K):
         """Set `gram` from inner products (n_all, n_all) of all rows, scaled as here but centred anywhere."""
         K = K[np.ix_(self._rows, self._rows)]
@@ -93,11 +117,8 @@ class Fold:
 
     @cached_property
     def distances(self):
-        norms = np.diag(self.gram)
-        found = norms[:, None] + norms[: self.n] - 2 * self.gram[:, : self.n]
-        # equal rows are at distance zero, not at the rounding error of their norms
-        found[found < 10 * ROUNDING * (norms[:, None] + norms[: self.n])] = 0
-        return found
+        lengths = np.diag(self.gram)
+        return _squared_distances(self.gram[:, : self.n], lengths, lengths[: self.n])
 
     @cached_property
     def _reduced(self):
@@ -129,6 +150,13 @@ class Fold:
         if self.d <= self.n:
             return back
         return np.hstack([back @ B[: self.n] for _, B in self._chunks()])
+
+
+def _squared_distances(products, lengths, others):
+    found = lengths[:, None] + others - 2 * products
+    # equal rows are at distance zero, not at the rounding error of their lengths
+    found[found < 10 * ROUNDING * (lengths[:, None] + others)] = 0
+    return found
 
 
 def _eigen(S):

@@ -118,7 +118,8 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         needed = sorted({REFITS[row.head].needs for row in rows if self.refit and row.head in REFITS})
         with _one_blas_thread_each(self.n_jobs):
             whole, *parts = [Fold(X, *part) for part in [(np.arange(len(y)), np.arange(0)), *folds]]
-            share_grams(X, [whole, *parts] if needed else parts, self.n_jobs)
+            if any(SHARED[row.head].gram for row in rows):
+                share_grams(X, [whole, *parts] if needed else parts, self.n_jobs)
             # the rows of the refit are reduced beside the folds, before the winner is known
             _, *rounds = Parallel(n_jobs=self.n_jobs, prefer="threads")(
                 [delayed(_reduce_all)(whole, needed)]

@@ -155,15 +155,13 @@ def _score_knn(fold, codes, rows, class_weights):
 
 
 def _cosine(fold):
-    lengths = np.sqrt(np.maximum(np.diag(fold.gram), np.finfo(float).tiny))
-    cosines = fold.gram[fold.n :, : fold.n] / (lengths[fold.n :, None] * lengths[: fold.n])
-    found = np.clip(1 - cosines, 0, 2)
+    found = np.clip(1 - fold.cosines, 0, 2)
     found[found < 10 * ROUNDING] = 0
     return found
 
 
 def _euclidean(fold):
-    return np.sqrt(fold.distances[fold.n :])
+    return np.sqrt(fold.other_distances)
 
 
 METRICS = {"minkowski": _euclidean, "euclidean": _euclidean, "cosine": _cosine}
@@ -203,10 +201,12 @@ class Shared(NamedTuple):
 
     score : (fold, codes, rows, class weights) -> for every row its scores (m, classes) and class numbers (m,)
     handled : the parameters it knows and which of their values; with any other, scikit-learn fits the row
+    gram : whether it needs the inner products of all rows
     """
 
     score: callable
     handled: dict
+    gram: bool = True
 
 
 SHARED = {
@@ -223,13 +223,14 @@ SHARED = {
             "weights": lambda value: value in ("uniform", "distance"),
             "metric": lambda value: value in METRICS,
         },
+        gram=False,
     ),
     "ridge": Shared(_score_linear("ridge"), {"alpha": lambda value: np.ndim(value) == 0}),
     "lda": Shared(
         _score_linear("lda"), {"shrinkage": lambda value: isinstance(value, float) and 0 < value <= 1}
     ),
     "centroid": Shared(_score_centroid, {}),
-    "prior": Shared(_score_prior, {}),
+    "prior": Shared(_score_prior, {}, gram=False),
 }
 
 

@@ -161,7 +161,7 @@ def solve(loss, Z, targets, weights, C, *, penalize_intercept=False, gram=None, 
         n_iter[active] += 1
     else:
         warnings.warn(
-            f"{len(active)} of {len(C)} problems stopped after {max_iter} steps, up to {certificate.max():.1g} "
+            f"{len(active)} of {len(C)} problems stopped after {max_iter} steps, {certificate.max():.1g} "
             f"from the optimum, expected {tol:.1g}; leave out the largest C ({C[active].max():.1g})",
             ConvergenceWarning,
             stacklevel=2,
@@ -200,7 +200,7 @@ def _flat_product(stack, matrix):
     return (stack.reshape(-1, stack.shape[2]) @ matrix).reshape(*stack.shape[:2], matrix.shape[1])
 
 
-def _newton_step(loss, state, weights, G, inverse, ridge, A32, forcing=0.3, max_iter=200):
+def _newton_step(loss, state, weights, G, inverse, ridge, A32, forcing=0.5, max_iter=200):
     """Solve H x = -G by conjugate gradients in float32 until the residual fell by `forcing`.
 
     Returns x and the margins' change A x. Problems that are done leave the batch.

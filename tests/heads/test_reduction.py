@@ -36,6 +36,7 @@ def test_all_is_as_of_the_standardised_features(shape):
     assert fold.scale == pytest.approx(scaler.scale_, rel=1e-6)
     assert fold.gram == pytest.approx(B @ B.T, abs=1e-7 * size)
     assert fold.distances == pytest.approx(pairwise_distances(B, B[train]) ** 2, abs=1e-6 * size)
+    assert Fold(X, train, others).other_distances == pytest.approx(fold.distances[30:], abs=1e-6 * size)
     assert fold.train @ fold.train.T == pytest.approx(B[train] @ B[train].T, abs=1e-7 * size)
     assert fold.others @ fold.train.T == pytest.approx(B[others] @ B[train].T, abs=1e-6 * size)
     assert fold.train.mean(axis=0) == pytest.approx(0, abs=1e-9)
