@@ -139,10 +139,6 @@ class Fold:
     def others(self):
         return self._reduced[0][self.n :]
 
-    def standardised(self, rows):
-        """Some training rows, (len(rows), d), by their place among them."""
-        return (self._X[self._rows[rows]] - self.mean) / self.scale
-
     def coefficients(self, reduced):
         """Coefficients (k, r) of the reduced columns as (k, d) of the standardised features."""
         _, basis = self._reduced

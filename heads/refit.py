@@ -38,6 +38,8 @@ def fit_pipeline(name, pipeline, values, X, y, fold):
     REFITS[name].fit(classifier, fold, codes, values, weights)
     _set(scaler, mean_=fold.mean, var_=fold.var, scale_=fold.scale, n_features_in_=fold.d)
     _set(scaler, n_samples_seen_=np.int64(fold.n))
+    if hasattr(classifier, "support_"):  # bit for bit what the scaler gives, as SVC itself would have kept
+        _set(classifier, support_vectors_=scaler.transform(X[classifier.support_]).astype(np.float64))
     return pipeline
 
 
@@ -72,7 +74,7 @@ def _refit_rbf_svm(classifier, fold, codes, values, weights):
     fitted = precomputed_svc(values["C"], weights).fit(np.exp(-gamma * fold.distances), codes)
     kept = {key: value for key, value in vars(fitted).items() if key.startswith("_") or key.endswith("_")}
     kept |= {"classes_": classifier.classes_, "n_features_in_": fold.d, "shape_fit_": (fold.n, fold.d)}
-    _set(classifier, **kept | {"_gamma": gamma, "support_vectors_": fold.standardised(fitted.support_)})
+    _set(classifier, **kept | {"_gamma": gamma})
 
 
 class Refit(NamedTuple):

@@ -12,6 +12,7 @@ from sklearn.model_selection import GridSearchCV
 from data import ImageError, read_image_folder
 from heads import make_head
 from pipelines import ImageClassifier
+from pipelines.bundle import take_rows
 
 OPTIONS = {"backbone": "mobilenet_v3_small", "weights": "random", "size": 32, "layer": "features.4", "pooling": "grid2"}
 
@@ -94,3 +95,12 @@ def test_an_unreadable_image_is_named(samples, tmp_path):
 def test_unfitted_is_said(samples, tmp_path):
     with pytest.raises(NotFittedError):
         make(tmp_path).predict(samples.paths)
+
+
+@pytest.mark.parametrize("head", ["rbf_svm", "knn"])
+def test_the_rows_a_head_keeps_are_those_its_scaler_gives(samples, tmp_path, head):
+    """Else a bundle could not hold them unscaled, in the narrow type they were kept in."""
+    classifier = make(tmp_path, head=head).fit(samples.paths, samples.labels)
+    slim, rows = take_rows(classifier.head_, classifier.rows_)
+    assert slim is not classifier.head_
+    assert rows is not None
