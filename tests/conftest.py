@@ -1,5 +1,11 @@
 """What all tests share: a cache of their own, so that nobody's kept features are touched."""
 
+import os
+
+# one worker a core: their threads would only wait for one another
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 
