@@ -1,5 +1,6 @@
 """The frozen networks: by torchvision name, as `module:function`, or your own module; loaded when first run."""
 
+import contextlib
 import copy
 import hashlib
 import importlib
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from extract.errors import ExtractError, unwritable
+from extract.errors import ExtractError
 from extract.files import write_text
 from extract.layers import spread, unknown_layer
 from extract.pooling import Activation, Tap
@@ -196,10 +197,8 @@ class Backbone:
         built = self._load()
         card = _examine(self.name, built, file_sha256(path) if (path := weights_file(built.weights)) else None)
         if (path := self._memory_file()) is not None:
-            try:
+            with contextlib.suppress(OSError):  # a cache that can only be read still gives what it holds
                 write_text(path, json.dumps(asdict(card), indent=1))
-            except OSError as error:
-                raise unwritable(self._memory, error) from error
         return card
 
 

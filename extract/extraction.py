@@ -20,7 +20,7 @@ from extract.engines import (
     fastest_numerics,
     lacks_numerics,
 )
-from extract.errors import ExtractError, unwritable
+from extract.errors import ExtractError
 from extract.loader import cores, load_batches
 from extract.memory import MemoryStore
 from extract.pooling import Tap
@@ -140,10 +140,7 @@ def extract(
     for tap in taps:
         backbone.card.check(tap)
     memory = store.cache / "ids" if isinstance(store, FeatureStore) else None
-    try:
-        ids, bad = image_ids(inputs, memory, cores())
-    except OSError as error:
-        raise unwritable(store.cache, error) from error
+    ids, bad = image_ids(inputs, memory, cores())
     readable = [row for row in range(len(inputs)) if row not in bad]
     numerics = choose_numerics(numerics, backbone, store, taps, ids[readable], device)
     result = Extraction(ids, bad, recipe_of(backbone, numerics))
@@ -194,6 +191,7 @@ class _Pass:
 
     def run(self, jobs):
         self._total = sum(len(rows) for _, rows in jobs)
+        self._store.prepare(self._result.recipe)
         self._refuse_full_disk(jobs)
         try:
             for taps, rows in jobs:

@@ -29,6 +29,9 @@ class MemoryStore:
             [np.stack([self._rows[recipe.id, str(tap), i.tobytes()] for i in ids]) for tap in taps], axis=1
         ).astype(np.float32)
 
+    def prepare(self, recipe) -> None:
+        """Nothing to make ready."""
+
     @contextlib.contextmanager
     def writer(self, recipe, stored=np.float32, provenance=None):
         """A context into which rows of this recipe are added."""

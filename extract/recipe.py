@@ -124,9 +124,10 @@ class IdMemory:
         return found
 
     def save(self) -> None:
-        """Add what was learnt to the files; what other processes added meanwhile stays."""
-        for parent, rows in self._changed.items():
-            write_text(self._file(parent), json.dumps(self._read(parent) | rows))
+        """Add what was learnt to the files, where they can be written; what other processes added stays."""
+        with contextlib.suppress(OSError):  # a cache that can only be read still gives what it holds
+            for parent, rows in self._changed.items():
+                write_text(self._file(parent), json.dumps(self._read(parent) | rows))
         self._changed = {}
 
     def _entries(self, parent):

@@ -82,8 +82,8 @@ class FeatureStore:
         """(n, d) float32 rows in the order of `ids`, the taps' columns side by side; DamagedPart if one is missing."""
         return np.concatenate([self._read_tap(recipe, tap, ids) for tap in taps], axis=1)
 
-    def writer(self, recipe: Recipe, stored=np.float32, provenance: dict | None = None) -> "PartWriter":
-        """A context into which rows of this recipe are added; it finishes a part at least every 10 s."""
+    def prepare(self, recipe: Recipe) -> None:
+        """Make the recipe's folder; ExtractError where the cache can't be written."""
         folder = self._folder(recipe)
         try:
             (folder / "parts").mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,11 @@ class FeatureStore:
                 write_text(folder / "recipe.json", recipe.to_json())
         except OSError as error:
             raise unwritable(self.cache, error) from error
-        return PartWriter(folder / "parts", stored, provenance or {})
+
+    def writer(self, recipe: Recipe, stored=np.float32, provenance: dict | None = None) -> "PartWriter":
+        """A context into which rows of this recipe are added; it finishes a part at least every 10 s."""
+        self.prepare(recipe)
+        return PartWriter(self._folder(recipe) / "parts", stored, provenance or {})
 
     def compact(self, recipe: Recipe) -> int:
         """Join small parts with the same taps, the new one first, then unlink the old -> parts joined.

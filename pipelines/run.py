@@ -1,6 +1,7 @@
 """The main job: images in, one pass, the leaderboard, the chosen classifier with its accuracy and its bundle."""
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -84,7 +85,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     from extract import FeatureStore
     from extract.engines import check_device, check_numerics
     from pipelines import evaluate
-    from pipelines.features import choose_taps, keep_features, load_backbones, read_twice
+    from pipelines.features import choose_taps, load_backbones
 
     lap = evaluate.timer()
     samples = read_samples(options.images, options.test)
@@ -95,7 +96,15 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     check_device(options.device)
     for backbone in backbones:
         choose_taps(backbone.card, options.layers, options.pooling)
-    out = make_out_folder(options.out, samples.name)
+    with out_folder(options.out, samples.name) as out:
+        return run_into(out, samples, backbones, store, options, arguments, lap)
+
+
+def run_into(out: Path, samples: Samples, backbones, store, options, arguments, lap) -> int:
+    """From checked samples and backbones to everything that a run leaves in `out` -> exit code."""
+    from pipelines import evaluate
+    from pipelines.features import keep_features, read_twice
+
     seconds = {"read": lap()}
 
     def keep():
@@ -232,8 +241,19 @@ def make_folds(samples: Samples, train: np.ndarray, options) -> list:
     return folds(samples.labels[train], options.cv, groups, options.seed)
 
 
+@contextlib.contextmanager
+def out_folder(out: Path | None, name: str):
+    """The results' folder, made and writable; gone again after an error that left nothing in it."""
+    out = make_out_folder(out, name)
+    try:
+        yield out
+    finally:
+        if not any(out.iterdir()):
+            out.rmdir()
+
+
 def make_out_folder(out: Path | None, name: str) -> Path:
-    """The results' folder, made and writable."""
+    """The results' folder, made and writable, without the results of an earlier run."""
     if out is None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         out = Path("runs") / f"{stamp}-{''.join(c if c.isalnum() or c in '-_.' else '-' for c in name)}"
