@@ -4,7 +4,7 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import Parallel, delayed
 from scipy.special import softmax
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
@@ -50,8 +50,8 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     class_weight : None, "balanced" or dict
         For the heads whose classifier takes class weights; the others are left as they are.
     n_jobs : int or None
-        Threads over folds, each with one BLAS thread; None is one, with the BLAS threads the caller allows.
-        Many searches (one per array of features) go faster as threads outside, each with `n_jobs=None`.
+        Threads over folds, each with one BLAS thread, so that their number changes no result. Many searches
+        (one per array of features) go faster as threads outside, under a `threadpool_limits(1)` of their own.
     random_state : int or None
         Shuffles the folds of an int `cv`; None keeps the rows' order.
 
@@ -116,7 +116,7 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         self.scorer_ = get_scorer("accuracy" if self.scoring is None else self.scoring)
         rows = [_candidate(row, self.class_weight) for row in candidates]
         needed = sorted({REFITS[row.head].needs for row in rows if self.refit and row.head in REFITS})
-        with _one_blas_thread_each(self.n_jobs):
+        with threadpool_limits(1):
             whole, *parts = [Fold(X, *part) for part in [(np.arange(len(y)), np.arange(0)), *folds]]
             if any(SHARED[row.head].gram for row in rows):
                 share_grams(X, [whole, *parts] if needed else parts, self.n_jobs)
@@ -318,11 +318,6 @@ def _check_classes(y):
         raise ValueError(
             f"training rows have one class only ({classes[0]!r}), expected two or more; add another class"
         )
-
-
-def _one_blas_thread_each(n_jobs):
-    """Several workers keep to one BLAS thread each; a single one is left what the caller allows."""
-    return threadpool_limits(1 if effective_n_jobs(n_jobs) > 1 else None)
 
 
 def _comparable(means):
