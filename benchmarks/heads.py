@@ -96,9 +96,7 @@ def floor():
 
     bare = min(seconds(products)[0] for _ in range(3))
     ours = min(seconds(head_search, ["logistic"], X, y)[0] for _ in range(3))
-    print(
-        f"floor: five products of 800 x 25,088 {bare:.2f} s, the search {ours:.2f} s: {ours / bare:.1f} times"
-    )
+    print(f"floor: five products of 800 x 25,088 {bare:.2f} s, the search {ours:.2f} s: {ours / bare:.1f} times")
 
 
 def leaderboard(taps=12):
@@ -108,13 +106,9 @@ def leaderboard(taps=12):
     theirs *= taps / 2
     with threadpool_limits(1):  # each search restores what it found, while others still run
         ours, _ = seconds(
-            lambda: Parallel(n_jobs=2, prefer="threads")(
-                delayed(head_search)(list(HEADS), X, y, 1) for X, y in arrays
-            )
+            lambda: Parallel(n_jobs=2, prefer="threads")(delayed(head_search)(list(HEADS), X, y, 1) for X, y in arrays)
         )
-    print(
-        f"leaderboard of {taps} taps x 4 heads: {theirs:.1f} s, {ours:.1f} s: {theirs / ours:.1f}x (bar 30x)"
-    )
+    print(f"leaderboard of {taps} taps x 4 heads: {theirs:.1f} s, {ours:.1f} s: {theirs / ours:.1f}x (bar 30x)")
 
 
 def main():

@@ -60,9 +60,7 @@ def blend_candidates(probabilities, y, folds, *, rounds=20):
     for val in folds:
         others = known.copy()
         others[val] = False
-        nested[val] = np.tensordot(
-            _choose(probabilities[:, others], y[others], rounds), probabilities[:, val], 1
-        )
+        nested[val] = np.tensordot(_choose(probabilities[:, others], y[others], rounds), probabilities[:, val], 1)
         scores.append(np.mean(nested[val].argmax(axis=1) == y[val]))
     weights = _choose(probabilities[:, known], y[known], rounds)
     return Blend(weights, float(np.mean(scores)), np.array(scores), nested)

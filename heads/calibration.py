@@ -48,9 +48,7 @@ class Calibration:
 
     def to_dict(self):
         """Plain numbers and lists, fit for JSON."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, kept):
@@ -138,9 +136,7 @@ def _check(scores, y, classes):
         )
     unknown = np.setdiff1d(y, classes)
     if len(unknown):
-        raise ValueError(
-            f"label {unknown[0]!r} is not among the classes; give the classes of the scores' columns"
-        )
+        raise ValueError(f"label {unknown[0]!r} is not among the classes; give the classes of the scores' columns")
     if not np.isfinite(scores).all(axis=1).any():
         raise ValueError("no row of the scores is finite; give out-of-fold scores of at least one row")
 

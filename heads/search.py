@@ -315,9 +315,7 @@ class _Answers(ClassifierMixin, BaseEstimator):
 def _check_classes(y):
     classes = np.unique(y)
     if len(classes) < 2:
-        raise ValueError(
-            f"training rows have one class only ({classes[0]!r}), expected two or more; add another class"
-        )
+        raise ValueError(f"training rows have one class only ({classes[0]!r}), expected two or more; add another class")
 
 
 def _comparable(means):

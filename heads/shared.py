@@ -46,9 +46,7 @@ def fit_linear_svm(fold, codes, rows, class_weights):
     targets, weights = (np.tile(part, (len(C), 1))[:, None] for part in (signs, weights))
     gram = fold.gram[: fold.n, : fold.n] + 1
     strengths = np.repeat(C, len(signs))
-    found = solve(
-        "squared_hinge", fold.train, targets, weights, strengths, penalize_intercept=True, gram=gram
-    )
+    found = solve("squared_hinge", fold.train, targets, weights, strengths, penalize_intercept=True, gram=gram)
     shape = (len(C), len(signs))
     return (
         found.coef.reshape(*shape, -1),
@@ -70,9 +68,7 @@ def fit_ridge(fold, codes, rows, class_weights):
         root = np.sqrt(weights)[:, None]
         values, vectors = np.linalg.eigh((root * (Z - center)).T @ (root * (Z - center)))
     turned = vectors.T @ ((Z - center).T @ (weights[:, None] * (Y - middle)))
-    coef = np.stack(
-        [(vectors @ (turned / (np.maximum(values, 0) + row["alpha"])[:, None])).T for row in rows]
-    )
+    coef = np.stack([(vectors @ (turned / (np.maximum(values, 0) + row["alpha"])[:, None])).T for row in rows])
     return coef, middle - coef @ center, np.zeros(len(rows), dtype=int)
 
 
@@ -184,9 +180,7 @@ def _closeness(distances):
 def _score_centroid(fold, codes, rows, class_weights):
     # distances within the training rows' span: what lies outside it is the same for every class
     means, _ = class_means(fold.train, codes)
-    scores = (
-        2 * fold.others @ means.T - np.sum(means**2, axis=1) - np.sum(fold.others**2, axis=1, keepdims=True)
-    )
+    scores = 2 * fold.others @ means.T - np.sum(means**2, axis=1) - np.sum(fold.others**2, axis=1, keepdims=True)
     return [(scores, scores.argmax(axis=1))] * len(rows)
 
 
@@ -226,9 +220,7 @@ SHARED = {
         gram=False,
     ),
     "ridge": Shared(_score_linear("ridge"), {"alpha": lambda value: np.ndim(value) == 0}),
-    "lda": Shared(
-        _score_linear("lda"), {"shrinkage": lambda value: isinstance(value, float) and 0 < value <= 1}
-    ),
+    "lda": Shared(_score_linear("lda"), {"shrinkage": lambda value: isinstance(value, float) and 0 < value <= 1}),
     "centroid": Shared(_score_centroid, {}),
     "prior": Shared(_score_prior, {}, gram=False),
 }

@@ -146,9 +146,7 @@ def solve(loss, Z, targets, weights, C, *, penalize_intercept=False, gram=None, 
         left = certificate[active] > tol
         if not left.any():
             break
-        active, w, m, y, o, r, G, state, inverse = (
-            part[left] for part in (active, w, m, y, o, r, G, state, inverse)
-        )
+        active, w, m, y, o, r, G, state, inverse = (part[left] for part in (active, w, m, y, o, r, G, state, inverse))
         few = _few_support(state, Z.shape[1], gram)
         step, push = np.empty_like(w), np.empty_like(m)
         if few.any():

@@ -124,7 +124,5 @@ def test_parameters_beyond_the_shared_work_are_fitted_by_scikit_learn():
 
 def test_float32_features_give_the_scores_of_float64():
     X, y = CASES["wide"]
-    one, two = (
-        HeadSearchCV(cv=3).fit(part, y) for part in (X.astype(np.float32), X.astype(np.float32).astype(float))
-    )
+    one, two = (HeadSearchCV(cv=3).fit(part, y) for part in (X.astype(np.float32), X.astype(np.float32).astype(float)))
     assert one.oof_scores_ == pytest.approx(two.oof_scores_, rel=1e-9, abs=1e-9)

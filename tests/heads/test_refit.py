@@ -60,7 +60,5 @@ def test_unpickles_and_predicts_without_this_project(name, tmp_path):
         "assert (head.predict(X) == labels).all();"
         "print([name for name in sys.modules if name.split('.')[0] == 'heads'])"
     )
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -70,9 +70,7 @@ def test_out_of_fold_scores_reproduce_the_fold_scores(k):
     for i, scores in enumerate(search.oof_scores_):
         right = search.classes_[scores.argmax(axis=1)] == y
         means = [right[val].mean() for _, val in folds]
-        assert means == pytest.approx(
-            [search.cv_results_[f"split{j}_test_score"][i] for j in range(3)], abs=0.05
-        )
+        assert means == pytest.approx([search.cv_results_[f"split{j}_test_score"][i] for j in range(3)], abs=0.05)
 
 
 @pytest.mark.parametrize("k", [2, 3])
@@ -99,9 +97,7 @@ def test_repeats_are_averaged():
     X, y = photos()
     folds = list(RepeatedStratifiedKFold(n_splits=3, n_repeats=2, random_state=0).split(X, y))
     both = HeadSearchCV(["logistic"], cv=folds).fit(X, y).oof_scores_
-    first, second = (
-        HeadSearchCV(["logistic"], cv=part).fit(X, y).oof_scores_ for part in (folds[:3], folds[3:])
-    )
+    first, second = (HeadSearchCV(["logistic"], cv=part).fit(X, y).oof_scores_ for part in (folds[:3], folds[3:]))
     assert both == pytest.approx((first + second) / 2)
 
 
