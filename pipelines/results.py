@@ -32,21 +32,29 @@ def write_csv(path: Path, header, rows) -> None:
         csv.writer(file).writerows([header, *rows])
 
 
-def describe_run(arguments, seed, samples, kept, backbones, train, test, board, chosen, seconds) -> dict:
-    """The whole of results.json."""
+def describe_run(
+    arguments, seed, samples, kept, backbones, train, test, board, chosen, screened_out, described, seconds
+) -> dict:
+    """The whole of results.json; `chosen` is the place of the chosen source, `described` its block."""
     return {
         "schema": RESULTS_SCHEMA,
         "command": ["python", "-m", "pipelines.run", *arguments],
         "versions": versions(),
         "seed": seed,
         "data": describe_data(samples, kept, train, test),
-        "backbone": describe_backbone(backbones, kept, board.sources[0]),
+        "backbone": describe_backbone(backbones, kept, chosen),
         "backbones": [describe_backbone([backbone], kept, None) for backbone in backbones],
         "extraction": kept.accounting(),
         "leaderboard": [vars(row) for row in board.rows],
-        "chosen": chosen,
+        "screened_out": describe_screened(kept.sources, screened_out),
+        "chosen": described,
         "seconds": seconds,
     }
+
+
+def describe_screened(sources, screened_out: dict[int, float]) -> list[dict]:
+    """Taps that were not searched in full, with the leave-one-out accuracy that screened them, best first."""
+    return [{**vars(sources[i]), "screening_accuracy": score} for i, score in screened_out.items()]
 
 
 def versions() -> dict:
@@ -103,6 +111,8 @@ def summary(results: dict, out: Path) -> str:
     lines = [table(header, [_shown(row, several) for row in rows[:SHOWN_ROWS]])]
     if len(rows) > SHOWN_ROWS:
         lines.append(f"… and {len(rows) - SHOWN_ROWS} more in results.json")
+    if results["screened_out"]:
+        lines.append(f"{len(results['screened_out'])} more taps were screened out by leave-one-out ridge regression")
     lines += [
         "",
         f"chosen: {chosen['head']} on {_source(chosen, several)}",

@@ -126,20 +126,28 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
     cv = make_folds(kept.samples, train, options)
     seconds["extract"] = lap()
 
-    labels = kept.samples.labels
+    labels, workers = kept.samples.labels, _workers(len(kept.sources))
+
+    def read(source):
+        return read_twice(lambda: kept.read(source, train), keep)
+
     bar = progress(len(kept.sources), "taps")
+    searched, screened_out = evaluate.screen_sources(
+        read, len(kept.sources), labels[train], n_jobs=workers, on_progress=lambda done: bar.update()
+    )
+    bar.reset(len(searched))
     board = evaluate.make_leaderboard(
-        lambda source: read_twice(lambda: kept.read(source, train), keep),
-        kept.sources,
+        lambda place: read(searched[place]),
+        [kept.sources[source] for source in searched],
         labels[train],
         cv,
         options.heads,
         seed=options.seed,
-        n_jobs=_workers(len(kept.sources)),
+        n_jobs=workers,
         on_progress=lambda done: bar.update(),
     )
     bar.close()
-    chosen = board.sources[0]
+    chosen = searched[board.sources[0]]
     training = kept.read(chosen, train)
     fitted = evaluate.fit_chosen(board, training, labels[train])
     seconds["heads"] = lap()
@@ -152,8 +160,10 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
     save_bundle(out / "model", kept, chosen, fitted, training, options, backbones)
     seconds["report"] = lap()
     seconds["total"] = round(sum(seconds.values()), 3)
-    chosen_block = evaluate.describe_choice(board, labels[test], predicted)
-    results = describe_run(arguments, options.seed, samples, kept, backbones, train, test, board, chosen_block, seconds)
+    described = evaluate.describe_choice(board, labels[test], predicted)
+    results = describe_run(
+        arguments, options.seed, samples, kept, backbones, train, test, board, chosen, screened_out, described, seconds
+    )
     text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
     (out / "results.json").write_text(text, encoding="utf-8")
     print(text if options.json else summary(results, out), end="")

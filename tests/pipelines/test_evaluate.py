@@ -8,7 +8,14 @@ from sklearn.metrics import accuracy_score
 
 from data import folds
 from heads import HEADS
-from pipelines.evaluate import Source, describe_choice, fit_chosen, make_leaderboard, probabilities
+from pipelines.evaluate import (
+    Source,
+    describe_choice,
+    fit_chosen,
+    make_leaderboard,
+    probabilities,
+    screen_sources,
+)
 
 HEAD_NAMES = ["logistic", "linear_svm", "rbf_svm", "knn"]
 
@@ -102,3 +109,28 @@ def test_an_unknown_head_is_refused(problem):
 
 def test_heads_are_in_the_catalogue():
     assert set(HEAD_NAMES) <= set(HEADS)
+
+
+def test_few_sources_are_all_searched():
+    def fail(_):
+        raise AssertionError("read for nothing")
+
+    assert screen_sources(fail, 12, np.array(["x", "y"])) == (list(range(12)), {})
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_of_many_sources_the_best_are_searched_and_the_others_listed_with_their_score(n_jobs):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["x", "y", "z"], 20)
+    centres = np.eye(3)[np.repeat([0, 1, 2], 20)] * 3
+    useful = {1, 4, 15}
+    arrays = [(centres * (i in useful) + rng.normal(size=(60, 3))).astype(np.float32) for i in range(16)]
+    seen = []
+    searched, out = screen_sources(arrays.__getitem__, 16, labels, n_jobs=n_jobs, on_progress=seen.append)
+    assert len(searched) == 12
+    assert useful < set(searched)
+    assert searched == sorted(searched)
+    assert set(out) == set(range(16)) - set(searched)
+    assert list(out.values()) == sorted(out.values(), reverse=True)
+    assert all(score < 0.7 for score in out.values())
+    assert seen == list(range(1, 17))

@@ -305,3 +305,17 @@ def test_an_unexpected_error_is_one_line_and_a_traceback_only_with_debug(photos,
     assert (code, err.splitlines()) == (1, ["error: RuntimeError: boom (run with --debug for the traceback)"])
     _, _, err = run(photos, "--debug")
     assert "Traceback" in err
+
+
+def test_many_taps_are_screened_and_those_left_out_are_listed(photos, run, tmp_path):
+    code, out, err = run(photos, "--layers", "all", "--pooling", "avg,max", "--heads", "knn")
+    results = results_of(tmp_path)
+    assert code == 0, err
+    assert len({(row["layer"], row["pooling"]) for row in results["leaderboard"]}) == 12
+    assert len(results["screened_out"]) == 26 - 12
+    assert f"{len(results['screened_out'])} more taps were screened out" in out
+    row = results["screened_out"][0]
+    assert {"backbone", "layer", "pooling", "dim", "screening_accuracy"} <= set(row)
+    chosen = results["chosen"]
+    loaded = load_classifier(tmp_path / "out" / "model")
+    assert str(loaded.extractor_.taps()[0]) == f"{chosen['layer']}:{chosen['pooling']}"
