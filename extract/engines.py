@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from extract.allocator import kept_memory
 from extract.errors import ExtractError
 from extract.layers import first_tensor, hooked
 from extract.pooling import Tap
@@ -129,7 +130,12 @@ class TorchEngine:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         try:
             kind = self.device.partition(":")[0]
-            with hooked(modules, self._note), torch.inference_mode(), torch.autocast(kind, enabled=False):
+            with (
+                kept_memory(),
+                hooked(modules, self._note),
+                torch.inference_mode(),
+                torch.autocast(kind, enabled=False),
+            ):
                 yield self
         finally:
             torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
