@@ -187,7 +187,7 @@ class _Pass:
     def __init__(self, inputs, backbone, store, result, device, on_plan, on_progress):
         self._inputs, self._backbone, self._store, self._result = inputs, backbone, store, result
         self._wanted_device, self._on_plan, self._on_progress = device, on_plan, on_progress
-        self._done = 0
+        self._done = self._bytes = 0
 
     def run(self, jobs):
         self._total = sum(len(rows) for _, rows in jobs)
@@ -213,7 +213,6 @@ class _Pass:
             )
 
     def _run_job(self, taps, rows):
-        batches = None
         with contextlib.ExitStack() as stack:
             engine = writer = None
             batches = self._batches(rows)
@@ -233,7 +232,7 @@ class _Pass:
             self._result.times["write"] += writer.seconds
 
     def _batches(self, rows):
-        on_gpu = self._wanted_device.startswith("cuda") or (self._wanted_device == "auto" and _has_gpu())
+        on_gpu = choose_device(self._wanted_device).startswith("cuda")
         size, ahead = (GPU_BATCH, 2) if on_gpu else (CPU_BATCH, 0)
         return load_batches(self._inputs, rows, self._backbone.preprocessing, size, ahead)
 
@@ -273,13 +272,7 @@ class _Pass:
         if self._on_plan and (self._done > len(batch.rows) or self._done == job):
             per_image = seconds / len(batch.rows) + batch.decode_seconds / len(batch.rows) / cores()
             kept = len(self._result.ids) - len(self._result.bad) - self._total
-            self._on_plan(Plan(self._total, kept, getattr(self, "_bytes", 0), per_image * self._total))
+            self._on_plan(Plan(self._total, kept, self._bytes, per_image * self._total))
             self._on_plan = None
         if self._on_progress:
             self._on_progress(self._done)
-
-
-def _has_gpu():
-    import torch
-
-    return torch.cuda.is_available()

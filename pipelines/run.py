@@ -148,7 +148,7 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
     )
     bar.close()
     chosen = searched[board.sources[0]]
-    training = kept.read(chosen, train)
+    training = read(chosen)
     fitted = evaluate.fit_chosen(board, training, labels[train])
     seconds["heads"] = lap()
 
