@@ -2,8 +2,11 @@
 
 import contextlib
 import copy
+import importlib.util
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -18,22 +21,26 @@ from extract.preprocessing import Preprocessing
 class Numerics:
     """How the network computes, and in which type its rows are kept.
 
-    Reduced precisions round differently on each kind of device, so each is a numerics of its own.
+    Reduced precisions round differently in each engine and on each kind of device, so each is a numerics of its own.
     """
 
     name: str
-    torch_type: str
+    type: str
     stored: type
     device: str | None = None
+    engine: str | None = None
 
 
+CPU_BATCH, GPU_BATCH = 32, 256
 DEVICES = ("cpu", "cuda", "mps")
 NUMERICS = {
     row.name: row
     for row in (
         Numerics("float32", "float32", np.float32),
         Numerics("bfloat16-torch", "bfloat16", np.float16, "cpu"),
+        Numerics("bfloat16-openvino", "bfloat16", np.float16, "cpu", "openvino"),
         Numerics("bfloat16-cuda", "bfloat16", np.float16, "cuda"),
+        Numerics("bfloat16-cuda-compiled", "bfloat16", np.float16, "cuda", "torch-compile"),
     )
 }
 
@@ -67,11 +74,14 @@ def choose_device(device: str = "auto") -> str:
 
 
 def fastest_numerics(device: str) -> str:
-    """bfloat16 where the processor or GPU has it in hardware, else float32."""
-    for row in NUMERICS.values():
-        if row.torch_type == "bfloat16" and lacks_numerics(row.name, device) is None:
-            return row.name
-    return "float32"
+    """bfloat16 where the processor or GPU has it in hardware, else float32; never what compiles for long.
+
+    On a core with AMX OpenVINO's bfloat16 is the fastest, on one with AVX512-BF16 alone torch's.
+    """
+    names = ["bfloat16-cuda", "bfloat16-torch"]
+    if device == "cpu" and _capabilities().get("amx_bf16", False):
+        names.insert(0, "bfloat16-openvino")
+    return next((name for name in names if lacks_numerics(name, device) is None), "float32")
 
 
 def lacks_numerics(name: str, device: str) -> str | None:
@@ -79,9 +89,42 @@ def lacks_numerics(name: str, device: str) -> str | None:
     row, kind = NUMERICS[name], device.partition(":")[0]
     if row.device not in (None, kind):
         return f"{name} is computed on {row.device}, not on {kind}"
-    if row.torch_type == "bfloat16" and not _has_bfloat16(kind):
+    if row.engine == "openvino" and not has_openvino():
+        return 'openvino is not installed (pip install "permafrost[fast]")'
+    if row.type == "bfloat16" and not _has_bfloat16(kind):
         return f"this machine's {kind} has no bfloat16 in hardware"
     return None
+
+
+def check_there(name: str, device: str) -> None:
+    """ExtractError where this device can't compute in these numerics."""
+    reason = lacks_numerics(name, device)
+    if reason:
+        raise ExtractError(f"numerics {name}: {reason}; choose --numerics float32 or auto")
+
+
+def has_openvino() -> bool:
+    """Whether OpenVINO, of the extra `[fast]`, is installed."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def unused_gpu() -> str | None:
+    """One line about an NVIDIA GPU that is there and that torch can't use, or None."""
+    import torch
+
+    there = any(Path(sign).exists() for sign in ("/proc/driver/nvidia/version", "/dev/nvidia0"))
+    if not there or torch.cuda.is_available():
+        return None
+    return (
+        f"this machine has an NVIDIA GPU that torch {torch.__version__} can't use, and everything runs on the "
+        "processor: install a torch with CUDA, or update the driver (nvidia-smi shows it)"
+    )
+
+
+def _capabilities():
+    import torch
+
+    return torch.cpu.get_capabilities()
 
 
 def _has_bfloat16(kind):
@@ -89,8 +132,7 @@ def _has_bfloat16(kind):
 
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in ("amx_bf16", "amx_tile", "avx512_bf16", "bf16"))
+    return any(_capabilities().get(name, False) for name in ("amx_bf16", "amx_tile", "avx512_bf16", "bf16"))
 
 
 class TorchEngine:
@@ -101,17 +143,16 @@ class TorchEngine:
     def __init__(self, backbone, device: str, numerics: str, taps: list[Tap]):
         import torch
 
-        reason = lacks_numerics(numerics, device)
-        if reason:
-            raise ExtractError(f"numerics {numerics}: {reason}; choose --numerics float32 or auto")
+        check_there(numerics, device)
         self._torch, self.device = torch, device
-        self._type = getattr(torch, NUMERICS[numerics].torch_type)
+        self._type = getattr(torch, NUMERICS[numerics].type)
         self._card = backbone.card
         for tap in taps:
             self._card.check(tap)
-        self._network = self._prepared(backbone, {tap.layer for tap in taps})
+        self.network = self._prepared(backbone, {tap.layer for tap in taps})
         self._scale = _mean_and_std(backbone.preprocessing, torch, device)
-        self._taps = tuple(dict.fromkeys(taps))
+        self.taps = tuple(dict.fromkeys(taps))
+        self.batch_size = GPU_BATCH if device.startswith("cuda") else CPU_BATCH
         self._rows, self._calls = {}, Counter()
 
     def _prepared(self, backbone, tapped):
@@ -124,7 +165,7 @@ class TorchEngine:
     @contextlib.contextmanager
     def running(self):
         """Inside, call the engine on batches; outside, the network carries no hooks of ours."""
-        modules = {tap.layer: self._network.get_submodule(tap.layer) for tap in self._taps}
+        modules = {tap.layer: self.network.get_submodule(tap.layer) for tap in self.taps}
         torch = self._torch
         tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
@@ -142,28 +183,42 @@ class TorchEngine:
 
     def __call__(self, batch: np.ndarray) -> dict[Tap, np.ndarray]:
         """uint8 (n, height, width, 3), or float (n, 3, height, width) made ready -> rows (n, d) float32 by tap."""
-        try:
-            return self._run(batch)
-        except self._torch.OutOfMemoryError:
-            if len(batch) == 1:
-                raise
-        half = len(batch) // 2
-        first, second = self(batch[:half]), self(batch[half:])
-        return {tap: np.concatenate([first[tap], second[tap]]) for tap in first}
+        return self.start(batch)()
+
+    def start(self, batch: np.ndarray) -> Callable[[], dict[Tap, np.ndarray]]:
+        """Hand the batch to the device -> what waits for its rows; a GPU works meanwhile."""
+        parts, at = [], 0
+        while at < len(batch):
+            part = batch[at : at + self.batch_size]
+            try:
+                parts.append(self._run(part))
+                at += len(part)
+            except self._torch.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                self.batch_size = len(part) // 2
+        return lambda: {tap: np.concatenate([rows[tap].cpu().numpy() for rows in parts]) for tap in self.taps}
 
     def _run(self, batch):
+        return dict(zip(self.taps, self.forward(self.on_device(batch)), strict=True))
+
+    def on_device(self, batch: np.ndarray):
+        """The batch as a tensor on the device, of the type it came in."""
+        return self._torch.from_numpy(batch).to(self.device, non_blocking=True)
+
+    def forward(self, images) -> tuple:
+        """A batch on the device -> for each tap a tensor of rows (n, d), float32, there."""
         self._rows, self._calls = {}, Counter()
         with contextlib.suppress(_DeepestTapReached):
-            self._network(self._as_input(batch))
+            self.network(self._as_input(images))
         rows, self._rows = self._rows, {}
-        return {tap: pooled.cpu().numpy() for tap, pooled in rows.items()}
+        return tuple(rows[tap] for tap in self.taps)
 
-    def _as_input(self, batch):
-        tensor = self._torch.from_numpy(batch).to(self.device)
-        if tensor.dtype == self._torch.uint8:
+    def _as_input(self, images):
+        if images.dtype == self._torch.uint8:
             mean, std = self._scale
-            tensor = tensor.permute(0, 3, 1, 2).float().sub_(mean).div_(std)
-        return tensor.to(self._type, memory_format=self._torch.channels_last)
+            images = images.permute(0, 3, 1, 2).float().sub_(mean).div_(std)
+        return images.to(self._type, memory_format=self._torch.channels_last)
 
     def _note(self, layer, _module, _inputs, output):
         self._calls[layer] += 1
@@ -175,12 +230,11 @@ class TorchEngine:
             raise ExtractError(
                 f"layer {layer} gave {tuple(tensor.shape[1:])}, expected {activation.shape}: is a size missing?"
             )
-        for tap in self._taps:
+        for tap in self.taps:
             if tap.layer == layer:
-                rows = activation.pool(tensor, tap.pooling)
-                shared = rows.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
-                self._rows[tap] = rows.clone() if shared else rows  # the next module may work in place
-        if len(self._rows) == len(self._taps):
+                # a pooling may give a view, and the next module may work in place
+                self._rows[tap] = activation.pool(tensor, tap.pooling).clone()
+        if len(self._rows) == len(self.taps):
             raise _DeepestTapReached
 
 
@@ -193,3 +247,18 @@ def _mean_and_std(preprocessing, torch, device):
         return None
     values = torch.tensor([preprocessing.mean, preprocessing.std], device=device) * 255
     return tuple(values[:, None, :, None, None].unbind(0))
+
+
+def stack_for(device: str) -> Callable:
+    """`np.stack`; for a GPU into memory that it copies from by itself while the next batch is made."""
+    if not device.startswith("cuda"):
+        return np.stack
+
+    def stack(images):
+        import torch
+
+        kind = torch.from_numpy(images[0]).dtype
+        buffer = torch.empty((len(images), *images[0].shape), dtype=kind, pin_memory=True)
+        return np.stack(images, out=buffer.numpy())
+
+    return stack

@@ -11,14 +11,18 @@ import numpy as np
 
 from data import ImageError
 from extract.backbones import Backbone
+from extract.compiled import start_engine
 from extract.engines import (
+    CPU_BATCH,
+    GPU_BATCH,
     NUMERICS,
-    TorchEngine,
     check_device,
     check_numerics,
     choose_device,
     fastest_numerics,
     lacks_numerics,
+    stack_for,
+    unused_gpu,
 )
 from extract.errors import ExtractError
 from extract.loader import cores, load_batches
@@ -27,9 +31,10 @@ from extract.pooling import Tap
 from extract.recipe import Recipe, image_ids
 from extract.store import FeatureStore
 
-CPU_BATCH, GPU_BATCH = 32, 256
+CHUNK_SECONDS, LARGEST_CHUNK = 0.5, 256
 DISK_RESERVE = 64 << 20
 LOOKS = 3
+STAGES = ("ids", "start", "decode", "wait", "forward", "write", "write_wait")
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,10 @@ class Plan:
 class Extraction:
     """What came of it: ids by row, which rows can't be read, the recipe, and where the time went.
 
-    ids: (n, 16) uint8, zeros where bad. bad: {row: ImageError}. Times are in seconds: decode is summed over
-    threads, wait is what the network waited for decoded images, write goes on beside the pass.
+    ids: (n, 16) uint8, zeros where bad. bad: {row: ImageError}. times, in seconds: `ids` went on finding out
+    which images these are, `start` on the network and its engine; `decode` is summed over threads and `wait` what
+    the network waited for it; `forward` the network itself; `write` goes on beside the pass, `write_wait` is what
+    the pass waited for it. So ids + start + wait + forward + write_wait is about the whole.
     """
 
     ids: np.ndarray
@@ -56,8 +63,9 @@ class Extraction:
     computed: int = 0
     engine: str | None = None
     device: str | None = None
+    unused_gpu: str | None = None
     seconds: float = 0.0
-    times: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode", "forward", "write", "wait"), 0.0))
+    times: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
     @property
     def good(self) -> np.ndarray:
@@ -76,12 +84,31 @@ class Extraction:
             **{f"{name}_seconds": round(value, 3) for name, value in self.times.items()},
             "bottleneck": self._bottleneck(),
             "engine": self.engine,
+            "in_words": self.in_words(),
+            "unused_gpu": self.unused_gpu,
         }
 
     def _bottleneck(self):
         if not self.computed:
             return None
         return "decode" if self.times["wait"] > self.times["forward"] else "forward"
+
+    def in_words(self) -> str | None:
+        """One line about where the time of the pass went and what would help; None where nothing was computed."""
+        if not self.computed:
+            return None
+        times, device = self.times, (self.device or "cpu").partition(":")[0]
+        whole = max(times["wait"] + times["forward"] + times["write_wait"], 1e-9)
+        waited, ran, written = (100 * times[name] / whole for name in ("wait", "forward", "write_wait"))
+        if written > max(waited, ran):
+            return f"writing held the pass back {written:.0f} % of the time: a faster disk for --cache would help"
+        if device != "cpu" and waited > ran:
+            return f"decoding held the GPU back {waited:.0f} % of the time: more cores or pre-resized images would help"
+        if device != "cpu":
+            return f"the network took {ran:.0f} % of the time and decoding kept up: the GPU is what limits"
+        if waited > ran:
+            return f"decoding took {waited:.0f} % of the time: more cores or pre-resized images would help"
+        return f"the network took {ran:.0f} % of the time: a GPU, a smaller backbone or a smaller --size would help"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -141,9 +168,11 @@ def extract(
         backbone.card.check(tap)
     memory = store.cache / "ids" if isinstance(store, FeatureStore) else None
     ids, bad = image_ids(inputs, memory, cores())
+    known = time.perf_counter()
     readable = [row for row in range(len(inputs)) if row not in bad]
     numerics = choose_numerics(numerics, backbone, store, taps, ids[readable], device)
     result = Extraction(ids, bad, recipe_of(backbone, numerics))
+    result.times["ids"] = known - started
     for _ in range(LOOKS):  # again for what a file that changed meanwhile left open: its copies, its other taps
         if not (jobs := _jobs(store, result, taps)):
             break
@@ -188,6 +217,7 @@ class _Pass:
         self._inputs, self._backbone, self._store, self._result = inputs, backbone, store, result
         self._wanted_device, self._on_plan, self._on_progress = device, on_plan, on_progress
         self._done = self._bytes = 0
+        self._chunk, self._provenance = CPU_BATCH, {}
 
     def run(self, jobs):
         self._total = sum(len(rows) for _, rows in jobs)
@@ -214,40 +244,62 @@ class _Pass:
 
     def _run_job(self, taps, rows):
         with contextlib.ExitStack() as stack:
-            engine = writer = None
-            batches = self._batches(rows)
+            engine = writer = running = None
+            device = choose_device(self._wanted_device)
+            batches = self._batches(rows, device)
             stack.callback(batches.close)
             for batch in self._timed(batches):
                 self._take(batch)
                 if batch.pixels is None:
                     continue
                 if engine is None:
-                    engine, writer = self._start(taps, stack)
+                    engine, writer = self._start(taps, len(rows), device, stack)
                 began = time.perf_counter()
-                pooled = engine(batch.pixels)
+                started = engine.start(batch.pixels), batch, began
+                if device != "cpu":  # its rows are fetched when the next batch is on its way
+                    started, running = running, started
                 self._result.times["forward"] += time.perf_counter() - began
-                writer.add(batch.ids, pooled)
-                self._advance(batch, time.perf_counter() - began, len(rows))
+                self._finish(started, engine, writer, len(rows))
+            self._finish(running, engine, writer, len(rows))
         if writer is not None:
             self._result.times["write"] += writer.seconds
 
-    def _batches(self, rows):
-        on_gpu = choose_device(self._wanted_device).startswith("cuda")
-        size, ahead = (GPU_BATCH, 2) if on_gpu else (CPU_BATCH, 0)
-        return load_batches(self._inputs, rows, self._backbone.preprocessing, size, ahead)
+    def _finish(self, started, engine, writer, job):
+        if started is None:
+            return
+        rows, batch, began = started
+        waited = time.perf_counter()
+        pooled = rows()
+        done = time.perf_counter()
+        self._result.times["forward"] += done - waited
+        self._result.engine = self._provenance["engine"] = engine.name
+        writer.add(batch.ids, pooled)
+        self._result.times["write_wait"] += time.perf_counter() - done
+        self._advance(batch, done - began, job)
 
-    def _start(self, taps, stack):
-        device = choose_device(self._wanted_device)
+    def _batches(self, rows, device):
+        on_gpu, preprocessing = device.startswith("cuda"), self._backbone.preprocessing
+        ahead = 2 if on_gpu else 0
+        return load_batches(
+            self._inputs, rows, preprocessing, lambda: GPU_BATCH if on_gpu else self._chunk, ahead, stack_for(device)
+        )
+
+    def _start(self, taps, images, device, stack):
+        began = time.perf_counter()
         numerics = self._result.recipe.numerics
-        engine = TorchEngine(self._backbone, device, numerics, taps)
-        self._result.engine, self._result.device = engine.name, device
-        provenance = {
+        engine = start_engine(self._backbone, device, numerics, taps, images)
+        self._result.device = device
+        if self._wanted_device == "auto" and device == "cpu":
+            self._result.unused_gpu = unused_gpu()
+        self._provenance = {
             "engine": engine.name,
             "device": device,
             **{name: importlib.metadata.version(name) for name in ("torch", "torchvision", "pillow", "numpy")},
         }
-        writer = self._store.writer(self._result.recipe, NUMERICS[numerics].stored, provenance)
-        return stack.enter_context(engine.running()), stack.enter_context(writer)
+        writer = self._store.writer(self._result.recipe, NUMERICS[numerics].stored, self._provenance)
+        engine, writer = stack.enter_context(engine.running()), stack.enter_context(writer)
+        self._result.times["start"] += time.perf_counter() - began
+        return engine, writer
 
     def _timed(self, batches):
         while True:
@@ -268,6 +320,7 @@ class _Pass:
     def _advance(self, batch, seconds, job):
         self._result.computed += len(batch.rows)
         self._done += len(batch.rows)
+        self._chunk = _chunk_size(len(batch.rows) / seconds)
         # the first batch warms up; the second is the measure, where there is one
         if self._on_plan and (self._done > len(batch.rows) or self._done == job):
             per_image = seconds / len(batch.rows) + batch.decode_seconds / len(batch.rows) / cores()
@@ -276,3 +329,9 @@ class _Pass:
             self._on_plan = None
         if self._on_progress:
             self._on_progress(self._done)
+
+
+def _chunk_size(images_per_second):
+    """Images decoded at a time on a CPU: batches enough that its cores end together, few enough to report often."""
+    batches = round(CHUNK_SECONDS * images_per_second / CPU_BATCH)
+    return CPU_BATCH * min(max(batches, 1), max(LARGEST_CHUNK // CPU_BATCH, 1))

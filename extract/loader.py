@@ -3,7 +3,7 @@
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -34,29 +34,34 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def load_batches(inputs: Sequence, rows, preprocessing, batch_size: int, ahead: int) -> Iterator[Batch]:
+def load_batches(
+    inputs: Sequence, rows, preprocessing, size: Callable[[], int], ahead: int, stack: Callable = np.stack
+) -> Iterator[Batch]:
     """Decode `inputs[row]` for each row, in order, `ahead` batches before they are asked for.
 
+    size: how many images the next batch takes. stack: from a list of equal arrays to one.
     ahead=0 decodes a batch only when it is asked for: on a CPU, decoding and the network would compete for the
     same cores.
     """
     at_least = getattr(preprocessing, "at_least", None)
-    groups = deque(np.asarray(rows[at : at + batch_size]) for at in range(0, len(rows), batch_size))
-    pending = deque()
-    pool = ThreadPoolExecutor(cores())
+    pending, at = deque(), 0
+    decoders, collector = ThreadPoolExecutor(cores()), ThreadPoolExecutor(1)
 
     def start():
-        group = groups.popleft()
-        pending.append((group, [pool.submit(_decode_one, inputs[row], preprocessing, at_least) for row in group]))
+        nonlocal at
+        group = np.asarray(rows[at : at + size()])
+        at += len(group)
+        decoded = [decoders.submit(_decode_one, inputs[row], preprocessing, at_least) for row in group]
+        pending.append(collector.submit(_collect, group, decoded, stack))
 
     try:
-        while groups or pending:
-            while groups and len(pending) <= ahead:
+        while at < len(rows) or pending:
+            while at < len(rows) and len(pending) <= ahead:
                 start()
-            group, futures = pending.popleft()
-            yield _collect(group, [future.result() for future in futures])
+            yield pending.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (decoders, collector):
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _decode_one(item, preprocessing, at_least):
@@ -73,7 +78,8 @@ def _decode_one(item, preprocessing, at_least):
         return None, error, time.perf_counter() - started
 
 
-def _collect(rows, results):
+def _collect(rows, decoded, stack):
+    results = [future.result() for future in decoded]
     good = [i for i, (found, _, _) in enumerate(results) if found is not None]
     shapes = sorted({results[i][1].shape for i in good})
     if len(shapes) > 1:
@@ -81,7 +87,7 @@ def _collect(rows, results):
     return Batch(
         rows=rows[good],
         ids=np.array([np.frombuffer(results[i][0], np.uint8) for i in good], np.uint8).reshape(-1, 16),
-        pixels=np.stack([results[i][1] for i in good]) if good else None,
+        pixels=stack([results[i][1] for i in good]) if good else None,
         bad={int(row): error for row, (found, error, _) in zip(rows, results, strict=True) if found is None},
         decode_seconds=sum(seconds for _, _, seconds in results),
     )

@@ -53,6 +53,8 @@ def extract_features(options: argparse.Namespace) -> int:
         f"{len(kept.samples)} images, {len(kept.sources)} taps: {done['computed']} computed, "
         f"{done['from_store']} from the store, {done['seconds']:.1f} s; kept in {store.cache}"
     )
+    for line in filter(None, (done["in_words"], done["unused_gpu"])):
+        print(line)
     if options.to:
         everything = np.arange(len(kept.samples))
         features = {feature_name(kept.sources, i): kept.read(i, everything) for i in range(len(kept.sources))}

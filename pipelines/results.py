@@ -122,6 +122,7 @@ def summary(results: dict, out: Path) -> str:
         f"{chosen['cv_corrected']:.4f} ({_interval(chosen, 'cv_corrected')})",
         f"features: {done['computed']} images computed, {done['from_store']} from the store; "
         f"{seconds['total']:.1f} s in all, {seconds['heads']:.1f} s for the heads",
+        *[f"  {line}" for line in (done["in_words"], done["unused_gpu"]) if line],
         f"results: {out / 'results.json'}",
         f"predict: {_predict_call(results['backbone'], out / 'model')}",
         "",

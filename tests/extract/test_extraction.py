@@ -37,7 +37,8 @@ def store(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch):
-    monkeypatch.setattr(extraction_file, "CPU_BATCH", 4)
+    for name in ("CPU_BATCH", "LARGEST_CHUNK"):
+        monkeypatch.setattr(extraction_file, name, 4)
 
 
 def run(inputs, taps, backbone, store, **settings):
@@ -264,7 +265,7 @@ def test_an_error_in_the_pass_keeps_what_was_done(photos, backbone, store):
 KILLED = """
 import sys, time
 from extract import FeatureStore, Tap, extract, extraction, load_backbone, store
-store.PART_SECONDS, extraction.CPU_BATCH = 0.0, 2
+store.PART_SECONDS, extraction.CPU_BATCH, extraction.LARGEST_CHUNK = 0.0, 2, 2
 backbone = load_backbone("mobilenet_v3_small", "random", size=32, cache=sys.argv[1])
 def wait(done):
     print(done, flush=True)

@@ -231,7 +231,8 @@ def test_keep_computes_further_taps_in_the_same_pass(extractor, photos, forwarde
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_grid_search_never_computes_twice(extractor, pixels, photos, forwarded, keep, monkeypatch):
-    monkeypatch.setattr(extraction_file, "CPU_BATCH", 5)
+    for name in ("CPU_BATCH", "LARGEST_CHUNK"):
+        monkeypatch.setattr(extraction_file, name, 5)
     taps = [f"{layer}:{pooling}" for layer in LAYERS for pooling in POOLINGS]
     labels = np.arange(12) % 2
     search = GridSearchCV(

@@ -163,8 +163,8 @@ def test_a_tapped_convolution_is_not_folded(backbone, pixels, small):
     batch = np.stack([small(image) for image in map(_pil, pixels[:3])])
     taps = [Tap("layer1.0.conv1", "avg"), Tap("layer1.0.bn1", "avg"), Tap("layer3.0", "avg")]
     with TorchEngine(backbone, "cpu", "float32", taps).running() as engine:
-        assert isinstance(engine._network.layer1[0].bn1, nn.BatchNorm2d)
-        assert isinstance(engine._network.layer1[0].bn2, nn.Identity)
+        assert isinstance(engine.network.layer1[0].bn1, nn.BatchNorm2d)
+        assert isinstance(engine.network.layer1[0].bn2, nn.Identity)
         together = engine(batch)
     assert np.abs(together[taps[0]] - together[taps[1]]).max() > 0.01
 

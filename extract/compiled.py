@@ -1,0 +1,242 @@
+"""Engines that compile the network, cut after its deepest tap, and the choice between them by measuring."""
+
+import contextlib
+import logging
+import shutil
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from extract.engines import NUMERICS, TorchEngine, check_there, has_openvino
+from extract.errors import ExtractError
+from extract.pooling import Tap
+
+log = logging.getLogger(__name__)
+
+GAIN = 0.2
+CLOSE = 1e-4
+
+
+class CompiledEngine:
+    """A network compiled for batches of one size; the last, smaller one is filled up with zeros.
+
+    eager : the TorchEngine that holds the network and its hooks, in whose `running()` this one is called.
+    """
+
+    name: str
+    batch_size: int
+
+    def __init__(self, eager: TorchEngine, numerics: str):
+        self._eager, self._type = eager, NUMERICS[numerics].type
+        self.taps, self._call = eager.taps, None
+
+    def running(self):
+        """Inside, call the engine on batches."""
+        return _renamed(self._eager.running(), self)
+
+    def __call__(self, batch: np.ndarray) -> dict[Tap, np.ndarray]:
+        """As TorchEngine's."""
+        return self.start(batch)()
+
+    def start(self, batch: np.ndarray) -> Callable[[], dict[Tap, np.ndarray]]:
+        """As TorchEngine's; the first batch is compiled for."""
+        parts = [self._full(batch[at : at + self.batch_size]) for at in range(0, len(batch), self.batch_size)]
+        if self._call is None:
+            self._call = self._compile(parts[0])
+        rows = [self._call(part) for part in parts]
+        return lambda: {
+            tap: np.concatenate([_as_numpy(row[i]) for row in rows])[: len(batch)] for i, tap in enumerate(self.taps)
+        }
+
+    def _full(self, part):
+        missing = self.batch_size - len(part)
+        return np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)]) if missing else part
+
+    def _compile(self, example):
+        """-> function from a batch (batch_size, ...) to a sequence of rows (batch_size, d) by tap."""
+        raise NotImplementedError
+
+
+class OpenVinoEngine(CompiledEngine):
+    """OpenVINO on the CPU, from a trace of the eager network."""
+
+    name = "openvino"
+    batch_size = 16
+
+    def _compile(self, example):
+        import openvino
+        import torch
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracing warns of constants, which the fixed shape makes them
+            images = torch.from_numpy(example)
+            traced = torch.jit.trace(self._eager.forward, images, check_trace=False)
+            model = openvino.convert_model(traced, example_input=images, input=[list(example.shape)])
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": OPENVINO_TYPES[self._type]}
+        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        request = compiled.create_infer_request()
+
+        def call(batch):
+            found = request.infer([batch], share_inputs=True)
+            return [found[i] for i in range(len(self.taps))]
+
+        return call
+
+
+OPENVINO_TYPES = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class TorchCompileEngine(CompiledEngine):
+    """torch.compile of the exported network, its weights frozen into the code on a CPU."""
+
+    name = "torch-compile"
+
+    @property
+    def batch_size(self):
+        return self._eager.batch_size
+
+    def _compile(self, example):
+        import torch
+
+        class Forward(torch.nn.Module):
+            def __init__(self, eager):
+                super().__init__()
+                self.network, self._forward = eager.network, eager.forward
+
+            def forward(self, images):
+                return self._forward(images)
+
+        on_cpu = self._eager.device == "cpu"
+        with _gradless():
+            images = self._eager.on_device(example)
+            exported = torch.export.export(Forward(self._eager), (images,), strict=False)
+            compiled = torch.compile(exported.module(), options={"freezing": on_cpu})
+
+        def call(batch):
+            with _gradless():
+                return compiled(self._eager.on_device(batch))
+
+        return call
+
+
+@contextlib.contextmanager
+def _gradless():
+    """No gradients, yet ordinary tensors: the compiler takes none of inference mode's."""
+    import torch
+
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+@contextlib.contextmanager
+def _renamed(context, engine):
+    with context:
+        yield engine
+
+
+def _as_numpy(rows):
+    return rows if isinstance(rows, np.ndarray) else rows.cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An engine that may compute some numerics faster, once started.
+
+    start_seconds: what converting or compiling usually takes. there: whether this machine has what it needs.
+    """
+
+    make: type[CompiledEngine]
+    numerics: tuple[str, ...]
+    devices: tuple[str, ...]
+    start_seconds: float
+    there: Callable[[], bool]
+
+
+def _has_compiler():
+    return any(shutil.which(name) for name in ("g++", "clang++", "cl"))
+
+
+CANDIDATES = (
+    Candidate(OpenVinoEngine, ("float32", "bfloat16-openvino"), ("cpu",), 2.0, has_openvino),
+    Candidate(TorchCompileEngine, ("float32", "bfloat16-cuda-compiled"), ("cpu", "cuda"), 30.0, _has_compiler),
+)
+
+
+class MeasuredEngine:
+    """Eager torch from the first image on, and another engine once that has been measured to be faster.
+
+    One is tried where a gain of a fifth on the images left would pay for its start. Rows that differ by more
+    than 1e-4 relative from eager torch's, and a network it can't run, rule it out.
+    """
+
+    def __init__(self, eager: TorchEngine, numerics: str, candidates: list[Candidate], images: int):
+        self._engine = self._eager = eager
+        self._numerics, self._candidates, self._left = numerics, list(candidates), images
+        self._warm = False
+
+    @property
+    def name(self) -> str:
+        """Of the engine that runs now."""
+        return self._engine.name
+
+    def running(self):
+        """Inside, call the engine on batches."""
+        return _renamed(self._eager.running(), self)
+
+    def __call__(self, batch: np.ndarray) -> dict[Tap, np.ndarray]:
+        """As TorchEngine's."""
+        return self.start(batch)()
+
+    def start(self, batch: np.ndarray) -> Callable[[], dict[Tap, np.ndarray]]:
+        """As TorchEngine's, which is waited for as long as there is something to measure."""
+        self._left -= len(batch)
+        if not self._candidates:
+            return self._engine.start(batch)
+        began = time.perf_counter()
+        rows = self._engine(batch)
+        seconds = time.perf_counter() - began
+        if self._warm:
+            candidate = self._candidates.pop(0)
+            if GAIN * seconds / len(batch) * self._left > candidate.start_seconds:
+                self._try(candidate, batch, rows, seconds)
+        self._warm = True
+        return lambda: rows
+
+    def _try(self, candidate, batch, rows, seconds):
+        engine = candidate.make(self._eager, self._numerics)
+        try:
+            found = engine(batch)
+            began = time.perf_counter()
+            engine(batch)
+            spent = time.perf_counter() - began
+        except Exception as error:  # a converter may fail in any way; the pass goes on without it
+            log.warning("%s can't run this network (%s): it stays with torch", engine.name, _first_line(error))
+            return
+        apart = max(np.linalg.norm(found[tap] - rows[tap]) / (np.linalg.norm(rows[tap]) or 1) for tap in rows)
+        log.info(
+            "%s: %.1f images/s against %.1f, %.1e apart", engine.name, len(batch) / spent, len(batch) / seconds, apart
+        )
+        if apart > CLOSE:
+            log.warning("%s gives other features (%.1e relative): it stays with torch", engine.name, apart)
+        elif spent < seconds:
+            self._engine, self._candidates = engine, []
+
+
+def _first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def start_engine(backbone, device: str, numerics: str, taps: list[Tap], images: int):
+    """The engine for a pass over so many images; ExtractError for numerics that this machine lacks."""
+    kind, wanted = device.partition(":")[0], NUMERICS[numerics].engine
+    usable = [row for row in CANDIDATES if numerics in row.numerics and kind in row.devices and row.there()]
+    check_there(numerics, device)
+    eager = TorchEngine(backbone, device, "float32" if wanted == "openvino" else numerics, taps)
+    if wanted is None:
+        return MeasuredEngine(eager, numerics, usable, images)
+    if not usable:
+        raise ExtractError(f"numerics {numerics}: no C++ compiler is found; choose --numerics auto")
+    return usable[0].make(eager, numerics)
