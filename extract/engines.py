@@ -32,6 +32,7 @@ class Numerics:
 
 
 CPU_BATCH, GPU_BATCH = 32, 256
+GPU_SIGNS = ("/proc/driver/nvidia/version", "/dev/nvidia0")
 DEVICES = ("cpu", "cuda", "mps")
 NUMERICS = {
     row.name: row
@@ -112,8 +113,7 @@ def unused_gpu() -> str | None:
     """One line about an NVIDIA GPU that is there and that torch can't use, or None."""
     import torch
 
-    there = any(Path(sign).exists() for sign in ("/proc/driver/nvidia/version", "/dev/nvidia0"))
-    if not there or torch.cuda.is_available():
+    if not any(Path(sign).exists() for sign in GPU_SIGNS) or torch.cuda.is_available():
         return None
     return (
         f"this machine has an NVIDIA GPU that torch {torch.__version__} can't use, and everything runs on the "

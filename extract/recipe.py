@@ -106,11 +106,11 @@ class IdMemory:
     """Image ids by file, one small JSON file for each folder of images, replaced as a whole."""
 
     def __init__(self, folder: Path):
-        self._folder, self._loaded, self._changed = Path(folder), {}, {}
+        self._folder, self._loaded, self._changed, self._real = Path(folder), {}, {}, {}
 
     def find(self, path) -> bytes:
         """The id of a file, remembered where its size, times and inode are those of then."""
-        real = os.path.realpath(path)
+        real = self._real_path(os.fspath(path))
         parent, name = os.path.split(real)
         key = _file_key(real)
         remembered = _remembered_id(self._entries(parent).get(name), key)
@@ -122,6 +122,17 @@ class IdMemory:
         if key and key == _file_key(real) and started - max(key[1], key[2]) / 1e9 >= SETTLED_SECONDS:
             self._changed.setdefault(parent, {})[name] = [*key, found.hex()]
         return found
+
+    def _real_path(self, path):
+        """As `os.path.realpath`, which looks at every folder above a file; that once a folder is enough."""
+        if os.path.islink(path):
+            return os.path.realpath(path)
+        parent, name = os.path.split(path)
+        if name in ("", os.curdir, os.pardir):
+            return os.path.realpath(path)
+        if parent not in self._real:
+            self._real[parent] = os.path.realpath(parent)
+        return os.path.join(self._real[parent], name)
 
     def save(self) -> None:
         """Add what was learnt to the files, where they can be written; what other processes added stays."""
