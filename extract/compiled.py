@@ -228,12 +228,22 @@ def _first_line(error):
 
 def start_engine(backbone, device: str, numerics: str, taps: list[Tap], images: int):
     """The engine for a pass over so many images; ExtractError for numerics that this machine lacks."""
+    eager, candidates = _eager_and_candidates(backbone, device, numerics, taps)
+    if NUMERICS[numerics].engine is None:
+        return MeasuredEngine(eager, numerics, candidates, images)
+    return candidates[0].make(eager, numerics)
+
+
+def list_engines(backbone, device: str, numerics: str, taps: list[Tap]) -> list:
+    """Every engine that computes these numerics here, sharing one network; ExtractError where there is none."""
+    eager, candidates = _eager_and_candidates(backbone, device, numerics, taps)
+    return [eager] * (NUMERICS[numerics].engine is None) + [row.make(eager, numerics) for row in candidates]
+
+
+def _eager_and_candidates(backbone, device, numerics, taps):
     kind, wanted = device.partition(":")[0], NUMERICS[numerics].engine
-    usable = [row for row in CANDIDATES if numerics in row.numerics and kind in row.devices and row.there()]
     check_there(numerics, device)
-    eager = TorchEngine(backbone, device, "float32" if wanted == "openvino" else numerics, taps)
-    if wanted is None:
-        return MeasuredEngine(eager, numerics, usable, images)
-    if not usable:
+    usable = [row for row in CANDIDATES if numerics in row.numerics and kind in row.devices and row.there()]
+    if wanted and not usable:
         raise ExtractError(f"numerics {numerics}: no C++ compiler is found; choose --numerics float32 or auto")
-    return usable[0].make(eager, numerics)
+    return TorchEngine(backbone, device, "float32" if wanted == "openvino" else numerics, taps), usable

@@ -80,7 +80,7 @@ def fastest_numerics(device: str) -> str:
     On a core with AMX OpenVINO's bfloat16 is the fastest, on one with AVX512-BF16 alone torch's.
     """
     names = ["bfloat16-cuda", "bfloat16-torch"]
-    if device == "cpu" and _capabilities().get("amx_bf16", False):
+    if device == "cpu" and capabilities().get("amx_bf16", False):
         names.insert(0, "bfloat16-openvino")
     return next((name for name in names if lacks_numerics(name, device) is None), "float32")
 
@@ -121,7 +121,8 @@ def unused_gpu() -> str | None:
     )
 
 
-def _capabilities():
+def capabilities() -> dict:
+    """The processor's vector units by name, as torch finds them."""
     import torch
 
     return torch.cpu.get_capabilities()
@@ -132,7 +133,7 @@ def _has_bfloat16(kind):
 
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return any(_capabilities().get(name, False) for name in ("amx_bf16", "amx_tile", "avx512_bf16", "bf16"))
+    return any(capabilities().get(name, False) for name in ("amx_bf16", "amx_tile", "avx512_bf16", "bf16"))
 
 
 class TorchEngine:

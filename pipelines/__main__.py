@@ -1,4 +1,4 @@
-"""The console script `permafrost run|extract|predict`: each command is the module of that name."""
+"""The console script `permafrost run|extract|predict|doctor`: each command is the module of that name."""
 
 import sys
 from importlib import import_module
@@ -7,6 +7,7 @@ COMMANDS = {
     "run": "images in, the best classifier out",
     "extract": "features alone, kept and exported",
     "predict": "labels for new images by a bundle",
+    "doctor": "what this machine has, and how long a pass would take",
 }
 
 

@@ -129,7 +129,12 @@ def add_feature_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="side in pixels of what the network sees, such as 160 (default: the weights' own; 96 for digits)",
     )
-    add("--numerics", default="auto", help="auto, float32, bfloat16-torch or bfloat16-cuda (default: auto)")
+    add(
+        "--numerics",
+        default="auto",
+        metavar="N",
+        help="auto, float32, or a reduced precision such as bfloat16-torch, which `doctor` lists (default: auto)",
+    )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
     add("--cache", type=Path, metavar="DIR", help="where features are kept (default: the user cache folder)")
     add("--seed", type=seed, default=0, help="of the held-out split, the folds and random weights (default: 0)")

@@ -192,7 +192,7 @@ def test_numerics_without_their_engine_are_refused(backbone, monkeypatch):
     ],
 )
 def test_the_fastest_numerics_follow_the_processor(capabilities, openvino, expected, monkeypatch):
-    monkeypatch.setattr(engines_file, "_capabilities", lambda: capabilities)
+    monkeypatch.setattr(engines_file, "capabilities", lambda: capabilities)
     monkeypatch.setattr(engines_file, "has_openvino", lambda: openvino)
     assert fastest_numerics("cpu") == expected
     assert lacks_numerics(expected, "cpu") is None

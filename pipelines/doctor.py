@@ -1,0 +1,101 @@
+"""What this machine has, how fast it decodes images and runs a network, and how long a pass would take."""
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from pipelines.console import DONE, WrongCall, add_feature_arguments, run_command
+
+SECONDS = 20.0
+SAMPLE = 256
+COUNTS = (100, 1_000, 10_000)
+EXAMPLE = "example: python -m pipelines.doctor photos --backbone resnet50"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of `python -m pipelines.doctor`."""
+    parser = argparse.ArgumentParser(prog="pipelines.doctor", description=__doc__, epilog=EXAMPLE)
+    add = parser.add_argument
+    add("images", nargs="?", help="a folder of images to measure with (default: made-up photos of 500 x 375 pixels)")
+    add_feature_arguments(parser)
+    add("--seconds", type=float, default=SECONDS, metavar="S", help="how long to measure (default: 20)")
+    add("--json", action="store_true", help="print one JSON object instead")
+    return parser
+
+
+def main(arguments=None) -> int:
+    """Run the command line -> exit code."""
+    return run_command(examine, build_parser(), arguments)
+
+
+def examine(options: argparse.Namespace) -> int:
+    """Look, measure and print -> exit code."""
+    from extract import FeatureStore, machine
+
+    if options.seconds <= 0:
+        raise WrongCall(f"--seconds {options.seconds:g}: expected a time above 0, such as 20")
+    there = machine(FeatureStore(options.cache).cache)
+    if not options.json:
+        print("\n".join(f"{name:<10} {text}" for name, text in there.items()), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = find(options.images) if options.images else None
+        measured = [measured_backbone(name, paths, Path(folder), options) for name in options.backbone]
+    if options.json:
+        print(json.dumps({"machine": there, "backbones": measured}, indent=1))
+    else:
+        print("\n".join(described(row, paths) for row in measured))
+    return DONE
+
+
+def find(images: str) -> list[str]:
+    """The image files of a folder or manifest; DataError where there are none."""
+    from data import read_images
+
+    return list(read_images(images, labelled=False).paths)
+
+
+def measured_backbone(name: str, paths, folder: Path, options) -> dict:
+    """Rates, and seconds for some numbers of images, of one backbone with all the taps that a run would keep."""
+    from extract import load_backbone, made_up_photos, measure_speed
+    from pipelines.features import choose_taps
+
+    # the values of the weights change no time, so none are fetched
+    backbone = load_backbone(name, options.weights or "random", size=options.size, cache=options.cache)
+    taps = choose_taps(backbone.card, options.layers, options.pooling)
+    sample = paths[:: -(-len(paths) // SAMPLE)] if paths else made_up_photos(folder)
+    speed = measure_speed(backbone, taps, sample, options.device, options.numerics, options.seconds)
+    counts = [len(paths)] if paths else COUNTS
+    return {
+        "backbone": name,
+        "size": backbone.preprocessing.shape,
+        "taps": len(taps),
+        **asdict(speed),
+        "seconds": {str(count): round(speed.seconds(count), 1) for count in counts},
+    }
+
+
+def described(row: dict, paths) -> str:
+    """One backbone's figures as a person reads them."""
+    images = "your images" if paths else "photos of 500 x 375 pixels"
+    height, width = row["size"]
+    times = ", ".join(f"{int(count):,} images take about {_time(s)}" for count, s in row["seconds"].items())
+    engines = ", ".join(f"{name} {rate:.0f}" for name, rate in row["forward"].items())
+    return (
+        f"\n{row['backbone']} at {height} x {width} pixels, {row['taps']} taps, {row['numerics']} on {row['device']}\n"
+        f"{'decoding':<10} {row['decode']:.0f} images/s, {images}\n"
+        f"{'forward':<10} images/s: {engines}\n"
+        f"{'a pass':<10} {times}"
+    )
+
+
+def _time(seconds):
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
