@@ -6,9 +6,9 @@ import os
 import time
 import uuid
 import zlib
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import h5py
@@ -16,6 +16,7 @@ import numpy as np
 
 from extract.errors import ExtractError, unreadable, unwritable
 from extract.files import sync_folder, write_text, written_aside
+from extract.gather import Column, WrongBytes, gather
 from extract.pooling import Tap
 from extract.recipe import Recipe
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 19
 PART_SECONDS = 10.0
 PART_BYTES = 256 << 20
+WAITING_BYTES = 64 << 20
 SMALL_PARTS = 8
 STALE_SECONDS = 24 * 3600.0
 LOOKS = 5
@@ -40,23 +42,99 @@ class DamagedPart(KeyError):
     """Rows that aren't kept, or not any more: a part whose bytes are not those that were written is set aside."""
 
 
-@dataclass
 class _Part:
-    """What is known of one part without reading its rows; ids are sorted, `rows` says where each lies."""
+    """What is known of one part without reading its rows; never changes, as the part doesn't."""
 
-    path: Path
-    ids: np.ndarray
-    rows: np.ndarray
-    taps: frozenset[str]
-    size: int
-    checked: set = field(default_factory=set)
+    def __init__(self, path: Path, keys: np.ndarray, taps: frozenset[str], size: int):
+        self.path, self.keys, self.taps, self.size = path, keys, taps, size
+        self._columns: dict[str, Column] = {}
 
-    def locate(self, ids):
-        """(n,) S16 ids -> (n,) row in the part, -1 where it isn't there."""
-        if not len(self.ids):
-            return np.full(len(ids), -1)
-        place = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        return np.where(self.ids[place] == ids, self.rows[place], -1)
+    def column(self, name: str) -> Column:
+        """Where a tap's rows lie in the file, asked of HDF5 once."""
+        if name not in self._columns:
+            with _opened(self.path) as file:
+                self._columns[name] = _column_of(self.path, self.size, file["taps"][name])
+        return self._columns[name]
+
+
+class _Table:
+    """Which part and row each id has; the first part that has an id counts."""
+
+    def __init__(self, parts: tuple[_Part, ...]):
+        self.parts = parts
+        self.keys = np.concatenate([part.keys for part in parts])
+        self.starts = np.cumsum([0, *(len(part.keys) for part in parts)])
+        self._order = np.argsort(self.keys, kind="stable")
+        self._sorted = self.keys[self._order]
+        self._heads = _heads(self._sorted)
+
+    def find(self, keys: np.ndarray) -> np.ndarray:
+        """(n,) S16 ids -> (n,) place among the parts' rows, one part's after another's; -1 where it isn't there."""
+        if not len(self._sorted):
+            return np.full(len(keys), -1)
+        last = len(self._sorted) - 1
+        near = np.minimum(np.searchsorted(self._heads, _heads(keys)), last)
+        unsure = np.flatnonzero(self._sorted[near] != keys)  # not there, or not the only one with this head
+        near[unsure] = np.minimum(np.searchsorted(self._sorted, keys[unsure]), last)
+        return np.where(self._sorted[near] == keys, self._order[near], -1)
+
+    def split(self, places: np.ndarray):
+        """(n,) places -> for each part with one or more: (part, its rows, ascending, where in `places` they stand)."""
+        where = np.argsort(places)
+        cuts = np.searchsorted(places[where], self.starts)
+        for part, start, at, end in zip(self.parts, self.starts, cuts, cuts[1:], strict=False):
+            if at < end:
+                yield part, places[where[at:end]] - start, where[at:end]
+
+
+@lru_cache(maxsize=32)
+def _known(folder: Path) -> dict[tuple, _Part]:
+    """The parts of a folder by name and stamp: as they never change, all stores of a process share what is known."""
+    return {}
+
+
+@lru_cache(maxsize=4)
+def _table(parts: tuple[_Part, ...]) -> _Table:
+    """The same for every tap that these parts hold."""
+    return _Table(parts)
+
+
+class _Joined(Sequence):
+    """One tap's rows of several parts as one array-like (n, d), read when they are asked for."""
+
+    def __init__(self, table: _Table, name: str, places: np.ndarray):
+        self._table, self._name, self._places = table, name, places
+        columns = [part.column(name) for part in table.parts]
+        self.dtype = np.result_type(*(column.dtype for column in columns))
+        self.shape = (len(places), columns[0].shape[1])
+
+    def __len__(self):
+        return len(self._places)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        places = self._places[rows]
+        out = np.empty((len(places), self.shape[1]), self.dtype)
+        gather((part.column(self._name), here, where, out) for part, here, where in self._table.split(places))
+        return out
+
+
+class _Stacked(Sequence):
+    """Blocks of rows as one array-like (n, d), joined where they are asked for and no further."""
+
+    def __init__(self, blocks: list[np.ndarray]):
+        self._blocks = blocks
+        self._starts = np.cumsum([0, *map(len, blocks)])
+        self.dtype = np.result_type(*blocks)
+        self.shape = (int(self._starts[-1]), *blocks[0].shape[1:])
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        at, end, _ = rows.indices(len(self))
+        first, last = np.searchsorted(self._starts, at, "right") - 1, np.searchsorted(self._starts, end)
+        blocks = [self._blocks[i][max(0, at - self._starts[i]) : end - self._starts[i]] for i in range(first, last)]
+        return np.concatenate(blocks, dtype=self.dtype)
 
 
 class FeatureStore:
@@ -67,20 +145,33 @@ class FeatureStore:
 
     def __init__(self, cache=None):
         self.cache = Path(cache) if cache is not None else default_cache()
-        self._parts: dict[Path, _Part] = {}
 
     def missing(self, recipe: Recipe, taps: list[Tap], ids: np.ndarray) -> np.ndarray:
         """(n, 16) uint8 ids -> (n, taps) bool, True where a row isn't kept."""
-        keys, gone = _keys(ids), np.ones((len(ids), len(taps)), bool)
-        for part in self._list(recipe):
-            here = [i for i, tap in enumerate(taps) if str(tap) in part.taps]
-            if here and len(keys):
-                gone[np.ix_(part.locate(keys) >= 0, here)] = False
+        keys, gone, found = _keys(ids), np.ones((len(ids), len(taps)), bool), {}
+        parts = self._list(recipe)
+        for i, tap in enumerate(taps):
+            held = _holding(parts, str(tap))
+            if held and held not in found:
+                found[held] = _table(held).find(keys) >= 0
+            if held:
+                gone[found[held], i] = False
         return gone
 
     def read(self, recipe: Recipe, taps: list[Tap], ids: np.ndarray) -> np.ndarray:
-        """(n, d) float32 rows in the order of `ids`, the taps' columns side by side; DamagedPart if one is missing."""
-        return np.concatenate([self._read_tap(recipe, tap, ids) for tap in taps], axis=1)
+        """(n, d) float32 rows in the order of `ids`, the taps' columns side by side; DamagedPart if one is missing.
+
+        A chunk's checksum is looked at when the chunk is first read in this process.
+        """
+        keys, names = _keys(ids), [str(tap) for tap in taps]
+        for _ in range(LOOKS):
+            try:
+                return _read(self._list(recipe), names, keys)
+            except FileNotFoundError:  # joined into another part since it was listed
+                continue
+            except OSError as error:
+                raise unreadable(self.cache, error) from error
+        raise DamagedPart(f"the parts that hold {', '.join(names)} are gone")
 
     def prepare(self, recipe: Recipe) -> None:
         """Make the recipe's folder; ExtractError where the cache can't be written."""
@@ -121,30 +212,18 @@ class FeatureStore:
                 yield batch
 
     def _join(self, parts):
-        keys = np.unique(np.concatenate([part.ids for part in parts]))
-        ids = np.frombuffer(keys.tobytes(), np.uint8).reshape(-1, keys.itemsize)
-        columns = {}
+        """One part with the rows of all, in the order they lie in; of an id that comes twice the first is kept."""
+        table = _Table(tuple(parts))
+        places = np.sort(np.unique(table.keys, return_index=True)[1])
+        keys = table.keys[places]
         with _opened(parts[0].path) as file:
             provenance = dict(file.attrs)
-        for name in sorted(parts[0].taps):
-            columns[name] = _gather(parts, name, keys, stored=True)
-        write_part(parts[0].path.parent, ids, columns, provenance)
+        columns = {name: _Joined(table, name, places) for name in sorted(parts[0].taps)}
+        with _wrong_bytes_set_aside():
+            write_part(parts[0].path.parent, keys.view(np.uint8).reshape(-1, keys.itemsize), columns, provenance)
         for part in parts:
-            self._parts.pop(part.path, None)
             part.path.unlink(missing_ok=True)
         sync_folder(parts[0].path.parent)
-
-    def _read_tap(self, recipe, tap, ids):
-        keys = _keys(ids)
-        for _ in range(LOOKS):
-            parts = [part for part in self._list(recipe) if str(tap) in part.taps]
-            try:
-                return _gather(parts, str(tap), keys)
-            except FileNotFoundError:  # joined into another part since it was listed
-                continue
-            except OSError as error:
-                raise unreadable(self.cache, error) from error
-        raise DamagedPart(f"the parts that hold {tap} are gone")
 
     def _folder(self, recipe):
         return self.cache / recipe.id
@@ -155,22 +234,36 @@ class FeatureStore:
             for _ in range(LOOKS):
                 with contextlib.suppress(FileNotFoundError):  # joined into another part since it was listed
                     return self._look(folder)
-            return [part for part in self._parts.values() if part.path.parent == folder]
+            return list(_known(folder.absolute()).values())
         except OSError as error:
             raise unreadable(self.cache, error) from error
 
     def _look(self, folder):
         if not folder.exists():
             return []
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".h5"))
-        paths = [folder / name for name in names if not name.startswith(".")]
-        for path in {known for known in self._parts if known.parent == folder}.difference(paths):
-            del self._parts[path]
-        for path in paths:
-            if path not in self._parts:
+        known, here = _known(folder.absolute()), {}
+        with os.scandir(folder.absolute()) as entries:
+            names = [entry for entry in entries if entry.name.endswith(".h5") and not entry.name.startswith(".")]
+        for entry in sorted(names, key=lambda entry: entry.name):
+            stat = entry.stat()
+            stamp = entry.name, stat.st_ino, stat.st_size, stat.st_mtime_ns
+            if stamp not in known:
                 with contextlib.suppress(DamagedPart):  # its rows count as missing
-                    self._parts[path] = _read_index(path)
-        return [self._parts[path] for path in paths if path in self._parts]
+                    known[stamp] = _read_index(Path(entry.path))
+            if stamp in known:
+                here[stamp] = known[stamp]
+        for stamp in set(known).difference(here):
+            known.pop(stamp, None)
+        return list(here.values())
+
+
+@contextlib.contextmanager
+def _wrong_bytes_set_aside():
+    try:
+        yield
+    except WrongBytes as error:
+        set_aside(error.path)
+        raise DamagedPart(f"{error.path}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -234,9 +327,9 @@ class PartWriter:
         """(n, 16) uint8 ids and (n, d) float32 rows for each tap; all calls name the same taps."""
         self._ids.append(ids)
         for tap, values in rows.items():
-            self._rows.setdefault(str(tap), []).append(as_stored(values, self._stored))
-            self._bytes += values.nbytes
-        if self._bytes >= PART_BYTES or time.monotonic() - self._since >= PART_SECONDS / 2:
+            self._rows.setdefault(str(tap), []).append(kept := as_stored(values, self._stored))
+            self._bytes += kept.nbytes
+        if self._bytes >= WAITING_BYTES or time.monotonic() - self._since >= PART_SECONDS / 2:
             self.flush()
 
     def flush(self) -> None:
@@ -244,7 +337,7 @@ class PartWriter:
         if self._ids:
             self._writing.result()
             ids = np.concatenate(self._ids)
-            columns = {name: _concatenate(blocks) for name, blocks in self._rows.items()}
+            columns = {name: _Stacked(blocks) for name, blocks in self._rows.items()}
             self._writing = self._thread.submit(self._write, ids, columns)
         self._ids, self._rows, self._bytes, self._since = [], {}, 0, time.monotonic()
 
@@ -269,13 +362,11 @@ def as_stored(values: np.ndarray, stored) -> np.ndarray:
         return np.where(wide[:, None], values, values.astype(np.float16).astype(np.float32))
 
 
-def _concatenate(blocks):
-    wide = any(block.dtype == np.float32 for block in blocks)
-    return np.concatenate([block.astype(np.float32) if wide else block for block in blocks])
+def write_part(folder: Path, ids: np.ndarray, columns: Mapping[str, Sequence], provenance: dict) -> Path:
+    """One finished part: (n, 16) uint8 ids and (n, d) columns by tap, written aside, synced and renamed.
 
-
-def write_part(folder: Path, ids: np.ndarray, columns: dict[str, np.ndarray], provenance: dict) -> Path:
-    """One finished part: (n, 16) uint8 ids and (n, d) columns by tap, written aside, synced and renamed."""
+    columns: arrays, or what has their dtype, shape and slices of rows; one chunk of them is asked for at a time.
+    """
     path = Path(folder) / f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}.h5"
     with written_aside(path) as aside, h5py.File(aside, "w", locking=False) as file:
         file.attrs.update(provenance)
@@ -288,12 +379,29 @@ def write_part(folder: Path, ids: np.ndarray, columns: dict[str, np.ndarray], pr
 
 
 def _write_rows(group, name, values):
-    rows = max(1, min(len(values), CHUNK_BYTES // max(1, values.itemsize * values.shape[1])))
-    dataset = group.create_dataset(name, data=values, chunks=(rows, values.shape[1]))
-    dataset.attrs["crc32"] = np.array(
-        [zlib.crc32(np.ascontiguousarray(values[at : at + rows])) for at in range(0, len(values), rows)],
-        np.uint32,
-    )
+    n, width = values.shape
+    step = max(1, min(n, CHUNK_BYTES // max(1, values.dtype.itemsize * width)))
+    dataset = group.create_dataset(name, values.shape, values.dtype, chunks=(step, width))
+    checksums = []
+    for at in range(0, n, step):  # a chunk at a time: HDF5 holds the interpreter's lock while it writes
+        block = np.ascontiguousarray(values[at : at + step])
+        checksums.append(zlib.crc32(block))
+        if len(block) < step:
+            block = np.concatenate([block, np.zeros((step - len(block), width), block.dtype)])
+        dataset.id.write_direct_chunk((at, 0), block)
+    dataset.attrs["crc32"] = np.array(checksums, np.uint32)
+
+
+def _column_of(path, size, dataset):
+    """The place of each chunk; ValueError where the chunks aren't whole rows as they are in memory."""
+    (n, width), (step, across), item = dataset.shape, dataset.chunks, dataset.dtype.itemsize
+    chunks = [dataset.id.get_chunk_info_by_coord((at, 0)) for at in range(0, n, step)]
+    checksums = dataset.attrs["crc32"][:]
+    plain = across == width and not dataset.id.get_create_plist().get_nfilters() and len(checksums) == len(chunks)
+    if not plain or any(chunk.size != step * width * item for chunk in chunks):
+        raise ValueError(f"{dataset.name} is not in plain chunks of whole rows")
+    offsets = [chunk.byte_offset for chunk in chunks]
+    return Column(path, size, dataset.dtype, (n, width), step, offsets, checksums, np.zeros(len(chunks), bool))
 
 
 def _read_index(path):
@@ -302,10 +410,7 @@ def _read_index(path):
         ids, step = dataset[:], dataset.chunks[0]
         for chunk, at in enumerate(range(0, len(ids), step)):
             _check(dataset, chunk, ids[at : at + step])
-        taps = frozenset(file["taps"])
-    keys = _keys(ids)
-    order = np.argsort(keys, kind="stable")
-    return _Part(path, keys[order], order, taps, path.stat().st_size)
+        return _Part(path, _keys(ids), frozenset(file["taps"]), path.stat().st_size)
 
 
 def _check(dataset, chunk, block):
@@ -313,44 +418,36 @@ def _check(dataset, chunk, block):
         raise ValueError(f"wrong checksum of {dataset.name}")
 
 
+def _heads(keys):
+    """The first halves of (n,) S16 ids as numbers in the same order: found in a third of the time."""
+    return keys.view(">u8")[::2].astype(np.uint64)
+
+
 def _keys(ids):
     return np.ascontiguousarray(ids).view("S16").reshape(-1)
 
 
-def _gather(parts: Iterable[_Part], name: str, keys: np.ndarray, stored: bool = False) -> np.ndarray:
-    out, open_rows = None, np.arange(len(keys))
-    for part in parts:
-        rows = part.locate(keys[open_rows])
-        here = rows >= 0
-        if not here.any():
-            continue
-        with _opened(part.path) as file:
-            dataset = file["taps"][name]
-            if out is None:
-                out = np.empty((len(keys), dataset.shape[1]), dataset.dtype if stored else np.float32)
-            if stored and dataset.dtype.itemsize > out.itemsize:
-                out = out.astype(dataset.dtype)
-            _read_rows(part, dataset, rows[here], out, open_rows[here])
-        open_rows = open_rows[~here]
-        if not len(open_rows):
-            break
-    if out is None or len(open_rows):
-        raise DamagedPart(f"{len(open_rows)} of {len(keys)} rows of {name} are not kept")
+def _holding(parts, name):
+    return tuple(part for part in parts if name in part.taps)
+
+
+def _read(parts, names, keys):
+    """(n,) S16 ids -> (n, d) float32, the columns of each name side by side."""
+    found, wanted, widths = {}, [], []
+    for name in names:
+        held = _holding(parts, name)
+        if held and held not in found:
+            found[held] = _table(held).find(keys)
+        lacking = int((found[held] < 0).sum()) if held else len(keys)
+        if lacking or not held:
+            raise DamagedPart(f"{lacking} of {len(keys)} rows of {name} are not kept")
+        pieces = [(part.column(name), rows, where) for part, rows, where in _table(held).split(found[held])]
+        widths.append((pieces[0][0] if pieces else held[0].column(name)).shape[1])
+        wanted.append(pieces)
+    out, at = np.empty((len(keys), sum(widths)), np.float32), np.cumsum([0, *widths])
+    with _wrong_bytes_set_aside():
+        gather((*piece, out[:, at[i] : at[i + 1]]) for i, pieces in enumerate(wanted) for piece in pieces)
     return out
-
-
-def _read_rows(part, dataset, rows, out, where):
-    """Copy `rows` of a part into `out[where]`, chunk by chunk; a chunk's checksum is looked at once a process."""
-    order = np.argsort(rows)
-    rows, where = rows[order], where[order]
-    step = dataset.chunks[0]
-    chunks, starts = np.unique(rows // step, return_index=True)
-    for chunk, first, last in zip(chunks, starts, [*starts[1:], len(rows)], strict=True):
-        block = dataset[chunk * step : (chunk + 1) * step]
-        if (dataset.name, chunk) not in part.checked:
-            _check(dataset, chunk, block)
-            part.checked.add((dataset.name, chunk))
-        out[where[first:last]] = block[rows[first:last] - chunk * step]
 
 
 def _remove_stale(folder):

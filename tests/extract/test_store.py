@@ -65,6 +65,72 @@ def test_ids_that_end_in_zeros_are_told_apart(store, recipe):
     assert store.missing(recipe, [A], other).tolist() == [[True]]
 
 
+def test_ids_that_begin_alike_are_told_apart(store, recipe):
+    ids = np.zeros((300, 16), np.uint8)
+    ids[:, 15], ids[:, 8], ids[:, 7] = np.arange(300) % 100, np.arange(300) // 100, np.arange(300) // 150
+    rows = np.arange(300, dtype=np.float32)[:, None]
+    order = np.random.default_rng(0).permutation(300)
+    keep_in_parts(store, recipe, ids[order], {A: rows[order]}, 4)
+    assert np.array_equal(store.read(recipe, [A], ids), rows)
+    other = np.zeros((2, 16), np.uint8)
+    other[:, 14] = 1
+    assert store.missing(recipe, [A], np.concatenate([other, ids[:1]])).ravel().tolist() == [True, True, False]
+
+
+def test_no_ids_give_no_rows_of_the_taps_width(store, recipe, ids, rows):
+    keep(store, recipe, ids, {A: rows, B: rows[:, :2]})
+    assert store.read(recipe, [A, B], ids[:0]).shape == (0, 9)
+    with pytest.raises(DamagedPart, match="0 of 0 rows of other:avg are not kept"):
+        store.read(recipe, [Tap("other", "avg")], ids[:0])
+
+
+@pytest.mark.parametrize("stored", [np.float16, np.float32])
+def test_many_chunks_of_many_parts_in_any_order(store, recipe, monkeypatch, stored):
+    monkeypatch.setattr(store_file, "CHUNK_BYTES", 200)
+    monkeypatch.setattr("extract.gather.TASK_BYTES", 600)
+    rng = np.random.default_rng(0)
+    ids, rows = rng.integers(0, 256, (1000, 16), np.uint8), rng.normal(size=(1000, 6)).astype(np.float32)
+    keep_in_parts(store, recipe, ids, {A: rows, B: rows[:, :3]}, 7)
+    with store.writer(recipe, stored) as writer:
+        for some in np.array_split(np.arange(1000), 7):
+            writer.add(ids[some], {Tap("other", "max"): rows[some]})
+    kept = rows.astype(stored).astype(np.float32)
+    for order in (rng.permutation(1000)[:800], rng.integers(0, 1000, 3000), np.arange(1000), np.array([999])):
+        expected = np.hstack([rows[:, :3], kept, rows])[order]
+        assert np.array_equal(store.read(recipe, [B, Tap("other", "max"), A], ids[order]), expected)
+
+
+def test_what_is_known_of_parts_is_shared_in_a_process(store, recipe, ids, rows, monkeypatch):
+    keep_in_parts(store, recipe, ids, {A: rows}, 3)
+    looked, checked = [], []
+    read_index, crc32 = store_file._read_index, store_file.zlib.crc32
+    monkeypatch.setattr(store_file, "_read_index", lambda path: looked.append(path) or read_index(path))
+    monkeypatch.setattr(store_file.zlib, "crc32", lambda block: checked.append(block.shape) or crc32(block))
+    for _ in range(3):
+        assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
+    assert len(looked) == 3
+    assert len(checked) == 6
+
+
+def test_a_part_written_over_is_looked_at_again(store, recipe, ids, rows):
+    keep(store, recipe, ids, {A: rows})
+    assert np.array_equal(store.read(recipe, [A], ids), rows)
+    flip(parts_of(store, recipe)[0], rows[5].tobytes())
+    with pytest.raises(DamagedPart):
+        store.read(recipe, [A], ids)
+
+
+def test_the_folder_may_be_named_from_where_one_stands(tmp_path, recipe, ids, rows, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = FeatureStore("cache")
+    keep(store, recipe, ids, {A: rows})
+    assert np.array_equal(store.read(recipe, [A], ids), rows)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert store.missing(recipe, [A], ids).all()
+    assert np.array_equal(FeatureStore("../cache").read(recipe, [A], ids), rows)
+
+
 def test_recipes_are_kept_apart(store, recipe, ids, rows):
     from dataclasses import replace
 
@@ -136,7 +202,7 @@ def test_a_part_is_finished_while_the_pass_goes_on(store, recipe, ids, rows, mon
 
 
 def test_a_part_is_finished_when_it_is_large(store, recipe, ids, rows, monkeypatch):
-    monkeypatch.setattr(store_file, "PART_BYTES", rows[:20].nbytes)
+    monkeypatch.setattr(store_file, "WAITING_BYTES", rows[:20].nbytes)
     with store.writer(recipe) as writer:
         for at in range(0, 40, 10):
             writer.add(ids[at : at + 10], {A: rows[at : at + 10]})
@@ -197,6 +263,48 @@ def test_a_truncated_part_is_set_aside(store, recipe, ids, rows, left, when):
     assert reader.missing(recipe, [A], ids).sum() == 20
 
 
+@pytest.mark.parametrize("left", [0, 100, -1])
+def test_a_part_truncated_while_it_is_read_is_set_aside(store, recipe, ids, rows, left):
+    keep_in_parts(store, recipe, ids, {A: rows}, 2)
+    listed = store._list(recipe)
+    assert [part.column(str(A)).shape for part in listed] == [(20, 7)] * 2
+    os.truncate(listed[1].path, left if left >= 0 else listed[1].size - 1)
+    store._list = lambda recipe: listed
+    with pytest.raises(DamagedPart, match="size is not"):
+        store.read(recipe, [A], ids)
+    assert [path.suffix for path in sorted(listed[0].path.parent.iterdir())] == [".h5", ".damaged"]
+
+
+@pytest.mark.parametrize("change", ["compressed", "split rows", "no checksums", "a checksum too few", "contiguous"])
+def test_a_part_that_is_not_in_plain_chunks_is_set_aside(store, recipe, ids, rows, change):
+    keep(store, recipe, ids, {A: rows})
+    (part,) = parts_of(store, recipe)
+    with h5py.File(part, "r+") as file:
+        checksums = file[f"taps/{A}"].attrs["crc32"]
+        del file[f"taps/{A}"]
+        layout = {"compressed": {"compression": "gzip", "chunks": (40, 7)}, "split rows": {"chunks": (40, 3)}}
+        plain = {} if change == "contiguous" else {"chunks": (40, 7)}
+        dataset = file.create_dataset(f"taps/{A}", data=rows, **layout.get(change, plain))
+        if change != "no checksums":
+            dataset.attrs["crc32"] = checksums[:0] if change == "a checksum too few" else checksums
+    with pytest.raises(DamagedPart):
+        store.read(recipe, [A], ids)
+    assert part.with_suffix(".damaged").exists()
+
+
+def test_a_disk_that_fails_while_it_is_read_is_not_damage(store, recipe, ids, rows, monkeypatch):
+    keep(store, recipe, ids, {A: rows})
+    store.read(recipe, [A], ids[:0])
+
+    def fails(*args):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("extract.gather.Column.copy", fails)
+    with pytest.raises(ExtractError, match=r"can't read the cache .*Input/output error"):
+        store.read(recipe, [A], ids)
+    assert len(parts_of(store, recipe)) == 1
+
+
 def test_two_readers_may_find_the_same_damage(store, recipe, ids, rows):
     keep(store, recipe, ids, {A: rows})
     (part,) = parts_of(store, recipe)
@@ -226,6 +334,27 @@ def test_many_small_parts_are_joined(store, recipe, ids, rows):
     for reader in (store, FeatureStore(store.cache)):
         assert np.array_equal(reader.read(recipe, [A, B], ids), np.hstack([rows, -rows]))
     assert store.compact(recipe) == 0
+
+
+def test_joined_rows_lie_in_the_order_they_came_and_each_once(store, recipe, ids, rows, monkeypatch):
+    monkeypatch.setattr(store_file, "CHUNK_BYTES", 200)
+    keep_in_parts(store, recipe, ids, {A: rows}, 5)
+    keep_in_parts(store, recipe, ids[::-1], {A: rows[::-1]}, 5)
+    assert store.compact(recipe) == 10
+    (part,) = parts_of(store, recipe)
+    with h5py.File(part) as file:
+        assert np.array_equal(file["ids"], ids)
+        assert np.array_equal(file[f"taps/{A}"], rows)
+    assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
+
+
+def test_large_parts_are_not_joined_again(store, recipe, ids, rows, monkeypatch):
+    keep_in_parts(store, recipe, ids, {A: rows}, 20)
+    size = parts_of(store, recipe)[0].stat().st_size
+    monkeypatch.setattr(store_file, "PART_BYTES", 4 * size)
+    assert store.compact(recipe) == 12
+    assert len(parts_of(store, recipe)) == 11
+    assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
 
 
 def test_few_parts_stay_as_they_are(store, recipe, ids, rows):
@@ -276,14 +405,14 @@ def test_parts_joined_between_their_names_and_their_index_are_looked_for_again(s
 
 def test_two_may_compact_at_once(store, recipe, ids, rows, monkeypatch):
     keep_in_parts(store, recipe, ids, {A: rows}, 10)
-    other, gather = FeatureStore(store.cache), store_file._gather
+    other, write = FeatureStore(store.cache), store_file.write_part
 
-    def slower(*args, **kwargs):
-        monkeypatch.setattr(store_file, "_gather", gather)
-        other.compact(recipe)
-        return gather(*args, **kwargs)
+    def slower(*args):
+        monkeypatch.setattr(store_file, "write_part", write)
+        assert other.compact(recipe) == 10
+        return write(*args)
 
-    monkeypatch.setattr(store_file, "_gather", slower)
+    monkeypatch.setattr(store_file, "write_part", slower)
     store.compact(recipe)
     assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
 

@@ -1,0 +1,118 @@
+"""Rows of immutable files by their place, copied in any order on all cores."""
+
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from extract.loader import cores
+
+TASK_BYTES = 8 << 20
+
+
+class WrongBytes(ValueError):
+    """A file whose bytes are not those that were written; `path` says which."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(reason)
+        self.path = path
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """Where the (n, d) rows of one dataset lie in a file: chunks of `step` whole rows, as they are in memory.
+
+    offsets, checksums: (chunks,) byte offset and CRC-32 of each. checked: (chunks,) bool, set once a chunk's
+    checksum was found right. file_size: in bytes; a file of another size is not read.
+    """
+
+    path: Path
+    file_size: int
+    dtype: np.dtype
+    shape: tuple[int, int]
+    step: int
+    offsets: np.ndarray
+    checksums: np.ndarray
+    checked: np.ndarray
+
+    def copy(self, rows: np.ndarray, where: np.ndarray, out: np.ndarray) -> None:
+        """`out[where]` = the rows (m,), ascending; WrongBytes for a file that isn't as it was written."""
+        buffer = np.empty((self.step, self.shape[1]), self.dtype)
+        # opened for the copy alone: a mapping hinders unlinking on Windows, and where a disk fails it kills the process
+        with open(self.path, "rb") as file:
+            if os.fstat(file.fileno()).st_size != self.file_size:
+                raise WrongBytes(self.path, f"its size is not {self.file_size} bytes")
+            for chunk, at, end in self._runs(rows):
+                inside = rows[at:end] - chunk * self.step
+                block, first = self._read(file, chunk, inside[0], inside[-1] + 1, buffer)
+                out[where[at:end]] = widened(block[inside - first], out.dtype)
+
+    def tasks(self, rows: np.ndarray) -> Iterator[slice]:
+        """Cut the rows (m,), ascending, into slices that lie in separate chunks and are worth a thread's while."""
+        rows_per_task = self.step * max(1, TASK_BYTES // (self.step * self.shape[1] * self.dtype.itemsize))
+        cuts = np.flatnonzero(np.diff(rows // rows_per_task)) + 1
+        return map(slice, [0, *cuts], [*cuts, len(rows)])
+
+    def _runs(self, rows):
+        chunks = rows // self.step
+        cuts = np.flatnonzero(np.diff(chunks)) + 1
+        return zip(chunks[[0, *cuts]].tolist(), [0, *cuts.tolist()], [*cuts.tolist(), len(rows)], strict=True)
+
+    def _read(self, file, chunk, first, end, buffer):
+        """Rows `first` to `end` of a chunk, or all where its checksum is still to be looked at -> block, its first."""
+        check = not self.checked[chunk]
+        if check:
+            first, end = 0, min(self.step, self.shape[0] - chunk * self.step)
+        block = buffer[: end - first]
+        file.seek(self.offsets[chunk] + first * block.strides[0])
+        if file.readinto(block) != block.nbytes:
+            raise WrongBytes(self.path, "it ends too early")
+        if check:
+            if zlib.crc32(block) != self.checksums[chunk]:
+                raise WrongBytes(self.path, f"wrong checksum of chunk {chunk}")
+            self.checked[chunk] = True
+        return block, first
+
+
+def widened(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """float16 values as float32, bit for bit as `astype` does and several times as fast; all else as it is.
+
+    A float16 shifted into a float32's place is 2**112 too small, the subnormal ones too; infinities and NaN come
+    out as 65536 and more, which no other float16 is, and go through `astype`.
+    """
+    if values.dtype != np.float16 or dtype != np.float32:
+        return values
+    out = np.empty(values.shape, np.float32)
+    bits = out.view(np.int32)
+    np.copyto(bits, values.view(np.int16))
+    np.left_shift(bits, 13, out=bits)
+    np.bitwise_and(bits, ~(7 << 28), out=bits)  # the sign, spread over the bits between it and the exponent
+    np.multiply(out, np.float32(2.0**112), out=out)
+    if values.size and not (out.min() > -65536 and out.max() < 65536):
+        return values.astype(np.float32)
+    return out
+
+
+def gather(wanted: Iterable[tuple[Column, np.ndarray, np.ndarray, np.ndarray]]) -> None:
+    """For each (column, rows, where, out): `out[where]` = the column's rows, which are one or more and ascending.
+
+    Raises WrongBytes as `Column.copy` does, and OSError for a file that can't be read.
+    """
+    tasks = [
+        partial(column.copy, rows[part], where[part], out)
+        for column, rows, where, out in wanted
+        for part in column.tasks(rows)
+    ]
+    threads = min(cores(), len(tasks))
+    if threads < 2:
+        for task in tasks:
+            task()
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(lambda task: task(), tasks):
+            pass
