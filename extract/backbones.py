@@ -8,6 +8,8 @@ import importlib.metadata
 import inspect
 import json
 import os
+import sys
+import types
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -286,7 +288,7 @@ class _TorchvisionBuild:
     seed: int
 
     def __call__(self) -> Built:
-        models = importlib.import_module("torchvision.models")
+        models = import_torchvision().models
         if self.name not in models.list_models(module=models):
             import difflib
 
@@ -297,6 +299,45 @@ class _TorchvisionBuild:
         network, label, member, filled = fill(models, self, members)
         preset = _preset(member or members[0])
         return Built(network, label, f"torchvision.{self.name}", filled, preset)
+
+
+def import_torchvision():
+    """The package torchvision, without torch's compiler: its detection operators import that for one function.
+
+    The compiler takes half of the import's time, and no classification model calls the function; who does gets
+    the compiler then.
+    """
+    import torch  # noqa: F401 (torchvision needs it whole)
+
+    names = ("torch._dynamo", "torch._dynamo.utils")
+    if "torchvision" in sys.modules or any(name in sys.modules for name in names):
+        return importlib.import_module("torchvision")
+    stand_ins = {name: types.ModuleType(name) for name in names}
+
+    def leave():
+        for name, stand_in in stand_ins.items():
+            if sys.modules.get(name) is stand_in:
+                del sys.modules[name]
+
+    def real(module, name):
+        """For what another version of torchvision may ask of them."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        leave()
+        return getattr(importlib.import_module(module), name)
+
+    for name, stand_in in stand_ins.items():
+        stand_in.__path__, stand_in.__getattr__ = [], partial(real, name)
+    stand_ins[names[1]].is_compile_supported = _is_compile_supported
+    sys.modules |= stand_ins
+    try:
+        return importlib.import_module("torchvision")
+    finally:
+        leave()
+
+
+def _is_compile_supported(device):
+    return importlib.import_module("torch._dynamo.utils").is_compile_supported(device)
 
 
 def _preset(member):
