@@ -127,8 +127,25 @@ def _score_rbf_svm(fold, codes, rows, class_weights):
         for i, row in enumerate(rows):
             if row["gamma"] == gamma:
                 svc = precomputed_svc(row["C"], class_weights).fit(K[: fold.n], codes)
-                answers[i] = as_columns(svc.decision_function(K[fold.n :])), svc.predict(K[fold.n :])
+                answers[i] = _svc_answers(svc, K[fold.n :])
     return [answers[i] for i in range(len(rows))]
+
+
+def _svc_answers(svc, K):
+    """What SVC's `decision_function` and `predict` give, from one evaluation of its pairs of classes."""
+    pairs = svc.set_params(decision_function_shape="ovo").decision_function(K)
+    if len(svc.classes_) == 2:
+        return as_columns(pairs), (pairs > 0).astype(int)
+    first, second = np.triu_indices(len(svc.classes_), 1)
+    won = pairs > 0
+    votes, sums = np.zeros((2, len(K), len(svc.classes_)))
+    for pair, (i, j) in enumerate(zip(first, second, strict=True)):
+        votes[:, i] += won[:, pair]
+        votes[:, j] += ~won[:, pair]
+        sums[:, i] += pairs[:, pair]
+        sums[:, j] -= pairs[:, pair]
+    # votes are whole; the sums of the pairs' values move them by less than half, scikit-learn's own rule
+    return votes + sums / (3 * (np.abs(sums) + 1)), votes.argmax(axis=1)
 
 
 def precomputed_svc(C, class_weights):
@@ -226,17 +243,19 @@ SHARED = {
 }
 
 
-def known_parameters(name, classifier, changed):
+def known_parameters(name, defaults, changed):
     """The parameters of a candidate as the shared work takes them, or None where scikit-learn has to fit it.
 
     Parameters
     ----------
     name : str
         The head.
-    classifier : unfitted classifier with the candidate's parameters set
-    changed : names of the parameters the candidate sets
+    defaults : dict
+        All parameters of its classifier.
+    changed : dict
+        Those that the candidate sets.
     """
     handled = SHARED[name].handled
-    values = {key: classifier.get_params()[key] for key in handled}
-    known = set(changed) <= set(handled) and all(check(values[key]) for key, check in handled.items())
+    values = {key: changed.get(key, defaults[key]) for key in handled}
+    known = changed.keys() <= handled.keys() and all(check(values[key]) for key, check in handled.items())
     return values if known else None
