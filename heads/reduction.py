@@ -41,12 +41,15 @@ class Fold:
     other_distances, cosines : arrays of shape (m, n)
         Squared distances and cosines of the other rows to the training rows, alone cheaper than `gram`.
     train, others : arrays of shape (n, r) and (m, r)
-        The reduced rows; the columns of `train` are centred and orthogonal.
+        The reduced rows, their columns centred and orthogonal; at d <= n the standardised rows themselves.
+    starts : dict
+        C -> (coef, intercept) from where the logistic head's solution starts, in the columns of `train`.
     """
 
     def __init__(self, X, train, others):
         self._X, self.rows = X, np.concatenate([train, others])
         self.n, self.m, self.d = len(train), len(others), X.shape[1]
+        self.starts = {}
 
     def _chunks(self):
         """Column slices with their standardised rows, (n + m, chunk): never a float64 copy of all of X."""
@@ -119,14 +122,16 @@ class Fold:
 
     @cached_property
     def _reduced(self):
-        """(rows reduced (n + m, r), basis): by the smaller of the two square matrices' eigenvectors."""
-        if self.d <= self.n:
-            B = np.hstack([chunk for _, chunk in self._chunks()])
-            _, basis = _eigen(B[: self.n].T @ B[: self.n])
-            return B @ basis, basis
+        """(rows (n + m, r), basis (n, r)): at d > n by the eigenvectors of the training rows' products."""
+        if not self.reduced:
+            return np.hstack([chunk for _, chunk in self._chunks()]), None
         values, vectors = _eigen(self.gram[: self.n, : self.n])
         basis = vectors / np.sqrt(values)
         return np.vstack([vectors * np.sqrt(values), self.gram[self.n :, : self.n] @ basis]), basis
+
+    @property
+    def reduced(self):
+        return self.d > self.n
 
     @property
     def train(self):
@@ -136,12 +141,29 @@ class Fold:
     def others(self):
         return self._reduced[0][self.n :]
 
+    @cached_property
+    def spectrum(self):
+        """Eigenvalues (r,) of `train.T @ train` above rounding, and eigenvectors as columns, None for unit ones."""
+        if not self.reduced:
+            return _eigen(self.train.T @ self.train)
+        return np.einsum("ij,ij->j", self.train, self.train), None
+
+    def turned(self, rows):
+        """Rows (k, columns of `train`) in the basis of the eigenvectors, (k, r)."""
+        vectors = self.spectrum[1]
+        return rows if vectors is None else rows @ vectors
+
+    def turned_back(self, rows):
+        """Rows (k, r) in the basis of the eigenvectors as rows in the columns of `train`."""
+        vectors = self.spectrum[1]
+        return rows if vectors is None else rows @ vectors.T
+
     def coefficients(self, reduced):
-        """Coefficients (k, r) of the reduced columns as (k, d) of the standardised features."""
+        """Coefficients (k, columns of `train`) as (k, d) of the standardised features."""
         _, basis = self._reduced
+        if basis is None:
+            return reduced
         back = reduced @ basis.T
-        if self.d <= self.n:
-            return back
         return np.hstack([back @ B[: self.n] for _, B in self._chunks()])
 
 

@@ -20,7 +20,7 @@ from heads.calibration import as_columns
 from heads.catalog import find_head, make_head
 from heads.reduction import MOST_SHARED_ROWS, Fold, share_crosses, share_grams, share_moments
 from heads.refit import REFITS, fit_pipeline, weights_of
-from heads.shared import SHARED, known_parameters
+from heads.shared import SHARED, known_parameters, share_starts
 
 
 def _best_has(method):
@@ -120,11 +120,16 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         needed = sorted({REFITS[row.head].needs for row in rows if self.refit and row.head in REFITS})
         with threadpool_limits(1):
             whole, *parts = [Fold(X, *part) for part in [(np.arange(len(y)), np.arange(0)), *folds]]
-            share_moments(X, [whole, *parts] if self.refit else parts, self.n_jobs)
+            share_moments(X, [whole, *parts], self.n_jobs)
             if any(SHARED[row.head].gram for row in rows):
                 share_grams(X, [whole, *parts] if needed else parts, self.n_jobs)
             elif any(row.head == "knn" for row in rows) and len(y) <= MOST_SHARED_ROWS:
                 share_crosses(X, parts, self.n_jobs)
+            logistic = [row.values for row in rows if row.head == "logistic" and row.values is not None]
+            if logistic and not any(fold.reduced for fold in (whole, *parts)):
+                _reduce_all(whole, ["train"])
+                weights = weights_of(self.class_weight, y)
+                share_starts(whole, parts, np.unique(y, return_inverse=True)[1], logistic, weights, self.n_jobs)
             # the rows of the refit are reduced beside the folds, before the winner is known
             _, *rounds = Parallel(n_jobs=self.n_jobs, prefer="threads")(
                 [delayed(_reduce_all)(whole, needed)]

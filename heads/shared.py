@@ -3,11 +3,15 @@
 from typing import NamedTuple
 
 import numpy as np
+from joblib import Parallel, delayed
 from sklearn.svm import SVC
 
 from heads.calibration import as_columns
 from heads.reduction import ROUNDING
 from heads.solvers import solve
+
+# how near the optimum the start of other solutions has to be
+START = 1e-2
 
 
 def one_hot(codes):
@@ -19,15 +23,42 @@ def one_hot(codes):
 # (rows, k), n_iter (rows,), on the fold's reduced columns, k being 1 for two classes as in scikit-learn.
 
 
-def fit_logistic(fold, codes, rows, class_weights):
+def fit_logistic(fold, codes, rows, class_weights, tol=2e-4):
     """LogisticRegression: softmax for several classes, sigmoid for two."""
     weights = np.ones(len(codes)) if class_weights is None else class_weights[codes]
     targets = one_hot(codes).T
     loss, targets = ("softmax", targets) if len(targets) > 2 else ("sigmoid", targets[1:])
-    found = solve(loss, fold.train, targets[None], weights[None, None], [row["C"] for row in rows])
+    C = [row["C"] for row in rows]
+    starts = [fold.starts.get(strength) for strength in C]
+    usable = all(start is not None and len(start[1]) == len(targets) for start in starts)
+    found = solve(
+        loss,
+        fold.train,
+        targets[None],
+        weights[None, None],
+        C,
+        orthogonal=fold.reduced,
+        start=[np.stack(part) for part in zip(*starts, strict=True)] if usable else None,
+        tol=tol,
+    )
     # a number added to all intercepts changes nothing; scikit-learn's sum to zero
     shift = found.intercept.mean(axis=1, keepdims=True) if loss == "softmax" else 0
     return found.coef, found.intercept - shift, found.n_iter
+
+
+def share_starts(whole, folds, codes, rows, class_weights, n_jobs=None):
+    """Solve the logistic head on all rows, roughly, for the folds to start from: half their work at d <= n.
+
+    The optimum is one, and each fold is solved until its own gradient certifies it: the start moves no result
+    by more than the certificate allows. Two batches, whatever `n_jobs`, so that it changes no bit.
+    """
+    jobs = [delayed(fit_logistic)(whole, codes, part, class_weights, START) for part in (rows[::2], rows[1::2]) if part]
+    solved = Parallel(n_jobs=n_jobs, prefer="threads")(jobs)
+    for part, (coefs, intercepts, _) in zip((rows[::2], rows[1::2]), solved, strict=False):
+        for row, coef, intercept in zip(part, coefs, intercepts, strict=True):
+            for fold in [whole, *folds]:
+                shift = (fold.mean - whole.mean) / whole.scale
+                fold.starts[row["C"]] = coef * (fold.scale / whole.scale), intercept + coef @ shift
 
 
 def fit_linear_svm(fold, codes, rows, class_weights):
@@ -44,9 +75,16 @@ def fit_linear_svm(fold, codes, rows, class_weights):
         signs, weights = signs[1:], weights[1:]
     C = [row["C"] for row in rows]
     targets, weights = (np.tile(part, (len(C), 1))[:, None] for part in (signs, weights))
-    gram = fold.gram[: fold.n, : fold.n] + 1
-    strengths = np.repeat(C, len(signs))
-    found = solve("squared_hinge", fold.train, targets, weights, strengths, penalize_intercept=True, gram=gram)
+    found = solve(
+        "squared_hinge",
+        fold.train,
+        targets,
+        weights,
+        np.repeat(C, len(signs)),
+        penalize_intercept=True,
+        gram=fold.gram[: fold.n, : fold.n] + 1 if fold.reduced else None,
+        orthogonal=fold.reduced,
+    )
     shape = (len(C), len(signs))
     return (
         found.coef.reshape(*shape, -1),
@@ -62,8 +100,9 @@ def fit_ridge(fold, codes, rows, class_weights):
         Y = Y[:, 1:]
     weights = np.ones(len(codes)) if class_weights is None else class_weights[codes]
     center, middle = np.average(Z, axis=0, weights=weights), np.average(Y, axis=0, weights=weights)
-    if class_weights is None:  # the reduced columns are centred and orthogonal
-        values, vectors = np.einsum("ij,ij->j", Z, Z), np.eye(Z.shape[1])
+    if class_weights is None:
+        values, vectors = fold.spectrum
+        vectors = np.eye(Z.shape[1]) if vectors is None else vectors
     else:
         root = np.sqrt(weights)[:, None]
         values, vectors = np.linalg.eigh((root * (Z - center)).T @ (root * (Z - center)))
@@ -75,11 +114,11 @@ def fit_ridge(fold, codes, rows, class_weights):
 def fit_lda(fold, codes, rows, class_weights):
     """LinearDiscriminantAnalysis with a shrunk covariance; its classifier takes no class weights.
 
-    The within-class covariance of the reduced columns is diagonal less one rank per class, so its inverse is
+    The within-class covariance in the eigenvectors' basis is diagonal less one rank per class, so its inverse is
     a system of the classes' size (Woodbury's identity).
     """
     means, shares = class_means(fold.train, codes)
-    squares = np.einsum("ij,ij->j", fold.train, fold.train) / len(codes)
+    means, squares = fold.turned(means), fold.spectrum[0] / len(codes)
     spread = (squares.sum() - np.sum(shares[:, None] * means**2)) / fold.d
     coefs, intercepts = [], []
     for row in rows:
@@ -92,7 +131,7 @@ def fit_lda(fold, codes, rows, class_weights):
         intercept = np.log(shares) - np.einsum("ij,ij->i", means, coef) / 2
         if len(shares) == 2:
             coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
-        coefs.append(coef)
+        coefs.append(fold.turned_back(coef))
         intercepts.append(intercept)
     return np.stack(coefs), np.stack(intercepts), np.zeros(len(rows), dtype=int)
 
