@@ -37,7 +37,6 @@ def fit_logistic(fold, codes, rows, class_weights, tol=2e-4):
         targets[None],
         weights[None, None],
         C,
-        orthogonal=fold.reduced,
         start=[np.stack(part) for part in zip(*starts, strict=True)] if usable else None,
         tol=tol,
     )
@@ -75,19 +74,21 @@ def fit_linear_svm(fold, codes, rows, class_weights):
         signs, weights = signs[1:], weights[1:]
     C = [row["C"] for row in rows]
     targets, weights = (np.tile(part, (len(C), 1))[:, None] for part in (signs, weights))
+    # few rows bend at large C: leading directions would precondition too little
+    _, vectors = fold.spectrum
     found = solve(
         "squared_hinge",
-        fold.train,
+        fold.train @ vectors,
         targets,
         weights,
         np.repeat(C, len(signs)),
         penalize_intercept=True,
         gram=fold.gram[: fold.n, : fold.n] + 1 if fold.reduced else None,
-        orthogonal=fold.reduced,
+        orthogonal=True,
     )
     shape = (len(C), len(signs))
     return (
-        found.coef.reshape(*shape, -1),
+        (found.coef @ vectors.T).reshape(*shape, -1),
         found.intercept.reshape(shape),
         found.n_iter.reshape(shape).max(axis=1),
     )
@@ -102,7 +103,6 @@ def fit_ridge(fold, codes, rows, class_weights):
     center, middle = np.average(Z, axis=0, weights=weights), np.average(Y, axis=0, weights=weights)
     if class_weights is None:
         values, vectors = fold.spectrum
-        vectors = np.eye(Z.shape[1]) if vectors is None else vectors
     else:
         root = np.sqrt(weights)[:, None]
         values, vectors = np.linalg.eigh((root * (Z - center)).T @ (root * (Z - center)))
@@ -118,7 +118,8 @@ def fit_lda(fold, codes, rows, class_weights):
     a system of the classes' size (Woodbury's identity).
     """
     means, shares = class_means(fold.train, codes)
-    means, squares = fold.turned(means), fold.spectrum[0] / len(codes)
+    values, vectors = fold.spectrum
+    means, squares = means @ vectors, values / len(codes)
     spread = (squares.sum() - np.sum(shares[:, None] * means**2)) / fold.d
     coefs, intercepts = [], []
     for row in rows:
@@ -131,7 +132,7 @@ def fit_lda(fold, codes, rows, class_weights):
         intercept = np.log(shares) - np.einsum("ij,ij->i", means, coef) / 2
         if len(shares) == 2:
             coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
-        coefs.append(fold.turned_back(coef))
+        coefs.append(coef @ vectors.T)
         intercepts.append(intercept)
     return np.stack(coefs), np.stack(intercepts), np.zeros(len(rows), dtype=int)
 

@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 # steps on fewer support vectors than this share of the columns are solved directly
 FEW = 0.4
-# of columns that are not orthogonal, how many leading directions precondition
+# how many leading directions of the rows precondition
 DIRECTIONS = 64
 
 
@@ -118,7 +118,7 @@ def solve(
     *,
     penalize_intercept=False,
     gram=None,
-    orthogonal=True,
+    orthogonal=False,
     start=None,
     tol=2e-4,
     max_iter=100,
@@ -143,7 +143,8 @@ def solve(
     gram : array of shape (n, n), or None
         `Z @ Z.T + 1`, for squared_hinge, to take from it what steps on few support vectors need.
     orthogonal : bool
-        Whether the columns of Z are. If not, its leading directions are found to precondition by.
+        Whether the columns of Z are: the Hessian that preconditions is then diagonal, and known in full. If not,
+        it is taken in the leading directions of Z and as a mean in all others.
     start : pair of arrays (problems, columns, r) and (problems, columns), or None
         Coefficients and intercepts to start from; None is zero.
     tol : float
@@ -154,9 +155,7 @@ def solve(
     A32 = A.astype(np.float32)
     squares = np.einsum("ij,ij->j", A, A)
     unit = np.r_[np.full(Z.shape[1], np.sqrt(squares[:-1].sum() / len(Z)) + 1e-12), 1.0]
-    turn = None
-    if not orthogonal:
-        squares, turn = _leading_directions(A32, squares)
+    squares, turn = (squares, None) if orthogonal or not Z.shape[1] else _leading_directions(A32, squares[:-1].sum())
     ridge = np.outer(1 / C, np.r_[np.ones(Z.shape[1]), float(penalize_intercept)])[:, None]
     targets = np.broadcast_to(targets, (len(C), *targets.shape[1:]))
     weights = np.broadcast_to(weights, (len(C), *weights.shape[1:]))
@@ -198,7 +197,7 @@ def solve(
     return Solution(W[:, :, :-1], W[:, :, -1], certificate, n_iter)
 
 
-def _leading_directions(A32, squares):
+def _leading_directions(A32, total):
     """(eigenvalues of the leading directions, the mean of the others and the intercept's), the directions.
 
     Of the columns of A32 but the last, roughly, by subspace iteration (Halko et al., 2011): the directions go
@@ -211,9 +210,9 @@ def _leading_directions(A32, squares):
     found = Z @ Q
     values, vectors = np.linalg.eigh((found.T @ found).astype(np.float64))
     values = np.maximum(values, 0)
-    rest = max(squares[:-1].sum() - values.sum(), 0) / max(Z.shape[1] - rank, 1)
+    rest = max(total - values.sum(), 0) / max(Z.shape[1] - rank, 1)
     turn = np.vstack([Q @ vectors.astype(np.float32), np.zeros((1, rank), dtype=np.float32)])
-    return np.r_[values, rest, squares[-1]], turn
+    return np.r_[values, rest, len(Z)], turn
 
 
 def _in_directions(ridge, size):
