@@ -1,0 +1,181 @@
+"""Copies, suspect labels and outliers: what is planted is found, and nothing else."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from data import DataError, ImageError
+from data import audit as audit_module
+from data.audit import (
+    Copies,
+    find_copies,
+    group_copies,
+    nearest,
+    rank_labels,
+    rank_outliers,
+    read_thumbnails,
+)
+
+N = 40
+
+
+def picture(seed, side=96):
+    """A smooth picture with structure at several scales, (side, side, 3) uint8."""
+    noise = np.random.default_rng(seed).normal(size=(side, side, 3))
+    layers = [gaussian_filter(noise, (s, s, 0)) * s for s in (2, 5, 12)]
+    mixed = sum(layers) - sum(layers).min()
+    return (mixed * (255 / mixed.max())).astype(np.uint8)
+
+
+def encoded(pixels, size, quality):
+    """The picture resized and through JPEG, as a PIL image."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC).save(file, "JPEG", quality=quality)
+    return Image.open(file).convert("RGB")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return [picture(seed) for seed in range(N)]
+
+
+@pytest.fixture(scope="module")
+def looks():
+    return np.random.default_rng(0).normal(size=(N, 50)).astype(np.float32)
+
+
+def found(images, looks, **options):
+    return {(pair.first, pair.second): pair.kind for pair in find_copies(looks, read_thumbnails(images, 2), **options)}
+
+
+def with_copy(pictures, looks, copy, alike=True):
+    """Everything found among the pictures and a changed copy of picture 3."""
+    own = looks[3] + 0.05 if alike else -looks[3]
+    return found([*pictures, copy], np.vstack([looks, own]))
+
+
+def test_different_pictures_are_no_copies(pictures, looks):
+    assert found(pictures, looks) == {}
+
+
+@pytest.mark.parametrize("size", [40, 64, 200])
+@pytest.mark.parametrize("quality", [30, 90])
+def test_a_copy_of_another_size_and_quality_is_found_whatever_the_features_say(pictures, looks, size, quality):
+    copy = encoded(pictures[3], size, quality)
+    assert with_copy(pictures, looks, copy, alike=False) == {(3, N): "copy"}
+
+
+def test_a_gray_and_a_brighter_copy_are_found(pictures, looks):
+    for copy in (Image.fromarray(pictures[3]).convert("L"), Image.fromarray(pictures[3] // 2 + 80)):
+        assert with_copy(pictures, looks, copy) == {(3, N): "copy"}
+
+
+def test_a_cropped_copy_is_found_where_the_features_agree(pictures, looks):
+    copy = pictures[3][7:-7, 7:-7]
+    assert with_copy(pictures, looks, copy) == {(3, N): "edited"}
+    assert with_copy(pictures, looks, copy, alike=False) == {}
+
+
+def test_a_mirrored_copy_is_told_apart(pictures, looks):
+    assert with_copy(pictures, looks, pictures[3][:, ::-1]) == {(3, N): "mirrored"}
+
+
+def test_rows_of_one_id_are_exact_copies(pictures, looks):
+    ids = np.arange(N)[:, None].repeat(16, axis=1).astype(np.uint8)
+    ids[[7, 9]] = ids[5]
+    assert found(pictures, looks, ids=ids) == {(5, 7): "exact", (5, 9): "exact"}
+
+
+def test_pictures_without_any_edges_are_not_taken_for_copies(looks):
+    blank = [np.full((20, 20, 3), 10 * i, np.uint8) for i in range(8)]
+    assert found(blank, looks[:8]) == {}
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3])
+def test_few_pictures_are_no_trouble(pictures, looks, n):
+    assert found(pictures[:n], looks[:n]) == {}
+    assert len(rank_outliers(looks[:n]).order) == n
+
+
+def test_a_frame_in_common_makes_no_copies(pictures, looks):
+    framed = [image.copy() for image in pictures]
+    for image in framed:
+        image[:6] = image[-6:] = image[:, :6] = image[:, -6:] = 0
+    assert found(framed, looks) == {}
+
+
+def test_features_and_thumbnails_must_match(pictures, looks):
+    with pytest.raises(DataError, match="40 rows of features and 3 thumbnails"):
+        find_copies(looks, read_thumbnails(pictures[:3]))
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(ImageError, match=r"gone\.jpg: no such file"):
+        read_thumbnails([tmp_path / "gone.jpg"])
+
+
+def test_copies_of_copies_share_a_group():
+    pairs = [Copies(0, 1, "copy", 1.0), Copies(1, 4, "edited", 0.8), Copies(2, 3, "mirrored", 1.0)]
+    names = group_copies(5, pairs)
+    assert names[0] == names[1] == names[4]
+    assert len(set(names)) == 3
+
+
+def test_groups_that_were_given_are_kept_and_joined():
+    names = group_copies(6, [Copies(1, 2, "copy", 1.0)], groups=["a", "a", "b", "b", "c", "d"])
+    assert len(set(names[:4])) == 1
+    assert len(set(names)) == 3
+    assert len(set(group_copies(4, []))) == 4
+
+
+@pytest.mark.parametrize("block", [1, 7, 512])
+def test_nearest_is_the_same_for_any_block(monkeypatch, looks, block):
+    monkeypatch.setattr(audit_module, "BLOCK", block)
+    units = looks / np.linalg.norm(looks, axis=1, keepdims=True)
+    full = units @ units.T
+    np.fill_diagonal(full, -np.inf)
+    cosines, rows = nearest(units, 4)
+    assert np.array_equal(rows, np.argsort(-full, axis=1)[:, :4])
+    np.testing.assert_allclose(cosines, np.take_along_axis(full, rows, axis=1), rtol=1e-5)
+
+
+def test_planted_label_errors_rank_first():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 4, 400)
+    shares = rng.dirichlet(np.ones(4), 400) * 0.5
+    shares[np.arange(400), codes] += 0.5
+    classes = np.array(["a", "b", "c", "d"])
+    labels, wrong = classes[codes], rng.permutation(400)[:20]
+    labels[wrong] = classes[(codes[wrong] + 1) % 4]
+    ranked = rank_labels(shares, labels, classes)
+    assert set(ranked.order[:20]) == set(wrong)
+    assert list(ranked.proposed[wrong]) == list(classes[codes[wrong]])
+    assert ranked.suspected[wrong].mean() > 0.3
+    assert not np.delete(ranked.suspected, wrong).any()
+    assert (ranked.quality[wrong] < 0).all()
+
+
+def test_a_class_without_images_is_never_proposed_confidently():
+    shares = np.array([[0.2, 0.1, 0.7], [0.1, 0.8, 0.1], [0.9, 0.05, 0.05]])
+    assert not rank_labels(shares, np.array(["a", "b", "a"]), ["a", "b", "c"]).suspected.any()
+
+
+def test_probabilities_of_another_shape_are_refused():
+    with pytest.raises(DataError, match=r"probabilities \(3, 2\): expected 2 labels x 2 classes"):
+        rank_labels(np.ones((3, 2)), ["a", "b"], ["a", "b"])
+
+
+def test_an_image_unlike_all_others_is_the_first_and_outlying():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 20)) * 0.2 + 3
+    features[17] = rng.normal(size=20) * 3
+    ranked = rank_outliers(features)
+    assert ranked.order[0] == 17
+    assert np.flatnonzero(ranked.outlying).tolist() == [17]
+
+
+def test_equal_images_are_not_outlying():
+    assert not rank_outliers(np.ones((10, 3))).outlying.any()

@@ -1,0 +1,84 @@
+"""The learning curve rises, ends at the cross-validated score, and comes out the same twice."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from data import folds
+from heads import HeadSearchCV
+from pipelines.learning_curve import learning_curve
+
+HEADS = {
+    "logistic": {"logisticregression__C": 0.01},
+    "linear_svm": {"linearsvc__C": 0.001},
+    "rbf_svm": {"svc__C": 3.0, "svc__gamma": "scale"},
+    "knn": {"kneighborsclassifier__n_neighbors": 15, "kneighborsclassifier__metric": "cosine"},
+    "prior": {},
+}
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Features (240, 30) and labels of four classes, one of them rare."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["a", "b", "c", "d"], [80, 80, 60, 20])
+    centres = rng.normal(size=(4, 30))[np.unique(labels, return_inverse=True)[1]]
+    order = rng.permutation(240)
+    return (centres * 0.6 + rng.normal(size=(240, 30))).astype(np.float32)[order], labels[order]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_last_point_is_the_cross_validated_accuracy(problem, head):
+    X, y = problem
+    parts = folds(y, 4)
+    curve = learning_curve(X, y, parts, head, HEADS[head])
+    grid = {key: [value] for key, value in HEADS[head].items()}
+    search = HeadSearchCV({head: grid}, cv=parts, refit=False).fit(X, y)
+    assert curve.points[-1].accuracy == pytest.approx(np.mean(search.classes_[search.oof_scores_[0].argmax(1)] == y))
+    assert curve.points[-1].images == 180
+    assert curve.gain == pytest.approx(curve.points[-1].accuracy - curve.points[-2].accuracy)
+
+
+def test_sizes_double_and_the_curve_rises(problem):
+    points = learning_curve(*problem, folds(problem[1], 4), "logistic", HEADS["logistic"]).points
+    assert [round(point.per_class, 1) for point in points[1:]] == [6, 11.2, 22.5, 45]
+    assert all(first.accuracy < second.accuracy for first, second in itertools.pairwise(points[:3]))
+    assert all(point.low < point.accuracy < point.high for point in points)
+    assert all(point.images == pytest.approx(4 * point.per_class) for point in points)
+
+
+def test_two_runs_print_the_same_and_another_seed_does_not(problem):
+    def curve(**options):
+        return learning_curve(*problem, folds(problem[1], 4), "logistic", HEADS["logistic"], **options)
+
+    assert curve() == curve(n_jobs=2)
+    assert curve() != curve(seed=1)
+
+
+def test_a_test_part_may_stand_for_the_folds(problem):
+    train, test = np.arange(160), np.arange(160, 240)
+    curve = learning_curve(*problem, [(train, test)], "logistic", HEADS["logistic"])
+    assert curve.points[-1].images == 160
+    low, high = curve.points[-1].low, curve.points[-1].high
+    assert 0.05 < high - low < 0.25
+
+
+def test_a_gain_beyond_chance_is_told_from_none(problem):
+    X, y = problem
+    rising = learning_curve(X, y, folds(y, 4), "logistic", HEADS["logistic"])
+    assert rising.gain_low > 0 or rising.points[-1].accuracy > 0.95
+    flat = learning_curve(X, y, folds(y, 4), "prior", {})
+    assert (flat.gain, flat.gain_low, flat.gain_high) == (0, 0, 0)
+
+
+def test_two_images_a_class_make_one_point():
+    X, y = np.eye(8, 3), np.repeat(["a", "b"], 4)
+    curve = learning_curve(X, y, folds(y, 2), "logistic", HEADS["logistic"])
+    assert [point.per_class for point in curve.points] == [2]
+    assert curve.gain is None
+
+
+def test_an_unknown_head_is_refused(problem):
+    with pytest.raises(ValueError, match="head 'nope' is unknown"):
+        learning_curve(*problem, folds(problem[1], 4), "nope", {})
