@@ -155,7 +155,9 @@ def main() -> None:
         files.write_text(json.dumps(paths))
         for name in options.networks.split(","):
             knowing = [side for side in sides if name in SIDES[side][2]]
-            rounds = [{side: timed(side, files, name, options.whole) for side in knowing} for _ in range(options.repeats)]
+            rounds = [
+                {side: timed(side, files, name, options.whole) for side in knowing} for _ in range(options.repeats)
+            ]
             assert all(answer["images"] == len(paths) for answers in rounds for answer in answers.values())
             for side in knowing:
                 rate = len(paths) / median(answers[side][measure] for answers in rounds)

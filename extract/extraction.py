@@ -180,6 +180,10 @@ def extract(
         _Pass(inputs, backbone, store, result, device, on_plan, on_progress).run(jobs)
         _spread_bad(result, before)
         on_plan = on_progress = None
+    if result.computed and isinstance(store, FeatureStore):
+        began = time.perf_counter()
+        store.compact(result.recipe)
+        result.times["write_wait"] += time.perf_counter() - began
     result.computed = min(result.computed, len(result.good))
     result.seconds = time.perf_counter() - started
     return result

@@ -13,6 +13,8 @@ from data import ImageError, decode, read_bytes
 from extract.errors import ExtractError
 from extract.recipe import bytes_id, open_in_memory, pixels_id
 
+SHARES = 8  # tasks a core gets of each batch: few, since a small image takes less than a task; yet they end together
+
 
 @dataclass
 class Batch:
@@ -51,7 +53,11 @@ def load_batches(
         nonlocal at
         group = np.asarray(rows[at : at + size()])
         at += len(group)
-        decoded = [decoders.submit(_decode_one, inputs[row], preprocessing, at_least) for row in group]
+        step = max(1, len(group) // (SHARES * cores()))
+        decoded = [
+            decoders.submit(_decode_some, [inputs[row] for row in group[first : first + step]], preprocessing, at_least)
+            for first in range(0, len(group), step)
+        ]
         pending.append(collector.submit(_collect, group, decoded, stack))
 
     try:
@@ -62,6 +68,10 @@ def load_batches(
     finally:
         for pool in (decoders, collector):
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _decode_some(items, preprocessing, at_least):
+    return [_decode_one(item, preprocessing, at_least) for item in items]
 
 
 def _decode_one(item, preprocessing, at_least):
@@ -79,7 +89,7 @@ def _decode_one(item, preprocessing, at_least):
 
 
 def _collect(rows, decoded, stack):
-    results = [future.result() for future in decoded]
+    results = [result for future in decoded for result in future.result()]
     good = [i for i, (found, _, _) in enumerate(results) if found is not None]
     shapes = sorted({results[i][1].shape for i in good})
     if len(shapes) > 1:

@@ -21,6 +21,7 @@ SCHEMA = 1
 DECODE_RULE = "islow-dct-scaled/exif/white/1"
 ID_BYTES = 16
 SETTLED_SECONDS = 2.0
+ID_BLOCK = 64
 
 # Image.open leaves the pixels in the file, and two threads that read them at once spoil each other's decoder
 _loading = threading.Lock()
@@ -68,18 +69,21 @@ def image_ids(inputs: Sequence, memory: Path | None = None, threads: int = 2) ->
     known = IdMemory(memory) if memory else None
     ids, bad = np.zeros((len(inputs), ID_BYTES), np.uint8), {}
 
-    def find(row):
-        return _input_id(inputs[row], known)
-
-    with ThreadPoolExecutor(threads) as pool:
-        for row, found in enumerate(pool.map(find, range(len(inputs)))):
+    def find(block):
+        for row in block:
+            found = _input_id(inputs[row], known)
             if isinstance(found, ImageError):
                 bad[row] = found
             else:
                 ids[row] = np.frombuffer(found, np.uint8)
+
+    # small files take less than a task of their own: threads get blocks of them
+    blocks = [range(at, min(at + ID_BLOCK, len(inputs))) for at in range(0, len(inputs), ID_BLOCK)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(find, blocks))
     if known:
         known.save()
-    return ids, bad
+    return ids, dict(sorted(bad.items()))
 
 
 def _input_id(item, known):

@@ -100,7 +100,6 @@ def keep_features(
         done = extract(
             samples.inputs, chosen, backbone, store, numerics=numerics, device=device, **watch(backbone.name, chosen)
         )
-        store.compact(done.recipe)
         passes.append(done)
         bad |= done.bad
         sources += [Source(backbone.name, tap.layer, tap.pooling, backbone.card.width(tap)) for tap in chosen]

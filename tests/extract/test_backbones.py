@@ -348,3 +348,34 @@ def test_settings_beside_a_backbone_are_refused(backbone):
     for arguments in ({"weights": "random"}, {"size": 64}, {"preprocessing": Preprocessing()}):
         with pytest.raises(ExtractError, match=f"{next(iter(arguments))} can't be set on a Backbone"):
             load_backbone(backbone, **arguments)
+
+
+TORCHVISION = """
+import sys
+from extract.backbones import import_torchvision
+package = import_torchvision()
+print(package.__name__, [name for name in sys.modules if name.startswith("torch._dynamo")])
+import torch
+from torchvision.ops import roi_align
+with torch.no_grad():
+    torch.use_deterministic_algorithms(True)
+    print(tuple(roi_align(torch.ones(1, 3, 8, 8), torch.tensor([[0.0, 0, 0, 4, 4]]), 2).shape))
+print("torch._dynamo.utils" in sys.modules, import_torchvision() is package)
+"""
+
+
+def test_torchvision_comes_without_the_compiler_and_works_whole():
+    done = subprocess.run([sys.executable, "-c", TORCHVISION], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["torchvision []", "(1, 3, 2, 2)", "True True"]
+
+
+def test_a_torchvision_that_asks_for_more_of_the_compiler_gets_it(tmp_path):
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "__init__.py").write_text("from torch._dynamo.utils import counters\n")
+    script = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from extract.backbones import import_torchvision\n"
+        "print(import_torchvision().counters is not None, 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True True"

@@ -26,6 +26,7 @@ from extract import engines as engines_file
 from extract import extraction as extraction_file
 from extract import loader as loader_file
 from extract import store as store_file
+from extract.engines import TorchEngine
 
 A, B, C = Tap("layer1.0", "avg"), Tap("layer2.0", "grid2"), Tap("layer3.0", "max")
 
@@ -351,6 +352,64 @@ def test_the_accounting_adds_up(photos, backbone, store):
     assert done["bottleneck"] in ("decode", "forward")
     again = run(photos, [A], backbone, store).accounting()
     assert (again["computed"], again["bottleneck"], again["images_per_second"]) == (0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("device", "times", "said"),
+    [
+        ("cuda", {"wait": 7.0, "forward": 3.0}, "decoding held the GPU back 70 % of the time: more cores or pre-re"),
+        ("cuda:1", {"wait": 1.0, "forward": 3.0}, "the network took 75 % of the time and decoding kept up: the GPU"),
+        ("cpu", {"wait": 7.0, "forward": 3.0}, "decoding took 70 % of the time: more cores or pre-resized images"),
+        ("cpu", {"wait": 1.0, "forward": 3.0}, "the network took 75 % of the time: a GPU, a smaller backbone or"),
+        ("cpu", {"wait": 1.0, "write_wait": 3.0}, "writing held the pass back 75 % of the time: a faster disk"),
+    ],
+)
+def test_where_the_time_went_is_said_in_words(device, times, said):
+    done = extraction_file.Extraction(np.zeros((1, 16), np.uint8), {}, None, computed=1, device=device)
+    done.times |= times
+    assert done.in_words().startswith(said)
+    done.computed = 0
+    assert done.in_words() is None
+
+
+def test_the_stages_add_up_to_the_whole(photos, backbone, store):
+    done = run(photos, [A], backbone, store).accounting()
+    stages = sum(done[f"{name}_seconds"] for name in ("ids", "start", "wait", "forward", "write_wait"))
+    assert 0.5 * done["seconds"] < stages <= done["seconds"] + 0.01
+
+
+def test_rows_are_fetched_when_the_next_batch_is_on_its_way(photos, backbone, store, monkeypatch):
+    """As on a GPU: each batch is handed over before the rows of the one before are waited for."""
+    order, start = [], TorchEngine.start
+
+    def noted(self, batch):
+        number, rows = len(order), start(self, batch)
+        order.append(("start", number))
+        return lambda: (order.append(("rows", number)), rows())[1]
+
+    expected = rows(
+        run(photos, [A], backbone, FeatureStore(store.cache / "cpu")), [A], FeatureStore(store.cache / "cpu")
+    )
+    monkeypatch.setattr(extraction_file, "choose_device", lambda device: "meta")
+    monkeypatch.setattr(extraction_file, "start_engine", lambda *args: TorchEngine(backbone, "cpu", "float32", [A]))
+    monkeypatch.setattr(TorchEngine, "start", noted)
+    done = run(photos, [A], backbone, store)
+    assert [what for what, _ in order] == ["start", "start", "rows", "start", "rows", "rows"]
+    assert np.array_equal(rows(done, [A], store), expected)
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(1, 32), (100, 64), (1000, 256), (1e6, 256)])
+def test_half_a_second_of_images_is_decoded_at_a_time(rate, expected, monkeypatch):
+    monkeypatch.undo()
+    assert extraction_file._chunk_size(rate) == expected
+
+
+def test_small_parts_are_joined_when_the_pass_ends(photos, backbone, store, monkeypatch):
+    monkeypatch.setattr(store_file, "PART_SECONDS", 0.0)
+    monkeypatch.setattr(store_file, "SMALL_PARTS", 1)
+    done = run(photos, [A], backbone, store)
+    assert len(list(store.cache.glob("*/parts/*.h5"))) == 1
+    assert len(rows(done, [A], store)) == 12
 
 
 def test_a_tap_that_can_not_be_taken_is_refused_before_anything_is_read(photos, backbone, store, monkeypatch):
