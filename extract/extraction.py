@@ -167,12 +167,13 @@ def extract(
     for tap in taps:
         backbone.card.check(tap)
     memory = store.cache / "ids" if isinstance(store, FeatureStore) else None
+    examined = time.perf_counter()
     ids, bad = image_ids(inputs, memory, cores())
     known = time.perf_counter()
     readable = [row for row in range(len(inputs)) if row not in bad]
     numerics = choose_numerics(numerics, backbone, store, taps, ids[readable], device)
     result = Extraction(ids, bad, recipe_of(backbone, numerics))
-    result.times["ids"] = known - started
+    result.times |= {"start": examined - started, "ids": known - examined}
     for _ in range(LOOKS):  # again for what a file that changed meanwhile left open: its copies, its other taps
         if not (jobs := _jobs(store, result, taps)):
             break
