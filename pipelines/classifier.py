@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from extract import FeatureExtractor
 from heads import HeadSearchCV, fit_calibration
-from pipelines.evaluate import probabilities
+from pipelines.blending import probabilities
 
 FOLDS = 5
 

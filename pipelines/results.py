@@ -132,17 +132,21 @@ def summary(results: dict, out: Path) -> str:
 
 def _shown(row, several):
     params = " ".join(f"{k.rpartition('__')[2]}={_short(v)}" for k, v in row["params"].items())
+    if row["members"]:
+        params = f"{len(row['members'])} heads averaged"
     return (
         _source(row, several),
         str(row["dim"]),
         row["head"],
         params,
         f"{row['cv_accuracy']:.4f}",
-        _interval(row, "cv"),
+        _interval(row, "cv") + (" =" if row["tied"] else ""),
     )
 
 
 def _source(row, several):
+    if row["members"]:
+        return f"{len({member['tap'] for member in row['members']})} taps"
     return (f"{row['backbone']} " if several else "") + f"{row['layer']}:{row['pooling']}"
 
 

@@ -62,6 +62,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="K",
         help="folds of the cross-validation on the training images (default: 5)",
     )
+    add(
+        "--choose",
+        choices=("best", "simplest"),
+        default="best",
+        help="of the rows that the best one does not beat beyond chance: the best, or the simplest (default: best)",
+    )
     add("--out", type=Path, metavar="DIR", help="where the results go (default: runs/TIME-NAME)")
     add(
         "--max-bad",
@@ -102,7 +108,8 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
 
 def run_into(out: Path, samples: Samples, backbones, store, options, arguments, lap) -> int:
     """From checked samples and backbones to everything that a run leaves in `out` -> exit code."""
-    from pipelines import evaluate
+    from pipelines import choice, evaluate
+    from pipelines.blending import probabilities
     from pipelines.features import keep_features, read_twice
 
     seconds = {"read": lap()}
@@ -147,23 +154,24 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
         on_progress=lambda done: bar.update(),
     )
     bar.close()
-    chosen = searched[board.sources[0]]
-    training = read(chosen)
-    fitted = evaluate.fit_chosen(board, training, labels[train])
+    place = choice.choose_row(board, options.choose)
+    fitted = choice.fit_chosen(board, place, lambda source: read(searched[source]), labels[train])
+    sources = [searched[source] for source in fitted.sources]
     seconds["heads"] = lap()
 
-    features = kept.read(chosen, test)
+    features = np.hstack([kept.read(source, test) for source in sources])
     predicted = fitted.head.predict(features)
-    shares = evaluate.probabilities(fitted.head, fitted.calibration, features)
+    shares = probabilities(fitted.head, fitted.calibration, features)
     own = shares[np.arange(len(test)), np.searchsorted(board.classes, predicted)]
     write_predictions(out, kept.samples[test], predicted, own)
-    save_bundle(out / "model", kept, chosen, fitted, training, options, backbones)
+    save_bundle(out / "model", kept, sources, fitted, options, backbones)
+    described = choice.describe_choice(board, place, labels[test], predicted, shares, options.seed)
     seconds["report"] = lap()
     seconds["total"] = round(sum(seconds.values()), 3)
-    described = evaluate.describe_choice(board, labels[test], predicted)
     results = describe_run(
-        arguments, options.seed, samples, kept, backbones, train, test, board, chosen, screened_out, described, seconds
-    )
+        arguments, options.seed, samples, kept, backbones, train, test, board, sources[0], screened_out, described,
+        seconds,
+    )  # fmt: skip
     text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
     (out / "results.json").write_text(text, encoding="utf-8")
     print(text if options.json else summary(results, out), end="")
@@ -315,25 +323,22 @@ def _workers(jobs: int) -> int:
     return max(1, min(cores(), jobs))
 
 
-def save_bundle(path: Path, kept, source: int, fitted, training, options, backbones) -> None:
-    """The chosen tap and head as a bundle."""
+def save_bundle(path: Path, kept, sources: list[int], fitted, options, backbones) -> None:
+    """The chosen taps and heads as a bundle."""
     from extract import FeatureExtractor
     from pipelines.bundle import save_classifier
-    from pipelines.classifier import ImageClassifier, training_rows
+    from pipelines.classifier import ImageClassifier
 
-    chosen = kept.sources[source]
     extractor = FeatureExtractor(
-        layer=chosen.layer,
-        pooling=chosen.pooling,
-        backbone=chosen.backbone,
+        layer="+".join(str(kept.taps[source]) for source in sources),
+        backbone=kept.sources[sources[0]].backbone,
         weights=options.weights,
         size=backbones[0].size,
-        numerics=kept.recipes[source].numerics,
+        numerics=kept.recipes[sources[0]].numerics,
         cache=options.cache,
         seed=options.seed,
     )
-    rows = training_rows(fitted.head, training)
-    save_classifier(ImageClassifier().assemble(extractor, fitted.head, fitted.calibration, rows), path)
+    save_classifier(ImageClassifier().assemble(extractor, fitted.head, fitted.calibration, fitted.rows), path)
 
 
 if __name__ == "__main__":
