@@ -23,6 +23,7 @@ from pipelines.blending import BlendedHead, Voter
 from pipelines.classifier import ImageClassifier
 
 SCHEMA = 1
+OURS = ("torchvision.", "permafrost.")  # architectures that are built from their name alone
 KEYS = {"recipe", "backbone", "size", "taps", "classes", "calibration"}
 RECIPE_KEYS = {field.name for field in fields(Recipe)}
 FILE, HEAD, ROWS, WEIGHTS = "bundle.json", "head.skops", "rows.npy", "weights.safetensors"
@@ -131,9 +132,9 @@ def load_classifier(path, *, backbone=None, cache=False, device="auto", on_warni
     """
     folder, content = Path(path), _read(Path(path))
     source = content["backbone"]
-    if backbone is None and not content["recipe"]["architecture"].startswith("torchvision."):
+    if backbone is None and not content["recipe"]["architecture"].startswith(OURS):
         raise BundleError(
-            f"{folder} was trained on {source['name']}, which is not torchvision's, and a bundle holds no code: "
+            f"{folder} was trained on {source['name']}, which is one's own, and a bundle holds no code: "
             "use load_classifier(path, backbone=…) in a script"
         )
     weights = source["weights"] if backbone is None else None

@@ -8,13 +8,21 @@ import numpy as np
 from heads import Calibration, HeadSearchCV, fit_calibration, make_head
 from pipelines.blending import BlendedHead, Voter
 from pipelines.classifier import training_rows
-from pipelines.evaluate import Leaderboard
+from pipelines.evaluate import BLEND, Leaderboard
+from pipelines.learning_curve import learning_curve
 from pipelines.scores import measure, per_class_recall, simplest
 
 
 def choose_row(board: Leaderboard, how: str = "best") -> int:
-    """The place of the row to use: the first, or the simplest of those tied with it."""
-    return simplest(board.rows, np.array([row.tied for row in board.rows])) if how == "simplest" else 0
+    """The place of the row to use: the best, or the simplest of those tied with it.
+
+    The best is the blend where it does no worse than the best row alone does when it, too, is chosen without the
+    fold that scores it: the first row's own score was helped by being the best of many. Else it is the first row.
+    """
+    if how == "simplest":
+        return simplest(board.rows, np.array([row.tied for row in board.rows]))
+    blend = next((place for place, row in enumerate(board.rows) if row.head == BLEND), 0)
+    return blend if board.rows[blend].cv_accuracy >= board.nested else 0
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,17 @@ def fit_head(name: str, params: dict, features: np.ndarray, labels: np.ndarray):
     first = np.concatenate([np.flatnonzero(labels == label)[:2] for label in np.unique(labels)])
     search = HeadSearchCV({name: {key: [value] for key, value in params.items()}}, cv=[(first, first)])
     return search.fit(features, labels).best_estimator_
+
+
+def trace_curve(
+    board: Leaderboard, place: int, read: Callable[[int], np.ndarray], labels: np.ndarray, folds: list, seed: int = 0
+) -> dict:
+    """The `learning_curve` block of results.json: of the row, or of a blend's heaviest member."""
+    part = board.parts[place][0]
+    row = next(i for i, parts in enumerate(board.parts) if len(parts) == 1 and parts[0].oof is part.oof)
+    found = asdict(learning_curve(read(part.source), labels, folds, part.head, part.params, n_jobs=2, seed=seed))
+    about = {name: getattr(board.rows[row], name) for name in ("backbone", "layer", "pooling", "head", "params")}
+    return {**about, **found}
 
 
 def describe_choice(

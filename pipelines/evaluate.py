@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -32,8 +32,8 @@ class Source:
     """Where a leaderboard row's features come from."""
 
     backbone: str
-    layer: str
-    pooling: str
+    layer: str | None
+    pooling: str | None
     dim: int
     view: str = "plain"
 
@@ -42,9 +42,10 @@ class Source:
 class Row:
     """One line of the leaderboard: a tap and a head with its best parameters, or a blend of several such.
 
-    cv_accuracy: share of the training images predicted right while out of fold; cv_low, cv_high: its interval at
-    95 %, Nadeau & Bengio's of the folds' accuracies, never narrower than Wilson's of the images. cv_log_loss: mean
-    negative log of the calibrated out-of-fold probability of the true class; it orders rows of equal accuracy.
+    cv_accuracy: share of the training images predicted right while out of fold; cv_low, cv_high: its Wilson
+    interval at 95 %; cv_fold_low, cv_fold_high: Nadeau & Bengio's, of the folds' accuracies, which allows for other
+    training images too and is wide with few folds. cv_log_loss: mean negative log of the calibrated out-of-fold
+    probability of the true class; it orders rows of equal accuracy.
     seconds: what the search on this tap took. members: of a blend, each with its tap, head, parameters and weight.
     tied: whether the best row does not beat this one beyond chance.
     """
@@ -62,6 +63,8 @@ class Row:
     cv_high: float
     cv_log_loss: float
     seconds: float
+    cv_fold_low: float
+    cv_fold_high: float
     tied: bool = False
 
 
@@ -91,6 +94,7 @@ class Leaderboard:
     right: np.ndarray
     classes: np.ndarray
     corrected: tuple[float, float, float]
+    nested: float
 
     def probabilities(self, place: int, labels: np.ndarray) -> np.ndarray:
         """(n, classes) out-of-fold probabilities of a row, calibrated where its head has none."""
@@ -154,17 +158,21 @@ def make_leaderboard(
         for i, (results, _) in enumerate(found)
         for head, result in results.items()
     ]
-    entries = [(_row(sources, [part], part.oof, labels, folds, seconds), [part], part.oof) for part, seconds in parts]
+    entries = [
+        (describe_row(sources[p.source], p.head, p.params, p.oof, labels, folds, seconds), [p], p.oof)
+        for p, seconds in parts
+    ]
     entries.sort(key=_place)
+    nested = _nested_accuracy(np.array([is_right(oof, labels) for _, _, oof in entries]), folds)
     right = np.concatenate([right for _, right in found])
     blended = _blend(entries, sources, labels, classes, folds)
     if blended is not None:
         entries = sorted([*entries, blended], key=_place)
-        right = np.concatenate([right, [_is_right(blended[2], labels)]])
+        right = np.concatenate([right, [is_right(blended[2], labels)]])
     rows, parts, oof = map(list, zip(*entries, strict=True))
-    tied = tied_with_best(np.array([_is_right(scores, labels) for scores in oof]), seed=seed)
+    tied = tied_with_best(np.array([is_right(scores, labels) for scores in oof]), seed=seed)
     rows = [replace(row, tied=bool(as_good)) for row, as_good in zip(rows, tied, strict=True)]
-    return Leaderboard(rows, parts, oof, right, classes, corrected_accuracy(right, seed=seed))
+    return Leaderboard(rows, parts, oof, right, classes, corrected_accuracy(right, seed=seed), nested)
 
 
 def _place(entry):
@@ -172,7 +180,14 @@ def _place(entry):
     return -round(row.cv_accuracy, 9), round(row.cv_log_loss, 9), row.dim
 
 
-def _is_right(oof, labels):
+def _nested_accuracy(right, folds):
+    """Share right of the row that is best without a fold, on that fold; of equals the earlier row."""
+    best = [np.delete(right, val, axis=1).mean(axis=1).round(12).argmax() for _, val in folds]
+    return float(np.concatenate([right[row, val] for row, (_, val) in zip(best, folds, strict=True)]).mean())
+
+
+def is_right(oof: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(n,) bool: whether the highest of an image's out-of-fold scores (n, classes) is that of its label."""
     return np.unique(labels)[oof.argmax(axis=1)] == labels
 
 
@@ -189,7 +204,8 @@ def _blend(entries, sources, labels, classes, folds):
     chosen = sorted(chosen, key=lambda i: (-found.weights[i], i))
     parts = [replace(candidates[i], weight=float(found.weights[i])) for i in chosen]
     seconds = round(time.perf_counter() - started, 3)
-    return _row(sources, parts, found.probabilities, labels, folds, seconds), parts, found.probabilities
+    row = _describe_blend(sources, parts, found.probabilities, labels, folds, seconds)
+    return row, parts, found.probabilities
 
 
 def _search(X, labels, folds, heads, seed):
@@ -213,27 +229,27 @@ def _search(X, labels, folds, heads, seed):
     return results, right
 
 
-def _row(sources, parts, oof, labels, folds, seconds):
-    right = _is_right(oof, labels)
-    low, high = _interval(right, folds)
-    alone = len(parts) == 1
-    source = sources[parts[0].source]
-    taken = {part.source: sources[part.source].dim for part in parts}
-    return Row(
-        backbone=source.backbone,
-        view=source.view,
-        layer=source.layer if alone else None,
-        pooling=source.pooling if alone else None,
-        dim=sum(taken.values()),
-        head=parts[0].head if alone else BLEND,
-        params=parts[0].params if alone else {},
-        members=None if alone else [_member(sources[part.source], part) for part in parts],
-        cv_accuracy=float(right.mean()),
-        cv_low=low,
-        cv_high=high,
-        cv_log_loss=_log_loss(oof, labels) if alone else log_loss(*_coded(labels), oof),
-        seconds=seconds,
-    )
+def describe_row(source: Source, head: str, params: dict, oof: np.ndarray, labels: np.ndarray, folds, seconds) -> Row:
+    """The leaderboard row of one head on one source, from its out-of-fold scores (n, classes)."""
+    right = is_right(oof, labels)
+    low, high = wilson_interval(right.sum(), len(right))
+    fold_low, fold_high = _fold_interval(right, folds)
+    classes = np.unique(labels)
+    shares = fit_calibration(oof, labels, classes).probabilities(oof)
+    loss = log_loss(np.searchsorted(classes, labels), None, shares)
+    return Row(**asdict(source), head=head, params=params, members=None, cv_accuracy=float(right.mean()), cv_low=low,
+               cv_high=high, cv_log_loss=loss, seconds=seconds, cv_fold_low=fold_low,
+               cv_fold_high=fold_high)  # fmt: skip
+
+
+def _describe_blend(sources, parts, shares, labels, folds, seconds):
+    """The row of a blend; what it joins has no tap or parameters of its own."""
+    first = sources[parts[0].source]
+    dim = sum({part.source: sources[part.source].dim for part in parts}.values())
+    joined = Source(first.backbone, None, None, dim, first.view)
+    row = describe_row(joined, BLEND, {}, shares, labels, folds, seconds)
+    loss = log_loss(np.unique(labels, return_inverse=True)[1], None, shares)
+    return replace(row, cv_log_loss=loss, members=[_member(sources[part.source], part) for part in parts])
 
 
 def _member(source, part):
@@ -241,22 +257,9 @@ def _member(source, part):
     return {**tap, "head": part.head, "params": part.params, "weight": part.weight}
 
 
-def _interval(right, folds):
+def _fold_interval(right, folds):
     by_fold = [right[val].mean() for _, val in folds]
-    sizes = np.mean([[len(train), len(val)] for train, val in folds], axis=0)
-    low, high = nadeau_bengio_interval(by_fold, *sizes)
-    least_low, least_high = wilson_interval(right.sum(), len(right))
-    return min(low, least_low), max(high, least_high)
-
-
-def _coded(labels):
-    codes = np.unique(labels, return_inverse=True)[1]
-    return codes, codes
-
-
-def _log_loss(oof, labels):
-    classes = np.unique(labels)
-    return log_loss(*_coded(labels), fit_calibration(oof, labels, classes).probabilities(oof))
+    return nadeau_bengio_interval(by_fold, *np.mean([[len(train), len(val)] for train, val in folds], axis=0))
 
 
 def timer():

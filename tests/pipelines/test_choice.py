@@ -1,5 +1,7 @@
 """Tests of pipelines/choice.py."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -70,7 +72,14 @@ def test_the_simplest_of_the_tied_is_no_blend_where_one_row_is_as_good():
     row = board.rows[choose_row(board, "simplest")]
     assert (row.layer, row.members, row.tied) == ("narrow", None, True)
     assert row.head in ("logistic", "linear_svm")
-    assert choose_row(board) == 0
+
+
+def test_a_blend_is_chosen_where_it_does_no_worse_than_a_row_chosen_without_its_fold(halves):
+    board = board_of(halves)
+    blend = next(i for i, row in enumerate(board.rows) if row.head == "blend")
+    assert board.nested <= max(row.cv_accuracy for row in board.rows if row.members is None)
+    assert choose_row(board) == blend
+    assert choose_row(replace(board, nested=1.0)) == 0
 
 
 def test_the_choice_is_described_with_its_test_figures(halves):
