@@ -45,8 +45,28 @@ class BlendedHead:
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
 
+def answers(head, calibration: Calibration | None, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n, d) features -> (labels (n,), probabilities (n, classes)); a blend's members are asked once for both.
+
+    Averaging members that err in different places gives probabilities nearer to even than the average is right: a
+    blend's calibration is of their logarithms. Its labels are those before it.
+    """
+    if not isinstance(head, BlendedHead):
+        return head.predict(features), probabilities(head, calibration, features)
+    shares = head.predict_proba(features)
+    labels = head.classes_[shares.argmax(axis=1)]
+    return labels, shares if calibration is None else calibration.probabilities(log_shares(shares))
+
+
 def probabilities(head, calibration: Calibration | None, features: np.ndarray) -> np.ndarray:
     """(n, d) features -> (n, classes) probabilities by the head itself, or by the calibration of its scores."""
     if calibration is None:
         return head.predict_proba(features)
+    if isinstance(head, BlendedHead):
+        return answers(head, calibration, features)[1]
     return calibration.probabilities(head_scores(head, features))
+
+
+def log_shares(shares: np.ndarray) -> np.ndarray:
+    """Logarithms of probabilities, as the scores that a blend is calibrated on."""
+    return np.log(np.maximum(shares, 1e-6))

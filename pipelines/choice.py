@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from heads import Calibration, HeadSearchCV, fit_calibration, make_head
-from pipelines.blending import BlendedHead, Voter
+from pipelines.blending import BlendedHead, Voter, log_shares
 from pipelines.classifier import training_rows
 from pipelines.evaluate import BLEND, Leaderboard
 from pipelines.learning_curve import learning_curve
@@ -30,7 +30,7 @@ class Fitted:
     """The chosen head on all training rows.
 
     sources: whose features, joined in this order, it takes. calibration: of its scores where it has no
-    probabilities. rows: the training rows it keeps, unscaled, for the bundle.
+    probabilities, and of a blend's. rows: the training rows it keeps, unscaled, for the bundle.
     """
 
     sources: list[int]
@@ -53,7 +53,8 @@ def fit_chosen(board: Leaderboard, place: int, read: Callable[[int], np.ndarray]
     if len(parts) == 1:
         alone = voters[0]
         return Fitted(sources, alone.head, alone.calibration, alone.rows)
-    return Fitted(sources, BlendedHead([voters[i] for i in range(len(parts))]), None, None)
+    calibration = fit_calibration(log_shares(board.oof[place]), labels, board.classes)
+    return Fitted(sources, BlendedHead([voters[i] for i in range(len(parts))]), calibration, None)
 
 
 def _fit_voter(part, features, labels, classes, columns):

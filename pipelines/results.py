@@ -208,11 +208,11 @@ def audit_in_words(audit: dict) -> list[str]:
         what = {"group": "kept on one side of every fold", "drop": "one of each kept", "keep": "left as they are"}
         across = audit["n_copies_across_split"]
         warning = f"; {across} across train and test, which flatters the test accuracy" if across else ""
-        lines.append(f"{audit['n_copies']} pairs of near copies, {what[audit['duplicates']]}{warning}")
+        lines.append(f"{audit['n_copies']} near copies of other images, {what[audit['duplicates']]}{warning}")
     if audit["n_suspect_labels"]:
         first = audit["suspect_labels"][0]
         lines.append(
-            f"{audit['n_suspect_labels']} labels look wrong, most of all {first['path']}: "
+            f"{audit['n_suspect_labels']} training labels look wrong, most of all {first['path']}: "
             f"{first['label']}, or rather {first['proposed']}?"
         )
     if audit["n_outliers"]:

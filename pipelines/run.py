@@ -122,7 +122,7 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
     """From checked samples and backbones to everything that a run leaves in `out` -> exit code."""
     from pipelines import audit, choice, evaluate
     from pipelines.baselines import measure_baselines
-    from pipelines.blending import probabilities
+    from pipelines.blending import answers
     from pipelines.features import keep_features, read_twice
 
     seconds = {"read": lap()}
@@ -186,8 +186,7 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
     seconds["curve"] = lap()
 
     features = np.hstack([kept.read(source, test) for source in sources])
-    predicted = fitted.head.predict(features)
-    shares = probabilities(fitted.head, fitted.calibration, features)
+    predicted, shares = answers(fitted.head, fitted.calibration, features)
     own = shares[np.arange(len(test)), np.searchsorted(board.classes, predicted)]
     write_predictions(out, kept.samples[test], predicted, own)
     save_bundle(out / "model", kept, sources, fitted, options, backbones)

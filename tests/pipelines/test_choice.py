@@ -7,7 +7,7 @@ import pytest
 
 from data import folds
 from heads import HEADS, make_head
-from pipelines.blending import BlendedHead, probabilities
+from pipelines.blending import BlendedHead, answers, probabilities
 from pipelines.choice import choose_row, describe_choice, fit_chosen, fit_head
 from pipelines.evaluate import Source, make_leaderboard
 
@@ -53,6 +53,18 @@ def test_a_blend_is_the_weighted_mean_of_its_members(halves):
     )
     np.testing.assert_allclose(fitted.head.predict_proba(joined), expected, rtol=1e-12)
     assert (fitted.head.predict(joined) == labels).mean() > 0.85
+
+
+def test_a_blend_is_calibrated_and_keeps_its_labels(halves):
+    arrays, labels = halves
+    board = board_of(halves)
+    fitted = fit_chosen(board, 0, arrays.__getitem__, labels)
+    joined = np.hstack(arrays)
+    said, shares = answers(fitted.head, fitted.calibration, joined)
+    assert said.tolist() == fitted.head.predict(joined).tolist()
+    assert shares.sum(axis=1) == pytest.approx(1)
+    np.testing.assert_array_equal(probabilities(fitted.head, fitted.calibration, joined), shares)
+    assert shares.max(axis=1).mean() > fitted.head.predict_proba(joined).max(axis=1).mean()
 
 
 @pytest.mark.parametrize("name", sorted(HEADS))
