@@ -1,6 +1,7 @@
 """What the pretrained network has to beat: the majority class, pixels, colours, Gabor filters, itself untrained."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -8,10 +9,10 @@ from extract import Tap, extract, load_backbone
 from extract.backbones import BASELINES
 from heads import HeadSearchCV
 from pipelines.evaluate import Row, Source, describe_row, is_right
-from pipelines.features import FeatureTable, choose_taps
+from pipelines.features import FeatureTable, choose_taps, read_twice
 
-# logistic alone: ridge and logistic differ by less than the interval here, and the widest tap decides the time
 HEAD = "logistic"
+WIDEST = 2048
 UNTRAINED = 3  # taps of the untrained network, spread over its depth
 
 
@@ -34,7 +35,7 @@ def measure_baselines(
     """
     samples, labels = kept.samples[train], kept.samples.labels[train]
     found = [_majority(labels, folds)]
-    for name, source, X in _features(kept, samples, backbone, poolings, train, numerics, device, watch):
+    for name, source, X in _features(kept, samples, backbone, poolings, numerics, device, watch):
         row = _best_row(source, X, labels, folds, n_jobs)
         if found[-1].backbone != name:
             found.append(row)
@@ -43,24 +44,36 @@ def measure_baselines(
     return found
 
 
-def _features(kept, samples, backbone, poolings, train, numerics, device, watch):
+def _features(kept, samples, backbone, poolings, numerics, device, watch):
     """(name, source, (n, d) features) of every tap of every baseline."""
     for name in BASELINES:
-        ours = load_backbone(name, cache=kept.store.cache)
-        tap = Tap(name, "avg" if name == "pixels" else "grid3")
-        done = extract(samples.inputs, [tap], ours, kept.store, numerics="float32", device=device, **watch(name, [tap]))
-        source = Source(name, tap.layer, tap.pooling, ours.card.width(tap))
-        yield name, source, kept.store.read(done.recipe, [tap], done.ids)
+        ours, tap = load_backbone(name, cache=kept.store.cache), Tap(name, "avg" if name == "pixels" else "grid3")
+        yield from _rows(name, ours, [tap], samples, kept.store, "float32", device, watch)
     if not backbone.card.architecture.startswith("torchvision.") or backbone.card.weights == "random":
         return
-    name = f"{backbone.name} untrained"
     own = load_backbone(backbone.name, "random", seed=backbone.seed, size=backbone.size, cache=kept.store.cache)
-    taps = choose_taps(own.card, "auto", poolings[-1:]) or choose_taps(own.card, "auto", ["avg"])
-    taps = [taps[i] for i in sorted({round(i) for i in np.linspace(0, len(taps) - 1, UNTRAINED)})]
-    done = extract(samples.inputs, taps, own, kept.store, numerics=numerics, device=device, **watch(name, taps))
+    layers = [tap.layer for tap in choose_taps(own.card, "auto", ["avg"])]
+    layers = [layers[i] for i in sorted({round(i) for i in np.linspace(0, len(layers) - 1, UNTRAINED)})]
+    taps = [_fitting_tap(own.card, layer, poolings) for layer in layers]
+    yield from _rows(f"{backbone.name} untrained", own, taps, samples, kept.store, numerics, device, watch)
+
+
+def _rows(name, backbone, taps, samples, store, numerics, device, watch):
+    def keep():
+        return extract(
+            samples.inputs, taps, backbone, store, numerics=numerics, device=device, **watch(name, taps)
+        )  # fmt: skip
+
+    done = keep()
     for tap in taps:
-        source = Source(name, tap.layer, tap.pooling, own.card.width(tap))
-        yield name, source, kept.store.read(done.recipe, [tap], done.ids)
+        source = Source(name, tap.layer, tap.pooling, backbone.card.width(tap))
+        yield name, source, read_twice(partial(store.read, done.recipe, [tap], done.ids), keep)
+
+
+def _fitting_tap(card, layer, poolings):
+    """The layer with the last of the poolings that gives no more than WIDEST values, else averaged."""
+    taps = [Tap(layer, pooling) for pooling in reversed(poolings)]
+    return next((tap for tap in taps if card.fits(tap) and card.width(tap) <= WIDEST), Tap(layer, "avg"))
 
 
 def _best_row(source, X, labels, folds, n_jobs):

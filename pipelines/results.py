@@ -208,13 +208,13 @@ def audit_in_words(audit: dict) -> list[str]:
         what = {"group": "kept on one side of every fold", "drop": "one of each kept", "keep": "left as they are"}
         across = audit["n_copies_across_split"]
         warning = f"; {across} across train and test, which flatters the test accuracy" if across else ""
-        lines.append(f"{audit['n_copies']} near copies of other images, {what[audit['duplicates']]}{warning}")
+        lines.append(f"near copies of other images: {audit['n_copies']}, {what[audit['duplicates']]}{warning}")
     if audit["n_suspect_labels"]:
         first = audit["suspect_labels"][0]
         lines.append(
-            f"{audit['n_suspect_labels']} training labels look wrong, most of all {first['path']}: "
+            f"training labels that look wrong: {audit['n_suspect_labels']}, most of all {first['path']}: "
             f"{first['label']}, or rather {first['proposed']}?"
         )
     if audit["n_outliers"]:
-        lines.append(f"{audit['n_outliers']} images are unlike all others, most of all {audit['outliers'][0]['path']}")
+        lines.append(f"images unlike all others: {audit['n_outliers']}, most of all {audit['outliers'][0]['path']}")
     return lines

@@ -179,7 +179,15 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
     rows, numerics = [], kept.recipes[sources[0]].numerics
     if options.baselines == "on":
         rows = measure_baselines(
-            kept, backbones[0], options.pooling, train, cv, numerics=numerics, device=options.device, n_jobs=workers
+            kept,
+            backbones[0],
+            options.pooling,
+            train,
+            cv,
+            numerics=numerics,
+            device=options.device,
+            n_jobs=workers,
+            watch=watch_pass,
         )
     seconds["baselines"] = lap()
     curve = choice.trace_curve(board, place, lambda source: read(searched[source]), labels[train], cv, options.seed)
