@@ -60,9 +60,8 @@ def _features(kept, samples, backbone, poolings, numerics, device, watch):
 
 def _rows(name, backbone, taps, samples, store, numerics, device, watch):
     def keep():
-        return extract(
-            samples.inputs, taps, backbone, store, numerics=numerics, device=device, **watch(name, taps)
-        )  # fmt: skip
+        watched = watch(name, taps)
+        return extract(samples.inputs, taps, backbone, store, numerics=numerics, device=device, **watched)
 
     done = keep()
     for tap in taps:

@@ -73,12 +73,19 @@ def fit_head(name: str, params: dict, features: np.ndarray, labels: np.ndarray):
 
 
 def trace_curve(
-    board: Leaderboard, place: int, read: Callable[[int], np.ndarray], labels: np.ndarray, folds: list, seed: int = 0
+    board: Leaderboard,
+    place: int,
+    read: Callable[[int], np.ndarray],
+    labels: np.ndarray,
+    folds: list,
+    *,
+    n_jobs: int = 1,
+    seed: int = 0,
 ) -> dict:
     """The `learning_curve` block of results.json: of the row, or of a blend's heaviest member."""
     part = board.parts[place][0]
     row = next(i for i, parts in enumerate(board.parts) if len(parts) == 1 and parts[0].oof is part.oof)
-    found = asdict(learning_curve(read(part.source), labels, folds, part.head, part.params, n_jobs=2, seed=seed))
+    found = asdict(learning_curve(read(part.source), labels, folds, part.head, part.params, n_jobs=n_jobs, seed=seed))
     about = {name: getattr(board.rows[row], name) for name in ("backbone", "layer", "pooling", "head", "params")}
     return {**about, **found}
 

@@ -190,7 +190,9 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
             watch=watch_pass,
         )
     seconds["baselines"] = lap()
-    curve = choice.trace_curve(board, place, lambda source: read(searched[source]), labels[train], cv, options.seed)
+    curve = choice.trace_curve(
+        board, place, lambda source: read(searched[source]), labels[train], cv, n_jobs=workers, seed=options.seed
+    )
     seconds["curve"] = lap()
 
     features = np.hstack([kept.read(source, test) for source in sources])
