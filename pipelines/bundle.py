@@ -19,9 +19,11 @@ from extract import Backbone, ExtractError, FeatureExtractor, Recipe, recipe_of
 from extract.engines import NUMERICS, choose_device, lacks_numerics
 from extract.weights import is_file_source, save_weights
 from heads import Calibration
+from pipelines.blending import BlendedHead, Voter
 from pipelines.classifier import ImageClassifier
 
 SCHEMA = 1
+OURS = ("torchvision.", "permafrost.")  # architectures that are built from their name alone
 KEYS = {"recipe", "backbone", "size", "taps", "classes", "calibration"}
 RECIPE_KEYS = {field.name for field in fields(Recipe)}
 FILE, HEAD, ROWS, WEIGHTS = "bundle.json", "head.skops", "rows.npy", "weights.safetensors"
@@ -73,10 +75,11 @@ def _write(classifier, folder):
     backbone, recipe = extractor.load_backbone(), extractor.recipe()
     if is_file_source(backbone.weights):
         save_weights(backbone, folder / WEIGHTS)
-    head, rows = take_rows(classifier.head_, classifier.rows_)
-    _dump_head(head, folder / HEAD)
-    if rows is not None:
-        np.save(folder / ROWS, rows, allow_pickle=False)
+    voters = classifier.head_.voters if isinstance(classifier.head_, BlendedHead) else ()
+    if not voters:
+        _dump_head(classifier.head_, classifier.rows_, folder)
+    for number, voter in enumerate(voters):
+        _dump_head(voter.head, voter.rows, folder, _numbered(number))
     calibration = classifier.calibration_
     content = {
         "schema": SCHEMA,
@@ -86,13 +89,28 @@ def _write(classifier, folder):
         "taps": [str(tap) for tap in extractor.taps()],
         "classes": classifier.classes_.tolist(),
         "calibration": calibration and calibration.to_dict(),
+        "members": [_describe_voter(voter) for voter in voters] or None,
         "versions": {name: _version(name) for name in PACKAGES},
     }
     (folder / FILE).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _dump_head(head, file):
+def _describe_voter(voter):
+    calibration = voter.calibration and voter.calibration.to_dict()
+    return {"columns": list(voter.columns), "weight": voter.weight, "calibration": calibration}
+
+
+def _numbered(number):
+    """(file of a member's head, file of its rows)."""
+    return tuple(f"{stem}-{number}.{ending}" for stem, ending in (name.split(".") for name in (HEAD, ROWS)))
+
+
+def _dump_head(head, rows, folder, names=(HEAD, ROWS)):
+    head, rows = take_rows(head, rows)
+    file = folder / names[0]
     skops = _import_skops()
+    if rows is not None:
+        np.save(folder / names[1], rows, allow_pickle=False)
     skops.dump(head, file, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
     strange = set(skops.get_untrusted_types(file=file)) - set(TRUSTED_TYPES)
     if strange:
@@ -114,9 +132,9 @@ def load_classifier(path, *, backbone=None, cache=False, device="auto", on_warni
     """
     folder, content = Path(path), _read(Path(path))
     source = content["backbone"]
-    if backbone is None and not content["recipe"]["architecture"].startswith("torchvision."):
+    if backbone is None and not content["recipe"]["architecture"].startswith(OURS):
         raise BundleError(
-            f"{folder} was trained on {source['name']}, which is not torchvision's, and a bundle holds no code: "
+            f"{folder} was trained on {source['name']}, which is one's own, and a bundle holds no code: "
             "use load_classifier(path, backbone=…) in a script"
         )
     weights = source["weights"] if backbone is None else None
@@ -133,7 +151,7 @@ def load_classifier(path, *, backbone=None, cache=False, device="auto", on_warni
         cache=cache,
     )
     card = _check_same(folder, content["recipe"], extractor)
-    head, rows = _load_head(folder)
+    head, rows = _load_blend(folder, content["members"]) if content.get("members") else _load_head(folder)
     width = sum(card.width(tap) for tap in extractor.taps())
     if getattr(head, "n_features_in_", width) != width:
         raise BundleError(
@@ -211,18 +229,32 @@ def _read(folder):
     return content
 
 
-def _load_head(folder):
-    skops, rows = _import_skops(), None
+def _load_blend(folder, members):
+    voters = []
     try:
-        head = skops.load(folder / HEAD, trusted=list(TRUSTED_TYPES))
-        if (folder / ROWS).exists():
-            rows = np.load(folder / ROWS, allow_pickle=False).astype(np.float32)
+        for number, member in enumerate(members):
+            head, rows = _load_head(folder, _numbered(number))
+            calibration = member["calibration"] and Calibration.from_dict(member["calibration"])
+            start, stop = map(int, member["columns"])
+            voters.append(Voter(head, calibration, (start, stop), float(member["weight"]), rows))
+    except (KeyError, TypeError) as error:
+        raise BundleError(f"{folder / FILE}: a member lacks {error}; copy the whole bundle again") from error
+    return BlendedHead(voters), None
+
+
+def _load_head(folder, names=(HEAD, ROWS)):
+    skops, rows = _import_skops(), None
+    file, rows_file = (folder / name for name in names)
+    try:
+        head = skops.load(file, trusted=list(TRUSTED_TYPES))
+        if rows_file.exists():
+            rows = np.load(rows_file, allow_pickle=False).astype(np.float32)
             put_rows(head, rows)
         return head, rows
     except skops.exceptions.UntrustedTypesFoundException as error:
-        raise BundleError(f"{folder / HEAD} holds types that no head has: {error}; it is not loaded") from error
+        raise BundleError(f"{file} holds types that no head has: {error}; it is not loaded") from error
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise BundleError(f"can't read {folder / HEAD}: {error}; copy the whole bundle again") from error
+        raise BundleError(f"can't read {file}: {error}; copy the whole bundle again") from error
 
 
 def _check_same(folder, kept, extractor):

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from extract import FeatureExtractor
 from heads import HeadSearchCV, fit_calibration
-from pipelines.evaluate import probabilities
+from pipelines.blending import answers, probabilities
 
 FOLDS = 5
 
@@ -98,7 +98,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         rows, features, bad = self.extractor_.transform_readable(X)
         if not len(rows):
             return rows, np.empty(0, self.classes_.dtype), np.empty((0, len(self.classes_))), bad
-        return rows, self.head_.predict(features), probabilities(self.head_, self.calibration_, features), bad
+        return rows, *answers(self.head_, self.calibration_, features), bad
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

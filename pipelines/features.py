@@ -8,7 +8,7 @@ import numpy as np
 
 from data import Samples
 from extract import Backbone, Extraction, FeatureStore, Recipe, Tap, extract, load_backbone
-from extract.backbones import Card
+from extract.backbones import BASELINES, Card
 from extract.store import DamagedPart
 from pipelines.console import WorkFailed
 from pipelines.evaluate import Source
@@ -60,7 +60,9 @@ def load_backbones(samples: Samples, options, store: FeatureStore) -> list[Backb
     """The backbones that a command line's options name; the 8x8 digits are seen at 96 px unless --size says else."""
     size = options.size or (DIGITS_SIZE if samples.name == "digits" else None)
     return [
-        load_backbone(name, options.weights, seed=options.seed, size=size, cache=store.cache)
+        load_backbone(name, cache=store.cache)
+        if name in BASELINES
+        else load_backbone(name, options.weights, seed=options.seed, size=size, cache=store.cache)
         for name in options.backbone
     ]
 
@@ -98,7 +100,13 @@ def keep_features(
     for backbone in backbones:
         chosen = choose_taps(backbone.card, layers, poolings)
         done = extract(
-            samples.inputs, chosen, backbone, store, numerics=numerics, device=device, **watch(backbone.name, chosen)
+            samples.inputs,
+            chosen,
+            backbone,
+            store,
+            numerics="float32" if backbone.name in BASELINES else numerics,
+            device=device,
+            **watch(backbone.name, chosen),
         )
         passes.append(done)
         bad |= done.bad

@@ -7,10 +7,25 @@ import sys
 from pathlib import Path
 
 from data import Samples
+from pipelines.advice import find_imbalance, give_advice
 from pipelines.console import table
 
 RESULTS_SCHEMA = 1
+BASELINE_WORDS = {
+    "pixels": "raw pixels",
+    "histogram": "colours",
+    "gabor": "Gabor filters",
+    "majority": "majority class",
+}
 SHOWN_ROWS = 10
+METRIC_WORDS = {
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "log_loss": "log loss",
+    "brier_score": "Brier score",
+    "calibration_error": "calibration error",
+    "roc_auc": "AUC",
+}
 
 
 def write_bad_images(out: Path, bad) -> None:
@@ -33,10 +48,13 @@ def write_csv(path: Path, header, rows) -> None:
 
 
 def describe_run(
-    arguments, seed, samples, kept, backbones, train, test, board, chosen, screened_out, described, seconds
+    arguments, seed, samples, kept, backbones, train, test, board, chosen, screened_out, found, seconds
 ) -> dict:
-    """The whole of results.json; `chosen` is the place of the chosen source, `described` its block."""
-    return {
+    """The whole of results.json; `chosen` is the place of the chosen source, `found` the blocks that came of it."""
+    layers = {}
+    for source in kept.sources:
+        layers.setdefault(source.backbone, {})[source.layer] = None
+    results = {
         "schema": RESULTS_SCHEMA,
         "command": ["python", "-m", "pipelines.run", *arguments],
         "versions": versions(),
@@ -44,12 +62,14 @@ def describe_run(
         "data": describe_data(samples, kept, train, test),
         "backbone": describe_backbone(backbones, kept, chosen),
         "backbones": [describe_backbone([backbone], kept, None) for backbone in backbones],
+        "layers": {name: list(own) for name, own in layers.items()},
         "extraction": kept.accounting(),
         "leaderboard": [vars(row) for row in board.rows],
         "screened_out": describe_screened(kept.sources, screened_out),
-        "chosen": described,
+        **found,
         "seconds": seconds,
     }
+    return results | {"advice": give_advice(results)}
 
 
 def describe_screened(sources, screened_out: dict[int, float]) -> list[dict]:
@@ -80,6 +100,7 @@ def describe_data(samples: Samples, kept, train, test) -> dict:
         "n_bad": len(kept.bad),
         "n_duplicates": kept.n_duplicates,
         "passed_over": dict(samples.passed_over),
+        "imbalance": find_imbalance(kept.samples.labels[train]),
     }
 
 
@@ -103,23 +124,31 @@ def describe_backbone(backbones, kept, source: int | None) -> dict:
 
 
 def summary(results: dict, out: Path) -> str:
-    """What a person reads at the end: the leaderboard's top, the choice, where things lie, what to type next."""
+    """What a person reads at the end: the leaderboard's top, the choice, what to mistrust, what to type next."""
     rows, chosen = results["leaderboard"], results["chosen"]
     data, done, seconds = results["data"], results["extraction"], results["seconds"]
-    header = ("features", "dim", "head", "parameters", "cv accuracy", "95 % interval")
+    header = ("features", "dim", "head", "parameters", "cv accuracy", "95 % interval", "")
     several = len(results["backbones"]) > 1
     lines = [table(header, [_shown(row, several) for row in rows[:SHOWN_ROWS]])]
     if len(rows) > SHOWN_ROWS:
         lines.append(f"… and {len(rows) - SHOWN_ROWS} more in results.json")
+    lines.append(f"= tied: not beaten by the best beyond chance ({sum(row['tied'] for row in rows)} rows)")
     if results["screened_out"]:
         lines.append(f"{len(results['screened_out'])} more taps were screened out by leave-one-out ridge regression")
+    if results["baselines"]:
+        lines.append(f"baselines: {baselines_in_words(results['baselines'])}")
+    metrics = {name: figure["value"] for name, figure in chosen["test_metrics"].items()}
     lines += [
         "",
         f"chosen: {chosen['head']} on {_source(chosen, several)}",
         f"test accuracy {chosen['test_accuracy']:.4f} (95 % interval {_interval(chosen, 'test')}) "
         f"on {data['n_test']} images, trained on {data['n_train']}",
+        "  " + ", ".join(f"{METRIC_WORDS[name]} {metrics[name]:.3f}" for name in METRIC_WORDS if name in metrics),
         f"cross-validated, corrected for the choice among {chosen['cv_corrected_among']} settings tried: "
         f"{chosen['cv_corrected']:.4f} ({_interval(chosen, 'cv_corrected')})",
+        *[f"- {line}" for line in results["advice"]],
+        *[f"- {line}" for line in audit_in_words(results["audit"])],
+        "",
         f"features: {done['computed']} images computed, {done['from_store']} from the store; "
         f"{seconds['total']:.1f} s in all, {seconds['heads']:.1f} s for the heads",
         *[f"  {line}" for line in (done["in_words"], done["unused_gpu"]) if line],
@@ -132,6 +161,8 @@ def summary(results: dict, out: Path) -> str:
 
 def _shown(row, several):
     params = " ".join(f"{k.rpartition('__')[2]}={_short(v)}" for k, v in row["params"].items())
+    if row["members"]:
+        params = f"{len(row['members'])} heads averaged"
     return (
         _source(row, several),
         str(row["dim"]),
@@ -139,15 +170,18 @@ def _shown(row, several):
         params,
         f"{row['cv_accuracy']:.4f}",
         _interval(row, "cv"),
+        "=" if row["tied"] else "",
     )
 
 
 def _source(row, several):
+    if row["members"]:
+        return f"{len({member['tap'] for member in row['members']})} taps"
     return (f"{row['backbone']} " if several else "") + f"{row['layer']}:{row['pooling']}"
 
 
 def _predict_call(backbone, model):
-    if backbone["architecture"].startswith("torchvision."):
+    if not backbone["architecture"].startswith("own:"):
         return f"python -m pipelines.predict {shlex.quote(str(model))} IMAGES"
     return f"load_classifier({str(model)!r}, backbone=…).predict(paths) in a script: a bundle holds no code"
 
@@ -158,3 +192,29 @@ def _interval(row, name):
 
 def _short(value):
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def baselines_in_words(rows) -> str:
+    """One line: `raw pixels 0.51, colours 0.66, Gabor filters 0.53, the same network untrained 0.60, …`."""
+    rows = [*rows[1:], rows[0]]
+    words = [BASELINE_WORDS.get(row["backbone"], "the same network untrained") for row in rows]
+    return ", ".join(f"{name} {row['cv_accuracy']:.2f}" for name, row in zip(words, rows, strict=True))
+
+
+def audit_in_words(audit: dict) -> list[str]:
+    """A line for what was found of each kind; none where nothing was."""
+    lines = []
+    if audit["n_copies"]:
+        what = {"group": "kept on one side of every fold", "drop": "one of each kept", "keep": "left as they are"}
+        across = audit["n_copies_across_split"]
+        warning = f"; {across} across train and test, which flatters the test accuracy" if across else ""
+        lines.append(f"near copies of other images: {audit['n_copies']}, {what[audit['duplicates']]}{warning}")
+    if audit["n_suspect_labels"]:
+        first = audit["suspect_labels"][0]
+        lines.append(
+            f"training labels that look wrong: {audit['n_suspect_labels']}, most of all {first['path']}: "
+            f"{first['label']}, or rather {first['proposed']}?"
+        )
+    if audit["n_outliers"]:
+        lines.append(f"images unlike all others: {audit['n_outliers']}, most of all {audit['outliers'][0]['path']}")
+    return lines

@@ -62,6 +62,24 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="K",
         help="folds of the cross-validation on the training images (default: 5)",
     )
+    add(
+        "--choose",
+        choices=("best", "simplest"),
+        default="best",
+        help="of the rows that the best one does not beat beyond chance: the best, or the simplest (default: best)",
+    )
+    add(
+        "--duplicates",
+        choices=("group", "drop", "keep"),
+        default="group",
+        help="near copies: on one side of the split and of every fold, one of each kept, or left (default: group)",
+    )
+    add(
+        "--baselines",
+        choices=("on", "off"),
+        default="on",
+        help="measure what raw pixels, colours, Gabor filters and the untrained network give (default: on)",
+    )
     add("--out", type=Path, metavar="DIR", help="where the results go (default: runs/TIME-NAME)")
     add(
         "--max-bad",
@@ -102,7 +120,9 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
 
 def run_into(out: Path, samples: Samples, backbones, store, options, arguments, lap) -> int:
     """From checked samples and backbones to everything that a run leaves in `out` -> exit code."""
-    from pipelines import evaluate
+    from pipelines import audit, choice, evaluate
+    from pipelines.baselines import measure_baselines
+    from pipelines.blending import answers
     from pipelines.features import keep_features, read_twice
 
     seconds = {"read": lap()}
@@ -122,9 +142,13 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
     kept = keep()
     write_bad_images(out, kept.bad)
     refuse_too_many_bad(kept, len(samples) + len(samples.problems), options.max_bad, out)
-    train, test = split_rows(kept.samples, options.seed)
-    cv = make_folds(kept.samples, train, options)
     seconds["extract"] = lap()
+
+    copies = read_twice(lambda: audit.find_near_copies(kept), keep)
+    if options.duplicates == "drop":
+        kept, copies = audit.drop_copies(kept, copies)
+    train, test, cv = split(kept.samples, copies if options.duplicates == "group" else [], options)
+    seconds["audit"] = lap()
 
     labels, workers = kept.samples.labels, _workers(len(kept.sources))
 
@@ -147,22 +171,42 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
         on_progress=lambda done: bar.update(),
     )
     bar.close()
-    chosen = searched[board.sources[0]]
-    training = read(chosen)
-    fitted = evaluate.fit_chosen(board, training, labels[train])
+    place = choice.choose_row(board, options.choose)
+    fitted = choice.fit_chosen(board, place, lambda source: read(searched[source]), labels[train])
+    sources = [searched[source] for source in fitted.sources]
     seconds["heads"] = lap()
 
-    features = kept.read(chosen, test)
-    predicted = fitted.head.predict(features)
-    shares = evaluate.probabilities(fitted.head, fitted.calibration, features)
+    rows, numerics = [], kept.recipes[sources[0]].numerics
+    if options.baselines == "on":
+        rows = measure_baselines(
+            kept,
+            backbones[0],
+            options.pooling,
+            train,
+            cv,
+            numerics=numerics,
+            device=options.device,
+            n_jobs=workers,
+            watch=watch_pass,
+        )
+    seconds["baselines"] = lap()
+    curve = choice.trace_curve(
+        board, place, lambda source: read(searched[source]), labels[train], cv, n_jobs=workers, seed=options.seed
+    )
+    seconds["curve"] = lap()
+
+    features = np.hstack([kept.read(source, test) for source in sources])
+    predicted, shares = answers(fitted.head, fitted.calibration, features)
     own = shares[np.arange(len(test)), np.searchsorted(board.classes, predicted)]
     write_predictions(out, kept.samples[test], predicted, own)
-    save_bundle(out / "model", kept, chosen, fitted, training, options, backbones)
+    save_bundle(out / "model", kept, sources, fitted, options, backbones)
+    described = choice.describe_choice(board, place, labels[test], predicted, shares, options.seed)
+    audited = audit.describe_audit(kept, copies, options.duplicates, train, test, board)
     seconds["report"] = lap()
     seconds["total"] = round(sum(seconds.values()), 3)
-    described = evaluate.describe_choice(board, labels[test], predicted)
+    found = {"chosen": described, "baselines": [vars(row) for row in rows], "learning_curve": curve, "audit": audited}
     results = describe_run(
-        arguments, options.seed, samples, kept, backbones, train, test, board, chosen, screened_out, described, seconds
+        arguments, options.seed, samples, kept, backbones, train, test, board, sources[0], screened_out, found, seconds
     )
     text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
     (out / "results.json").write_text(text, encoding="utf-8")
@@ -219,6 +263,21 @@ def check_request(samples: Samples, options: argparse.Namespace) -> None:
             raise WrongCall(str(error)) from error
     train, _ = split_rows(samples, options.seed)
     make_folds(samples, train, options)
+
+
+def split(samples: Samples, copies, options) -> tuple[np.ndarray, np.ndarray, list]:
+    """(training rows, test rows, folds of the training rows), near copies together on one side.
+
+    A given split stays as it is.
+    """
+    from pipelines.audit import hint_at_copies, with_groups
+
+    joined = with_groups(samples, copies)
+    try:
+        train, test = split_rows(joined if samples.split is None else samples, options.seed)
+        return train, test, make_folds(joined, train, options)
+    except DataError as error:
+        raise hint_at_copies(error) if joined is not samples else error from None
 
 
 def split_rows(samples: Samples, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -315,25 +374,24 @@ def _workers(jobs: int) -> int:
     return max(1, min(cores(), jobs))
 
 
-def save_bundle(path: Path, kept, source: int, fitted, training, options, backbones) -> None:
-    """The chosen tap and head as a bundle."""
+def save_bundle(path: Path, kept, sources: list[int], fitted, options, backbones) -> None:
+    """The chosen taps and heads as a bundle."""
     from extract import FeatureExtractor
+    from extract.backbones import BASELINES
     from pipelines.bundle import save_classifier
-    from pipelines.classifier import ImageClassifier, training_rows
+    from pipelines.classifier import ImageClassifier
 
-    chosen = kept.sources[source]
+    backbone = next(backbone for backbone in backbones if backbone.name == kept.sources[sources[0]].backbone)
     extractor = FeatureExtractor(
-        layer=chosen.layer,
-        pooling=chosen.pooling,
-        backbone=chosen.backbone,
-        weights=options.weights,
-        size=backbones[0].size,
-        numerics=kept.recipes[source].numerics,
+        layer="+".join(str(kept.taps[source]) for source in sources),
+        backbone=backbone.name,
+        weights=None if backbone.name in BASELINES else options.weights,
+        size=backbone.size,
+        numerics=kept.recipes[sources[0]].numerics,
         cache=options.cache,
         seed=options.seed,
     )
-    rows = training_rows(fitted.head, training)
-    save_classifier(ImageClassifier().assemble(extractor, fitted.head, fitted.calibration, rows), path)
+    save_classifier(ImageClassifier().assemble(extractor, fitted.head, fitted.calibration, fitted.rows), path)
 
 
 if __name__ == "__main__":

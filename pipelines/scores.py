@@ -201,7 +201,9 @@ def tied_with_best(right: np.ndarray, draws: int = DRAWS, seed: int = 0, level: 
 
     Multiple comparisons with the best (Hsu, 1981), by a bootstrap of the images: a row is left out where the best
     leads it by more than the largest lead of any row over it, each less its own mean, reaches in `level` of
-    the draws. All rows are compared at once, so the luck of being the best of many counts for nothing.
+    the draws. All rows are compared at once, so the luck of being the best of many counts for nothing. Rows left out
+    are then no longer compared with, until none is left out (step-down, as Hansen, Lunde & Nason, 2011, do): a poor
+    row's large chance errors would otherwise excuse the others.
     It speaks of the heads as trained in the folds: what other training images would do is not in it.
 
     right: (rows, n) bool, whether each row's out-of-fold prediction of each image is right.
@@ -210,8 +212,14 @@ def tied_with_best(right: np.ndarray, draws: int = DRAWS, seed: int = 0, level: 
     n, means = values.shape[1], values.mean(axis=1)
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float32)
     around = drawn @ (values - means[:, None]).T / n
-    reached = [np.quantile((around - around[:, [row]]).max(axis=1), level) for row in range(len(values))]
-    return means.max() - means <= np.array(reached) + 1e-6
+    tied = np.ones(len(values), bool)
+    while True:
+        places = np.flatnonzero(tied)
+        reached = [np.quantile((around[:, places] - around[:, [row]]).max(axis=1), level) for row in places]
+        left_out = places[means.max() - means[places] > np.array(reached) + 1e-6]
+        if not len(left_out):
+            return tied
+        tied[left_out] = False
 
 
 # what predicting with a head costs: a product with a small matrix, or one with every training row kept

@@ -16,7 +16,7 @@ BASELINES = {
 
 
 def load(name):
-    return load_backbone(f"extract.baselines:{name}")
+    return load_backbone(name)
 
 
 def rows(name, images, pooling="avg"):
@@ -82,3 +82,16 @@ def test_gabor_filters_see_no_plain_light():
 def test_a_size_too_small_for_the_filters_is_refused():
     with pytest.raises(ExtractError, match="does not run on 32x32 px"):
         _ = load_backbone("extract.baselines:gabor", size=32).card
+
+
+@pytest.mark.parametrize("given", [{"weights": "random"}, {"size": 64}])
+def test_a_baseline_takes_no_weights_and_no_size(given):
+    with pytest.raises(ExtractError, match="leave both out"):
+        load_backbone("pixels", **given)
+
+
+def test_what_is_known_of_a_baseline_is_remembered(tmp_path):
+    first = load_backbone("gabor", cache=tmp_path).card
+    assert first.architecture == "permafrost.gabor/1"
+    (remembered,) = tmp_path.rglob("*.json")
+    assert first.digest in remembered.read_text()

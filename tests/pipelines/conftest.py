@@ -8,10 +8,11 @@ SMALL = ["--backbone", "mobilenet_v3_small", "--weights", "random", "--size", "3
 
 
 def draw(kind: str, seed: int) -> Image.Image:
-    """Stripes of a random phase and noise: upright for cats, level for dogs."""
+    """Stripes of the seed's width and a random phase, blots and noise: upright for cats, level for dogs."""
     rng = np.random.default_rng([seed, kind == "cats"])
-    wave = 100 + 80 * np.sin(np.arange(48) / 3 + rng.uniform(0, 6))
+    wave = 100 + 80 * np.sin(np.arange(48) / (2 + seed % 12 * 0.3) + rng.uniform(0, 6))
     plane = np.tile(wave, (40, 1)) if kind == "cats" else np.tile(wave[:40, None], (1, 48))
+    plane = plane + np.kron(rng.normal(0, 18, (5, 6)), np.ones((8, 8)))  # else any two were near copies
     return Image.fromarray(np.clip(plane[..., None] + rng.normal(0, 10, (40, 48, 3)), 0, 255).astype(np.uint8))
 
 

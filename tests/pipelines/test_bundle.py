@@ -10,9 +10,10 @@ from sklearn.dummy import DummyClassifier
 
 from data import read_image_folder
 from extract import FeatureExtractor, Preprocessing, load_backbone
-from heads import HEADS, head_scores, make_head
+from heads import HEADS, fit_calibration, head_scores, make_head
 from pipelines import BundleError, ImageClassifier, load_classifier, save_classifier
 from pipelines import bundle as bundle_module
+from pipelines.blending import BlendedHead, Voter
 from pipelines.classifier import training_rows
 
 OPTIONS = {"backbone": "mobilenet_v3_small", "weights": "random", "size": 32, "layer": "features.4", "pooling": "grid2"}
@@ -216,3 +217,44 @@ def test_nothing_in_a_bundle_is_a_pickle(samples, tmp_path):
     np.load(folder / "rows.npy", allow_pickle=False)
     with zipfile.ZipFile(folder / "head.skops") as archive:
         assert {name.rpartition(".")[2] for name in archive.namelist()} <= {"json", "npy"}
+
+
+@pytest.fixture
+def blend(samples, tmp_path):
+    """A classifier of three heads on two taps, one of which keeps training rows."""
+    extractor = FeatureExtractor(**{**OPTIONS, "layer": "features.4:grid2+features.6:avg"}, cache=tmp_path / "cache")
+    X, y = extractor.transform(samples.paths), samples.labels
+    width = extractor.load_backbone().card.width(extractor.taps()[0])
+    voters = []
+    for name, columns, weight in (("logistic", (0, width), 0.5), ("rbf_svm", (0, width), 0.2),
+                                  ("linear_svm", (width, X.shape[1]), 0.3)):  # fmt: skip
+        own = X[:, slice(*columns)]
+        head = make_head(name).fit(own, y)
+        calibration = None if name == "logistic" else fit_calibration(head_scores(head, own), y, head.classes_)
+        voters.append(Voter(head, calibration, columns, weight, training_rows(head, own)))
+    return ImageClassifier().assemble(extractor, BlendedHead(voters))
+
+
+def test_a_blend_comes_back_the_same(blend, samples, tmp_path):
+    folder = save_classifier(blend, tmp_path / "bundle")
+    assert {file.name for file in folder.iterdir()} == {
+        "bundle.json", "head-0.skops", "head-1.skops", "head-2.skops", "rows-1.npy",
+    }  # fmt: skip
+    loaded = load_classifier(folder)
+    assert np.array_equal(loaded.predict_proba(samples.paths), blend.predict_proba(samples.paths))
+    assert loaded.predict(samples.paths).tolist() == blend.predict(samples.paths).tolist()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "head-1.skops").unlink(), "can't read"),
+        (lambda folder: change(folder, members=[{"weight": 1.0}]), "a member lacks 'calibration'"),
+        (lambda folder: change(folder, taps=["features.4:grid2"]), "its head takes"),
+    ],
+)
+def test_a_spoilt_blend_is_one_clear_line(blend, tmp_path, spoil, message):
+    folder = save_classifier(blend, tmp_path / "bundle")
+    spoil(folder)
+    with pytest.raises(BundleError, match=message):
+        load_classifier(folder)

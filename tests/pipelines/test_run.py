@@ -34,18 +34,21 @@ def test_the_whole_job(photos, run, tmp_path):
     assert results["data"] == {
         "name": "photos", "classes": ["cats", "dogs"], "n_train": 18, "n_test": 6, "split": "held_out",
         "n_bad": 0, "n_duplicates": 0, "passed_over": {},
+        "imbalance": {"largest": "cats", "n_largest": 9, "smallest": "cats", "n_smallest": 9, "imbalanced": False},
     }  # fmt: skip
     board, chosen = results["leaderboard"], results["chosen"]
-    assert {row["head"] for row in board} == set(HEADS)
-    assert len({(row["layer"], row["pooling"]) for row in board}) * 4 == len(board)
+    alone = [row for row in board if row["members"] is None]
+    assert {row["head"] for row in alone} == set(HEADS)
+    assert len({(row["layer"], row["pooling"]) for row in alone}) * 4 == len(alone)
+    assert board[0]["tied"]
     assert [row["cv_accuracy"] for row in board] == sorted((row["cv_accuracy"] for row in board), reverse=True)
-    assert {key: chosen[key] for key in board[0]} == board[0]
+    assert {key: chosen[key] for key in board[0]} in board
     assert chosen["test_low"] <= chosen["test_accuracy"] <= chosen["test_high"]
     assert results["extraction"]["computed"] == results["extraction"]["images"] == 24
-    assert set(results["seconds"]) == {"read", "extract", "heads", "report", "total"}
+    assert set(results["seconds"]) >= {"read", "extract", "heads", "report", "total"}
     assert "24 images to compute" in err
     assert "predict: python -m pipelines.predict" in out
-    assert f"chosen: {chosen['head']} on {chosen['layer']}:{chosen['pooling']}" in out
+    assert f"chosen: {chosen['head']} on " in out
 
 
 def test_the_predictions_file_holds_the_test_figures(photos, run, tmp_path):
@@ -311,11 +314,13 @@ def test_many_taps_are_screened_and_those_left_out_are_listed(photos, run, tmp_p
     code, out, err = run(photos, "--layers", "all", "--pooling", "avg,max", "--heads", "knn")
     results = results_of(tmp_path)
     assert code == 0, err
-    assert len({(row["layer"], row["pooling"]) for row in results["leaderboard"]}) == 12
+    alone = [row for row in results["leaderboard"] if row["members"] is None]
+    assert len({(row["layer"], row["pooling"]) for row in alone}) == 12
     assert len(results["screened_out"]) == 26 - 12
     assert f"{len(results['screened_out'])} more taps were screened out" in out
     row = results["screened_out"][0]
     assert {"backbone", "layer", "pooling", "dim", "screening_accuracy"} <= set(row)
     chosen = results["chosen"]
     loaded = load_classifier(tmp_path / "out" / "model")
-    assert str(loaded.extractor_.taps()[0]) == f"{chosen['layer']}:{chosen['pooling']}"
+    taps = {member["tap"] for member in chosen["members"] or [{"tap": f"{chosen['layer']}:{chosen['pooling']}"}]}
+    assert set(map(str, loaded.extractor_.taps())) == taps

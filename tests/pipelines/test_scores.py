@@ -188,6 +188,13 @@ def test_a_row_that_is_always_wrong_does_not_tie():
     assert tied_with_best(np.array([[True] * 9, [False] * 9])).tolist() == [True, False]
 
 
+def test_poor_rows_excuse_no_good_one():
+    right = np.random.default_rng(0).random((22, 1000)) < 0.5
+    right[:2] = True
+    right[0, :10], right[1, 100:130] = False, False
+    assert np.flatnonzero(tied_with_best(right)).tolist() == [0]
+
+
 def test_the_simplest_of_the_tied():
     def row(head, dim, members=None):
         return SimpleNamespace(head=head, dim=dim, members=members)

@@ -1,0 +1,102 @@
+"""Advice in words, each sentence with the figure of this run that it rests on."""
+
+import numpy as np
+
+IMBALANCED = 3  # largest class over smallest
+CLOSE = 0.05
+
+
+def give_advice(results: dict) -> list[str]:
+    """The sentences for a run's results.json: where the next gain is likely, and what to mistrust."""
+    sentences = [advise(results) for advise in ADVISERS]
+    return [sentence for sentence in sentences if sentence]
+
+
+def find_imbalance(labels: np.ndarray) -> dict:
+    """Sizes of the largest and the smallest class of the training labels."""
+    names, counts = np.unique(labels, return_counts=True)
+    largest, smallest = int(counts.argmax()), int(counts.argmin())
+    return {
+        "largest": str(names[largest]),
+        "n_largest": int(counts[largest]),
+        "smallest": str(names[smallest]),
+        "n_smallest": int(counts[smallest]),
+        "imbalanced": bool(counts[largest] >= IMBALANCED * counts[smallest]),
+    }
+
+
+def _on_imbalance(results):
+    found = results["data"]["imbalance"]
+    if not found["imbalanced"]:
+        return None
+    return (
+        f"the classes are of unequal size ({found['largest']} {found['n_largest']}, {found['smallest']} "
+        f"{found['n_smallest']}): read balanced accuracy, {results['chosen']['test_balanced_accuracy']:.3f}, "
+        "and the recall of each class"
+    )
+
+
+def _on_depth(results):
+    rows = [row for row in results["leaderboard"] if row["members"] is None]
+    layers = results["layers"].get(rows[0]["backbone"], [])
+    if len(layers) < 2:
+        return None
+    best = rows[0]
+    last = next((row for row in rows if row["backbone"] == best["backbone"] and row["layer"] == layers[-1]), None)
+    if last is None or last is best:
+        return "the last layer is the best: these images are like those the backbone was trained on"
+    gain = best["cv_accuracy"] - last["cv_accuracy"]
+    figures = f"({best['layer']} {best['cv_accuracy']:.3f}, the last {last['cv_accuracy']:.3f})"
+    if last["tied"]:
+        return f"early and late layers do equally well {figures}"
+    return (
+        f"an earlier layer beats the last one by {gain:.3f} {figures}: the images are far from those the backbone "
+        "was trained on"
+    )
+
+
+def _on_pretraining(results):
+    untrained = next((row for row in results["baselines"] if row["backbone"].endswith(" untrained")), None)
+    if untrained is None:
+        return None
+    best = results["leaderboard"][0]
+    gain = best["cv_accuracy"] - untrained["cv_accuracy"]
+    figures = f"({best['cv_accuracy']:.3f} against {untrained['cv_accuracy']:.3f} for the same network untrained)"
+    if gain <= CLOSE and best["cv_accuracy"] < 1 - CLOSE:
+        return f"pretraining is worth only {gain:+.3f} {figures}: fine-tuning, or a backbone nearer to these images"
+    return f"pretraining is worth {gain:+.3f} {figures}"
+
+
+def _on_more_images(results):
+    curve = results["learning_curve"]
+    if curve is None or curve["gain"] is None:
+        return None
+    interval = f"{curve['gain_low']:+.3f} to {curve['gain_high']:+.3f}"
+    likely = "more images are a likely gain" if curve["gain_low"] > 0 else "more of this kind will hardly help"
+    return f"the last doubling of images brought {curve['gain']:+.3f} ({interval}): {likely}"
+
+
+def _on_shortcuts(results):
+    simple = [row for row in results["baselines"] if row["layer"] and not row["backbone"].endswith(" untrained")]
+    if not simple:
+        return None
+    best, near = results["leaderboard"][0], max(simple, key=lambda row: row["cv_accuracy"])
+    if near["cv_high"] < best["cv_accuracy"]:
+        return None
+    return (
+        f"{near['backbone']} alone gives {near['cv_accuracy']:.3f}, close to the best {best['cv_accuracy']:.3f}: "
+        "an easy set, or one that gives the class away by its background or light"
+    )
+
+
+def _on_other_test_images(results):
+    chosen = results["chosen"]
+    if chosen["test_high"] >= chosen["cv_corrected_low"]:
+        return None
+    return (
+        f"the test accuracy {chosen['test_accuracy']:.3f} is below what cross-validation promised, "
+        f"{chosen['cv_corrected']:.3f}: the test images differ from the training images"
+    )
+
+
+ADVISERS = (_on_depth, _on_pretraining, _on_more_images, _on_shortcuts, _on_imbalance, _on_other_test_images)

@@ -1,0 +1,113 @@
+"""The chosen row: fitted on all training rows, scored once on the test rows."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from heads import Calibration, HeadSearchCV, fit_calibration, make_head
+from pipelines.blending import BlendedHead, Voter, log_shares
+from pipelines.classifier import training_rows
+from pipelines.evaluate import BLEND, Leaderboard
+from pipelines.learning_curve import learning_curve
+from pipelines.scores import measure, per_class_recall, simplest
+
+
+def choose_row(board: Leaderboard, how: str = "best") -> int:
+    """The place of the row to use: the best, or the simplest of those tied with it.
+
+    The best is the blend where it does no worse than the best row alone does when it, too, is chosen without the
+    fold that scores it: the first row's own score was helped by being the best of many. Else it is the first row.
+    """
+    if how == "simplest":
+        return simplest(board.rows, np.array([row.tied for row in board.rows]))
+    blend = next((place for place, row in enumerate(board.rows) if row.head == BLEND), 0)
+    return blend if board.rows[blend].cv_accuracy >= board.nested else 0
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The chosen head on all training rows.
+
+    sources: whose features, joined in this order, it takes. calibration: of its scores where it has no
+    probabilities, and of a blend's. rows: the training rows it keeps, unscaled, for the bundle.
+    """
+
+    sources: list[int]
+    head: object
+    calibration: Calibration | None
+    rows: np.ndarray | None
+
+
+def fit_chosen(board: Leaderboard, place: int, read: Callable[[int], np.ndarray], labels: np.ndarray) -> Fitted:
+    """Fit a row's heads on the training rows; `read` gives a source's features (n, d)."""
+    parts = board.parts[place]
+    sources = sorted({part.source for part in parts})
+    voters, start = {}, 0
+    for source in sources:
+        features = read(source)
+        columns, start = (start, start + features.shape[1]), start + features.shape[1]
+        for i, part in enumerate(parts):
+            if part.source == source:
+                voters[i] = _fit_voter(part, features, labels, board.classes, columns)
+    if len(parts) == 1:
+        alone = voters[0]
+        return Fitted(sources, alone.head, alone.calibration, alone.rows)
+    calibration = fit_calibration(log_shares(board.oof[place]), labels, board.classes)
+    return Fitted(sources, BlendedHead([voters[i] for i in range(len(parts))]), calibration, None)
+
+
+def _fit_voter(part, features, labels, classes, columns):
+    head = fit_head(part.head, part.params, features, labels)
+    calibration = None if hasattr(head, "predict_proba") else fit_calibration(part.oof, labels, classes)
+    return Voter(head, calibration, columns, part.weight, training_rows(head, features))
+
+
+def fit_head(name: str, params: dict, features: np.ndarray, labels: np.ndarray):
+    """A head on all rows, through the search's shared work: wide features take a tenth of the time so."""
+    if name == "knn":
+        return make_head(name, **params).fit(features, labels)
+    first = np.concatenate([np.flatnonzero(labels == label)[:2] for label in np.unique(labels)])
+    search = HeadSearchCV({name: {key: [value] for key, value in params.items()}}, cv=[(first, first)])
+    return search.fit(features, labels).best_estimator_
+
+
+def trace_curve(
+    board: Leaderboard,
+    place: int,
+    read: Callable[[int], np.ndarray],
+    labels: np.ndarray,
+    folds: list,
+    *,
+    n_jobs: int = 1,
+    seed: int = 0,
+) -> dict:
+    """The `learning_curve` block of results.json: of the row, or of a blend's heaviest member."""
+    part = board.parts[place][0]
+    row = next(i for i, parts in enumerate(board.parts) if len(parts) == 1 and parts[0].oof is part.oof)
+    found = asdict(learning_curve(read(part.source), labels, folds, part.head, part.params, n_jobs=n_jobs, seed=seed))
+    about = {name: getattr(board.rows[row], name) for name in ("backbone", "layer", "pooling", "head", "params")}
+    return {**about, **found}
+
+
+def describe_choice(
+    board: Leaderboard, place: int, labels: np.ndarray, predicted: np.ndarray, shares: np.ndarray, seed: int = 0
+) -> dict:
+    """The `chosen` block of results.json from the test rows' labels and predictions, (n,) class names, and
+    probabilities, (n, classes)."""
+    measured = measure(labels, predicted, shares, board.classes, seed=seed)
+    corrected, corrected_low, corrected_high = board.corrected
+    accuracy, balanced = measured["accuracy"], measured["balanced_accuracy"]
+    return {
+        **asdict(board.rows[place]),
+        "cv_corrected": corrected,
+        "cv_corrected_low": corrected_low,
+        "cv_corrected_high": corrected_high,
+        "cv_corrected_among": len(board.right),
+        "test_accuracy": accuracy["value"],
+        "test_low": accuracy["low"],
+        "test_high": accuracy["high"],
+        "test_balanced_accuracy": balanced["value"],
+        "test_metrics": measured,
+        "test_recall": per_class_recall(labels, predicted),
+    }
