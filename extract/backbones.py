@@ -517,7 +517,7 @@ def _examine(name, built, file_digest):
         activations=activations,
         blocks=blocks,
         first_untrained=_first_untrained(built, activations),
-        folds=find_folds(built.network, batch, activations),
+        folds=find_folds(built.network, batch[:1], activations),
     )
 
 

@@ -48,8 +48,8 @@ def _adjacent(network, batch, activations):
     def note(name, module, inputs, output):
         nonlocal last
         if name in activations:
-            values = first_tensor(output).flatten(1)
-            outputs[name] = values[:, :: max(1, values.shape[1] // SAMPLE)].float().clone()
+            values = first_tensor(output).flatten()
+            outputs[name] = values[:: max(1, len(values) // SAMPLE)].float().clone()
         if isinstance(module, nn.Conv2d) and not is_parametrized(module):
             last = (name, output)
         elif isinstance(module, nn.BatchNorm2d) and inputs and inputs[0] is last[1] and module.running_mean is not None:
