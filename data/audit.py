@@ -61,8 +61,8 @@ def find_copies(features: np.ndarray, thumbnails: np.ndarray, ids: np.ndarray | 
     count as shares of the median distance to the tenth nearest image. A tenth of it in pixels makes a copy; a
     fifth of it in features with 0.65 of it in pixels makes an edited copy; a tenth of it in the flipped
     pixels a mirrored one. Pictures of little detail, which 12 x 12 pixels hold nearly whole (such as scans of 8 x 8),
-    correlate though they are different: of these a copy has a correlation of 0.995. A row is compared with its ten nearest, so memory is bounded by
-    blocks of rows.
+    correlate though they are different: of these a copy has a correlation of 0.995. A row is compared with its ten
+    nearest, so memory is bounded by blocks of rows.
 
     features : (n, d), of one tap; a 3x3 grid in the middle of a network serves best.
     thumbnails : (n, 32, 32), of `read_thumbnails`.

@@ -172,7 +172,7 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
     train, test, cv = split(kept.samples, copies if options.duplicates == "group" else [], options)
     seconds["audit"] = lap()
 
-    labels, workers = kept.samples.labels, _workers(len(kept.sources))
+    labels, workers = kept.samples.labels, count_workers(len(kept.sources))
 
     def read(source):
         return read_twice(lambda: kept.read(source, train), keep)
@@ -405,7 +405,8 @@ def refuse_too_many_bad(kept, n_images: int, max_bad: float, out: Path) -> None:
         say(f"{len(kept.bad)} of {n_images} images can't be used: see {out / 'bad_images.csv'}")
 
 
-def _workers(jobs: int) -> int:
+def count_workers(jobs: int) -> int:
+    """As many threads as there are cores, and no more than jobs."""
     from extract.loader import cores
 
     return max(1, min(cores(), jobs))
