@@ -4,8 +4,10 @@ import argparse
 import contextlib
 import itertools
 import json
+import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,12 @@ def build_parser() -> argparse.ArgumentParser:
         default=5,
         metavar="K",
         help="folds of the cross-validation on the training images (default: 5)",
+    )
+    add(
+        "--groups",
+        metavar="REGEX",
+        help="images whose paths match alike show one subject and stay on one side of the split and of every fold: "
+        r"the first (…) of it counts, or all of it, such as 'patient(\d+)'",
     )
     add(
         "--choose",
@@ -126,7 +134,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     from pipelines.features import choose_taps, load_backbones
 
     lap = evaluate.timer()
-    samples = read_samples(options.images, options.test)
+    samples = group_by_path(read_samples(options.images, options.test), options.groups)
     check_request(samples, options)
     store = FeatureStore(options.cache)
     backbones = load_backbones(samples, options, store)
@@ -277,6 +285,25 @@ def read_samples(images: str, test: str | None) -> Samples:
         passed_over=samples.passed_over,
         problems=samples.problems + other.problems,
     )
+
+
+def group_by_path(samples: Samples, pattern: str | None) -> Samples:
+    """Samples grouped by what the pattern finds in their paths; an image in whose path it finds nothing is alone."""
+    if pattern is None:
+        return samples
+    if samples.groups is not None:
+        raise WrongCall(f"--groups {pattern} was given and {samples.name} has groups of its own: leave one of them out")
+    try:
+        found = [re.search(pattern, path) for path in samples.paths]
+    except re.error as error:
+        raise WrongCall(
+            f"--groups {pattern}: no regular expression ({error}), expected one such as patient[0-9]+"
+        ) from error
+    if not any(found):
+        raise WrongCall(f"--groups {pattern} matches no path, such as {samples.paths[0]}: expected one that does")
+    keys = [match and (match[1] if match.re.groups else match[0]) for match in found]
+    groups = [f"image {path}" if key is None else key for key, path in zip(keys, samples.paths, strict=True)]
+    return replace(samples, groups=groups)
 
 
 def check_request(samples: Samples, options: argparse.Namespace) -> None:

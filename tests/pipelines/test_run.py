@@ -272,6 +272,8 @@ def split_inside(photos):
         (None, ["--numerics", "float8"], "unknown numerics"),
         (None, ["--device", "tpu"], "unknown device 'tpu'"),
         (None, ["--max-bad", "7"], "fraction from 0 to 1"),
+        (None, ["--groups", "("], "no regular expression"),
+        (None, ["--groups", "patient"], "matches no path"),
         (None, ["--scoring", "acuracy"], "unknown scoring 'acuracy': expected accuracy"),
         (None, ["--layers", "features.4+features.44"], "did you mean features.4"),
         (three_classes, ["--scoring", "roc_auc"], "two classes and there are 3"),
@@ -331,6 +333,25 @@ def test_test_images_without_groups_leave_the_training_groups(photos, tmp_path, 
     samples = read_samples(str(manifest), str(other))
     assert samples.groups[:4].tolist() == ["0", "0", "1", "1"]
     assert len(set(samples.groups[-4:])) == 4
+
+
+def test_images_of_one_subject_stay_together(photos, run, tmp_path):
+    """24 photos of twelve subjects, each a cat and a dog."""
+    code, _, err = run(photos, "--groups", r"/(\d+)\.png", "--heads", "knn", "--duplicates", "keep")
+    tested = [Path(row["path"]).stem for row in rows_of(tmp_path / "out" / "test_predictions.csv")]
+    assert code == 0, err
+    assert len(tested) == 6
+    assert all(tested.count(subject) == 2 for subject in tested)
+
+
+def test_groups_of_paths_are_named_by_the_first_part_or_the_whole_match(photos):
+    from data import read_images
+    from pipelines.run import group_by_path
+
+    samples = read_images(str(photos))
+    assert set(group_by_path(samples, r"(cats|dogs)/[0-9]+").groups) == {"cats", "dogs"}
+    assert set(group_by_path(samples, r"cats/1[01]?\.").groups[:12]) >= {"cats/1.", "cats/10.", "cats/11."}
+    assert len(set(group_by_path(samples, r"cats/1()\.").groups)) == 24
 
 
 def test_no_readable_image_at_all(tmp_path, run):
