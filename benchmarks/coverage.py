@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from data import folds
 from heads import HeadSearchCV, make_head
-from pipelines.scores import corrected_accuracy, tied_with_best, wilson_interval
+from pipelines.scores import corrected_score, tied_with_best, wilson_interval
 
 SIZES, CLASSES, SEPARATIONS = (60, 120, 240, 480, 1000), (2, 5, 10), (0.3, 0.8, 2.0)
 TRUTH = 6000
@@ -105,7 +105,7 @@ def draw_problem(n, classes, separation, seed) -> Drawn:
         # the leaderboard's rows: the best setting of each tap and head
         rows = [max(group, key=scores.__getitem__) for group in _by_row(tried)]
         trues = [np.mean(train(tried[row], taps, labels)(more) == truth) for row in rows]
-    corrected, low, high = corrected_accuracy(right, seed=seed + 1)
+    corrected, low, high = corrected_score(right, seed=seed + 1)
     test_interval = wilson_interval(rng.binomial(n, true), n)
     kept = tied_with_best(right[rows], seed=seed + 2)[int(np.argmax(trues))]
     cell = (n, classes, separation)
@@ -130,7 +130,7 @@ def draw_null(seed):
             scores, tried = search(inner, labels[rows], NULL_GRIDS, seed)
             predicted = train(tried[scores.mean(axis=1).argmax()], inner, labels[rows])([X[held] for X in taps])
             nested.append(np.mean(predicted == labels[held]))
-    return right.mean(axis=1).max(), corrected_accuracy(right, seed=seed + 2)[0], np.mean(nested), len(right)
+    return right.mean(axis=1).max(), corrected_score(right, seed=seed + 2)[0], np.mean(nested), len(right)
 
 
 def summarise(name, drawn):

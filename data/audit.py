@@ -17,6 +17,9 @@ BLOCK = 512
 SAME_PIXELS = 0.1
 LIKE_PIXELS, SAME_FEATURES = 0.65, 0.2
 LEAST_SCALE = 0.2
+# pictures with less detail than this (photos have 0.03 to 0.3, 8x8 digits 0.01) look alike honestly: only those
+# whose correlation is this near 1 are copies
+LEAST_DETAIL, DETAIL_SIDE, SAME_SIMPLE = 0.025, 12, 0.005
 OUTLYING = 3.0
 
 
@@ -57,7 +60,9 @@ def find_copies(features: np.ndarray, thumbnails: np.ndarray, ids: np.ndarray | 
     standardised features, which cropping hardly touches. How near is near depends on the set: distances
     count as shares of the median distance to the tenth nearest image. A tenth of it in pixels makes a copy; a
     fifth of it in features with 0.65 of it in pixels makes an edited copy; a tenth of it in the flipped
-    pixels a mirrored one. A row is compared with its ten nearest, so memory is bounded by blocks of rows.
+    pixels a mirrored one. Pictures of little detail, which 12 x 12 pixels hold nearly whole (such as scans of 8 x 8),
+    correlate though they are different: of these a copy has a correlation of 0.995. A row is compared with its ten
+    nearest, so memory is bounded by blocks of rows.
 
     features : (n, d), of one tap; a 3x3 grid in the middle of a network serves best.
     thumbnails : (n, 32, 32), of `read_thumbnails`.
@@ -73,15 +78,16 @@ def find_copies(features: np.ndarray, thumbnails: np.ndarray, ids: np.ndarray | 
     pixel_scale, look_scale = _scale(alike), _scale(nearest(looks)[0])
     found = _same_ids(ids, pixels) if ids is not None else {}
     rows, others = _pairs(near)
+    simple = _detail(thumbnails) < LEAST_DETAIL
     similarity = _products(pixels, rows, pixels, others)
-    by_pixels = (1 - similarity) / pixel_scale
+    by_pixels = _shares(similarity, pixel_scale, simple[rows] | simple[others])
     by_looks = (1 - _products(looks, rows, looks, others)) / look_scale
     for i in np.flatnonzero((by_pixels <= SAME_PIXELS) | ((by_pixels <= LIKE_PIXELS) & (by_looks <= SAME_FEATURES))):
         kind = "copy" if by_pixels[i] <= SAME_PIXELS else "edited"
         found.setdefault((rows[i], others[i]), Copies(int(rows[i]), int(others[i]), kind, float(similarity[i])))
     rows, others = _pairs(nearest(pixels, others=mirrored)[1])
     similarity = _products(pixels, rows, mirrored, others)
-    for i in np.flatnonzero((1 - similarity) / pixel_scale <= SAME_PIXELS):
+    for i in np.flatnonzero(_shares(similarity, pixel_scale, simple[rows] | simple[others]) <= SAME_PIXELS):
         found.setdefault((rows[i], others[i]), Copies(int(rows[i]), int(others[i]), "mirrored", float(similarity[i])))
     return sorted(found.values())
 
@@ -196,6 +202,27 @@ def _edges(thumbnails):
     fine, coarse = (gaussian_filter(np.asarray(thumbnails, np.float32), (0, s, s)) for s in (0.6, 2))
     inner = (fine - coarse)[:, BORDER:-BORDER, BORDER:-BORDER].reshape(len(thumbnails), -1)
     return _unit(inner - inner.mean(axis=1, keepdims=True), least=1.0)
+
+
+def _detail(thumbnails):
+    """(n,) share of the thumbnails' variance that 12 x 12 pixels can't show, 0 to 1."""
+    thumbnails = np.asarray(thumbnails, np.float32)
+    coarse = np.stack([_through(one) for one in thumbnails])
+    inner = (slice(None), slice(BORDER, -BORDER), slice(BORDER, -BORDER))
+    lost = ((thumbnails - coarse)[inner] ** 2).mean(axis=(1, 2))
+    return lost / (thumbnails[inner].var(axis=(1, 2)) + 1)
+
+
+def _through(thumbnail):
+    """A thumbnail made small and large again."""
+    small = Image.fromarray(thumbnail).resize((DETAIL_SIDE, DETAIL_SIDE), Image.Resampling.BOX)
+    return np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+
+
+def _shares(similarity, scale, simple):
+    """Distances (pairs,) as shares of the scale; infinite for simple pictures that are not nearly the same."""
+    distances = 1 - similarity
+    return np.where(simple & (distances > SAME_SIMPLE), np.inf, distances / scale)
 
 
 def _directions(features):

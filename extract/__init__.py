@@ -11,6 +11,7 @@ _HOMES = {
     "Interrupted": "extraction",
     "Plan": "extraction",
     "extract": "extraction",
+    "read_features": "extraction",
     "recipe_of": "extraction",
     "FeatureExtractor": "extractor",
     "Speed": "speed",

@@ -5,7 +5,7 @@ import importlib.metadata
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from extract.errors import ExtractError
 from extract.loader import cores, load_batches
 from extract.memory import MemoryStore
 from extract.pooling import Tap
+from extract.preprocessing import VIEWS
 from extract.recipe import Recipe, image_ids
 from extract.store import FeatureStore
 
@@ -120,9 +121,21 @@ class Interrupted(KeyboardInterrupt):
 
 
 def recipe_of(backbone: Backbone, numerics: str, view: str = "plain") -> Recipe:
-    """The recipe of a backbone's features in these numerics."""
+    """The recipe of a backbone's features in these numerics; `plain+flipped` is read from the two it joins."""
     card = backbone.card
     return Recipe(card.architecture, card.digest, card.transform_id, numerics, view)
+
+
+def read_features(store: FeatureStore | MemoryStore, recipe: Recipe, taps: list[Tap], ids: np.ndarray) -> np.ndarray:
+    """(n, d) float32 rows in the order of `ids`, the taps' columns side by side; of several views their mean.
+
+    Raises DamagedPart where a row is missing.
+    """
+    views = recipe.view.split("+")
+    rows = store.read(replace(recipe, view=views[0]), taps, ids)
+    for view in views[1:]:
+        rows += store.read(replace(recipe, view=view), taps, ids)
+    return rows / np.float32(len(views)) if len(views) > 1 else rows
 
 
 def choose_numerics(numerics, backbone, store, taps, ids, device) -> str:
@@ -148,6 +161,7 @@ def extract(
     *,
     numerics: str = "auto",
     device: str = "auto",
+    view: str = "plain",
     on_plan: Callable[[Plan], None] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Extraction:
@@ -156,23 +170,51 @@ def extract(
     Parameters
     ----------
     inputs : n paths, PIL images or uint8 (height, width, 3) arrays.
+    view : one of VIEWS, or some of them joined: `plain+flipped` is a pass for each that lacks rows, and
+        `read_features` averages them.
     on_plan : called once with a Plan when the second batch has been timed (the first, of a single one).
     on_progress : called with the number of images done, after each batch.
 
     Raises ExtractError for a tap the backbone can't give and for a cache that can't be written; Interrupted on
     Ctrl-C. Images that can't be read are returned in `bad`, not raised.
     """
-    started = time.perf_counter()
+    if strange := set(view.split("+")) - set(VIEWS):
+        raise ExtractError(f"unknown view {strange.pop()!r}: expected {' or '.join(VIEWS)}, or both joined by +")
     check_device(device)
     for tap in taps:
         backbone.card.check(tap)
+    joined = None
+    for one in view.split("+"):
+        done = _extract_view(inputs, taps, backbone, store, numerics, device, one, on_plan, on_progress)
+        numerics = done.recipe.numerics
+        joined = done if joined is None else _join(joined, done)
+    return joined
+
+
+def _join(first, second):
+    """Two views' passes as one: an image counts as computed where the network saw either view of it."""
+    return replace(
+        second,
+        bad=first.bad | second.bad,
+        recipe=replace(second.recipe, view=f"{first.recipe.view}+{second.recipe.view}"),
+        computed=max(first.computed, second.computed),
+        engine=second.engine or first.engine,
+        device=second.device or first.device,
+        unused_gpu=second.unused_gpu or first.unused_gpu,
+        seconds=first.seconds + second.seconds,
+        times={name: first.times[name] + second.times[name] for name in STAGES},
+    )
+
+
+def _extract_view(inputs, taps, backbone, store, numerics, device, view, on_plan, on_progress):
+    started = time.perf_counter()
     memory = store.cache / "ids" if isinstance(store, FeatureStore) else None
     examined = time.perf_counter()
     ids, bad = image_ids(inputs, memory, cores())
     known = time.perf_counter()
     readable = [row for row in range(len(inputs)) if row not in bad]
     numerics = choose_numerics(numerics, backbone, store, taps, ids[readable], device)
-    result = Extraction(ids, bad, recipe_of(backbone, numerics))
+    result = Extraction(ids, bad, recipe_of(backbone, numerics, view))
     result.times |= {"start": examined - started, "ids": known - examined}
     for _ in range(LOOKS):  # again for what a file that changed meanwhile left open: its copies, its other taps
         if not (jobs := _jobs(store, result, taps)):
@@ -283,7 +325,8 @@ class _Pass:
         self._advance(batch, done - began, job)
 
     def _batches(self, rows, device):
-        on_gpu, preprocessing = device.startswith("cuda"), self._backbone.preprocessing
+        on_gpu, view = device.startswith("cuda"), self._result.recipe.view
+        preprocessing = VIEWS[view](self._backbone.preprocessing)
         ahead = 2 if on_gpu else 0
         return load_batches(
             self._inputs, rows, preprocessing, lambda: GPU_BATCH if on_gpu else self._chunk, ahead, stack_for(device)

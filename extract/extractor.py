@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from data import ImageError
 from extract.backbones import DEFAULT_BACKBONE, Backbone, load_backbone
 from extract.errors import ExtractError
-from extract.extraction import Extraction, extract, recipe_of
+from extract.extraction import Extraction, extract, read_features, recipe_of
 from extract.memory import MemoryStore
 from extract.pooling import Tap, parse_taps
 from extract.recipe import Recipe
@@ -35,6 +35,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     device : `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
     cache : folder of the store, None for the platform's, False to keep nothing on disk.
     keep : further taps to compute and keep in the same pass, so that a search over them runs the network once.
+    flips : average the features of the image and of its mirror image; the store keeps the two apart.
 
     Attributes
     ----------
@@ -54,6 +55,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         cache=None,
         keep=(),
         seed=0,
+        flips=False,
     ):
         self.layer = layer
         self.pooling = pooling
@@ -65,6 +67,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         self.cache = cache
         self.keep = keep
         self.seed = seed
+        self.flips = flips
 
     def fit(self, X, y=None):
         """Check the parameters and settle the numerics; X: n paths, PIL images or uint8 arrays."""
@@ -98,7 +101,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         rows, taps = extraction.good, list(self.taps())
         if not len(rows):
             return rows, np.empty((0, sum(map(self.load_backbone().card.width, taps))), np.float32), extraction.bad
-        return rows, store.read(extraction.recipe, taps, extraction.ids[rows]), extraction.bad
+        return rows, read_features(store, extraction.recipe, taps, extraction.ids[rows]), extraction.bad
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """(d,) names such as `features.14:grid3_0`."""
@@ -131,6 +134,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             store,
             numerics=self._settled_numerics(),
             device=self.device,
+            view=self._view(),
         )
         self.numerics_, self.extraction_ = extraction.recipe.numerics, extraction
         return store, extraction
@@ -150,7 +154,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
     def recipe(self) -> Recipe:
         """What identifies the features, once a first call has settled the numerics."""
-        return recipe_of(self.load_backbone(), self._settled_numerics())
+        return recipe_of(self.load_backbone(), self._settled_numerics(), self._view())
+
+    def _view(self):
+        return "plain+flipped" if self.flips else "plain"
 
     def _settled_numerics(self):
         return getattr(self, "numerics_", "auto") if self.numerics == "auto" else self.numerics

@@ -82,6 +82,22 @@ class Preprocessing:
         return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
+class Flipped:
+    """A preprocessing of the image's mirror image, left for right."""
+
+    def __init__(self, preprocessing):
+        self._preprocessing = preprocessing
+        self.at_least = getattr(preprocessing, "at_least", None)
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """As the preprocessing's own."""
+        return self._preprocessing(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+
+
+# what becomes of a backbone's preprocessing in each view
+VIEWS = {"plain": lambda preprocessing: preprocessing, "flipped": Flipped}
+
+
 def _checked_size(size):
     try:
         height, width = sides = [operator.index(s) for s in (size if isinstance(size, (tuple, list)) else (size, size))]

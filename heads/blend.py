@@ -26,13 +26,13 @@ class Blend:
     probabilities: np.ndarray
 
 
-def blend_candidates(probabilities, y, folds, *, rounds=20):
+def blend_candidates(probabilities, y, folds, *, rounds=20, scoring=None):
     """Choose a blend of candidates by greedy forward selection with replacement.
 
-    In each round the candidate is added whose addition makes the averaged probabilities right most often;
-    among equals the one of the lowest log loss, then the earlier one. Caruana et al. (2004), "Ensemble
-    selection from libraries of models". The weights are chosen on all rows; the score is nested, or the blend
-    would win by being chosen.
+    In each round the candidate is added whose addition makes the averaged probabilities right most often, or
+    of the best `scoring`; among equals the one of the lowest log loss, then the earlier one. Caruana et al.
+    (2004), "Ensemble selection from libraries of models". The weights are chosen on all rows; the score is
+    nested, or the blend would win by being chosen.
 
     Parameters
     ----------
@@ -44,6 +44,8 @@ def blend_candidates(probabilities, y, folds, *, rounds=20):
         The validation rows of each fold.
     rounds : int
         How many candidates, repeats included, are averaged.
+    scoring : callable or None
+        (labels (n,), averages (candidates, n, classes)) -> (candidates,) scores, more is better; None is accuracy.
 
     Returns
     -------
@@ -60,21 +62,23 @@ def blend_candidates(probabilities, y, folds, *, rounds=20):
     for val in folds:
         others = known.copy()
         others[val] = False
-        nested[val] = np.tensordot(_choose(probabilities[:, others], y[others], rounds), probabilities[:, val], 1)
+        nested[val] = np.tensordot(
+            _choose(probabilities[:, others], y[others], rounds, scoring), probabilities[:, val], 1
+        )
         scores.append(np.mean(nested[val].argmax(axis=1) == y[val]))
-    weights = _choose(probabilities[:, known], y[known], rounds)
+    weights = _choose(probabilities[:, known], y[known], rounds, scoring)
     return Blend(weights, float(np.mean(scores)), np.array(scores), nested)
 
 
-def _choose(probabilities, y, rounds):
+def _choose(probabilities, y, rounds, scoring):
     """Weights (candidates,): counts of a greedy selection with replacement."""
     counts, total = np.zeros(len(probabilities)), np.zeros(probabilities.shape[1:])
     own = np.take_along_axis(probabilities, y[None, :, None], axis=2)[:, :, 0]
     for taken in range(1, rounds + 1):
         added = total + probabilities
-        right = np.mean(added.argmax(axis=2) == y, axis=1)
+        score = np.mean(added.argmax(axis=2) == y, axis=1) if scoring is None else scoring(y, added / taken).round(9)
         loss = -np.mean(np.log(np.maximum((total[np.arange(len(y)), y] + own) / taken, 1e-12)), axis=1)
-        best = np.lexsort((loss, -right))[0]
+        best = np.lexsort((loss, -score))[0]
         counts[best] += 1
         total = added[best]
     return counts / rounds

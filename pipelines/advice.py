@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from pipelines.scoring import SCORINGS
+
 IMBALANCED = 3  # largest class over smallest
 CLOSE = 0.05
 
@@ -32,12 +34,24 @@ def _on_imbalance(results):
     return (
         f"the classes are of unequal size ({found['largest']} {found['n_largest']}, {found['smallest']} "
         f"{found['n_smallest']}): read balanced accuracy, {results['chosen']['test_balanced_accuracy']:.3f}, "
-        "and the recall of each class"
+        f"and the recall of each class{_against_imbalance(results)}"
     )
 
 
+def _against_imbalance(results):
+    unused = [
+        call
+        for call, used in (
+            ("--scoring balanced_accuracy", results["scoring"] != "accuracy"),
+            ("--class-weight balanced", results["class_weight"]),
+        )
+        if not used
+    ]
+    return f"; {' and '.join(unused)} would weigh the classes alike" if unused else ""
+
+
 def _on_depth(results):
-    rows = [row for row in results["leaderboard"] if row["members"] is None]
+    rows = [row for row in results["leaderboard"] if row["head"] != "blend"]
     layers = results["layers"].get(rows[0]["backbone"], [])
     if len(layers) < 2:
         return None
@@ -45,8 +59,8 @@ def _on_depth(results):
     last = next((row for row in rows if row["backbone"] == best["backbone"] and row["layer"] == layers[-1]), None)
     if last is None or last is best:
         return "the last layer is the best: these images are like those the backbone was trained on"
-    gain = best["cv_accuracy"] - last["cv_accuracy"]
-    figures = f"({best['layer']} {best['cv_accuracy']:.3f}, the last {last['cv_accuracy']:.3f})"
+    gain = best["cv_score"] - last["cv_score"]
+    figures = f"({best['layer'] or best['tap']} {best['cv_score']:.3f}, the last {last['cv_score']:.3f})"
     if last["tied"]:
         return f"early and late layers do equally well {figures}"
     return (
@@ -60,9 +74,9 @@ def _on_pretraining(results):
     if untrained is None:
         return None
     best = results["leaderboard"][0]
-    gain = best["cv_accuracy"] - untrained["cv_accuracy"]
-    figures = f"({best['cv_accuracy']:.3f} against {untrained['cv_accuracy']:.3f} for the same network untrained)"
-    if gain <= CLOSE and best["cv_accuracy"] < 1 - CLOSE:
+    gain = best["cv_score"] - untrained["cv_score"]
+    figures = f"({best['cv_score']:.3f} against {untrained['cv_score']:.3f} for the same network untrained)"
+    if gain <= CLOSE and best["cv_score"] < SCORINGS[results["scoring"]].perfect - CLOSE:
         return f"pretraining is worth only {gain:+.3f} {figures}: fine-tuning, or a backbone nearer to these images"
     return f"pretraining is worth {gain:+.3f} {figures}"
 
@@ -73,28 +87,30 @@ def _on_more_images(results):
         return None
     interval = f"{curve['gain_low']:+.3f} to {curve['gain_high']:+.3f}"
     likely = "more images are a likely gain" if curve["gain_low"] > 0 else "more of this kind will hardly help"
-    return f"the last doubling of images brought {curve['gain']:+.3f} ({interval}): {likely}"
+    unit = "" if results["scoring"] == "accuracy" else " of accuracy"
+    return f"the last doubling of images brought {curve['gain']:+.3f}{unit} ({interval}): {likely}"
 
 
 def _on_shortcuts(results):
     simple = [row for row in results["baselines"] if row["layer"] and not row["backbone"].endswith(" untrained")]
     if not simple:
         return None
-    best, near = results["leaderboard"][0], max(simple, key=lambda row: row["cv_accuracy"])
-    if near["cv_high"] < best["cv_accuracy"]:
+    best, near = results["leaderboard"][0], max(simple, key=lambda row: row["cv_score"])
+    if near["cv_score_high"] < best["cv_score"]:
         return None
     return (
-        f"{near['backbone']} alone gives {near['cv_accuracy']:.3f}, close to the best {best['cv_accuracy']:.3f}: "
+        f"{near['backbone']} alone gives {near['cv_score']:.3f}, close to the best {best['cv_score']:.3f}: "
         "an easy set, or one that gives the class away by its background or light"
     )
 
 
 def _on_other_test_images(results):
     chosen = results["chosen"]
-    if chosen["test_high"] >= chosen["cv_corrected_low"]:
+    if chosen["test_score_high"] >= chosen["cv_corrected_low"]:
         return None
+    words = SCORINGS[results["scoring"]].words
     return (
-        f"the test accuracy {chosen['test_accuracy']:.3f} is below what cross-validation promised, "
+        f"the test {words} {chosen['test_score']:.3f} is below what cross-validation promised, "
         f"{chosen['cv_corrected']:.3f}: the test images differ from the training images"
     )
 

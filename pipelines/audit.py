@@ -22,8 +22,8 @@ def find_near_copies(kept: FeatureTable) -> list[Copies]:
 
 def _middle(kept):
     """The middle one of the first backbone's taps, a grid where there is one."""
-    own = [i for i, source in enumerate(kept.sources) if source.backbone == kept.sources[0].backbone]
-    grids = [i for i in own if kept.sources[i].pooling.startswith("grid")]
+    own = _plain(kept)
+    grids = [i for i in own if kept.taps[i][0].pooling.startswith("grid")]
     return (grids or own)[len(grids or own) // 2]
 
 
@@ -99,6 +99,13 @@ def describe_audit(
 
 def _last(kept):
     """The deepest tap of the first backbone, averaged where there is one."""
-    own = [i for i, source in enumerate(kept.sources) if source.backbone == kept.sources[0].backbone]
-    deepest = [i for i in own if kept.sources[i].layer == kept.sources[own[-1]].layer]
-    return next((i for i in deepest if kept.sources[i].pooling == "avg"), deepest[0])
+    own = _plain(kept)
+    deepest = [i for i in own if kept.taps[i][0].layer == kept.taps[own[-1]][0].layer]
+    return next((i for i in deepest if kept.taps[i][0].pooling == "avg"), deepest[0])
+
+
+def _plain(kept):
+    """The first backbone's sources, unflipped, of single taps where there are any."""
+    first = kept.sources[0]
+    own = [i for i, s in enumerate(kept.sources) if (s.backbone, s.view) == (first.backbone, first.view)]
+    return [i for i in own if len(kept.taps[i]) == 1] or own

@@ -21,12 +21,14 @@ from extract.weights import is_file_source, save_weights
 from heads import Calibration
 from pipelines.blending import BlendedHead, Voter
 from pipelines.classifier import ImageClassifier
+from pipelines.joined import JoinedExtractor, extractors_of
 
 SCHEMA = 1
 OURS = ("torchvision.", "permafrost.")  # architectures that are built from their name alone
-KEYS = {"recipe", "backbone", "size", "taps", "classes", "calibration"}
+KEYS = {"extractors", "classes", "calibration"}
+EXTRACTOR_KEYS = {"recipe", "backbone", "size", "taps"}
 RECIPE_KEYS = {field.name for field in fields(Recipe)}
-FILE, HEAD, ROWS, WEIGHTS = "bundle.json", "head.skops", "rows.npy", "weights.safetensors"
+FILE, HEAD, ROWS, PLACES, WEIGHTS = "bundle.json", "head.skops", "rows.npy", "places.npy", "weights.safetensors"
 # where a classifier keeps training rows
 ROW_KEEPERS = {"SVC": "support_vectors_", "KNeighborsClassifier": "_fit_X"}
 PACKAGES = ("permafrost", "torch", "torchvision", "scikit-learn", "numpy", "skops")
@@ -71,46 +73,82 @@ def _folder_aside(folder):
 
 
 def _write(classifier, folder):
-    extractor = classifier.extractor_
-    backbone, recipe = extractor.load_backbone(), extractor.recipe()
-    if is_file_source(backbone.weights):
-        save_weights(backbone, folder / WEIGHTS)
+    extractors = [_write_extractor(own, i, folder) for i, own in enumerate(extractors_of(classifier.extractor_))]
     voters = classifier.head_.voters if isinstance(classifier.head_, BlendedHead) else ()
-    if not voters:
-        _dump_head(classifier.head_, classifier.rows_, folder)
-    for number, voter in enumerate(voters):
-        _dump_head(voter.head, voter.rows, folder, _numbered(number))
+    if voters:
+        members = _dump_voters(voters, folder)
+    else:
+        head, rows = take_rows(classifier.head_, classifier.rows_)
+        _dump_head(head, folder / HEAD)
+        if rows is not None:
+            np.save(folder / ROWS, rows, allow_pickle=False)
     calibration = classifier.calibration_
     content = {
         "schema": SCHEMA,
-        "recipe": json.loads(recipe.to_json()),
-        "backbone": {"name": backbone.name, "weights": backbone.card.weights, "seed": backbone.seed},
-        "size": backbone.size,
-        "taps": [str(tap) for tap in extractor.taps()],
+        "extractors": extractors,
         "classes": classifier.classes_.tolist(),
         "calibration": calibration and calibration.to_dict(),
-        "members": [_describe_voter(voter) for voter in voters] or None,
+        "members": members if voters else None,
         "versions": {name: _version(name) for name in PACKAGES},
     }
     (folder / FILE).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _describe_voter(voter):
-    calibration = voter.calibration and voter.calibration.to_dict()
-    return {"columns": list(voter.columns), "weight": voter.weight, "calibration": calibration}
+def _write_extractor(extractor, number, folder):
+    backbone = extractor.load_backbone()
+    if is_file_source(backbone.weights):
+        save_weights(backbone, folder / _numbered(WEIGHTS, number))
+    return {
+        "recipe": json.loads(extractor.recipe().to_json()),
+        "backbone": {"name": backbone.name, "weights": backbone.card.weights, "seed": backbone.seed},
+        "size": backbone.size,
+        "taps": [str(tap) for tap in extractor.taps()],
+    }
 
 
-def _numbered(number):
-    """(file of a member's head, file of its rows)."""
-    return tuple(f"{stem}-{number}.{ending}" for stem, ending in (name.split(".") for name in (HEAD, ROWS)))
+def _numbered(name, number):
+    """`head.skops` -> `head-1.skops`."""
+    stem, ending = name.split(".")
+    return f"{stem}-{number}.{ending}"
 
 
-def _dump_head(head, rows, folder, names=(HEAD, ROWS)):
-    head, rows = take_rows(head, rows)
-    file = folder / names[0]
+def _dump_voters(voters, folder):
+    """Write a blend's heads, and the rows they keep once for all heads on the same columns -> its description."""
+    taken = [take_rows(voter.head, voter.rows) for voter in voters]
+    tables = {}
+    for number, (voter, (head, rows)) in enumerate(zip(voters, taken, strict=True)):
+        _dump_head(head, folder / _numbered(HEAD, number))
+        if rows is not None:
+            tables.setdefault(voter.columns, []).append((number, rows))
+    kept_in = {}
+    for table, own in enumerate(tables.values()):
+        shared, places = _distinct([rows for _, rows in own])
+        np.save(folder / _numbered(ROWS, table), shared, allow_pickle=False)
+        for (number, _), where in zip(own, places, strict=True):
+            np.save(folder / _numbered(PLACES, number), where, allow_pickle=False)
+            kept_in[number] = table
+    return [
+        {
+            "columns": list(voter.columns),
+            "weight": voter.weight,
+            "calibration": voter.calibration and voter.calibration.to_dict(),
+            "rows": kept_in.get(number),
+        }
+        for number, voter in enumerate(voters)
+    ]
+
+
+def _distinct(arrays):
+    """Arrays (m, d) -> (their distinct rows, for each array the places of its rows among these)."""
+    joined = np.ascontiguousarray(np.concatenate(arrays))
+    keys = joined.view(np.dtype((np.void, joined.dtype.itemsize * joined.shape[1]))).ravel()
+    _, first, places = np.unique(keys, return_index=True, return_inverse=True)
+    ends = np.cumsum([len(rows) for rows in arrays])[:-1]
+    return joined[first], np.split(places.ravel().astype(np.uint32), ends)
+
+
+def _dump_head(head, file):
     skops = _import_skops()
-    if rows is not None:
-        np.save(folder / names[1], rows, allow_pickle=False)
     skops.dump(head, file, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
     strange = set(skops.get_untrusted_types(file=file)) - set(TRUSTED_TYPES)
     if strange:
@@ -122,8 +160,8 @@ def _dump_head(head, rows, folder, names=(HEAD, ROWS)):
 def load_classifier(path, *, backbone=None, cache=False, device="auto", on_warning=warnings.warn) -> ImageClassifier:
     """A fitted ImageClassifier from a bundle; by default it keeps no features on disk.
 
-    backbone : the network (a Backbone or torch module) of a bundle whose backbone is one's own; a bundle never
-        imports code it names.
+    backbone : the network (a Backbone or torch module) of a bundle whose backbone is one's own, or a list of such
+        in the bundle's order where it has several; a bundle never imports code it names.
 
     on_warning : called with one line where this machine can't compute as the training did and float32 is used.
 
@@ -131,36 +169,49 @@ def load_classifier(path, *, backbone=None, cache=False, device="auto", on_warni
     trained with.
     """
     folder, content = Path(path), _read(Path(path))
-    source = content["backbone"]
-    if backbone is None and not content["recipe"]["architecture"].startswith(OURS):
-        raise BundleError(
-            f"{folder} was trained on {source['name']}, which is one's own, and a bundle holds no code: "
-            "use load_classifier(path, backbone=…) in a script"
-        )
-    weights = source["weights"] if backbone is None else None
-    if (folder / WEIGHTS).exists() and not isinstance(backbone, Backbone):
-        weights = str(folder / WEIGHTS)
-    extractor = FeatureExtractor(
-        layer="+".join(content["taps"]),
-        backbone=backbone if backbone is not None else source["name"],
-        weights=weights,
-        size=None if isinstance(backbone, Backbone) else _size(content["size"]),
-        seed=source["seed"],
-        numerics=_usable_numerics(content["recipe"]["numerics"], device, on_warning),
-        device=device,
-        cache=cache,
-    )
-    card = _check_same(folder, content["recipe"], extractor)
+    given = list(backbone) if isinstance(backbone, (list, tuple)) else [backbone]
+    extractors = []
+    for number, kept in enumerate(content["extractors"]):
+        own = not kept["recipe"]["architecture"].startswith(OURS)
+        network = given.pop(0) if given and (own or len(content["extractors"]) == 1) else None
+        weights = folder / _numbered(WEIGHTS, number)
+        extractors.append(_load_extractor(folder, kept, network, weights, cache, device, on_warning))
+    extractor = extractors[0] if len(extractors) == 1 else JoinedExtractor(extractors)
     head, rows = _load_blend(folder, content["members"]) if content.get("members") else _load_head(folder)
-    width = sum(card.width(tap) for tap in extractor.taps())
+    width = sum(one.load_backbone().card.width(tap) for one in extractors for tap in one.taps())
     if getattr(head, "n_features_in_", width) != width:
         raise BundleError(
             f"{folder}: its taps give {width} features, its head takes {head.n_features_in_}: copy it again"
         )
     names = set(ImageClassifier().get_params())
-    params = {name: value for name, value in extractor.get_params(deep=False).items() if name in names}
+    params = {name: value for name, value in extractors[0].get_params(deep=False).items() if name in names}
     calibration = content["calibration"] and Calibration.from_dict(content["calibration"])
     return ImageClassifier(head=head, **params).assemble(extractor, head, calibration, rows)
+
+
+def _load_extractor(folder, kept, network, weights_file, cache, device, on_warning):
+    source, recipe = kept["backbone"], kept["recipe"]
+    if network is None and not recipe["architecture"].startswith(OURS):
+        raise BundleError(
+            f"{folder} was trained on {source['name']}, which is one's own, and a bundle holds no code: "
+            "use load_classifier(path, backbone=…) in a script"
+        )
+    weights = source["weights"] if network is None else None
+    if weights_file.exists() and not isinstance(network, Backbone):
+        weights = str(weights_file)
+    extractor = FeatureExtractor(
+        layer="+".join(kept["taps"]),
+        backbone=network if network is not None else source["name"],
+        weights=weights,
+        size=None if isinstance(network, Backbone) else _size(kept["size"]),
+        seed=source["seed"],
+        numerics=_usable_numerics(recipe["numerics"], device, on_warning),
+        device=device,
+        cache=cache,
+        flips="+" in recipe["view"],
+    )
+    _check_same(folder, recipe, extractor)
+    return extractor
 
 
 def _usable_numerics(numerics, device, on_warning):
@@ -221,19 +272,26 @@ def _read(folder):
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
         raise BundleError(f"{folder} has schema {schema!r}, expected {SCHEMA}: use a matching version")
-    recipe = content.get("recipe")
-    if not set(content) >= KEYS or not isinstance(recipe, dict) or not set(recipe) >= RECIPE_KEYS:
+    if not set(content) >= KEYS or not content["extractors"] or not all(map(_is_whole, content["extractors"])):
         raise BundleError(f"{folder / FILE} lacks what a run writes: copy the whole bundle again")
-    if recipe["numerics"] not in NUMERICS:
-        raise BundleError(f"{folder} has numerics {recipe['numerics']!r}, expected one of {', '.join(NUMERICS)}")
+    for numerics in (kept["recipe"]["numerics"] for kept in content["extractors"]):
+        if numerics not in NUMERICS:
+            raise BundleError(f"{folder} has numerics {numerics!r}, expected one of {', '.join(NUMERICS)}")
     return content
+
+
+def _is_whole(kept):
+    recipe = kept.get("recipe") if isinstance(kept, dict) and set(kept) >= EXTRACTOR_KEYS else None
+    return isinstance(recipe, dict) and set(recipe) >= RECIPE_KEYS
 
 
 def _load_blend(folder, members):
     voters = []
     try:
         for number, member in enumerate(members):
-            head, rows = _load_head(folder, _numbered(number))
+            table = member["rows"]
+            files = () if table is None else (folder / _numbered(ROWS, table), folder / _numbered(PLACES, number))
+            head, rows = _load_head(folder, _numbered(HEAD, number), files)
             calibration = member["calibration"] and Calibration.from_dict(member["calibration"])
             start, stop = map(int, member["columns"])
             voters.append(Voter(head, calibration, (start, stop), float(member["weight"]), rows))
@@ -242,34 +300,36 @@ def _load_blend(folder, members):
     return BlendedHead(voters), None
 
 
-def _load_head(folder, names=(HEAD, ROWS)):
-    skops, rows = _import_skops(), None
-    file, rows_file = (folder / name for name in names)
+def _load_head(folder, name=HEAD, files=None):
+    """A head and the rows it keeps: of `files` (rows, their places), or all those of the one file there may be."""
+    skops, file = _import_skops(), folder / name
+    files = ([folder / ROWS] if (folder / ROWS).exists() else []) if files is None else files
     try:
         head = skops.load(file, trusted=list(TRUSTED_TYPES))
-        if rows_file.exists():
-            rows = np.load(rows_file, allow_pickle=False).astype(np.float32)
-            put_rows(head, rows)
+        arrays = [np.load(file, allow_pickle=False) for file in files]
+        if not arrays:
+            return head, None
+        rows = (arrays[0][arrays[1]] if len(arrays) > 1 else arrays[0]).astype(np.float32)
+        put_rows(head, rows)
         return head, rows
     except skops.exceptions.UntrustedTypesFoundException as error:
         raise BundleError(f"{file} holds types that no head has: {error}; it is not loaded") from error
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, IndexError) as error:
         raise BundleError(f"can't read {file}: {error}; copy the whole bundle again") from error
 
 
 def _check_same(folder, kept, extractor):
     try:
-        card = extractor.load_backbone().card
+        backbone = extractor.load_backbone()
+        here = asdict(recipe_of(backbone, kept["numerics"], kept["view"]))
     except ExtractError as error:
         raise BundleError(f"{folder} needs its backbone: {error}") from error
-    here = asdict(recipe_of(extractor.load_backbone(), kept["numerics"]))
     for name, value in here.items():
         if kept[name] != value:
             raise BundleError(
                 f"{folder} was trained with {name} {str(kept[name])[:40]!r}, this machine has {str(value)[:40]!r}: "
                 "use the backbone and version it was trained with"
             )
-    return card
 
 
 def _size(size):

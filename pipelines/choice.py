@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from heads import Calibration, HeadSearchCV, fit_calibration, make_head
+from heads import Calibration, fit_calibration
 from pipelines.blending import BlendedHead, Voter, log_shares
-from pipelines.classifier import training_rows
+from pipelines.classifier import fit_head, training_rows
 from pipelines.evaluate import BLEND, Leaderboard
 from pipelines.learning_curve import learning_curve
 from pipelines.scores import measure, per_class_recall, simplest
@@ -22,7 +22,7 @@ def choose_row(board: Leaderboard, how: str = "best") -> int:
     if how == "simplest":
         return simplest(board.rows, np.array([row.tied for row in board.rows]))
     blend = next((place for place, row in enumerate(board.rows) if row.head == BLEND), 0)
-    return blend if board.rows[blend].cv_accuracy >= board.nested else 0
+    return blend if board.rows[blend].cv_score >= board.nested else 0
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,13 @@ class Fitted:
     rows: np.ndarray | None
 
 
-def fit_chosen(board: Leaderboard, place: int, read: Callable[[int], np.ndarray], labels: np.ndarray) -> Fitted:
+def fit_chosen(
+    board: Leaderboard,
+    place: int,
+    read: Callable[[int], np.ndarray],
+    labels: np.ndarray,
+    class_weight: str | None = None,
+) -> Fitted:
     """Fit a row's heads on the training rows; `read` gives a source's features (n, d)."""
     parts = board.parts[place]
     sources = sorted({part.source for part in parts})
@@ -49,7 +55,7 @@ def fit_chosen(board: Leaderboard, place: int, read: Callable[[int], np.ndarray]
         columns, start = (start, start + features.shape[1]), start + features.shape[1]
         for i, part in enumerate(parts):
             if part.source == source:
-                voters[i] = _fit_voter(part, features, labels, board.classes, columns)
+                voters[i] = _fit_voter(part, features, labels, board.classes, columns, class_weight)
     if len(parts) == 1:
         alone = voters[0]
         return Fitted(sources, alone.head, alone.calibration, alone.rows)
@@ -57,19 +63,10 @@ def fit_chosen(board: Leaderboard, place: int, read: Callable[[int], np.ndarray]
     return Fitted(sources, BlendedHead([voters[i] for i in range(len(parts))]), calibration, None)
 
 
-def _fit_voter(part, features, labels, classes, columns):
-    head = fit_head(part.head, part.params, features, labels)
+def _fit_voter(part, features, labels, classes, columns, class_weight):
+    head = fit_head(part.head, part.params, features, labels, class_weight)
     calibration = None if hasattr(head, "predict_proba") else fit_calibration(part.oof, labels, classes)
     return Voter(head, calibration, columns, part.weight, training_rows(head, features))
-
-
-def fit_head(name: str, params: dict, features: np.ndarray, labels: np.ndarray):
-    """A head on all rows, through the search's shared work: wide features take a tenth of the time so."""
-    if name == "knn":
-        return make_head(name, **params).fit(features, labels)
-    first = np.concatenate([np.flatnonzero(labels == label)[:2] for label in np.unique(labels)])
-    search = HeadSearchCV({name: {key: [value] for key, value in params.items()}}, cv=[(first, first)])
-    return search.fit(features, labels).best_estimator_
 
 
 def trace_curve(
@@ -79,15 +76,19 @@ def trace_curve(
     labels: np.ndarray,
     folds: list,
     *,
+    class_weight: str | None = None,
     n_jobs: int = 1,
     seed: int = 0,
 ) -> dict:
-    """The `learning_curve` block of results.json: of the row, or of a blend's heaviest member."""
+    """The `learning_curve` block of results.json, in accuracy: of the row, or of a blend's heaviest member."""
     part = board.parts[place][0]
     row = next(i for i, parts in enumerate(board.parts) if len(parts) == 1 and parts[0].oof is part.oof)
-    found = asdict(learning_curve(read(part.source), labels, folds, part.head, part.params, n_jobs=n_jobs, seed=seed))
-    about = {name: getattr(board.rows[row], name) for name in ("backbone", "layer", "pooling", "head", "params")}
-    return {**about, **found}
+    found = learning_curve(
+        read(part.source), labels, folds, part.head, part.params, class_weight=class_weight, n_jobs=n_jobs, seed=seed
+    )
+    names = ("backbone", "view", "layer", "pooling", "tap", "head", "params")
+    about = {name: getattr(board.rows[row], name) for name in names}
+    return {**about, **asdict(found)}
 
 
 def describe_choice(
@@ -98,15 +99,20 @@ def describe_choice(
     measured = measure(labels, predicted, shares, board.classes, seed=seed)
     corrected, corrected_low, corrected_high = board.corrected
     accuracy, balanced = measured["accuracy"], measured["balanced_accuracy"]
+    scoring = board.scoring
+    own = sorted(scoring.sign * figure for figure in measured[scoring.metric].values())
     return {
         **asdict(board.rows[place]),
         "cv_corrected": corrected,
         "cv_corrected_low": corrected_low,
         "cv_corrected_high": corrected_high,
-        "cv_corrected_among": len(board.right),
+        "cv_corrected_among": board.tried,
         "test_accuracy": accuracy["value"],
         "test_low": accuracy["low"],
         "test_high": accuracy["high"],
+        "test_score": scoring.sign * measured[scoring.metric]["value"],
+        "test_score_low": own[0],
+        "test_score_high": own[-1],
         "test_balanced_accuracy": balanced["value"],
         "test_metrics": measured,
         "test_recall": per_class_recall(labels, predicted),

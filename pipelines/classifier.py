@@ -9,8 +9,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from extract import FeatureExtractor
-from heads import HeadSearchCV, fit_calibration
+from heads import HeadSearchCV, fit_calibration, make_head
 from pipelines.blending import answers, probabilities
+from pipelines.scoring import best_first, find_scoring, head_facts, no_score
 
 FOLDS = 5
 
@@ -22,7 +23,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     ----------
     head : name of a head, whose parameters are then chosen by cross-validation on the training images, or a
         scikit-learn classifier, used as it is.
-    layer, pooling, backbone, weights, size, numerics, device, cache, keep, seed : as in FeatureExtractor.
+    layer, pooling, backbone, weights, size, numerics, device, cache, keep, seed, flips : as in FeatureExtractor.
+    scoring : what the parameters of a named head are chosen by: `accuracy`, `balanced_accuracy`, `f1_macro`,
+        `neg_log_loss`, or `roc_auc` for two classes.
+    class_weight : None, or "balanced" for named heads whose classifier takes weights.
 
     Attributes
     ----------
@@ -45,6 +49,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         cache=None,
         keep=(),
         seed=0,
+        flips=False,
+        scoring="accuracy",
+        class_weight=None,
     ):
         self.head = head
         self.layer = layer
@@ -57,6 +64,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.cache = cache
         self.keep = keep
         self.seed = seed
+        self.flips = flips
+        self.scoring = scoring
+        self.class_weight = class_weight
 
     def fit(self, X, y) -> "ImageClassifier":
         """X: n paths, PIL images or a uint8 array (n, height, width, 3); y: (n,) labels.
@@ -71,6 +81,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"got {len(X)} images and {len(y)} labels: expected one label for each image")
         if len(np.unique(y)) < 2:
             raise ValueError(f"got the one class {y[0]!r}: expected two classes or more")
+        find_scoring(self.scoring, len(np.unique(y)))
         extractor = self._make_extractor()
         features = extractor.fit_transform(X)
         head, calibration = self._fit_head(features, y)
@@ -117,11 +128,32 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         folds = min(FOLDS, np.unique(y, return_counts=True)[1].min())
         if folds < 2:
             raise ValueError("a class has a single image: expected two or more, or pass a head that is an estimator")
-        search = HeadSearchCV([self.head], cv=int(folds), random_state=self.seed).fit(features, y)
-        if hasattr(search.best_estimator_, "predict_proba"):
-            return search.best_estimator_, None
-        oof = np.asarray(search.oof_scores_[search.best_index_])
-        return search.best_estimator_, fit_calibration(oof, y, search.classes_)
+        search = HeadSearchCV(
+            [self.head],
+            cv=int(folds),
+            refit=False,
+            scoring=no_score,
+            class_weight=self.class_weight,
+            random_state=self.seed,
+        ).fit(features, y)
+        scoring = find_scoring(self.scoring)
+        facts = np.array([head_facts(scoring, self.head, oof, y) for oof in search.oof_scores_])
+        best = best_first(scoring.values(np.unique(y, return_inverse=True)[1], facts))
+        params = {key: value for key, value in search.cv_results_["params"][best].items() if key != "head"}
+        head = fit_head(self.head, params, features, y, self.class_weight)
+        if hasattr(head, "predict_proba"):
+            return head, None
+        return head, fit_calibration(search.oof_scores_[best], y, search.classes_)
+
+
+def fit_head(name: str, params: dict, features: np.ndarray, labels: np.ndarray, class_weight: str | None = None):
+    """A head on all rows, through the search's shared work: wide features take a tenth of the time so."""
+    if name == "knn":
+        return make_head(name, **params).fit(features, labels)
+    first = np.concatenate([np.flatnonzero(labels == label)[:2] for label in np.unique(labels)])
+    grid = {name: {key: [value] for key, value in params.items()}}
+    search = HeadSearchCV(grid, cv=[(first, first)], class_weight=class_weight)
+    return search.fit(features, labels).best_estimator_
 
 
 def training_rows(head, features: np.ndarray) -> np.ndarray | None:

@@ -69,7 +69,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns aligned by spaces: text to the left, figures to the right."""
     lines = [list(header), *[list(row) for row in rows]]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    figures = [all(row[i][:1].isdigit() for row in rows) for i in range(len(header))]
+    figures = [all(row[i].lstrip("-")[:1].isdigit() for row in rows) for i in range(len(header))]
     padded = [
         "  ".join(
             cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(line, widths, figures, strict=True)

@@ -64,7 +64,8 @@ def measured_backbone(name: str, paths, folder: Path, options) -> dict:
 
     # the values of the weights change no time, so none are fetched
     backbone = load_backbone(name, options.weights or "random", size=options.size, cache=options.cache)
-    taps = choose_taps(backbone.card, options.layers, options.pooling)
+    chosen = choose_taps(backbone.card, options.layers, options.pooling)
+    taps = list(dict.fromkeys(tap for joined in chosen for tap in joined))
     sample = paths[:: -(-len(paths) // SAMPLE)] if paths else made_up_photos(folder)
     speed = measure_speed(backbone, taps, sample, options.device, options.numerics, options.seconds)
     counts = [len(paths)] if paths else COUNTS

@@ -16,12 +16,15 @@ from heads import (
     screen_features,
 )
 from pipelines.scores import (
-    corrected_accuracy,
+    ACCURACY,
+    corrected_score,
     log_loss,
     nadeau_bengio_interval,
+    score_interval,
     tied_with_best,
     wilson_interval,
 )
+from pipelines.scoring import Scoring, best_first, head_facts, no_score
 
 SEARCHED = 12
 BLEND = "blend"
@@ -29,13 +32,22 @@ BLEND = "blend"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a leaderboard row's features come from."""
+    """Where a leaderboard row's features come from.
+
+    layer, pooling: None where several taps are joined. tap: as `FeatureExtractor(layer=…)` takes it, such as
+    `a:avg` or `a:avg+b:grid3`. view: `plain`, or `plain+flipped` where both are averaged.
+    """
 
     backbone: str
     layer: str | None
     pooling: str | None
     dim: int
     view: str = "plain"
+    tap: str | None = None
+
+    def __post_init__(self):
+        if self.tap is None and self.layer is not None:
+            object.__setattr__(self, "tap", f"{self.layer}:{self.pooling}")
 
 
 @dataclass(frozen=True)
@@ -45,9 +57,10 @@ class Row:
     cv_accuracy: share of the training images predicted right while out of fold; cv_low, cv_high: its Wilson
     interval at 95 %; cv_fold_low, cv_fold_high: Nadeau & Bengio's, of the folds' accuracies, which allows for other
     training images too and is wide with few folds. cv_log_loss: mean negative log of the calibrated out-of-fold
-    probability of the true class; it orders rows of equal accuracy.
-    seconds: what the search on this tap took. members: of a blend, each with its tap, head, parameters and weight.
-    tied: whether the best row does not beat this one beyond chance.
+    probability of the true class; it orders rows of equal score.
+    cv_score, cv_score_low, cv_score_high: of the scoring that the leaderboard is ordered by, and its interval.
+    seconds: what the search on this tap took. members: of a blend or of joined taps, each with its tap, head,
+    parameters and weight. tied: whether the best row does not beat this one beyond chance.
     """
 
     backbone: str
@@ -55,6 +68,7 @@ class Row:
     layer: str | None
     pooling: str | None
     dim: int
+    tap: str | None
     head: str
     params: dict
     members: list | None
@@ -65,6 +79,9 @@ class Row:
     seconds: float
     cv_fold_low: float
     cv_fold_high: float
+    cv_score: float
+    cv_score_low: float
+    cv_score_high: float
     tied: bool = False
 
 
@@ -84,17 +101,18 @@ class Leaderboard:
     """Rows best first, with what the choice and the fit need of each.
 
     parts: by row, the heads it is made of. oof: by row, out-of-fold scores (n, classes), of a blend nested
-    probabilities. right: (candidates, n) bool over every parameter tried. corrected: accuracy of the choice with
-    its luck taken out, and its interval.
+    probabilities. tried: how many settings were compared. corrected: score of the choice with its luck taken out,
+    and its interval. nested: score of the best single row where it is chosen without the fold that scores it.
     """
 
     rows: list[Row]
     parts: list[list[Part]]
     oof: list[np.ndarray]
-    right: np.ndarray
+    tried: int
     classes: np.ndarray
     corrected: tuple[float, float, float]
     nested: float
+    scoring: Scoring = ACCURACY
 
     def probabilities(self, place: int, labels: np.ndarray) -> np.ndarray:
         """(n, classes) out-of-fold probabilities of a row, calibrated where its head has none."""
@@ -134,6 +152,8 @@ def make_leaderboard(
     folds: list[tuple[np.ndarray, np.ndarray]],
     heads: Sequence[str] = tuple(HEADS),
     *,
+    scoring: Scoring = ACCURACY,
+    class_weight: str | None = None,
     seed: int = 0,
     n_jobs: int = 1,
     on_progress: Callable[[int], None] | None = None,
@@ -141,49 +161,58 @@ def make_leaderboard(
     """Cross-validate every head on every source over the same folds.
 
     features : index of a source -> its (n, d) float32 training rows; called once for each.
-    labels : (n,) class names. folds : (train, validation) index pairs.
+    labels : (n,) class names. folds : (train, validation) index pairs, each row in one validation part.
+    scoring : of the pooled out-of-fold answers; parameters, rows and the blend are chosen by it.
+    class_weight : None or "balanced", for the heads that take weights.
     on_progress : called with the number of sources done.
 
     Raises ValueError for an unknown head.
     """
-    jobs = (delayed(_search)(features(i), labels, folds, heads, seed) for i in range(len(sources)))
+    jobs = (
+        delayed(_search)(features(i), labels, folds, heads, scoring, class_weight, seed) for i in range(len(sources))
+    )
     found = []
     for searched in Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch=n_jobs)(jobs):
         found.append(searched)
         if on_progress:
             on_progress(len(found))
-    classes = np.unique(labels)
-    parts = [
-        (Part(i, head, result["params"], 1.0, result["oof"]), round(result["seconds"], 3))
-        for i, (results, _) in enumerate(found)
-        for head, result in results.items()
-    ]
-    entries = [
-        (describe_row(sources[p.source], p.head, p.params, p.oof, labels, folds, seconds), [p], p.oof)
-        for p, seconds in parts
-    ]
+    classes, codes = np.unique(labels, return_inverse=True)
+    entries = []
+    for i, (results, _) in enumerate(found):
+        for head, result in results.items():
+            part = Part(i, head, result["params"], 1.0, result["oof"])
+            row = describe_row(
+                sources[i], head, part.params, part.oof, labels, folds, round(result["seconds"], 3), scoring
+            )
+            entries.append((row, [part], part.oof, result["facts"]))
     entries.sort(key=_place)
-    nested = _nested_accuracy(np.array([is_right(oof, labels) for _, _, oof in entries]), folds)
-    right = np.concatenate([right for _, right in found])
-    blended = _blend(entries, sources, labels, classes, folds)
+    nested = _nested_score(np.array([facts for *_, facts in entries]), codes, folds, scoring)
+    tried = [facts for _, facts in found]
+    blended = _blend(entries, sources, labels, classes, folds, scoring)
     if blended is not None:
         entries = sorted([*entries, blended], key=_place)
-        right = np.concatenate([right, [is_right(blended[2], labels)]])
-    rows, parts, oof = map(list, zip(*entries, strict=True))
-    tied = tied_with_best(np.array([is_right(scores, labels) for scores in oof]), seed=seed)
+        tried.append(blended[3][None])
+    tried = np.concatenate(tried)
+    rows, parts, oof, facts = map(list, zip(*entries, strict=True))
+    tied = tied_with_best(np.array(facts), scoring, codes, seed=seed)
     rows = [replace(row, tied=bool(as_good)) for row, as_good in zip(rows, tied, strict=True)]
-    return Leaderboard(rows, parts, oof, right, classes, corrected_accuracy(right, seed=seed), nested)
+    corrected = corrected_score(tried, scoring, codes, seed=seed)
+    return Leaderboard(rows, parts, oof, len(tried), classes, corrected, nested, scoring)
 
 
 def _place(entry):
     row = entry[0]
-    return -round(row.cv_accuracy, 9), round(row.cv_log_loss, 9), row.dim
+    return -round(row.cv_score, 9), round(row.cv_log_loss, 9), row.dim
 
 
-def _nested_accuracy(right, folds):
-    """Share right of the row that is best without a fold, on that fold; of equals the earlier row."""
-    best = [np.delete(right, val, axis=1).mean(axis=1).round(12).argmax() for _, val in folds]
-    return float(np.concatenate([right[row, val] for row, (_, val) in zip(best, folds, strict=True)]).mean())
+def _nested_score(facts, codes, folds, scoring):
+    """Score of the row that is best without a fold, on that fold; of equals the earlier row."""
+    chosen = facts[0].copy()
+    for _, val in folds:
+        others = np.setdiff1d(np.arange(len(codes)), val)
+        best = best_first(scoring.values(codes[others], facts[:, others]))
+        chosen[val] = facts[best, val]
+    return float(scoring.values(codes, chosen[None])[0])
 
 
 def is_right(oof: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -191,70 +220,114 @@ def is_right(oof: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.unique(labels)[oof.argmax(axis=1)] == labels
 
 
-def _blend(entries, sources, labels, classes, folds):
-    """The entry of the best row's backbone's rows blended, best first; None where one alone is all there is to it."""
-    backbone = entries[0][0].backbone
-    candidates = [parts[0] for row, parts, _ in entries if row.backbone == backbone]
+def _blend(entries, sources, labels, classes, folds, scoring):
+    """The entry of the rows of the best row's view blended; None where one alone is all there is to it."""
+    view = entries[0][0].view
+    candidates = [parts[0] for row, parts, *_ in entries if row.view == view]
     started = time.perf_counter()
+    codes = np.searchsorted(classes, labels)
     shares = [oof_probabilities(part.oof, HEADS[part.head].scores, labels, classes) for part in candidates]
-    found = blend_candidates(shares, np.searchsorted(classes, labels), [val for _, val in folds])
+    by = None if scoring is ACCURACY else lambda codes, averages: _score_averages(scoring, codes, averages)
+    found = blend_candidates(shares, codes, [val for _, val in folds], scoring=by)
     chosen = np.flatnonzero(found.weights)
     if len(chosen) < 2:
         return None
     chosen = sorted(chosen, key=lambda i: (-found.weights[i], i))
     parts = [replace(candidates[i], weight=float(found.weights[i])) for i in chosen]
     seconds = round(time.perf_counter() - started, 3)
-    row = _describe_blend(sources, parts, found.probabilities, labels, folds, seconds)
-    return row, parts, found.probabilities
+    row, facts = _describe_blend(sources, parts, found.probabilities, labels, folds, seconds, scoring)
+    return row, parts, found.probabilities, facts
 
 
-def _search(X, labels, folds, heads, seed):
-    """Per head its best candidate with its out-of-fold scores; and (candidates, n) bool of what was right."""
-    search = HeadSearchCV(list(heads), cv=folds, refit=False, random_state=seed).fit(X, labels)
-    names = np.array([params["head"] for params in search.cv_results_["params"]])
-    predicted = [search.classes_[scores.argmax(axis=1)] for scores in search.oof_scores_]
-    right = np.array([labels == guess for guess in predicted])
+def _score_averages(scoring, codes, averages):
+    """(candidates,) scores of averaged probabilities (candidates, n, classes)."""
+    facts = [scoring.facts(codes, shares.argmax(axis=1), shares) for shares in averages]
+    return scoring.values(codes, np.array(facts))
+
+
+def _search(X, labels, folds, heads, scoring, class_weight, seed):
+    """Per head its best candidate with its out-of-fold scores; and (candidates, n) facts of all that was tried."""
+    search = HeadSearchCV(
+        list(heads), cv=folds, refit=False, scoring=no_score, class_weight=class_weight, random_state=seed
+    ).fit(X, labels)
+    tried = search.cv_results_["params"]
+    names = np.array([params["head"] for params in tried])
+    facts = np.array(
+        [head_facts(scoring, head, oof, labels) for head, oof in zip(names, search.oof_scores_, strict=True)]
+    )
+    scores = scoring.values(np.unique(labels, return_inverse=True)[1], facts)
     seconds = (search.cv_results_["mean_fit_time"] + search.cv_results_["mean_score_time"]) * len(folds)
     results = {}
     for head in heads:
         mine = np.flatnonzero(names == head)
         if not len(mine):  # every parameter of its grid asks for more images than there are
             continue
-        best = mine[right[mine].mean(axis=1).round(12).argmax()]
+        best = mine[best_first(scores[mine])]
         results[head] = {
-            "params": {k: v for k, v in search.cv_results_["params"][best].items() if k != "head"},
+            "params": {k: v for k, v in tried[best].items() if k != "head"},
             "oof": np.asarray(search.oof_scores_[best]),
+            "facts": facts[best],
             "seconds": float(seconds[mine].sum()),
         }
-    return results, right
+    return results, facts
 
 
-def describe_row(source: Source, head: str, params: dict, oof: np.ndarray, labels: np.ndarray, folds, seconds) -> Row:
+def describe_row(
+    source: Source, head: str, params: dict, oof: np.ndarray, labels: np.ndarray, folds, seconds, scoring=ACCURACY
+) -> Row:
     """The leaderboard row of one head on one source, from its out-of-fold scores (n, classes)."""
-    right = is_right(oof, labels)
+    taps = source.tap.split("+") if source.tap else []
+    members = [_member(source.backbone, tap, head, params, 1.0) for tap in taps] if len(taps) > 1 else None
+    classes = np.unique(labels)
+    loss = log_loss(np.searchsorted(classes, labels), None, fit_calibration(oof, labels, classes).probabilities(oof))
+    facts = head_facts(scoring, head, oof, labels)
+    figures = _figures(is_right(oof, labels), facts, labels, folds, scoring)
+    return Row(**asdict(source), head=head, params=params, members=members, cv_log_loss=loss, seconds=seconds,
+               **figures)  # fmt: skip
+
+
+def _figures(right, facts, labels, folds, scoring):
+    """The figures of a row that do not depend on what it is made of."""
+    codes = np.unique(labels, return_inverse=True)[1]
     low, high = wilson_interval(right.sum(), len(right))
     fold_low, fold_high = _fold_interval(right, folds)
-    classes = np.unique(labels)
-    shares = fit_calibration(oof, labels, classes).probabilities(oof)
-    loss = log_loss(np.searchsorted(classes, labels), None, shares)
-    return Row(**asdict(source), head=head, params=params, members=None, cv_accuracy=float(right.mean()), cv_low=low,
-               cv_high=high, cv_log_loss=loss, seconds=seconds, cv_fold_low=fold_low,
-               cv_fold_high=fold_high)  # fmt: skip
+    score_low, score_high = score_interval(facts, scoring, codes)
+    return {
+        "cv_accuracy": float(right.mean()), "cv_low": low, "cv_high": high,
+        "cv_fold_low": fold_low, "cv_fold_high": fold_high,
+        "cv_score": float(scoring.values(codes, facts[None])[0]),
+        "cv_score_low": score_low, "cv_score_high": score_high,
+    }  # fmt: skip
 
 
-def _describe_blend(sources, parts, shares, labels, folds, seconds):
-    """The row of a blend; what it joins has no tap or parameters of its own."""
-    first = sources[parts[0].source]
-    dim = sum({part.source: sources[part.source].dim for part in parts}.values())
-    joined = Source(first.backbone, None, None, dim, first.view)
-    row = describe_row(joined, BLEND, {}, shares, labels, folds, seconds)
-    loss = log_loss(np.unique(labels, return_inverse=True)[1], None, shares)
-    return replace(row, cv_log_loss=loss, members=[_member(sources[part.source], part) for part in parts])
+def _describe_blend(sources, parts, shares, labels, folds, seconds, scoring):
+    """(row of a blend, its facts); what it joins has no tap or parameters of its own."""
+    used = {part.source: sources[part.source] for part in parts}
+    codes = np.unique(labels, return_inverse=True)[1]
+    facts = scoring.facts(codes, shares.argmax(axis=1), shares)
+    members = [
+        _member(used[part.source].backbone, used[part.source].tap, part.head, part.params, part.weight)
+        for part in parts
+    ]
+    row = Row(
+        backbone="+".join(dict.fromkeys(source.backbone for source in used.values())),
+        view=used[parts[0].source].view,
+        layer=None,
+        pooling=None,
+        dim=sum(source.dim for source in used.values()),
+        tap=None,
+        head=BLEND,
+        params={},
+        members=members,
+        cv_log_loss=log_loss(codes, None, shares),
+        seconds=seconds,
+        **_figures(is_right(shares, labels), facts, labels, folds, scoring),
+    )
+    return row, facts
 
 
-def _member(source, part):
-    tap = {"tap": f"{source.layer}:{source.pooling}", "backbone": source.backbone}
-    return {**tap, "head": part.head, "params": part.params, "weight": part.weight}
+def _member(backbone, tap, head, params, weight):
+    return {"tap": tap, "backbone": backbone, "head": head, "params": params, "weight": weight}
 
 
 def _fold_interval(right, folds):

@@ -89,9 +89,9 @@ def read_any(images: str):
 
 
 def feature_name(sources, i: int) -> str:
-    """`layer:pooling`, with the backbone before it where there are several."""
+    """The tap as it is written, with the backbone before it where there are several."""
     several = len({source.backbone for source in sources}) > 1
-    return (f"{sources[i].backbone}/" if several else "") + f"{sources[i].layer}:{sources[i].pooling}"
+    return (f"{sources[i].backbone}/" if several else "") + f"{sources[i].tap}"
 
 
 if __name__ == "__main__":

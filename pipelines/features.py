@@ -2,33 +2,44 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from data import Samples
-from extract import Backbone, Extraction, FeatureStore, Recipe, Tap, extract, load_backbone
+from extract import (
+    Backbone,
+    Extraction,
+    FeatureStore,
+    Recipe,
+    Tap,
+    extract,
+    load_backbone,
+    parse_taps,
+    read_features,
+)
 from extract.backbones import BASELINES, Card
 from extract.store import DamagedPart
 from pipelines.console import WorkFailed
 from pipelines.evaluate import Source
 
 DIGITS_SIZE = 96
+VIEWS = {"off": ("plain",), "on": ("plain", "plain+flipped")}  # by --flips
 
 
 @dataclass
 class FeatureTable:
     """Samples that can be used, with every source's features of them.
 
-    samples: without bad and duplicate images. ids: (n, 16) uint8. sources: one per backbone and tap, `taps` and
-    `recipes` beside them. bad: (path, reason). n_duplicates: images dropped as copies of others.
+    samples: without bad and duplicate images. ids: (n, 16) uint8. sources: one per backbone, view and tap or joined
+    taps; `taps` and `recipes` beside them. bad: (path, reason). n_duplicates: images dropped as copies of others.
     """
 
     samples: Samples
     ids: np.ndarray
     store: FeatureStore
     sources: list[Source]
-    taps: list[Tap]
+    taps: list[tuple[Tap, ...]]
     recipes: list[Recipe]
     passes: list[Extraction]
     bad: list[tuple[str, str]]
@@ -36,7 +47,7 @@ class FeatureTable:
 
     def read(self, source: int, rows: np.ndarray) -> np.ndarray:
         """(len(rows), d) float32 features of these samples."""
-        return self.store.read(self.recipes[source], [self.taps[source]], self.ids[rows])
+        return read_features(self.store, self.recipes[source], list(self.taps[source]), self.ids[rows])
 
     def accounting(self) -> dict:
         """The `extraction` block of results.json; with several backbones, sums and the slowest one's bottleneck."""
@@ -67,16 +78,29 @@ def load_backbones(samples: Samples, options, store: FeatureStore) -> list[Backb
     ]
 
 
-def choose_taps(card: Card, layers: str, poolings: Sequence[str]) -> list[Tap]:
-    """Layers (`auto`, `all`, names) times poolings; with `auto` and `all`, what does not fit a layer is left out.
+def choose_taps(card: Card, layers: str, poolings: Sequence[str]) -> list[tuple[Tap, ...]]:
+    """Layers (`auto`, `all`, names) times poolings, each a tap or, written `a:grid2+b:avg`, taps to join.
+
+    A layer that names its own pooling takes no other. With `auto` and `all`, what does not fit a layer is left out.
 
     Raises ExtractError for a named layer or a pooling that can't be used.
     """
-    taps = [Tap(layer, pooling) for layer in card.choose_layers(layers) for pooling in poolings]
-    fitting = [tap for tap in taps if card.fits(tap)] if layers in ("auto", "all") else taps
-    for tap in fitting or taps:
-        card.check(tap)
+    spread = layers in ("auto", "all")
+    written = [text.strip() for text in layers.split(",") if text.strip()]
+    names = card.choose_layers(layers) if spread or not written else written
+    taps = list(dict.fromkeys(parse_taps(name, pooling) for name in names for pooling in poolings))
+    fitting = [joined for joined in taps if all(map(card.fits, joined))] if spread else taps
+    for joined in fitting or taps:
+        for tap in joined:
+            card.check(tap)
     return fitting
+
+
+def describe_source(backbone: Backbone, taps: Sequence[Tap], view: str) -> Source:
+    """The source of one tap, or of several joined."""
+    layer, pooling = (taps[0].layer, taps[0].pooling) if len(taps) == 1 else (None, None)
+    width = sum(map(backbone.card.width, taps))
+    return Source(backbone.name, layer, pooling, width, view, "+".join(map(str, taps)))
 
 
 def keep_features(
@@ -88,31 +112,36 @@ def keep_features(
     *,
     numerics: str = "auto",
     device: str = "auto",
+    views: Sequence[str] = VIEWS["off"],
     settle: bool = True,
     watch: Callable[[str, list[Tap]], dict] = lambda name, taps: {},
 ) -> FeatureTable:
     """Have every tap of every sample in the store -> the table of what can be used.
 
+    views : each with sources of its own; one that joins others has all of them kept.
     settle : drop copies of images, and images whose copies carry other labels; else all that can be read stay.
     watch : (backbone name, its taps) -> `on_plan` and `on_progress` for the pass.
     """
     sources, taps, recipes, passes, bad = [], [], [], [], {}
     for backbone in backbones:
         chosen = choose_taps(backbone.card, layers, poolings)
+        singles = list(dict.fromkeys(tap for joined in chosen for tap in joined))
         done = extract(
             samples.inputs,
-            chosen,
+            singles,
             backbone,
             store,
             numerics="float32" if backbone.name in BASELINES else numerics,
             device=device,
-            **watch(backbone.name, chosen),
+            view=views[-1],
+            **watch(backbone.name, singles),
         )
         passes.append(done)
         bad |= done.bad
-        sources += [Source(backbone.name, tap.layer, tap.pooling, backbone.card.width(tap)) for tap in chosen]
-        taps += chosen
-        recipes += [done.recipe] * len(chosen)
+        for view in views:
+            sources += [describe_source(backbone, joined, view) for joined in chosen]
+            taps += chosen
+            recipes += [replace(done.recipe, view=view)] * len(chosen)
     ids = passes[0].ids
     readable = [row for row in range(len(ids)) if row not in bad]
     if not readable:

@@ -8,6 +8,7 @@ from scipy.stats import norm
 
 from heads import HeadSearchCV
 from pipelines.scores import wilson_interval
+from pipelines.scoring import no_score
 
 POINTS, DRAWS, LEAST = 6, 3, 2
 NEIGHBOURS = "kneighborsclassifier__n_neighbors"
@@ -44,6 +45,7 @@ def learning_curve(
     head: str,
     params: dict,
     *,
+    class_weight: str | None = None,
     n_jobs: int = 1,
     seed: int = 0,
 ) -> LearningCurve:
@@ -70,7 +72,9 @@ def learning_curve(
             [(_first(labels, train, own, share), val) for (train, val), own in zip(splits, by_split, strict=True)]
             for by_split in (ranks if share < 1 else ranks[:1])
         ]
-        right = np.array([_right(features, labels, parts, head, params, n_jobs)[tested] for parts in drawn])
+        right = np.array(
+            [_right(features, labels, parts, head, params, class_weight, n_jobs)[tested] for parts in drawn]
+        )
         images = np.mean([len(train) for parts in drawn for train, _ in parts])
         points.append(_point(images, len(np.unique(labels)), right))
         means.append(right.mean(axis=0))
@@ -108,20 +112,17 @@ def _first(labels, train, ranks, share):
     return train[ranks < np.maximum(np.round(share * counts), LEAST)[codes]]
 
 
-def _right(features, labels, parts, head, params, n_jobs):
+def _right(features, labels, parts, head, params, class_weight, n_jobs):
     """(n,) 1 where the head, trained on the other part, is right; NaN for rows in no validation part."""
     fewest = min(len(train) for train, _ in parts)
     grid = {key: [min(value, fewest) if key == NEIGHBOURS else value] for key, value in params.items()}
-    search = HeadSearchCV({head: grid}, cv=parts, refit=False, scoring=_nothing, n_jobs=n_jobs)
+    search = HeadSearchCV(
+        {head: grid}, cv=parts, refit=False, scoring=no_score, class_weight=class_weight, n_jobs=n_jobs
+    )
     scores = search.fit(features, labels).oof_scores_[0]
     known = np.isfinite(scores).all(axis=1)
     predicted = search.classes_[np.where(known[:, None], scores, 0).argmax(axis=1)]
     return np.where(known, predicted == labels, np.nan)
-
-
-def _nothing(estimator, X, y):
-    """In place of scikit-learn's scorer, which takes longer than small heads take to train."""
-    return 0.0
 
 
 def _draw_variance(right):

@@ -9,6 +9,7 @@ from pathlib import Path
 from data import Samples
 from pipelines.advice import find_imbalance, give_advice
 from pipelines.console import table
+from pipelines.scoring import SCORINGS
 
 RESULTS_SCHEMA = 1
 BASELINE_WORDS = {
@@ -48,17 +49,20 @@ def write_csv(path: Path, header, rows) -> None:
 
 
 def describe_run(
-    arguments, seed, samples, kept, backbones, train, test, board, chosen, screened_out, found, seconds
+    arguments, options, samples, kept, backbones, train, test, board, chosen, screened_out, found, seconds
 ) -> dict:
     """The whole of results.json; `chosen` is the place of the chosen source, `found` the blocks that came of it."""
     layers = {}
     for source in kept.sources:
-        layers.setdefault(source.backbone, {})[source.layer] = None
+        layers.setdefault(source.backbone, {}).update({source.layer: None} if source.layer else {})
     results = {
         "schema": RESULTS_SCHEMA,
         "command": ["python", "-m", "pipelines.run", *arguments],
         "versions": versions(),
-        "seed": seed,
+        "seed": options.seed,
+        "scoring": board.scoring.name,
+        "class_weight": options.class_weight,
+        "flips": options.flips,
         "data": describe_data(samples, kept, train, test),
         "backbone": describe_backbone(backbones, kept, chosen),
         "backbones": [describe_backbone([backbone], kept, None) for backbone in backbones],
@@ -127,7 +131,8 @@ def summary(results: dict, out: Path) -> str:
     """What a person reads at the end: the leaderboard's top, the choice, what to mistrust, what to type next."""
     rows, chosen = results["leaderboard"], results["chosen"]
     data, done, seconds = results["data"], results["extraction"], results["seconds"]
-    header = ("features", "dim", "head", "parameters", "cv accuracy", "95 % interval", "")
+    scoring = SCORINGS[results["scoring"]]
+    header = ("features", "dim", "head", "parameters", f"cv {scoring.words}", "95 % interval", "")
     several = len(results["backbones"]) > 1
     lines = [table(header, [_shown(row, several) for row in rows[:SHOWN_ROWS]])]
     if len(rows) > SHOWN_ROWS:
@@ -135,6 +140,7 @@ def summary(results: dict, out: Path) -> str:
     lines.append(f"= tied: not beaten by the best beyond chance ({sum(row['tied'] for row in rows)} rows)")
     if results["screened_out"]:
         lines.append(f"{len(results['screened_out'])} more taps were screened out by leave-one-out ridge regression")
+    unit = "" if scoring.name == "accuracy" else f" {scoring.words}"
     if results["baselines"]:
         lines.append(f"baselines: {baselines_in_words(results['baselines'])}")
     metrics = {name: figure["value"] for name, figure in chosen["test_metrics"].items()}
@@ -144,7 +150,8 @@ def summary(results: dict, out: Path) -> str:
         f"test accuracy {chosen['test_accuracy']:.4f} (95 % interval {_interval(chosen, 'test')}) "
         f"on {data['n_test']} images, trained on {data['n_train']}",
         "  " + ", ".join(f"{METRIC_WORDS[name]} {metrics[name]:.3f}" for name in METRIC_WORDS if name in metrics),
-        f"cross-validated, corrected for the choice among {chosen['cv_corrected_among']} settings tried: "
+        *([f"test {scoring.words} {chosen['test_score']:.4f} ({_interval(chosen, 'test_score')})"] if unit else []),
+        f"cross-validated{unit}, corrected for the choice among {chosen['cv_corrected_among']} settings tried: "
         f"{chosen['cv_corrected']:.4f} ({_interval(chosen, 'cv_corrected')})",
         *[f"- {line}" for line in results["advice"]],
         *[f"- {line}" for line in audit_in_words(results["audit"])],
@@ -161,23 +168,24 @@ def summary(results: dict, out: Path) -> str:
 
 def _shown(row, several):
     params = " ".join(f"{k.rpartition('__')[2]}={_short(v)}" for k, v in row["params"].items())
-    if row["members"]:
+    if row["head"] == "blend":
         params = f"{len(row['members'])} heads averaged"
     return (
         _source(row, several),
         str(row["dim"]),
         row["head"],
         params,
-        f"{row['cv_accuracy']:.4f}",
-        _interval(row, "cv"),
+        f"{row['cv_score']:.4f}",
+        _interval(row, "cv_score"),
         "=" if row["tied"] else "",
     )
 
 
 def _source(row, several):
-    if row["members"]:
-        return f"{len({member['tap'] for member in row['members']})} taps"
-    return (f"{row['backbone']} " if several else "") + f"{row['layer']}:{row['pooling']}"
+    flips = " with flips" if "+" in row["view"] else ""
+    if row["head"] == "blend":
+        return f"{len({(member['backbone'], member['tap']) for member in row['members']})} taps{flips}"
+    return (f"{row['backbone']} " if several else "") + row["tap"] + flips
 
 
 def _predict_call(backbone, model):
@@ -198,7 +206,7 @@ def baselines_in_words(rows) -> str:
     """One line: `raw pixels 0.51, colours 0.66, Gabor filters 0.53, the same network untrained 0.60, …`."""
     rows = [*rows[1:], rows[0]]
     words = [BASELINE_WORDS.get(row["backbone"], "the same network untrained") for row in rows]
-    return ", ".join(f"{name} {row['cv_accuracy']:.2f}" for name, row in zip(words, rows, strict=True))
+    return ", ".join(f"{name} {row['cv_score']:.2f}" for name, row in zip(words, rows, strict=True))
 
 
 def audit_in_words(audit: dict) -> list[str]:

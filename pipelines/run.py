@@ -2,9 +2,12 @@
 
 import argparse
 import contextlib
+import itertools
 import json
+import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +66,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="folds of the cross-validation on the training images (default: 5)",
     )
     add(
+        "--groups",
+        metavar="REGEX",
+        help="images whose paths match alike show one subject and stay on one side of the split and of every fold: "
+        r"the first (…) of it counts, or all of it, such as 'patient(\d+)'",
+    )
+    add(
         "--choose",
         choices=("best", "simplest"),
         default="best",
@@ -79,6 +88,25 @@ def build_parser() -> argparse.ArgumentParser:
         choices=("on", "off"),
         default="on",
         help="measure what raw pixels, colours, Gabor filters and the untrained network give (default: on)",
+    )
+    add(
+        "--scoring",
+        default="accuracy",
+        metavar="S",
+        help="what settings, rows and the blend are chosen by: accuracy, balanced_accuracy, f1_macro, neg_log_loss, "
+        "or roc_auc for two classes (default: accuracy)",
+    )
+    add(
+        "--class-weight",
+        choices=("balanced",),
+        help="balanced: each class counts alike in the training of heads that take weights (default: each image)",
+    )
+    add(
+        "--flips",
+        choices=("on", "off"),
+        default="off",
+        help="also try features averaged with those of the mirrored images; twice the work of the network "
+        "(default: off)",
     )
     add("--out", type=Path, metavar="DIR", help="where the results go (default: runs/TIME-NAME)")
     add(
@@ -106,7 +134,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     from pipelines.features import choose_taps, load_backbones
 
     lap = evaluate.timer()
-    samples = read_samples(options.images, options.test)
+    samples = group_by_path(read_samples(options.images, options.test), options.groups)
     check_request(samples, options)
     store = FeatureStore(options.cache)
     backbones = load_backbones(samples, options, store)
@@ -123,7 +151,8 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
     from pipelines import audit, choice, evaluate
     from pipelines.baselines import measure_baselines
     from pipelines.blending import answers
-    from pipelines.features import keep_features, read_twice
+    from pipelines.features import VIEWS, keep_features, read_twice
+    from pipelines.scoring import find_scoring
 
     seconds = {"read": lap()}
 
@@ -136,6 +165,7 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
             store,
             numerics=options.numerics,
             device=options.device,
+            views=VIEWS[options.flips],
             watch=watch_pass,
         )
 
@@ -150,11 +180,13 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
     train, test, cv = split(kept.samples, copies if options.duplicates == "group" else [], options)
     seconds["audit"] = lap()
 
-    labels, workers = kept.samples.labels, _workers(len(kept.sources))
+    labels, workers = kept.samples.labels, count_workers(len(kept.sources))
 
     def read(source):
         return read_twice(lambda: kept.read(source, train), keep)
 
+    scoring = find_scoring(options.scoring, len(samples.classes))
+    weigh = {"class_weight": options.class_weight}
     bar = progress(len(kept.sources), "taps")
     searched, screened_out = evaluate.screen_sources(
         read, len(kept.sources), labels[train], n_jobs=workers, on_progress=lambda done: bar.update()
@@ -166,13 +198,15 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
         labels[train],
         cv,
         options.heads,
+        scoring=scoring,
+        **weigh,
         seed=options.seed,
         n_jobs=workers,
         on_progress=lambda done: bar.update(),
     )
     bar.close()
     place = choice.choose_row(board, options.choose)
-    fitted = choice.fit_chosen(board, place, lambda source: read(searched[source]), labels[train])
+    fitted = choice.fit_chosen(board, place, lambda source: read(searched[source]), labels[train], **weigh)
     sources = [searched[source] for source in fitted.sources]
     seconds["heads"] = lap()
 
@@ -186,12 +220,21 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
             cv,
             numerics=numerics,
             device=options.device,
+            scoring=scoring,
+            **weigh,
             n_jobs=workers,
             watch=watch_pass,
         )
     seconds["baselines"] = lap()
     curve = choice.trace_curve(
-        board, place, lambda source: read(searched[source]), labels[train], cv, n_jobs=workers, seed=options.seed
+        board,
+        place,
+        lambda source: read(searched[source]),
+        labels[train],
+        cv,
+        **weigh,
+        n_jobs=workers,
+        seed=options.seed,
     )
     seconds["curve"] = lap()
 
@@ -206,7 +249,7 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
     seconds["total"] = round(sum(seconds.values()), 3)
     found = {"chosen": described, "baselines": [vars(row) for row in rows], "learning_curve": curve, "audit": audited}
     results = describe_run(
-        arguments, options.seed, samples, kept, backbones, train, test, board, sources[0], screened_out, found, seconds
+        arguments, options, samples, kept, backbones, train, test, board, sources[0], screened_out, found, seconds
     )
     text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
     (out / "results.json").write_text(text, encoding="utf-8")
@@ -244,9 +287,29 @@ def read_samples(images: str, test: str | None) -> Samples:
     )
 
 
+def group_by_path(samples: Samples, pattern: str | None) -> Samples:
+    """Samples grouped by what the pattern finds in their paths; an image in whose path it finds nothing is alone."""
+    if pattern is None:
+        return samples
+    if samples.groups is not None:
+        raise WrongCall(f"--groups {pattern} was given and {samples.name} has groups of its own: leave one of them out")
+    try:
+        found = [re.search(pattern, path) for path in samples.paths]
+    except re.error as error:
+        raise WrongCall(
+            f"--groups {pattern}: no regular expression ({error}), expected one such as patient[0-9]+"
+        ) from error
+    if not any(found):
+        raise WrongCall(f"--groups {pattern} matches no path, such as {samples.paths[0]}: expected one that does")
+    keys = [match and (match[1] if match.re.groups else match[0]) for match in found]
+    groups = [f"image {path}" if key is None else key for key, path in zip(keys, samples.paths, strict=True)]
+    return replace(samples, groups=groups)
+
+
 def check_request(samples: Samples, options: argparse.Namespace) -> None:
     """Refuse before the pass what would fail after it: one class, too few images for the folds, unknown heads."""
     from heads import make_head
+    from pipelines.scoring import find_scoring
 
     if len(samples.classes) < 2:
         raise DataError(f"{options.images} has the one class {samples.classes[0]!r}: expected two classes or more")
@@ -256,11 +319,12 @@ def check_request(samples: Samples, options: argparse.Namespace) -> None:
         raise WrongCall(f"--cv {options.cv}: expected 2 folds or more")
     if options.size is not None and options.size < 1:
         raise WrongCall(f"--size {options.size}: expected a side in pixels, such as 224")
-    for head in options.heads:
-        try:
+    try:
+        find_scoring(options.scoring, len(samples.classes))
+        for head in options.heads:
             make_head(head)
-        except ValueError as error:
-            raise WrongCall(str(error)) from error
+    except ValueError as error:
+        raise WrongCall(str(error)) from error
     train, _ = split_rows(samples, options.seed)
     make_folds(samples, train, options)
 
@@ -368,7 +432,8 @@ def refuse_too_many_bad(kept, n_images: int, max_bad: float, out: Path) -> None:
         say(f"{len(kept.bad)} of {n_images} images can't be used: see {out / 'bad_images.csv'}")
 
 
-def _workers(jobs: int) -> int:
+def count_workers(jobs: int) -> int:
+    """As many threads as there are cores, and no more than jobs."""
     from extract.loader import cores
 
     return max(1, min(cores(), jobs))
@@ -380,17 +445,25 @@ def save_bundle(path: Path, kept, sources: list[int], fitted, options, backbones
     from extract.backbones import BASELINES
     from pipelines.bundle import save_classifier
     from pipelines.classifier import ImageClassifier
+    from pipelines.joined import JoinedExtractor
 
-    backbone = next(backbone for backbone in backbones if backbone.name == kept.sources[sources[0]].backbone)
-    extractor = FeatureExtractor(
-        layer="+".join(str(kept.taps[source]) for source in sources),
-        backbone=backbone.name,
-        weights=None if backbone.name in BASELINES else options.weights,
-        size=backbone.size,
-        numerics=kept.recipes[sources[0]].numerics,
-        cache=options.cache,
-        seed=options.seed,
-    )
+    named = {backbone.name: backbone for backbone in backbones}
+    extractors = []
+    for name, own in itertools.groupby(sources, key=lambda source: kept.sources[source].backbone):
+        own = list(own)
+        extractors.append(
+            FeatureExtractor(
+                layer="+".join(kept.sources[source].tap for source in own),
+                backbone=name,
+                weights=None if name in BASELINES else options.weights,
+                size=named[name].size,
+                numerics=kept.recipes[own[0]].numerics,
+                cache=options.cache,
+                seed=options.seed,
+                flips="+" in kept.sources[own[0]].view,
+            )
+        )
+    extractor = extractors[0] if len(extractors) == 1 else JoinedExtractor(extractors)
     save_classifier(ImageClassifier().assemble(extractor, fitted.head, fitted.calibration, fitted.rows), path)
 
 

@@ -5,6 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from scipy.stats import norm, rankdata, t
 
+from pipelines.scoring import SCORINGS, Scoring
+
+ACCURACY = SCORINGS["accuracy"]
 DRAWS = 1000
 BINS = 15
 
@@ -173,46 +176,81 @@ def _draws_within_classes(labels, draws, seed):
     return np.concatenate([part[rng.integers(len(part), size=(draws, len(part)))] for part in parts], axis=1)
 
 
-def corrected_accuracy(right: np.ndarray, draws: int = DRAWS, seed: int = 0, level: float = 0.95):
-    """Accuracy of the best of many candidates, corrected for the choice -> (mean, low, high).
+def corrected_score(
+    facts: np.ndarray,
+    scoring: Scoring = ACCURACY,
+    labels: np.ndarray | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, float, float]:
+    """Score of the best of many candidates, corrected for the choice -> (mean, low, high).
 
     Bootstrap bias-corrected cross-validation (Tsamardinos et al., 2018): in each draw of images the best
     candidate is chosen on the images drawn and scored on those left out. The interval is their percentile interval,
-    never narrower than Wilson's of the mean: where every draw is right it would have no width.
+    of a share of right answers never narrower than Wilson's of the mean: where every draw is right it would have
+    no width.
 
-    right: (candidates, n) bool, whether each candidate's out-of-fold prediction of each image is right.
+    facts : (candidates, n), of accuracy whether each candidate's out-of-fold prediction of each image is right.
+    labels : (n,) class numbers, for scorings other than accuracy.
     """
-    rng = np.random.default_rng(seed)
-    n = right.shape[1]
-    drawn = rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float32)
-    values = right.T.astype(np.float32)
-    best = (drawn @ values).argmax(axis=1)
-    out = drawn == 0
-    counts = out.sum(axis=1)
-    usable = counts > 0
-    scores = (out * right[best]).sum(axis=1)[usable] / counts[usable]
+    n, drawn = facts.shape[1], _multinomial(facts.shape[1], draws, seed)
+    values, out = scoring.weighted(labels, facts, drawn), np.asarray(drawn == 0, np.float32)
+    best = np.where(np.isnan(values), -np.inf, values).argmax(axis=1)
+    scores = np.full(draws, np.nan)
+    for candidate in np.unique(best):
+        own = np.flatnonzero((best == candidate) & out.any(axis=1))
+        if len(own):
+            scores[own] = scoring.weighted(labels, facts[[candidate]], out[own])[:, 0]
+    scores = scores[np.isfinite(scores)]
     mean = float(scores.mean())
-    (low, high), (least_low, least_high) = percentiles(scores, level), wilson_interval(mean * n, n, level)
+    low, high = percentiles(scores, level)
+    if not scoring.proportion:
+        return mean, low, high
+    least_low, least_high = wilson_interval(mean * n, n, level)
     return mean, min(low, least_low), max(high, least_high)
 
 
-def tied_with_best(right: np.ndarray, draws: int = DRAWS, seed: int = 0, level: float = 0.95) -> np.ndarray:
+def score_interval(
+    facts: np.ndarray, scoring: Scoring, labels: np.ndarray, draws: int = DRAWS, seed: int = 0, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of one candidate's score, facts (n,): Wilson's of accuracy, else the bootstrap's percentiles (Efron &
+    Tibshirani, 1993), images drawn within each class."""
+    if scoring is ACCURACY:
+        return wilson_interval(facts.sum(), len(facts), level)
+    rows = _draws_within_classes(labels, draws, seed)
+    counts = np.array([np.bincount(row, minlength=len(labels)) for row in rows], np.float32)
+    return percentiles(scoring.weighted(labels, facts[None], counts)[:, 0], level)
+
+
+def _multinomial(n, draws, seed):
+    """(draws, n) how often each image is drawn with replacement."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float32)
+
+
+def tied_with_best(
+    facts: np.ndarray,
+    scoring: Scoring = ACCURACY,
+    labels: np.ndarray | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = 0.95,
+) -> np.ndarray:
     """(rows,) bool: which rows the best one does not beat beyond chance; the best is among them.
 
     Multiple comparisons with the best (Hsu, 1981), by a bootstrap of the images: a row is left out where the best
-    leads it by more than the largest lead of any row over it, each less its own mean, reaches in `level` of
+    leads it by more than the largest lead of any row over it, each less its own score, reaches in `level` of
     the draws. All rows are compared at once, so the luck of being the best of many counts for nothing. Rows left out
     are then no longer compared with, until none is left out (step-down, as Hansen, Lunde & Nason, 2011, do): a poor
     row's large chance errors would otherwise excuse the others.
     It speaks of the heads as trained in the folds: what other training images would do is not in it.
 
-    right: (rows, n) bool, whether each row's out-of-fold prediction of each image is right.
+    facts, labels : as in `corrected_score`.
     """
-    values = np.asarray(right, np.float32)
-    n, means = values.shape[1], values.mean(axis=1)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float32)
-    around = drawn @ (values - means[:, None]).T / n
-    tied = np.ones(len(values), bool)
+    means = scoring.values(labels, facts)
+    around = scoring.weighted(labels, facts, _multinomial(facts.shape[1], draws, seed))
+    around = around[np.isfinite(around).all(axis=1)] - means
+    tied = np.ones(len(means), bool)
     while True:
         places = np.flatnonzero(tied)
         reached = [np.quantile((around[:, places] - around[:, [row]]).max(axis=1), level) for row in places]
@@ -235,7 +273,7 @@ def simplest(rows: Sequence, tied: np.ndarray) -> int:
     rows : leaderboard rows, best first, with `head`, `dim` and `members`.
     """
     costs = {
-        place: (len(row.members or [None]), HEAD_COSTS.get(row.head, 0), row.dim, place)
+        place: (len(row.members) if row.head == "blend" else 1, HEAD_COSTS.get(row.head, 0), row.dim, place)
         for place, row in enumerate(rows)
         if tied[place]
     }

@@ -179,3 +179,31 @@ def test_an_image_unlike_all_others_is_the_first_and_outlying():
 
 def test_equal_images_are_not_outlying():
     assert not rank_outliers(np.ones((10, 3))).outlying.any()
+
+
+def digits(count=400):
+    """Handwritten digits of 8 x 8 pixels, as uint8 (n, 8, 8, 3): no two are one scan, many look alike."""
+    from sklearn.datasets import load_digits
+
+    gray = np.minimum(load_digits().images[:count] * 16, 255).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=3)
+
+
+def test_small_scans_that_look_alike_are_no_copies():
+    """1,797 digits had five false pairs; each file's pixels, whatever their number, are what counts."""
+    small = digits(1797)
+    features = small.reshape(len(small), -1).astype(np.float32)
+    assert found(small, features) == {}
+    large = [Image.fromarray(pixels).resize((96, 96), Image.Resampling.BICUBIC) for pixels in small]
+    assert found(large, features) == {}
+
+
+@pytest.mark.parametrize("sides", [(8, 8), (96, 64), (96, 128)])
+def test_a_copy_of_a_small_scan_is_found(sides):
+    """Re-encoded at 8 x 8, or at another size where the scan was blown up before."""
+    before, after = sides
+    pixels = [np.asarray(Image.fromarray(one).resize((before, before), Image.Resampling.BICUBIC)) for one in digits()]
+    copies = [encoded(pixels[i], after, 90) for i in (3, 50, 77)]
+    scans = [*digits(), *digits()[[3, 50, 77]]]
+    features = np.reshape(scans, (403, -1)).astype(np.float32)
+    assert found([*pixels, *copies], features) == {(3, 400): "copy", (50, 401): "copy", (77, 402): "copy"}

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from extract import (
     Tap,
     extract,
     load_backbone,
+    read_features,
     recipe_of,
 )
 from extract import engines as engines_file
@@ -455,3 +457,39 @@ def test_a_slow_decode_does_not_fill_the_memory(photos, backbone, store, monkeyp
     monkeypatch.setattr(loader_file, "_decode_one", lambda *args: (decoded.append(1), decode(*args))[1])
     run(photos, [A], backbone, store, on_progress=lambda done: forwarded_so_far.append(len(decoded) - done))
     assert forwarded_so_far == [0, 0, 0]
+
+
+def test_flips_compute_the_flipped_view_alone_and_are_averaged_on_reading(photos, pixels, backbone, store, forwarded):
+    plain = run(photos, [A, B], backbone, store)
+    forwarded.clear()
+    both = run(photos, [A, B], backbone, store, view="plain+flipped")
+    assert (both.computed, sum(forwarded), both.recipe.view) == (12, 12, "plain+flipped")
+    assert sorted(folder.name for folder in store.cache.iterdir() if folder.name != "ids") == sorted(
+        replace(plain.recipe, view=view).id for view in ("plain", "flipped")
+    )
+    mirrored = run(list(pixels[:, :, ::-1]), [A, B], backbone, store)
+    expected = (rows(plain, [A, B], store) + rows(mirrored, [A, B], store)) / 2
+    np.testing.assert_allclose(read_features(store, both.recipe, [A, B], both.ids), expected, rtol=1e-4, atol=1e-5)
+    forwarded.clear()
+    assert run(photos, [B], backbone, store, view="plain+flipped").computed == len(forwarded) == 0
+
+
+def test_flips_that_were_cut_short_go_on_from_there(photos, backbone, store, forwarded):
+    run(photos, [A], backbone, store)
+    run(photos[:5], [A], backbone, store, view="plain+flipped")
+    forwarded.clear()
+    done = run(photos, [A], backbone, store, view="plain+flipped")
+    assert (done.computed, sum(forwarded)) == (7, 7)
+    assert read_features(store, done.recipe, [A], done.ids).shape == (12, 8)
+
+
+def test_an_image_that_is_bad_in_either_view_is_bad(photos, backbone, store, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"none")
+    done = run([*photos, tmp_path / "broken.png"], [A], backbone, store, view="plain+flipped")
+    assert list(done.bad) == [12]
+    assert done.good.tolist() == list(range(12))
+
+
+def test_an_unknown_view_is_refused(photos, backbone, store):
+    with pytest.raises(ExtractError, match="unknown view 'turned'"):
+        run(photos, [A], backbone, store, view="plain+turned")

@@ -296,3 +296,16 @@ def test_the_last_features_of_a_named_backbone(photos, cache):
     assert extractor.transform(photos[:2]).shape == (2, 576)
     assert load_backbone("mobilenet_v3_small", "random", size=32, cache=cache) is extractor.load_backbone()
     assert not (cache / "photos").exists()
+
+
+def test_flips_are_kept_apart_and_averaged(extractor, photos, pixels, forwarded):
+    plain = extractor.transform(photos)
+    forwarded.clear()
+    flips = clone(extractor).set_params(flips=True)
+    averaged = flips.transform(photos)
+    assert (sum(forwarded), flips.extraction_.computed) == (12, 12)
+    mirrored = extractor.transform(np.ascontiguousarray(pixels[:, :, ::-1]))
+    np.testing.assert_allclose(averaged, (plain + mirrored) / 2, rtol=1e-4, atol=1e-5)
+    assert np.array_equal(extractor.transform(photos), plain)
+    unkept = clone(flips).set_params(cache=False)
+    np.testing.assert_allclose(unkept.transform(photos), averaged, rtol=1e-5, atol=1e-6)

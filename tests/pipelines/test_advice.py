@@ -7,19 +7,21 @@ from pipelines.advice import find_imbalance, give_advice
 
 
 def row(layer, accuracy, backbone="net", tied=False, members=None):
-    return {"backbone": backbone, "layer": layer, "cv_accuracy": accuracy, "cv_high": accuracy + 0.02, "tied": tied,
-            "members": members}  # fmt: skip
+    return {"backbone": backbone, "layer": layer, "cv_score": accuracy, "cv_score_high": accuracy + 0.02, "tied": tied,
+            "head": "logistic", "members": members}  # fmt: skip
 
 
 def results(**changes):
     """A run in which nothing is worth a word but the depth and what pretraining brought."""
     return {
         "data": {"imbalance": find_imbalance(np.repeat(["x", "y"], 30))},
+        "scoring": "accuracy",
+        "class_weight": None,
         "layers": {"net": ["early", "late"]},
         "leaderboard": [row("early", 0.9, tied=True), row("late", 0.8)],
         "baselines": [row(None, 0.5, "majority"), row("pixels", 0.6, "pixels"), row("late", 0.7, "net untrained")],
         "learning_curve": {"gain": 0.04, "gain_low": 0.01, "gain_high": 0.07},
-        "chosen": {"test_accuracy": 0.88, "test_high": 0.93, "cv_corrected": 0.89, "cv_corrected_low": 0.85,
+        "chosen": {"test_score": 0.88, "test_score_high": 0.93, "cv_corrected": 0.89, "cv_corrected_low": 0.85,
                    "test_balanced_accuracy": 0.81},
     } | changes  # fmt: skip
 
@@ -36,7 +38,24 @@ def results(**changes):
         ({"learning_curve": {"gain": 0.0, "gain_low": -0.01, "gain_high": 0.01}}, "more of this kind will hardly help"),
         ({"baselines": [row(None, 0.5, "majority"), row("gabor", 0.89, "gabor")]}, "gabor alone gives 0.890"),
         ({"data": {"imbalance": find_imbalance(np.repeat(["x", "y"], [90, 10]))}}, "x 90, y 10"),
-        ({"chosen": results()["chosen"] | {"test_high": 0.8}}, "the test images differ"),
+        ({"chosen": results()["chosen"] | {"test_score_high": 0.8}}, "the test images differ"),
+        (
+            {"data": {"imbalance": find_imbalance(np.repeat(["x", "y"], [90, 10]))}},
+            "--scoring balanced_accuracy and --class-weight balanced would weigh the classes alike",
+        ),
+        (
+            {"data": {"imbalance": find_imbalance(np.repeat(["x", "y"], [90, 10]))}, "class_weight": "balanced"},
+            "; --scoring balanced_accuracy would weigh",
+        ),
+        ({"scoring": "f1_macro"}, "brought +0.040 of accuracy"),
+        (
+            {
+                "scoring": "neg_log_loss",
+                "leaderboard": [row("late", -0.30)],
+                "baselines": [row("late", -0.32, "a untrained")],
+            },
+            "pretraining is worth only +0.020 (-0.300 against -0.320",
+        ),
     ],
 )
 def test_each_sentence_has_its_figure(changes, sentence):

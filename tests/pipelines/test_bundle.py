@@ -15,6 +15,7 @@ from pipelines import BundleError, ImageClassifier, load_classifier, save_classi
 from pipelines import bundle as bundle_module
 from pipelines.blending import BlendedHead, Voter
 from pipelines.classifier import training_rows
+from pipelines.joined import JoinedExtractor
 
 OPTIONS = {"backbone": "mobilenet_v3_small", "weights": "random", "size": 32, "layer": "features.4", "pooling": "grid2"}
 
@@ -115,7 +116,7 @@ def test_a_head_that_could_not_be_loaded_is_not_saved(samples, tmp_path):
 
 def test_other_weights_are_refused(samples, tmp_path):
     folder = save_classifier(fit(samples, tmp_path), tmp_path / "bundle")
-    change(folder, "backbone", seed=1)
+    change(folder, "extractors", 0, "backbone", seed=1)
     with pytest.raises(BundleError, match="was trained with weights"):
         load_classifier(folder)
 
@@ -140,9 +141,9 @@ def change(folder, *path, **values):
         (lambda folder: (folder / "head.skops").unlink(), "can't read"),
         (lambda folder: (folder / "bundle.json").write_text("[]"), "schema None"),
         (lambda folder: (folder / "bundle.json").write_text('{"schema": 1}'), "lacks what a run writes"),
-        (lambda folder: change(folder, "recipe", numerics="bfloat16-foo"), "bfloat16-foo"),
-        (lambda folder: change(folder, "recipe", decode="another rule"), "trained with decode"),
-        (lambda folder: change(folder, taps=["features.4:avg"]), "its head takes"),
+        (lambda folder: change(folder, "extractors", 0, "recipe", numerics="bfloat16-foo"), "bfloat16-foo"),
+        (lambda folder: change(folder, "extractors", 0, "recipe", decode="another rule"), "trained with decode"),
+        (lambda folder: change(folder, "extractors", 0, taps=["features.4:avg"]), "its head takes"),
     ],
 )
 def test_a_spoilt_bundle_is_one_clear_line(samples, tmp_path, spoil, message):
@@ -174,7 +175,7 @@ def test_a_folder_that_is_no_bundle_is_not_written_over(samples, tmp_path):
 def test_a_machine_without_the_numerics_predicts_in_float32_and_says_so(samples, tmp_path, monkeypatch):
     classifier = fit(samples, tmp_path, numerics="float32")
     folder = save_classifier(classifier, tmp_path / "bundle")
-    change(folder, "recipe", numerics="bfloat16-cuda")
+    change(folder, "extractors", 0, "recipe", numerics="bfloat16-cuda")
     said = []
     loaded = load_classifier(folder, device="cpu", on_warning=said.append)
     assert len(said) == 1
@@ -238,7 +239,7 @@ def blend(samples, tmp_path):
 def test_a_blend_comes_back_the_same(blend, samples, tmp_path):
     folder = save_classifier(blend, tmp_path / "bundle")
     assert {file.name for file in folder.iterdir()} == {
-        "bundle.json", "head-0.skops", "head-1.skops", "head-2.skops", "rows-1.npy",
+        "bundle.json", "head-0.skops", "head-1.skops", "head-2.skops", "places-1.npy", "rows-0.npy",
     }  # fmt: skip
     loaded = load_classifier(folder)
     assert np.array_equal(loaded.predict_proba(samples.paths), blend.predict_proba(samples.paths))
@@ -249,8 +250,8 @@ def test_a_blend_comes_back_the_same(blend, samples, tmp_path):
     ("spoil", "message"),
     [
         (lambda folder: (folder / "head-1.skops").unlink(), "can't read"),
-        (lambda folder: change(folder, members=[{"weight": 1.0}]), "a member lacks 'calibration'"),
-        (lambda folder: change(folder, taps=["features.4:grid2"]), "its head takes"),
+        (lambda folder: change(folder, members=[{"weight": 1.0}]), "a member lacks 'rows'"),
+        (lambda folder: change(folder, "extractors", 0, taps=["features.4:grid2"]), "its head takes"),
     ],
 )
 def test_a_spoilt_blend_is_one_clear_line(blend, tmp_path, spoil, message):
@@ -258,3 +259,70 @@ def test_a_spoilt_blend_is_one_clear_line(blend, tmp_path, spoil, message):
     spoil(folder)
     with pytest.raises(BundleError, match=message):
         load_classifier(folder)
+
+
+def test_flips_come_back(samples, tmp_path):
+    classifier = fit(samples, tmp_path, flips=True, head="rbf_svm")
+    loaded = load_classifier(save_classifier(classifier, tmp_path / "bundle"))
+    assert loaded.extractor_.flips
+    assert np.array_equal(loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths))
+
+
+@pytest.fixture
+def two_backbones(samples, tmp_path):
+    """A blend of heads on two networks, one of them one's own."""
+    network = load_backbone("mobilenet_v3_small", "random", size=32, seed=3).network
+    own = load_backbone(network, preprocessing=Preprocessing(size=32))
+    options = {"layer": "features.4", "pooling": "grid2", "cache": tmp_path / "cache"}
+    extractor = JoinedExtractor([
+        FeatureExtractor(**options, backbone="mobilenet_v3_small", weights="random", size=32),
+        FeatureExtractor(**options, backbone=own),
+    ])  # fmt: skip
+    X, y = extractor.transform(samples.paths), samples.labels
+    half = X.shape[1] // 2
+    voters = []
+    for columns in ((0, half), (half, 2 * half)):
+        features = X[:, slice(*columns)]
+        head = make_head("knn").fit(features, y)
+        voters.append(Voter(head, None, columns, 0.5, training_rows(head, features)))
+    return ImageClassifier().assemble(extractor, BlendedHead(voters)), own
+
+
+def test_a_blend_across_backbones_comes_back_the_same(two_backbones, samples, tmp_path):
+    classifier, own = two_backbones
+    folder = save_classifier(classifier, tmp_path / "bundle")
+    with pytest.raises(BundleError, match="a bundle holds no code"):
+        load_classifier(folder)
+    loaded = load_classifier(folder, backbone=own)
+    assert np.array_equal(loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths))
+
+
+def test_an_image_that_one_backbone_can_not_read_is_passed_over(two_backbones, samples, tmp_path):
+    classifier, _ = two_backbones
+    (tmp_path / "broken.png").write_text("none")
+    paths = [*samples.paths[:2], tmp_path / "broken.png", samples.paths[2]]
+    rows, _, shares, bad = classifier.predict_readable(paths)
+    assert (rows.tolist(), list(bad)) == ([0, 1, 3], [2])
+    assert np.array_equal(shares, classifier.predict_proba(samples.paths[:3]))
+
+
+def test_rows_that_several_heads_of_a_blend_keep_are_stored_once(tmp_path):
+    """<= 1.2 x the distinct rows and the linear heads, though an SVM and kNN on each of two taps keep nearly all."""
+    rng = np.random.default_rng(0)
+    y = rng.permutation(np.repeat(["a", "b"], 100))
+    options = {"backbone": "mobilenet_v3_small", "weights": "random", "size": 32, "numerics": "float32"}
+    extractor = FeatureExtractor(layer="features.0:flatten+features.0:grid16", **options)
+    rows = rng.gamma(1.0, size=(200, 2 * 4096)).astype(np.float16)
+    X, voters = rows.astype(np.float32), []
+    for columns in ((0, 4096), (4096, 8192)):
+        own = X[:, slice(*columns)]
+        for name in ("rbf_svm", "knn", "linear_svm"):
+            head = make_head(name).fit(own, y)
+            calibration = None if name == "knn" else fit_calibration(head_scores(head, own), y, head.classes_)
+            voters.append(Voter(head, calibration, columns, 1 / 6, training_rows(head, own)))
+    classifier = ImageClassifier().assemble(extractor, BlendedHead(voters))
+    folder = save_classifier(classifier, tmp_path / "bundle")
+    linear = 2 * 3 * 4096 * 8  # mean, scale and coefficients
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 1.2 * (rows.nbytes + linear)
+    loaded = load_classifier(folder).head_
+    assert np.array_equal(loaded.predict_proba(X), classifier.head_.predict_proba(X))

@@ -8,7 +8,8 @@ import pytest
 from data import folds
 from heads import HEADS, make_head
 from pipelines.blending import BlendedHead, answers, probabilities
-from pipelines.choice import choose_row, describe_choice, fit_chosen, fit_head
+from pipelines.choice import choose_row, describe_choice, fit_chosen
+from pipelines.classifier import fit_head
 from pipelines.evaluate import Source, make_leaderboard
 
 HEAD_NAMES = ["logistic", "linear_svm", "rbf_svm", "knn"]

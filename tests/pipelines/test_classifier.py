@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
@@ -104,3 +104,25 @@ def test_the_rows_a_head_keeps_are_those_its_scaler_gives(samples, tmp_path, hea
     slim, rows = take_rows(classifier.head_, classifier.rows_)
     assert slim is not classifier.head_
     assert rows is not None
+
+
+def test_parameters_are_chosen_by_the_scoring(samples, tmp_path):
+    for scoring in ("neg_log_loss", "roc_auc"):
+        classifier = make(tmp_path, head="linear_svm", scoring=scoring).fit(samples.paths, samples.labels)
+        assert classifier.score(samples.paths, samples.labels) > 0.9
+    with pytest.raises(ValueError, match="unknown scoring 'acuracy'"):
+        make(tmp_path, scoring="acuracy").fit(samples.paths, samples.labels)
+
+
+def test_class_weights_reach_the_head(samples, tmp_path):
+    classifier = make(tmp_path, class_weight="balanced").fit(samples.paths, samples.labels)
+    assert classifier.head_[-1].class_weight == "balanced"
+
+
+def test_flips_are_averaged_in_fit_and_predict(samples, tmp_path):
+    plain = make(tmp_path).fit(samples.paths, samples.labels)
+    flips = make(tmp_path, flips=True).fit(samples.paths, samples.labels)
+    assert flips.extractor_.extraction_.computed == 24
+    assert not np.array_equal(flips.predict_proba(samples.paths), plain.predict_proba(samples.paths))
+    mirrored = [ImageOps.mirror(Image.open(path).convert("RGB")) for path in samples.paths]
+    np.testing.assert_allclose(flips.predict_proba(mirrored), flips.predict_proba(samples.paths), rtol=1e-3, atol=1e-4)

@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score
 from data import folds
 from heads import HEADS
 from pipelines.evaluate import Source, make_leaderboard, screen_sources
+from pipelines.scoring import SCORINGS
 
 HEAD_NAMES = ["logistic", "linear_svm", "rbf_svm", "knn"]
 
@@ -97,11 +98,53 @@ def test_layers_that_know_different_things_are_blended(halves):
     assert not board.rows[1].tied
 
 
-def test_a_blend_is_of_one_backbone(halves):
+def test_backbones_are_blended_and_views_are_not(halves):
     arrays, sources, labels = halves
     other = [Source("other", "early", "avg", 2), sources[1]]
-    blends = [row for row in board_of((arrays, other, labels)).rows if row.head == "blend"]
-    assert all(member["backbone"] == row.backbone for row in blends for member in row.members)
+    best = board_of((arrays, other, labels)).rows[0]
+    assert (best.head, set(best.backbone.split("+"))) == ("blend", {"net", "other"})
+    assert {member["backbone"] for member in best.members} == {"net", "other"}
+    flipped = [Source("net", "early", "avg", 2, "plain+flipped"), sources[1]]
+    board = board_of((arrays, flipped, labels))
+    blends = [row for row in board.rows if row.head == "blend"]
+    assert all(len({member["tap"] for member in row.members}) == 1 for row in blends)
+
+
+def test_a_row_of_joined_taps_names_its_members(problem):
+    arrays, _, labels = problem
+    sources = [Source("net", None, None, 6, "plain", "a:avg+b:grid2")]
+    row = board_of((arrays[1:], sources, labels), ["logistic"]).rows[0]
+    assert (row.layer, row.pooling, row.tap, row.head) == (None, None, "a:avg+b:grid2", "logistic")
+    assert [(member["tap"], member["head"]) for member in row.members] == [
+        ("a:avg", "logistic"),
+        ("b:grid2", "logistic"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["balanced_accuracy", "f1_macro", "neg_log_loss"])
+def test_the_leaderboard_follows_the_scoring(problem, name):
+    board = board_of(problem, scoring=SCORINGS[name])
+    scores = [row.cv_score for row in board.rows]
+    assert scores == sorted(scores, reverse=True)
+    assert all(row.cv_score_low <= row.cv_score <= row.cv_score_high for row in board.rows)
+    assert board.corrected[1] < board.corrected[0] <= board.corrected[2]
+    assert board.rows[0].layer == "late"
+    if name == "neg_log_loss":
+        assert max(scores) < 0
+        best = next(row for row in board.rows if row.head == "logistic")
+        assert -best.cv_score < 0.5
+
+
+def test_class_weights_help_the_rare_class():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["x", "y"], [180, 20])
+    arrays = [(rng.normal(size=(200, 3)) + 1.2 * (labels == "y")[:, None]).astype(np.float32)]
+    options = {"heads": ["logistic", "linear_svm"], "scoring": SCORINGS["balanced_accuracy"]}
+    found = [
+        board_of((arrays, [Source("net", "late", "avg", 3)], labels), class_weight=weight, **options).rows[0].cv_score
+        for weight in (None, "balanced")
+    ]
+    assert found[1] > found[0] + 0.1
 
 
 def test_a_row_alone_has_no_blend(problem):

@@ -7,7 +7,7 @@ import pytest
 
 from data import Samples, read_image_folder
 from extract import ExtractError, FeatureStore, Tap, load_backbone
-from pipelines.features import choose_taps, keep_features, settle_duplicates
+from pipelines.features import VIEWS, choose_taps, keep_features, settle_duplicates
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +21,47 @@ def kept(samples, backbone, cache, layers="features.4", poolings=("avg",)):
 
 def test_auto_leaves_out_what_does_not_fit(backbone):
     taps = choose_taps(backbone.card, "auto", ["avg", "grid3"])
-    assert Tap("features.12", "avg") in taps
-    assert Tap("features.12", "grid3") not in taps
+    assert (Tap("features.12", "avg"),) in taps
+    assert (Tap("features.12", "grid3"),) not in taps
 
 
 def test_a_named_layer_that_does_not_fit_is_refused(backbone):
     with pytest.raises(ExtractError, match="grid3 does not fit a map of 1x1"):
         choose_taps(backbone.card, "features.12", ["avg", "grid3"])
+
+
+def test_taps_are_joined_by_a_plus_and_may_name_their_pooling(backbone):
+    first, second = Tap("features.4", "grid2"), Tap("features.6", "avg")
+    assert choose_taps(backbone.card, "features.4:grid2+features.6:avg, features.6", ["avg", "max"]) == [
+        (first, second),
+        (second,),
+        (Tap("features.6", "max"),),
+    ]
+    with pytest.raises(ExtractError, match=r"unknown layer 'features\.44'"):
+        choose_taps(backbone.card, "features.6+features.44", ["avg"])
+
+
+def test_joined_taps_are_one_source_and_their_columns_follow_one_another(photos, backbone, tmp_path):
+    table = kept(read_image_folder(photos), backbone, tmp_path / "cache", "features.4:grid2+features.6:avg,features.4")
+    joined, alone = table.sources
+    assert (joined.layer, joined.pooling, joined.tap) == (None, None, "features.4:grid2+features.6:avg")
+    assert (alone.layer, alone.pooling, alone.tap) == ("features.4", "avg", "features.4:avg")
+    rows = np.arange(5)
+    widths = [backbone.card.width(tap) for tap in table.taps[0]]
+    assert table.read(0, rows).shape == (5, sum(widths)) == (5, joined.dim)
+
+
+def test_flips_add_sources_and_compute_the_mirrored_images_alone(photos, backbone, tmp_path):
+    samples, cache = read_image_folder(photos), FeatureStore(tmp_path / "cache")
+    keep_features(samples, [backbone], "features.4", ["avg"], cache)
+    table = keep_features(samples, [backbone], "features.4", ["avg"], cache, views=VIEWS["on"])
+    assert table.accounting()["computed"] == 24
+    assert [source.view for source in table.sources] == ["plain", "plain+flipped"]
+    assert not np.array_equal(table.read(0, np.arange(24)), table.read(1, np.arange(24)))
+    again = keep_features(samples, [backbone], "features.4", ["avg"], cache, views=VIEWS["on"])
+    assert again.accounting()["computed"] == 0
+    more = keep_features(samples, [backbone], "features.4,features.6", ["avg"], cache)
+    assert more.accounting()["computed"] == 24
 
 
 def test_a_pooling_that_fits_nowhere_is_refused(backbone):

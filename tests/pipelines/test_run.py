@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from extract import Interrupted
-from pipelines import load_classifier
+from heads.blend import Blend
+from pipelines import choice, evaluate, load_classifier
+from pipelines.scoring import SCORINGS
 
 ROOT = Path(__file__).parent.parent.parent
 HEADS = ["logistic", "linear_svm", "rbf_svm", "knn"]
@@ -125,6 +127,85 @@ def test_several_backbones_stand_on_one_leaderboard(photos, run, tmp_path):
     assert load_classifier(tmp_path / "out" / "model").predict([str(next(photos.rglob("*.png")))])
 
 
+def assert_the_bundle_predicts_as_the_run(tmp_path):
+    rows = rows_of(tmp_path / "out" / "test_predictions.csv")
+    paths = [row["path"] for row in rows]
+    loaded = load_classifier(tmp_path / "out" / "model")
+    assert loaded.predict(paths).tolist() == [row["predicted"] for row in rows]
+    shares = loaded.predict_proba(paths).max(axis=1)
+    np.testing.assert_allclose(shares, [float(row["probability"]) for row in rows], atol=2e-3)
+    return loaded
+
+
+def test_flips_stand_beside_the_plain_rows_and_are_predicted_with(photos, run, tmp_path, monkeypatch):
+    run(photos, "--heads", "ridge")
+    monkeypatch.setattr(choice, "choose_row", lambda board, how: next(
+        i for i, row in enumerate(board.rows) if row.view == "plain+flipped" and row.head != "blend"))  # fmt: skip
+    code, out, err = run(photos, "--heads", "ridge", "--flips", "on")
+    results = results_of(tmp_path)
+    assert code == 0, err
+    assert {row["view"] for row in results["leaderboard"]} == {"plain", "plain+flipped"}
+    assert results["extraction"]["computed"] == 24
+    assert results["flips"] == "on"
+    assert " with flips" in out
+    assert assert_the_bundle_predicts_as_the_run(tmp_path).extractor_.flips
+    run(photos, "--heads", "ridge", "--flips", "on")
+    assert results_of(tmp_path)["extraction"]["computed"] == 0
+
+
+def test_joined_taps_are_a_row_and_a_bundle(photos, run, tmp_path):
+    tap = "features.4:grid2+features.6:avg"
+    code, out, err = run(photos, "--heads", "linear_svm", "--layers", tap)
+    chosen = results_of(tmp_path)["chosen"]
+    assert code == 0, err
+    assert (chosen["layer"], chosen["pooling"], chosen["tap"]) == (None, None, tap)
+    assert [member["tap"] for member in chosen["members"]] == tap.split("+")
+    assert f"chosen: linear_svm on {tap}" in out
+    assert_the_bundle_predicts_as_the_run(tmp_path)
+
+
+def test_a_blend_across_backbones_is_predicted_with(photos, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(choice, "choose_row", lambda board, how: next(
+        i for i, row in enumerate(board.rows) if "+" in row.backbone))  # fmt: skip
+    monkeypatch.setattr(evaluate, "blend_candidates", all_alike)
+    code, _, err = run(photos, "--heads", "knn", "--backbone", "mobilenet_v3_small,shufflenet_v2_x0_5",
+                       "--pooling", "avg", "--weights", "random", "--size", "32", "--cv", "3", "--cache",
+                       tmp_path / "c", "--out", tmp_path / "out", defaults=False)  # fmt: skip
+    assert code == 0, err
+    assert results_of(tmp_path)["chosen"]["backbone"].count("+") == 1
+    assert len(assert_the_bundle_predicts_as_the_run(tmp_path).extractor_.extractors) == 2
+
+
+def all_alike(shares, codes, folds, scoring=None):
+    """Every candidate, whatever it is worth."""
+    weights = np.full(len(shares), 1 / len(shares))
+    return Blend(weights, 0.5, np.full(len(folds), 0.5), np.tensordot(weights, shares, 1))
+
+
+@pytest.mark.parametrize("scoring", ["balanced_accuracy", "f1_macro", "neg_log_loss", "roc_auc"])
+def test_the_run_chooses_by_the_scoring(photos, run, tmp_path, scoring):
+    for file in list((photos / "dogs").iterdir())[4:]:
+        file.unlink()
+    code, out, err = run(photos, "--heads", "logistic,knn", "--scoring", scoring, "--class-weight", "balanced",
+                         "--cv", "3")  # fmt: skip
+    results = results_of(tmp_path)
+    assert code == 0, err
+    assert (results["scoring"], results["class_weight"]) == (scoring, "balanced")
+    scores = [row["cv_score"] for row in results["leaderboard"]]
+    assert scores == sorted(scores, reverse=True)
+    chosen = results["chosen"]
+    assert chosen["test_score_low"] <= chosen["test_score"] <= chosen["test_score_high"]
+    words = SCORINGS[scoring].words
+    assert f"cv {words}" in out
+    assert f"cross-validated {words}, corrected" in out
+    assert "read balanced accuracy" in out
+
+
+def test_class_weights_reach_the_bundle(photos, run, tmp_path):
+    run(photos, "--heads", "logistic", "--layers", "features.4", "--pooling", "avg", "--class-weight", "balanced")
+    assert load_classifier(tmp_path / "out" / "model").head_[-1].class_weight == "balanced"
+
+
 def test_bad_images_are_listed_and_the_run_goes_on(photos, run, tmp_path):
     (photos / "cats" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
     (photos / "dogs" / "loop.png").symlink_to("loop.png")
@@ -157,6 +238,10 @@ def one_class(photos):
     shutil.rmtree(photos / "dogs")
 
 
+def three_classes(photos):
+    shutil.copytree(photos / "dogs", photos / "wolves")
+
+
 def few_images(photos):
     for file in list((photos / "dogs").iterdir())[3:]:
         file.unlink()
@@ -187,6 +272,11 @@ def split_inside(photos):
         (None, ["--numerics", "float8"], "unknown numerics"),
         (None, ["--device", "tpu"], "unknown device 'tpu'"),
         (None, ["--max-bad", "7"], "fraction from 0 to 1"),
+        (None, ["--groups", "("], "no regular expression"),
+        (None, ["--groups", "patient"], "matches no path"),
+        (None, ["--scoring", "acuracy"], "unknown scoring 'acuracy': expected accuracy"),
+        (None, ["--layers", "features.4+features.44"], "did you mean features.4"),
+        (three_classes, ["--scoring", "roc_auc"], "two classes and there are 3"),
         (None, ["--cv", "1"], "2 folds or more"),
         (None, ["--size", "0"], "side in pixels"),
         (None, ["--layers", ",,"], "expected auto, all, or names"),
@@ -243,6 +333,25 @@ def test_test_images_without_groups_leave_the_training_groups(photos, tmp_path, 
     samples = read_samples(str(manifest), str(other))
     assert samples.groups[:4].tolist() == ["0", "0", "1", "1"]
     assert len(set(samples.groups[-4:])) == 4
+
+
+def test_images_of_one_subject_stay_together(photos, run, tmp_path):
+    """24 photos of twelve subjects, each a cat and a dog."""
+    code, _, err = run(photos, "--groups", r"/(\d+)\.png", "--heads", "knn", "--duplicates", "keep")
+    tested = [Path(row["path"]).stem for row in rows_of(tmp_path / "out" / "test_predictions.csv")]
+    assert code == 0, err
+    assert len(tested) == 6
+    assert all(tested.count(subject) == 2 for subject in tested)
+
+
+def test_groups_of_paths_are_named_by_the_first_part_or_the_whole_match(photos):
+    from data import read_images
+    from pipelines.run import group_by_path
+
+    samples = read_images(str(photos))
+    assert set(group_by_path(samples, r"(cats|dogs)/[0-9]+").groups) == {"cats", "dogs"}
+    assert set(group_by_path(samples, r"cats/1[01]?\.").groups[:12]) >= {"cats/1.", "cats/10.", "cats/11."}
+    assert len(set(group_by_path(samples, r"cats/1()\.").groups)) == 24
 
 
 def test_no_readable_image_at_all(tmp_path, run):

@@ -11,7 +11,7 @@ from pipelines.scores import (
     METRICS,
     balanced_accuracy,
     calibration_error,
-    corrected_accuracy,
+    corrected_score,
     measure,
     nadeau_bengio_interval,
     paired_difference,
@@ -54,7 +54,7 @@ def test_corrected_accuracy_takes_the_luck_out_of_random_guesses():
     gaps, bests = [], []
     for seed in range(20):
         right = rng.random((200, 100)) < 0.5
-        gaps.append(corrected_accuracy(right, draws=300, seed=seed)[0] - 0.5)
+        gaps.append(corrected_score(right, draws=300, seed=seed)[0] - 0.5)
         bests.append(right.mean(axis=1).max() - 0.5)
     assert np.mean(bests) > 0.1
     assert abs(np.mean(gaps)) < 0.035
@@ -62,14 +62,14 @@ def test_corrected_accuracy_takes_the_luck_out_of_random_guesses():
 
 def test_corrected_accuracy_of_one_candidate_is_its_own():
     right = np.arange(100)[None] < 80
-    mean, low, high = corrected_accuracy(right, draws=4000)
+    mean, low, high = corrected_score(right, draws=4000)
     assert mean == pytest.approx(0.8, abs=0.005)
     assert low < 0.8 < high
 
 
 def test_corrected_accuracy_is_seeded():
     right = np.random.default_rng(1).random((10, 50)) < 0.7
-    assert corrected_accuracy(right, seed=3) == corrected_accuracy(right, seed=3)
+    assert corrected_score(right, seed=3) == corrected_score(right, seed=3)
 
 
 def test_balanced_accuracy_weighs_classes_alike():
@@ -161,7 +161,7 @@ def test_nadeau_bengio_needs_two_folds():
 
 
 def test_the_corrected_interval_has_a_width_where_all_is_right():
-    mean, low, high = corrected_accuracy(np.ones((4, 60), bool))
+    mean, low, high = corrected_score(np.ones((4, 60), bool))
     assert (mean, high) == (1, 1)
     assert low == pytest.approx(wilson_interval(60, 60)[0])
 
@@ -176,7 +176,7 @@ def test_rows_alike_tie_and_a_worse_one_does_not():
 @pytest.mark.parametrize("accuracy", [0.5, 0.9])
 def test_of_many_alike_each_is_kept_nineteen_times_in_twenty(accuracy):
     draws = [np.random.default_rng(100 + seed).random((30, 100)) < accuracy for seed in range(40)]
-    assert 0.93 <= np.mean([tied_with_best(right, 300) for right in draws]) <= 0.99
+    assert 0.93 <= np.mean([tied_with_best(right, draws=300) for right in draws]) <= 0.99
 
 
 @pytest.mark.parametrize("right", [[[1, 1, 0]], [[1, 0, 1], [1, 0, 1]], [[1, 1, 1], [1, 1, 1]]])
