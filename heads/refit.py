@@ -29,15 +29,18 @@ def fit_pipeline(name, pipeline, values, X, y, fold):
     fold : Fold
         With all rows of X as its training rows.
     """
-    if values is None or name not in REFITS:
+    if values is None:
         return pipeline.fit(X, y)
     scaler, classifier = pipeline[0], pipeline[-1]
+    _set(scaler, mean_=fold.mean, var_=fold.var, scale_=fold.scale, n_features_in_=fold.d)
+    _set(scaler, n_samples_seen_=np.int64(fold.n))
+    if name not in REFITS:
+        classifier.fit(scaler.transform(X), y)
+        return pipeline
     classes, codes = np.unique(y, return_inverse=True)
     weights = weights_of(getattr(classifier, "class_weight", None), y)
     _set(classifier, classes_=classes, n_features_in_=fold.d)
     REFITS[name].fit(classifier, fold, codes, values, weights)
-    _set(scaler, mean_=fold.mean, var_=fold.var, scale_=fold.scale, n_features_in_=fold.d)
-    _set(scaler, n_samples_seen_=np.int64(fold.n))
     if hasattr(classifier, "support_"):  # bit for bit what the scaler gives, as SVC itself would have kept
         _set(classifier, support_vectors_=scaler.transform(X[classifier.support_]).astype(np.float64))
     return pipeline

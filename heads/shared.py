@@ -3,11 +3,15 @@
 from typing import NamedTuple
 
 import numpy as np
+from joblib import Parallel, delayed
 from sklearn.svm import SVC
 
 from heads.calibration import as_columns
 from heads.reduction import ROUNDING
 from heads.solvers import solve
+
+# how near the optimum the start of other solutions has to be
+START = 1e-2
 
 
 def one_hot(codes):
@@ -19,15 +23,41 @@ def one_hot(codes):
 # (rows, k), n_iter (rows,), on the fold's reduced columns, k being 1 for two classes as in scikit-learn.
 
 
-def fit_logistic(fold, codes, rows, class_weights):
+def fit_logistic(fold, codes, rows, class_weights, tol=2e-4):
     """LogisticRegression: softmax for several classes, sigmoid for two."""
     weights = np.ones(len(codes)) if class_weights is None else class_weights[codes]
     targets = one_hot(codes).T
     loss, targets = ("softmax", targets) if len(targets) > 2 else ("sigmoid", targets[1:])
-    found = solve(loss, fold.train, targets[None], weights[None, None], [row["C"] for row in rows])
+    C = [row["C"] for row in rows]
+    starts = [fold.starts.get(strength) for strength in C]
+    usable = all(start is not None and len(start[1]) == len(targets) for start in starts)
+    found = solve(
+        loss,
+        fold.train,
+        targets[None],
+        weights[None, None],
+        C,
+        start=[np.stack(part) for part in zip(*starts, strict=True)] if usable else None,
+        tol=tol,
+    )
     # a number added to all intercepts changes nothing; scikit-learn's sum to zero
     shift = found.intercept.mean(axis=1, keepdims=True) if loss == "softmax" else 0
     return found.coef, found.intercept - shift, found.n_iter
+
+
+def share_starts(whole, folds, codes, rows, class_weights, n_jobs=None):
+    """Solve the logistic head on all rows, roughly, for the folds to start from: half their work at d <= n.
+
+    The optimum is one, and each fold is solved until its own gradient certifies it: the start moves no result
+    by more than the certificate allows. Two batches, whatever `n_jobs`, so that it changes no bit.
+    """
+    jobs = [delayed(fit_logistic)(whole, codes, part, class_weights, START) for part in (rows[::2], rows[1::2]) if part]
+    solved = Parallel(n_jobs=n_jobs, prefer="threads")(jobs)
+    for part, (coefs, intercepts, _) in zip((rows[::2], rows[1::2]), solved, strict=False):
+        for row, coef, intercept in zip(part, coefs, intercepts, strict=True):
+            for fold in [whole, *folds]:
+                shift = (fold.mean - whole.mean) / whole.scale
+                fold.starts[row["C"]] = coef * (fold.scale / whole.scale), intercept + coef @ shift
 
 
 def fit_linear_svm(fold, codes, rows, class_weights):
@@ -44,12 +74,21 @@ def fit_linear_svm(fold, codes, rows, class_weights):
         signs, weights = signs[1:], weights[1:]
     C = [row["C"] for row in rows]
     targets, weights = (np.tile(part, (len(C), 1))[:, None] for part in (signs, weights))
-    gram = fold.gram[: fold.n, : fold.n] + 1
-    strengths = np.repeat(C, len(signs))
-    found = solve("squared_hinge", fold.train, targets, weights, strengths, penalize_intercept=True, gram=gram)
+    # few rows bend at large C: leading directions would precondition too little
+    _, vectors = fold.spectrum
+    found = solve(
+        "squared_hinge",
+        fold.train @ vectors,
+        targets,
+        weights,
+        np.repeat(C, len(signs)),
+        penalize_intercept=True,
+        gram=fold.gram[: fold.n, : fold.n] + 1 if fold.reduced else None,
+        orthogonal=True,
+    )
     shape = (len(C), len(signs))
     return (
-        found.coef.reshape(*shape, -1),
+        (found.coef @ vectors.T).reshape(*shape, -1),
         found.intercept.reshape(shape),
         found.n_iter.reshape(shape).max(axis=1),
     )
@@ -62,8 +101,8 @@ def fit_ridge(fold, codes, rows, class_weights):
         Y = Y[:, 1:]
     weights = np.ones(len(codes)) if class_weights is None else class_weights[codes]
     center, middle = np.average(Z, axis=0, weights=weights), np.average(Y, axis=0, weights=weights)
-    if class_weights is None:  # the reduced columns are centred and orthogonal
-        values, vectors = np.einsum("ij,ij->j", Z, Z), np.eye(Z.shape[1])
+    if class_weights is None:
+        values, vectors = fold.spectrum
     else:
         root = np.sqrt(weights)[:, None]
         values, vectors = np.linalg.eigh((root * (Z - center)).T @ (root * (Z - center)))
@@ -75,11 +114,12 @@ def fit_ridge(fold, codes, rows, class_weights):
 def fit_lda(fold, codes, rows, class_weights):
     """LinearDiscriminantAnalysis with a shrunk covariance; its classifier takes no class weights.
 
-    The within-class covariance of the reduced columns is diagonal less one rank per class, so its inverse is
+    The within-class covariance in the eigenvectors' basis is diagonal less one rank per class, so its inverse is
     a system of the classes' size (Woodbury's identity).
     """
     means, shares = class_means(fold.train, codes)
-    squares = np.einsum("ij,ij->j", fold.train, fold.train) / len(codes)
+    values, vectors = fold.spectrum
+    means, squares = means @ vectors, values / len(codes)
     spread = (squares.sum() - np.sum(shares[:, None] * means**2)) / fold.d
     coefs, intercepts = [], []
     for row in rows:
@@ -92,7 +132,7 @@ def fit_lda(fold, codes, rows, class_weights):
         intercept = np.log(shares) - np.einsum("ij,ij->i", means, coef) / 2
         if len(shares) == 2:
             coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
-        coefs.append(coef)
+        coefs.append(coef @ vectors.T)
         intercepts.append(intercept)
     return np.stack(coefs), np.stack(intercepts), np.zeros(len(rows), dtype=int)
 
@@ -127,8 +167,25 @@ def _score_rbf_svm(fold, codes, rows, class_weights):
         for i, row in enumerate(rows):
             if row["gamma"] == gamma:
                 svc = precomputed_svc(row["C"], class_weights).fit(K[: fold.n], codes)
-                answers[i] = as_columns(svc.decision_function(K[fold.n :])), svc.predict(K[fold.n :])
+                answers[i] = _svc_answers(svc, K[fold.n :])
     return [answers[i] for i in range(len(rows))]
+
+
+def _svc_answers(svc, K):
+    """What SVC's `decision_function` and `predict` give, from one evaluation of its pairs of classes."""
+    pairs = svc.set_params(decision_function_shape="ovo").decision_function(K)
+    if len(svc.classes_) == 2:
+        return as_columns(pairs), (pairs > 0).astype(int)
+    first, second = np.triu_indices(len(svc.classes_), 1)
+    won = pairs > 0
+    votes, sums = np.zeros((2, len(K), len(svc.classes_)))
+    for pair, (i, j) in enumerate(zip(first, second, strict=True)):
+        votes[:, i] += won[:, pair]
+        votes[:, j] += ~won[:, pair]
+        sums[:, i] += pairs[:, pair]
+        sums[:, j] -= pairs[:, pair]
+    # votes are whole; the sums of the pairs' values move them by less than half, scikit-learn's own rule
+    return votes + sums / (3 * (np.abs(sums) + 1)), votes.argmax(axis=1)
 
 
 def precomputed_svc(C, class_weights):
@@ -226,17 +283,19 @@ SHARED = {
 }
 
 
-def known_parameters(name, classifier, changed):
+def known_parameters(name, defaults, changed):
     """The parameters of a candidate as the shared work takes them, or None where scikit-learn has to fit it.
 
     Parameters
     ----------
     name : str
         The head.
-    classifier : unfitted classifier with the candidate's parameters set
-    changed : names of the parameters the candidate sets
+    defaults : dict
+        All parameters of its classifier.
+    changed : dict
+        Those that the candidate sets.
     """
     handled = SHARED[name].handled
-    values = {key: classifier.get_params()[key] for key in handled}
-    known = set(changed) <= set(handled) and all(check(values[key]) for key, check in handled.items())
+    values = {key: changed.get(key, defaults[key]) for key in handled}
+    known = changed.keys() <= handled.keys() and all(check(values[key]) for key, check in handled.items())
     return values if known else None

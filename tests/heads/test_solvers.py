@@ -70,7 +70,7 @@ def test_few_support_vectors_are_solved_exactly():
     Z, targets, weights = problem("squared_hinge", n=200, r=60)
     C = [0.01, 1.0, 100.0]
     gram = Z @ Z.T + 1
-    exact = solve("squared_hinge", Z, targets, weights, C, penalize_intercept=True, gram=gram)
+    exact = solve("squared_hinge", Z, targets, weights, C, penalize_intercept=True, gram=gram, orthogonal=True)
     iterated = solve("squared_hinge", Z, targets, weights, C, penalize_intercept=True, tol=1e-6)
     assert (exact.certificate <= 2e-4).all()
     assert exact.coef == pytest.approx(iterated.coef, abs=1e-3 * np.abs(iterated.coef).max())
@@ -87,3 +87,18 @@ def test_features_without_rank_leave_the_intercept(loss):
     _, targets, weights = problem(loss)
     found = solve(loss, np.zeros((60, 0)), targets, weights, [1.0])
     assert np.isfinite(found.intercept).all()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_neither_the_start_nor_the_preconditioner_moves_the_optimum(loss):
+    Z, targets, weights = problem(loss, n=200, r=100)
+    C = [1e-2, 1.0]
+    plain = solve(loss, Z, targets, weights, C, orthogonal=True)
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=plain.coef.shape), rng.normal(size=plain.intercept.shape)
+    turned = np.linalg.qr(rng.normal(size=(100, 100)))[0]
+    other = solve(loss, Z @ turned, targets, weights, C, start=(start[0] @ turned, start[1]))
+    assert (other.certificate <= 2e-4).all()
+    assert other.coef @ turned.T == pytest.approx(plain.coef, abs=1e-3 * np.abs(plain.coef).max())
+    again = solve(loss, Z @ turned, targets, weights, C, start=(other.coef, other.intercept))
+    assert (again.n_iter == 0).all()
