@@ -7,7 +7,8 @@ from joblib import Parallel, delayed
 from sklearn.svm import SVC
 
 from heads.calibration import as_columns
-from heads.reduction import ROUNDING
+from heads.hinge import solve_hinge
+from heads.reduction import MOST_SHARED_ROWS, ROUNDING
 from heads.solvers import solve
 
 # how near the optimum the start of other solutions has to be
@@ -73,6 +74,9 @@ def fit_linear_svm(fold, codes, rows, class_weights):
     if k == 2:
         signs, weights = signs[1:], weights[1:]
     C = [row["C"] for row in rows]
+    if fold.reduced and fold.n <= MOST_SHARED_ROWS:
+        alpha, _, n_iter = solve_hinge(fold.gram[: fold.n, : fold.n] + 1, signs, weights, C)
+        return alpha @ fold.train, alpha.sum(axis=2), n_iter.max(axis=1)
     targets, weights = (np.tile(part, (len(C), 1))[:, None] for part in (signs, weights))
     # few rows bend at large C: leading directions would precondition too little
     _, vectors = fold.spectrum
@@ -83,7 +87,6 @@ def fit_linear_svm(fold, codes, rows, class_weights):
         weights,
         np.repeat(C, len(signs)),
         penalize_intercept=True,
-        gram=fold.gram[: fold.n, : fold.n] + 1 if fold.reduced else None,
         orthogonal=True,
     )
     shape = (len(C), len(signs))
