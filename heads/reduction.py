@@ -7,6 +7,8 @@ from joblib import Parallel, delayed
 from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dpstrf
 
+from heads.solvers import Columns, Products
+
 CHUNK = 2048
 # values of a slab that is worked on in a core's cache
 SLAB = 2**20
@@ -163,8 +165,20 @@ class Fold:
         """Eigenvalues (r,) of `train.T @ train` above rounding, and eigenvectors as columns."""
         return _eigen(self.train.T @ self.train)
 
-    def coefficients(self, reduced):
-        """Coefficients (k, columns of `train`) as (k, d) of the standardised features."""
+    @property
+    def by_products(self):
+        """Whether solutions are combinations of the training rows: half the work where d is not far below n."""
+        return self.n <= MOST_SHARED_ROWS and self.n < 2 * self.d
+
+    @cached_property
+    def basis(self):
+        """The training rows as `solvers.solve` takes them."""
+        return Products(self.gram[: self.n, : self.n]) if self.by_products else Columns(self.train)
+
+    def coefficients(self, reduced, by_rows=False):
+        """As (k, d) of the standardised features: coefficients (k, columns of `train`), or combinations (k, n) of rows."""
+        if by_rows:
+            return np.hstack([reduced @ B[: self.n] for _, B in self._chunks()])
         _, basis = self._reduced
         if basis is None:
             return reduced
@@ -247,14 +261,14 @@ def share_crosses(X, folds, n_jobs=None):
 
 
 def share_grams(X, folds, n_jobs=None):
-    """Set `gram` of folds of one array, d > 2 n, from one float64 product for all and a float32 one for each.
+    """Set `gram` of folds of one array, n < 2 d, from one float64 product for all and a float32 one for each.
 
     The folds' Gram matrices differ by the weights 1 / scale^2 of their columns alone, and these by a few per
     cent: the smallest weights make the float64 product, what a fold has above them the float32 one, whose
     rounding is so much the smaller. Columns whose weights differ by more than 4 times (nearly constant ones)
     are multiplied in float64 for each fold. Slabs of columns go to `n_jobs` threads.
     """
-    if X.shape[1] <= 2 * len(X) or len(X) > MOST_SHARED_ROWS:
+    if 2 * X.shape[1] <= len(X) or len(X) > MOST_SHARED_ROWS:
         return
     weights = np.stack([fold.weights() for fold in folds])
     base, above = np.zeros((len(X), len(X))), np.zeros((len(folds), len(X), len(X)))

@@ -126,8 +126,8 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             elif any(row.head == "knn" for row in rows) and len(y) <= MOST_SHARED_ROWS:
                 share_crosses(X, parts, self.n_jobs)
             logistic = [row.values for row in rows if row.head == "logistic" and row.values is not None]
-            if logistic and not any(fold.reduced for fold in (whole, *parts)):
-                _reduce_all(whole, ["train"])
+            if logistic and not any(fold.by_products for fold in (whole, *parts)):
+                _reduce_all(whole, ["basis"])
                 weights = weights_of(self.class_weight, y)
                 share_starts(whole, parts, np.unique(y, return_inverse=True)[1], logistic, weights, self.n_jobs)
             # the rows of the refit are reduced beside the folds, before the winner is known

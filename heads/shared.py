@@ -7,12 +7,13 @@ from joblib import Parallel, delayed
 from sklearn.svm import SVC
 
 from heads.calibration import as_columns
-from heads.hinge import solve_hinge
-from heads.reduction import MOST_SHARED_ROWS, ROUNDING
+from heads.reduction import ROUNDING
 from heads.solvers import solve
 
 # how near the optimum the start of other solutions has to be
 START = 1e-2
+# the certificate that solutions reach
+TOL = 2e-4
 
 
 def one_hot(codes):
@@ -20,11 +21,30 @@ def one_hot(codes):
     return np.eye(codes.max() + 1)[codes]
 
 
-# Linear heads: (fold, codes, rows of parameters, class weights or None) -> coef (rows, k, r), intercept
-# (rows, k), n_iter (rows,), on the fold's reduced columns, k being 1 for two classes as in scikit-learn.
+class Fitted(NamedTuple):
+    """A linear head on one fold, for every row of parameters.
+
+    coef : (rows, k, r), k being 1 for two classes as in scikit-learn; on the columns of `fold.train`, or
+        combinations of the fold's training rows where `by_rows`
+    intercept : (rows, k)
+    n_iter, certificate : (rows,), zero for closed forms
+    """
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    n_iter: np.ndarray
+    certificate: np.ndarray
+    by_rows: bool = False
 
 
-def fit_logistic(fold, codes, rows, class_weights, tol=2e-4):
+def _closed_form(coef, intercept):
+    return Fitted(coef, intercept, np.zeros(len(coef), dtype=int), np.zeros(len(coef)))
+
+
+# Linear heads: (fold, codes, rows of parameters, class weights or None) -> Fitted.
+
+
+def fit_logistic(fold, codes, rows, class_weights, tol=TOL):
     """LogisticRegression: softmax for several classes, sigmoid for two."""
     weights = np.ones(len(codes)) if class_weights is None else class_weights[codes]
     targets = one_hot(codes).T
@@ -32,18 +52,11 @@ def fit_logistic(fold, codes, rows, class_weights, tol=2e-4):
     C = [row["C"] for row in rows]
     starts = [fold.starts.get(strength) for strength in C]
     usable = all(start is not None and len(start[1]) == len(targets) for start in starts)
-    found = solve(
-        loss,
-        fold.train,
-        targets[None],
-        weights[None, None],
-        C,
-        start=[np.stack(part) for part in zip(*starts, strict=True)] if usable else None,
-        tol=tol,
-    )
+    start = [np.stack(part) for part in zip(*starts, strict=True)] if usable else None
+    found = solve(loss, fold.basis, targets[None], weights[None, None], C, start=start, tol=tol)
     # a number added to all intercepts changes nothing; scikit-learn's sum to zero
     shift = found.intercept.mean(axis=1, keepdims=True) if loss == "softmax" else 0
-    return found.coef, found.intercept - shift, found.n_iter
+    return Fitted(found.coef, found.intercept - shift, found.n_iter, found.certificate, fold.by_products)
 
 
 def share_starts(whole, folds, codes, rows, class_weights, n_jobs=None):
@@ -54,8 +67,8 @@ def share_starts(whole, folds, codes, rows, class_weights, n_jobs=None):
     """
     jobs = [delayed(fit_logistic)(whole, codes, part, class_weights, START) for part in (rows[::2], rows[1::2]) if part]
     solved = Parallel(n_jobs=n_jobs, prefer="threads")(jobs)
-    for part, (coefs, intercepts, _) in zip((rows[::2], rows[1::2]), solved, strict=False):
-        for row, coef, intercept in zip(part, coefs, intercepts, strict=True):
+    for part, found in zip((rows[::2], rows[1::2]), solved, strict=False):
+        for row, coef, intercept in zip(part, found.coef, found.intercept, strict=True):
             for fold in [whole, *folds]:
                 shift = (fold.mean - whole.mean) / whole.scale
                 fold.starts[row["C"]] = coef * (fold.scale / whole.scale), intercept + coef @ shift
@@ -64,7 +77,8 @@ def share_starts(whole, folds, codes, rows, class_weights, n_jobs=None):
 def fit_linear_svm(fold, codes, rows, class_weights):
     """LinearSVC: squared hinge, one class against the rest, the intercept penalised as a coefficient.
 
-    As in LIBLINEAR, the weight of a class counts for its own rows against the rest, not for the rest.
+    As in LIBLINEAR, the weight of a class counts for its own rows against the rest, not for the rest. Each C
+    starts from the solution for the next smaller one: few rows then leave or join those short of their margin.
     """
     k = codes.max() + 1
     signs = 2 * one_hot(codes).T - 1
@@ -73,28 +87,21 @@ def fit_linear_svm(fold, codes, rows, class_weights):
         weights = np.where(signs > 0, class_weights[:, None], 1.0 if k > 2 else class_weights[codes])
     if k == 2:
         signs, weights = signs[1:], weights[1:]
-    C = [row["C"] for row in rows]
-    if fold.reduced and fold.n <= MOST_SHARED_ROWS:
-        alpha, _, n_iter = solve_hinge(fold.gram[: fold.n, : fold.n] + 1, signs, weights, C)
-        return alpha @ fold.train, alpha.sum(axis=2), n_iter.max(axis=1)
-    targets, weights = (np.tile(part, (len(C), 1))[:, None] for part in (signs, weights))
-    # few rows bend at large C: leading directions would precondition too little
-    _, vectors = fold.spectrum
-    found = solve(
-        "squared_hinge",
-        fold.train @ vectors,
-        targets,
-        weights,
-        np.repeat(C, len(signs)),
-        penalize_intercept=True,
-        orthogonal=True,
-    )
-    shape = (len(C), len(signs))
-    return (
-        (found.coef @ vectors.T).reshape(*shape, -1),
-        found.intercept.reshape(shape),
-        found.n_iter.reshape(shape).max(axis=1),
-    )
+    C = np.array([row["C"] for row in rows])
+    found, start = [None] * len(C), None
+    for i in np.argsort(C):
+        found[i] = solve(
+            "squared_hinge",
+            fold.basis,
+            signs[:, None],
+            weights[:, None],
+            np.full(len(signs), C[i]),
+            penalize_intercept=True,
+            start=start,
+        )
+        start = found[i].coef, found[i].intercept
+    coef, intercept, certificate, n_iter = (np.stack(part) for part in zip(*found, strict=True))
+    return Fitted(coef[:, :, 0], intercept[:, :, 0], n_iter.max(axis=1), certificate.max(axis=1), fold.by_products)
 
 
 def fit_ridge(fold, codes, rows, class_weights):
@@ -111,7 +118,7 @@ def fit_ridge(fold, codes, rows, class_weights):
         values, vectors = np.linalg.eigh((root * (Z - center)).T @ (root * (Z - center)))
     turned = vectors.T @ ((Z - center).T @ (weights[:, None] * (Y - middle)))
     coef = np.stack([(vectors @ (turned / (np.maximum(values, 0) + row["alpha"])[:, None])).T for row in rows])
-    return coef, middle - coef @ center, np.zeros(len(rows), dtype=int)
+    return _closed_form(coef, middle - coef @ center)
 
 
 def fit_lda(fold, codes, rows, class_weights):
@@ -137,7 +144,7 @@ def fit_lda(fold, codes, rows, class_weights):
             coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
         coefs.append(coef @ vectors.T)
         intercepts.append(intercept)
-    return np.stack(coefs), np.stack(intercepts), np.zeros(len(rows), dtype=int)
+    return _closed_form(np.stack(coefs), np.stack(intercepts))
 
 
 def class_means(Z, codes):
@@ -151,8 +158,9 @@ LINEAR = {"logistic": fit_logistic, "linear_svm": fit_linear_svm, "ridge": fit_r
 
 def _score_linear(name):
     def score(fold, codes, rows, class_weights):
-        coef, intercept, _ = LINEAR[name](fold, codes, rows, class_weights)
-        scores = [as_columns(fold.others @ w.T + b) for w, b in zip(coef, intercept, strict=True)]
+        found = LINEAR[name](fold, codes, rows, class_weights)
+        others = fold.gram[fold.n :, : fold.n] if found.by_rows else fold.others
+        scores = [as_columns(others @ w.T + b) for w, b in zip(found.coef, found.intercept, strict=True)]
         return [(part, part.argmax(axis=1)) for part in scores]
 
     return score
