@@ -176,7 +176,7 @@ class Fold:
         return Products(self.gram[: self.n, : self.n]) if self.by_products else Columns(self.train)
 
     def coefficients(self, reduced, by_rows=False):
-        """As (k, d) of the standardised features: coefficients (k, columns of `train`), or combinations (k, n) of rows."""
+        """Coefficients (k, columns of `train`), or (k, n) of the rows, as (k, d) of the standardised features."""
         if by_rows:
             return np.hstack([reduced @ B[: self.n] for _, B in self._chunks()])
         _, basis = self._reduced

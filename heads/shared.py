@@ -175,11 +175,21 @@ def _score_rbf_svm(fold, codes, rows, class_weights):
     answers = {}
     for gamma in dict.fromkeys(row["gamma"] for row in rows):
         K = np.exp(-rbf_gamma(gamma, fold) * fold.distances)
-        for i, row in enumerate(rows):
-            if row["gamma"] == gamma:
-                svc = precomputed_svc(row["C"], class_weights).fit(K[: fold.n], codes)
-                answers[i] = _svc_answers(svc, K[fold.n :])
+        same = sorted((row["C"], i) for i, row in enumerate(rows) if row["gamma"] == gamma)
+        free = False
+        for C, i in same:
+            if not free:
+                svc = precomputed_svc(C, class_weights).fit(K[: fold.n], codes)
+                last = _svc_answers(svc, K[fold.n :])
+                free = _is_free(svc, codes, class_weights)
+            answers[i] = last
     return [answers[i] for i in range(len(rows))]
+
+
+def _is_free(svc, codes, class_weights):
+    """Whether no dual coefficient is at its bound: then every larger C has the same optimum."""
+    bounds = svc.C * (1.0 if class_weights is None else class_weights[codes[svc.support_]])
+    return bool((np.abs(svc.dual_coef_) < (1 - 1e-6) * bounds).all())
 
 
 def _svc_answers(svc, K):

@@ -14,6 +14,10 @@ DIRECTIONS = 64
 WORTH = 40
 # so many direct steps are solved in float32: enough but where the systems are ill-conditioned
 ROUGH = 6
+# after so many steps conjugate gradients run in float64: rows that repeat with other labels need it
+SLOW = 15
+# float32 gradients serve for certificates down to this
+LEAST = 1e-5
 # the share of its slope at which a line search ends
 FLAT = 0.1
 
@@ -80,12 +84,14 @@ class Columns:
         Its columns centred, as `reduction` makes them.
     """
 
+    pulls = True  # a gradient takes a matrix product
+
     def __init__(self, Z):
-        self.n, self.size = len(Z), Z.shape[1] + 1
-        self.A = np.column_stack([Z, np.ones(self.n)])
-        self.A32 = self.A.astype(np.float32)
+        self.n, self.size, self.exact = len(Z), Z.shape[1] + 1, Z
+        self.rough = np.ones((self.n, self.size), dtype=np.float32)
+        self.rough[:, :-1] = Z
         self.total = np.einsum("ij,ij->", Z, Z)
-        Z32 = self.A32[:, :-1]
+        Z32 = self.rough[:, :-1]
         Q = _leading_directions(lambda Q: Z32.T @ (Z32 @ Q), self.size - 1)
         found = Z32 @ Q
         values, turn = np.linalg.eigh((found.T @ found).astype(np.float64))
@@ -103,13 +109,17 @@ class Columns:
 
     def push(self, x):
         """The margins of solutions (problems, columns, size), in their precision."""
-        return _flat_product(x, (self.A if x.dtype == np.float64 else self.A32).T)
+        if x.dtype == np.float32:
+            return _flat_product(x, self.rough.T)
+        return _flat_product(x[:, :, :-1], self.exact.T) + x[:, :, -1:]
 
     def pull(self, slope):
-        """The gradient of solutions whose margins have this slope."""
-        return _flat_product(slope, self.A if slope.dtype == np.float64 else self.A32)
+        """The gradient of solutions whose margins have this slope, in its precision."""
+        if slope.dtype == np.float32:
+            return _flat_product(slope, self.rough)
+        return np.concatenate([_flat_product(slope, self.exact), slope.sum(axis=2, keepdims=True)], axis=2)
 
-    def products(self, x, y, pushed):
+    def products(self, x, y, pushed=None):
         """Inner products (problems,) of the coefficients of x and y, `pushed` being the margins of y."""
         return _inner(x[:, :, :-1], y[:, :, :-1])
 
@@ -121,7 +131,7 @@ class Columns:
         steps = np.empty_like(G)
         for step, bend, g, c in zip(steps[:, 0], state[:, 0], G[:, 0], C, strict=True):
             on = np.flatnonzero(bend)
-            part = self.A[on]
+            part = np.column_stack([self.exact[on], np.ones(len(on))])
             system = (part * bend[on, None]).T @ part
             system[np.diag_indices(self.size)] += 1 / c
             step[:] = -cho_solve(cho_factor(system, overwrite_a=True, check_finite=False), g, check_finite=False)
@@ -139,12 +149,14 @@ class Products(Columns):
         Inner products of the rows, centred.
     """
 
+    pulls = False
+
     def __init__(self, K):
-        self.n, self.size, self.K = len(K), len(K) + 1, K
-        self.A = np.vstack([K, np.ones(self.n)])
-        self.A32 = self.A.astype(np.float32)
+        self.n, self.size, self.exact = len(K), len(K) + 1, K
+        self.rough = np.ones((self.size, self.n), dtype=np.float32)
+        self.rough[:-1] = K
         self.total = K.trace()
-        K32 = self.A32[:-1]
+        K32 = self.rough[:-1]
         Q = _leading_directions(lambda Q: K32 @ Q, self.n)
         values, turn = np.linalg.eigh((Q.T @ (K32 @ Q)).astype(np.float64))
         kept = values > 1e-6 * values.max(initial=0)
@@ -153,13 +165,15 @@ class Products(Columns):
         self.step_cost = 2 * self.n**2
 
     def push(self, x):
-        return _flat_product(x, self.A if x.dtype == np.float64 else self.A32)
+        if x.dtype == np.float32:
+            return _flat_product(x, self.rough)
+        return _flat_product(x[:, :, :-1], self.exact) + x[:, :, -1:]
 
     def pull(self, slope):
         return np.concatenate([slope, slope.sum(axis=2, keepdims=True)], axis=2)
 
-    def products(self, x, y, pushed):
-        return _inner(x[:, :, :-1], pushed - y[:, :, -1:])
+    def products(self, x, y, pushed=None):
+        return _inner(x[:, :, :-1], (self.push(y) if pushed is None else pushed) - y[:, :, -1:])
 
     def direct_cost(self, on):
         return on**3 / 3
@@ -169,11 +183,11 @@ class Products(Columns):
 
         (K_ss + 1 + diag(1 / (C state))) alpha = y_s, solved for the change of alpha.
         """
-        K = self.A[:-1] if exact else self.A32[:-1]
+        K = self.exact if exact else self.rough[:-1]
         on = state[:, 0] > 0
         start = x[:, 0, :-1] * on
         ridge = 1 / (C[:, None] * np.where(on, state[:, 0], 1))
-        right = y[:, 0] - start @ self.K - start.sum(axis=1, keepdims=True) - ridge * start
+        right = y[:, 0] - start @ self.exact - start.sum(axis=1, keepdims=True) - ridge * start
         for a, part, r, b in zip(start, on, ridge, right, strict=True):
             rows = np.flatnonzero(part)
             system = K.take(rows, axis=0).take(rows, axis=1)
@@ -237,8 +251,20 @@ def solve(loss, rows, targets, weights, C, *, penalize_intercept=False, start=No
     certificate, n_iter = np.full(len(C), np.inf), np.zeros(len(C), dtype=int)
     active, spent = np.arange(len(C)), np.full(len(C), WORTH)
     slope, state = loss.slope(M, targets, weights)
+    kind = np.float32 if rows.pulls and tol > LEAST else np.float64
     for count in range(max_iter + 1):
-        G, bound = _gradient(loss, rows, slope, state, X[active], M[active], weights[active], ridge[active])
+        G, bound = _gradient(
+            loss, rows, slope.astype(kind), state, X[active], M[active], weights[active], ridge[active]
+        )
+        # what passes with float32 products has to pass with exact ones
+        passed = np.flatnonzero(bound <= tol)
+        if len(passed) and kind is np.float32:
+            part = active[passed]
+            M[part] = rows.push(X[part])
+            slope[passed], state[passed] = loss.slope(M[part], targets[part], weights[part])
+            G[passed], bound[passed] = _gradient(
+                loss, rows, slope[passed], state[passed], X[part], M[part], weights[part], ridge[part]
+            )
         certificate[active] = bound
         left = bound > tol
         active, slope, state, G = (part[left] for part in (active, slope, state, G))
@@ -247,13 +273,16 @@ def solve(loss, rows, targets, weights, C, *, penalize_intercept=False, start=No
         x, m, y, o, r = (part[active] for part in (X, M, targets, weights, ridge))
         on = np.count_nonzero(state, axis=(1, 2))
         few = loss.piecewise & penalize_intercept & (rows.direct_cost(on) < spent[active] * rows.step_cost)
-        step = np.empty_like(x)
+        step, push = np.empty_like(x), np.empty_like(m)
         if few.any():
             step[few] = rows.solve_directly(state[few], y[few], x[few], G[few], C[active[few]], count >= ROUGH)
+            push[few] = rows.push(step[few])
         if not few.all():
-            step[~few], tried = _newton_step(loss, rows, *(part[~few] for part in (state, o, G, r)))
+            step[~few], moved, tried = _newton_step(
+                loss, rows, *(part[~few] for part in (state, o, G, r)), np.float32 if count < SLOW else np.float64
+            )
+            push[~few] = rows.push(step[~few]) if kind is np.float64 else moved
             spent[active[~few]] = np.maximum(tried, WORTH)
-        push = rows.push(step)
         t, slope, state = _line_search(loss, rows, x, m, step, push, slope, y, o, r)
         X[active], M[active] = x + t * step, m + t * push
         n_iter[active] += 1
@@ -280,7 +309,8 @@ def _leading_directions(apply, size):
 
 def _flat_product(stack, matrix):
     """(problems, columns, a) times (a, b) as one matrix product."""
-    return (stack.reshape(-1, stack.shape[2]) @ matrix).reshape(*stack.shape[:2], matrix.shape[1])
+    problems, columns, size = stack.shape
+    return (stack.reshape(problems * columns, size) @ matrix).reshape(problems, columns, matrix.shape[1])
 
 
 def _inner(one, two):
@@ -293,26 +323,25 @@ def _gradient(loss, rows, slope, state, x, m, weights, ridge):
     G = rows.pull(slope)
     G[:, :, :-1] += ridge[:, :1, None] * x[:, :, :-1]
     G[:, :, -1] += ridge[:, 1:] * x[:, :, -1]
-    rough = G.astype(np.float32)
     unit = rows.total / rows.n + 1e-12
     curvature = np.where(ridge[:, 1:] > 0, ridge[:, 1:], rows.n * loss.curvature(state, weights) + 1e-12)
     above = np.sum((G[:, :, -1] / curvature) ** 2, axis=1)
-    above += unit * np.maximum(rows.products(rough, rough, rows.push(rough)), 0) / ridge[:, 0] ** 2
+    above += unit * np.maximum(rows.products(G, G), 0) / ridge[:, 0] ** 2
     below = unit * np.maximum(rows.products(x, x, m), 0) + np.sum(x[:, :, -1] ** 2, axis=1)
     return G, np.sqrt(above / np.maximum(below, 1e-24))
 
 
-def _newton_step(loss, rows, state, weights, G, ridge, forcing=0.1, max_iter=200):
-    """Solve H x = -G by conjugate gradients in float32 until the residual fell by `forcing`.
+def _newton_step(loss, rows, state, weights, G, ridge, kind, forcing=0.1, max_iter=200):
+    """Solve H x = -G by conjugate gradients in `kind` until the residual fell by `forcing`.
 
-    Problems that are done leave the batch. Returns x and how many steps each took.
+    Problems that are done leave the batch. Returns x, its margins, and how many steps each took.
     """
     bend = loss.curvature(state, weights)[:, :, None]
     penalties = np.concatenate([np.repeat(ridge[:, :1], len(rows.squares) - 1, axis=1), ridge[:, 1:]], axis=1)
     rest = 1 / (ridge[:, :1, None] + bend * rows.rest + 1e-12)
     leading = 1 / (penalties[:, None] + bend * rows.squares + 1e-12) - rest
     state, weights, leading, rest, ridge, residual = (
-        part.astype(np.float32) for part in (state, weights, leading, rest, ridge, -G)
+        part.astype(kind) for part in (state, weights, leading, rest, ridge, -G)
     )
 
     def precondition(residual):
@@ -323,7 +352,8 @@ def _newton_step(loss, rows, state, weights, G, ridge, forcing=0.1, max_iter=200
     def products(one, two, pushed):
         return rows.products(one, two, pushed), _inner(one[:, :, -1:], two[:, :, -1:])
 
-    x, taken = np.zeros_like(residual), np.zeros(len(G), dtype=int)
+    x, push = np.zeros_like(residual), np.zeros((*residual.shape[:2], rows.n), dtype=kind)
+    taken = np.zeros(len(G), dtype=int)
     direction, pushed = precondition(residual)
     size = sum(products(residual, direction, pushed))
     goal, live = forcing**2 * size, np.arange(len(G))
@@ -335,6 +365,7 @@ def _newton_step(loss, rows, state, weights, G, ridge, forcing=0.1, max_iter=200
         sound = curvature > 1e-6 * ridge[:, 0] * np.abs(square)
         length = np.where(sound, size / np.where(sound, curvature, 1), 0)[:, None, None]
         x[live] += length * direction
+        push[live] += length * pushed
         taken[live] += 1
         bent = rows.pull(bent)
         bent[:, :, :-1] += ridge[:, :1, None] * direction[:, :, :-1]
@@ -352,7 +383,7 @@ def _newton_step(loss, rows, state, weights, G, ridge, forcing=0.1, max_iter=200
             live, state, weights, leading, rest, ridge, residual, direction, pushed, size = (
                 part[going] for part in (live, state, weights, leading, rest, ridge, residual, direction, pushed, size)
             )
-    return x.astype(np.float64), taken
+    return x.astype(np.float64), push.astype(np.float64), taken
 
 
 def _line_search(loss, rows, x, m, step, push, slope, y, o, ridge):

@@ -112,8 +112,9 @@ def digits(products):
     return StandardScaler().fit_transform(X), y[:1080]
 
 
-@pytest.mark.parametrize("products", [0, 576, 1500])
-@pytest.mark.parametrize("basis", [by_columns, by_products])
+@pytest.mark.parametrize(
+    ("products", "basis"), [(0, by_columns), (576, by_columns), (576, by_products), (1500, by_products)]
+)
 def test_squared_hinge_never_stalls_on_real_features(products, basis):
     Z, y = digits(products)
     rows, _ = basis(Z)
