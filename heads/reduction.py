@@ -4,20 +4,28 @@ from functools import cached_property
 
 import numpy as np
 from joblib import Parallel, delayed
+from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dpstrf
+
+from heads.solvers import Columns, Products
 
 CHUNK = 2048
+# values of a slab that is worked on in a core's cache
+SLAB = 2**20
 # above this many rows the folds' square matrices are made one at a time
 MOST_SHARED_ROWS = 2000
 # inner products are exact to about this share of the largest: what is smaller is rounding
 ROUNDING = 1e-9
+# a fold's mean so many of its standard deviations away from that of all rows costs too many digits
+FAR = 1e3
 
 
 class Fold:
     """Training and other rows of a feature array, standardised by the training rows.
 
     L2-regularised linear heads, kernels and neighbours see features through inner products alone. With the
-    standardised training rows B = U S V^T, the head on `U S` (n x r, r at most min(n, d)) has the optimum of
-    the head on B, and its coefficients come back by V. All is computed on first use, in float64.
+    standardised training rows B = Z Q^T, the columns of Q orthonormal, the head on Z (n x r, r at most min(n, d))
+    has the optimum of the head on B, and its coefficients come back by Q. All is computed on first use, in float64.
 
     Parameters
     ----------
@@ -37,30 +45,29 @@ class Fold:
     other_distances, cosines : arrays of shape (m, n)
         Squared distances and cosines of the other rows to the training rows, alone cheaper than `gram`.
     train, others : arrays of shape (n, r) and (m, r)
-        The reduced rows; the columns of `train` are centred and orthogonal.
+        The reduced rows, their columns centred; at d <= n the standardised rows themselves.
+    starts : dict
+        C -> (coef, intercept) from where the logistic head's solution starts, in the columns of `train`.
     """
 
     def __init__(self, X, train, others):
-        self._X, self._rows = X, np.concatenate([train, others])
+        self._X, self.rows = X, np.concatenate([train, others])
         self.n, self.m, self.d = len(train), len(others), X.shape[1]
+        self.starts = {}
 
     def _chunks(self):
         """Column slices with their standardised rows, (n + m, chunk): never a float64 copy of all of X."""
-        for start in range(0, self.d, CHUNK):
-            columns = slice(start, start + CHUNK)
-            B = self._X[self._rows, columns].astype(np.float64)
-            yield columns, (B - self.mean[columns]) / self.scale[columns]
+        width = max(SLAB // len(self.rows), 256)
+        for start in range(0, self.d, width):
+            columns = slice(start, start + width)
+            B = self._X[self.rows, columns].astype(np.float64)
+            B -= self.mean[columns]
+            B /= self.scale[columns]
+            yield columns, B
 
     @cached_property
     def _moments(self):
-        mean, var = np.empty(self.d), np.empty(self.d)
-        for start in range(0, self.d, CHUNK):
-            columns = slice(start, start + CHUNK)
-            B = self._X[self._rows[: self.n], columns].astype(np.float64)
-            mean[columns] = B.mean(axis=0)
-            B -= mean[columns]
-            var[columns] = np.einsum("ij,ij->j", B, B) / self.n
-        return mean, var
+        return share_moments(self._X, [self])[0]
 
     @property
     def mean(self):
@@ -80,9 +87,13 @@ class Fold:
     def scale(self):
         return np.where(self.varying, np.sqrt(self.var), 1.0)
 
+    def weights(self, columns=slice(None)):
+        """1 / scale^2 of some columns: what a product of centred features counts by."""
+        return self.scale[columns] ** -2.0
+
     @cached_property
     def gram(self):
-        K = np.zeros((len(self._rows), len(self._rows)))
+        K = np.zeros((len(self.rows), len(self.rows)))
         for _, B in self._chunks():
             K += B @ B.T
         return K
@@ -92,11 +103,7 @@ class Fold:
         """(products of other and training rows, squared lengths of all) without the rest of the gram."""
         if "gram" in vars(self):
             return self.gram[self.n :, : self.n], np.diag(self.gram)
-        products, lengths = np.zeros((self.m, self.n)), np.zeros(self.n + self.m)
-        for _, B in self._chunks():
-            products += B[self.n :] @ B[: self.n].T
-            lengths += np.einsum("ij,ij->i", B, B)
-        return products, lengths
+        return share_crosses(self._X, [self])[0]
 
     @property
     def cosines(self):
@@ -111,7 +118,7 @@ class Fold:
 
     def center_gram(self, K):
         """Set `gram` from inner products (n_all, n_all) of all rows, scaled as here but centred anywhere."""
-        K = K[np.ix_(self._rows, self._rows)]
+        K = K[np.ix_(self.rows, self.rows)]
         means = K[:, : self.n].mean(axis=1)
         self.gram = K - means[:, None] - means + means[: self.n].mean()
 
@@ -122,14 +129,28 @@ class Fold:
 
     @cached_property
     def _reduced(self):
-        """(rows reduced (n + m, r), basis): by the smaller of the two square matrices' eigenvectors."""
-        if self.d <= self.n:
-            B = np.hstack([chunk for _, chunk in self._chunks()])
-            _, basis = _eigen(B[: self.n].T @ B[: self.n])
-            return B @ basis, basis
-        values, vectors = _eigen(self.gram[: self.n, : self.n])
-        basis = vectors / np.sqrt(values)
-        return np.vstack([vectors * np.sqrt(values), self.gram[self.n :, : self.n] @ basis]), basis
+        """(rows (n + m, r), (pivots (r,), factor (r, r))), at d > n by Cholesky's factors of the training products.
+
+        Pivoted, the factor L of the products of r rows that span the others is a basis (the rows' own Gram-Schmidt):
+        it takes a tenth of the time of the eigenvectors.
+        """
+        if not self.reduced:
+            rows = np.empty((self.n + self.m, self.d))
+            for columns, B in self._chunks():
+                rows[:, columns] = B
+            return rows, None
+        K = self.gram[: self.n, : self.n]
+        factor, pivots, rank, _ = dpstrf(K, tol=10 * ROUNDING * K.diagonal().max(), lower=1)
+        pivots, factor = pivots - 1, np.tril(factor)[:, :rank]
+        rows = np.empty((self.n + self.m, rank))
+        rows[pivots] = factor
+        pivots, factor = pivots[:rank], factor[:rank]
+        rows[self.n :] = solve_triangular(factor, self.gram[self.n :, pivots].T, lower=True).T
+        return rows, (pivots, factor)
+
+    @property
+    def reduced(self):
+        return self.d > self.n
 
     @property
     def train(self):
@@ -139,13 +160,31 @@ class Fold:
     def others(self):
         return self._reduced[0][self.n :]
 
-    def coefficients(self, reduced):
-        """Coefficients (k, r) of the reduced columns as (k, d) of the standardised features."""
+    @cached_property
+    def spectrum(self):
+        """Eigenvalues (r,) of `train.T @ train` above rounding, and eigenvectors as columns."""
+        return _eigen(self.train.T @ self.train)
+
+    @property
+    def by_products(self):
+        """Whether solutions are combinations of the training rows: half the work where d is not far below n."""
+        return self.n <= MOST_SHARED_ROWS and self.n < 2 * self.d
+
+    @cached_property
+    def basis(self):
+        """The training rows as `solvers.solve` takes them."""
+        return Products(self.gram[: self.n, : self.n]) if self.by_products else Columns(self.train)
+
+    def coefficients(self, reduced, by_rows=False):
+        """Coefficients (k, columns of `train`), or (k, n) of the rows, as (k, d) of the standardised features."""
+        if by_rows:
+            return np.hstack([reduced @ B[: self.n] for _, B in self._chunks()])
         _, basis = self._reduced
-        back = reduced @ basis.T
-        if self.d <= self.n:
-            return back
-        return np.hstack([back @ B[: self.n] for _, B in self._chunks()])
+        if basis is None:
+            return reduced
+        pivots, factor = basis
+        back = solve_triangular(factor, reduced.T, lower=True, trans="T").T
+        return np.hstack([back @ B[pivots] for _, B in self._chunks()])
 
 
 def _squared_distances(products, lengths, others):
@@ -158,46 +197,107 @@ def _squared_distances(products, lengths, others):
 def _eigen(S):
     """Eigenvalues above rounding and their vectors: what lies below is rank that the rows do not have."""
     values, vectors = np.linalg.eigh(S)
-    kept = values > max(values[-1], 0) * ROUNDING
+    kept = values > values.max(initial=0) * ROUNDING
     return values[kept], vectors[:, kept]
 
 
+def _over_slabs(work, X, width, n_jobs):
+    """`work(columns)` of every slab of columns, in their order, by `n_jobs` threads."""
+    slabs = [slice(start, start + width) for start in range(0, X.shape[1], width)]
+    return Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(delayed(work)(slab) for slab in slabs)
+
+
+def _slab_width(X):
+    return max(min(SLAB // len(X), -(-X.shape[1] // 4)), 1)
+
+
+def share_moments(X, folds, n_jobs=None):
+    """Set and return (mean, var) of the training rows of folds of one array, from one pass over X."""
+    counts = np.stack([np.bincount(fold.rows[: fold.n], minlength=len(X)) for fold in folds]).astype(np.float64)
+
+    def work(columns):
+        B = X[:, columns].astype(np.float64)
+        center = B.mean(axis=0)
+        B -= center
+        n = counts.sum(axis=1, keepdims=True)
+        shift = counts @ B / n
+        B *= B
+        var = counts @ B / n - shift**2
+        # nearly constant in this fold, far from the other rows: the difference has lost its digits
+        for i, j in np.argwhere(var <= FAR**-2 * shift**2):
+            column = X[folds[i].rows[: folds[i].n], columns.start + j].astype(np.float64)
+            mean = column.mean()
+            shift[i, j], var[i, j] = mean - center[j], np.mean((column - mean) ** 2)
+        return center + shift, var
+
+    means, variances = (np.hstack(parts) for parts in zip(*_over_slabs(work, X, _slab_width(X), n_jobs), strict=True))
+    for fold, mean, var in zip(folds, means, variances, strict=True):
+        fold._moments = mean, var
+    return list(zip(means, variances, strict=True))
+
+
+def share_crosses(X, folds, n_jobs=None):
+    """Set and return (products of other and training rows, squared lengths of all) of folds of one array."""
+
+    def work(columns):
+        parts = []
+        for fold in folds:
+            rows, weights = X[fold.rows, columns].astype(np.float64), fold.weights(columns)
+            rows -= fold.mean[columns]
+            products = (rows[fold.n :] * weights) @ rows[: fold.n].T
+            rows *= rows
+            parts.append((products, rows @ weights))
+        return parts
+
+    totals = None
+    for parts in _over_slabs(work, X, _slab_width(X), n_jobs):
+        totals = totals or [(np.zeros_like(products), np.zeros_like(lengths)) for products, lengths in parts]
+        for total, part in zip(totals, parts, strict=True):
+            total[0][:] += part[0]
+            total[1][:] += part[1]
+    for fold, total in zip(folds, totals, strict=True):
+        fold._cross = total
+    return totals
+
+
 def share_grams(X, folds, n_jobs=None):
-    """Set `gram` of folds of one array, d > n, from one float64 product for all and a float32 one for each.
+    """Set `gram` of folds of one array, n < 2 d, from one float64 product for all and a float32 one for each.
 
     The folds' Gram matrices differ by the weights 1 / scale^2 of their columns alone, and these by a few per
     cent: the smallest weights make the float64 product, what a fold has above them the float32 one, whose
     rounding is so much the smaller. Columns whose weights differ by more than 4 times (nearly constant ones)
     are multiplied in float64 for each fold. Slabs of columns go to `n_jobs` threads.
     """
-    if X.shape[1] <= len(X) or len(X) > MOST_SHARED_ROWS:
+    if 2 * X.shape[1] <= len(X) or len(X) > MOST_SHARED_ROWS:
         return
-    width = min(CHUNK, -(-X.shape[1] // 4))
-    slabs = [slice(start, start + width) for start in range(0, X.shape[1], width)]
+    weights = np.stack([fold.weights() for fold in folds])
     base, above = np.zeros((len(X), len(X))), np.zeros((len(folds), len(X), len(X)))
-    scales = np.stack([fold.scale for fold in folds])
-    products = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
-        delayed(_slab_products)(X[:, columns], scales[:, columns] ** -2.0) for columns in slabs
-    )
-    for shared, own in products:
+
+    def work(columns):
+        return _slab_products(X[:, columns], weights[:, columns], [fold.mean[columns] for fold in folds])
+
+    for shared, own in _over_slabs(work, X, min(CHUNK, -(-X.shape[1] // 4)), n_jobs):
         base += shared
         above += own
     for fold, own in zip(folds, above, strict=True):
         fold.center_gram(base + own)
 
 
-def _slab_products(X, weights):
+def _slab_products(X, weights, means):
     B = X.astype(np.float64)
-    B -= B.mean(axis=0)
+    center = B.mean(axis=0)
+    B -= center
     low = weights.min(axis=0)
     near = weights.max(axis=0) <= 4 * low
+    for weight, mean in zip(weights, means, strict=True):
+        near &= weight * (mean - center) ** 2 < FAR**2
     shared = B[:, near] * np.sqrt(low[near])
     B32, far = B[:, near].astype(np.float32), B[:, ~near]
     own = np.empty((len(weights), len(X), len(X)), dtype=np.float32 if near.all() else np.float64)
-    for product, weight in zip(own, weights, strict=True):
+    for product, weight, mean in zip(own, weights, means, strict=True):
         above = B32 * np.sqrt(weight[near] - low[near]).astype(np.float32)
         product[:] = above @ above.T
         if not near.all():
-            apart = far * np.sqrt(weight[~near])
+            apart = (far - (mean - center)[~near]) * np.sqrt(weight[~near])
             product += apart @ apart.T
     return shared @ shared.T, own

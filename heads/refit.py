@@ -29,15 +29,18 @@ def fit_pipeline(name, pipeline, values, X, y, fold):
     fold : Fold
         With all rows of X as its training rows.
     """
-    if values is None or name not in REFITS:
+    if values is None:
         return pipeline.fit(X, y)
     scaler, classifier = pipeline[0], pipeline[-1]
+    _set(scaler, mean_=fold.mean, var_=fold.var, scale_=fold.scale, n_features_in_=fold.d)
+    _set(scaler, n_samples_seen_=np.int64(fold.n))
+    if name not in REFITS:
+        classifier.fit(scaler.transform(X), y)
+        return pipeline
     classes, codes = np.unique(y, return_inverse=True)
     weights = weights_of(getattr(classifier, "class_weight", None), y)
     _set(classifier, classes_=classes, n_features_in_=fold.d)
     REFITS[name].fit(classifier, fold, codes, values, weights)
-    _set(scaler, mean_=fold.mean, var_=fold.var, scale_=fold.scale, n_features_in_=fold.d)
-    _set(scaler, n_samples_seen_=np.int64(fold.n))
     if hasattr(classifier, "support_"):  # bit for bit what the scaler gives, as SVC itself would have kept
         _set(classifier, support_vectors_=scaler.transform(X[classifier.support_]).astype(np.float64))
     return pipeline
@@ -49,23 +52,23 @@ def _set(estimator, **fitted):
 
 def _refit_linear(name):
     def refit(classifier, fold, codes, values, weights):
-        coef, intercept, n_iter = LINEAR[name](fold, codes, [values], weights)
+        found = LINEAR[name](fold, codes, [values], weights)
         _set(
             classifier,
-            coef_=fold.coefficients(coef[0]),
-            intercept_=intercept[0],
-            n_iter_=n_iter.astype(np.int32),
+            coef_=fold.coefficients(found.coef[0], found.by_rows),
+            intercept_=found.intercept[0],
+            n_iter_=found.n_iter.astype(np.int32),
         )
 
     return refit
 
 
 def _refit_lda(classifier, fold, codes, values, weights):
-    coef, intercept, _ = LINEAR["lda"](fold, codes, [values], weights)
+    found = LINEAR["lda"](fold, codes, [values], weights)
     means, shares = class_means(fold.train, codes)
     most = min(len(shares) - 1, fold.d)
     # covariance_ is left out: (d, d), and no prediction needs it
-    _set(classifier, coef_=fold.coefficients(coef[0]), intercept_=intercept[0], priors_=shares)
+    _set(classifier, coef_=fold.coefficients(found.coef[0]), intercept_=found.intercept[0], priors_=shares)
     _set(classifier, means_=fold.coefficients(means), _max_components=most, _n_features_out=most)
 
 
@@ -89,8 +92,8 @@ class Refit(NamedTuple):
 
 
 REFITS = {
-    "logistic": Refit(_refit_linear("logistic"), "train"),
-    "linear_svm": Refit(_refit_linear("linear_svm"), "train"),
+    "logistic": Refit(_refit_linear("logistic"), "basis"),
+    "linear_svm": Refit(_refit_linear("linear_svm"), "basis"),
     "lda": Refit(_refit_lda, "train"),
     "rbf_svm": Refit(_refit_rbf_svm, "distances"),
 }

@@ -30,8 +30,8 @@ def screen_features(X, y, *, alphas=ALPHAS):
     _, codes = np.unique(y, return_inverse=True)
     Y = 2 * one_hot(codes) - 1
     fold = Fold(X, np.arange(len(X)), np.arange(0))
-    squares = np.einsum("ij,ij->j", fold.train, fold.train)
-    U = fold.train / np.sqrt(squares)
+    squares, vectors = fold.spectrum
+    U = fold.train @ (vectors / np.sqrt(squares))
     projected, leverage = U.T @ Y, U * U
     return max(_left_out_accuracy(U, projected, leverage, squares / (squares + a), Y, codes) for a in alphas)
 

@@ -7,7 +7,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from scipy.special import softmax
 from scipy.stats import rankdata
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.metrics import get_scorer
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.model_selection import ParameterGrid, StratifiedGroupKFold, StratifiedKFold, check_cv
@@ -18,9 +18,9 @@ from threadpoolctl import threadpool_limits
 
 from heads.calibration import as_columns
 from heads.catalog import find_head, make_head
-from heads.reduction import Fold, share_grams
+from heads.reduction import MOST_SHARED_ROWS, Fold, share_crosses, share_grams, share_moments
 from heads.refit import REFITS, fit_pipeline, weights_of
-from heads.shared import SHARED, known_parameters
+from heads.shared import SHARED, known_parameters, share_starts
 
 
 def _best_has(method):
@@ -114,17 +114,27 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             _check_classes(y[train])
         candidates = list_candidates(self.heads, X, min(len(train) for train, _ in folds))
         self.scorer_ = get_scorer("accuracy" if self.scoring is None else self.scoring)
-        rows = [_candidate(row, self.class_weight) for row in candidates]
+        # the accuracy of known class numbers needs none of the scorer's checks, which cost more than a small fold
+        scorer = _accuracy if self.scoring in (None, "accuracy") else self.scorer_
+        rows = _make_candidates(candidates, self.class_weight)
         needed = sorted({REFITS[row.head].needs for row in rows if self.refit and row.head in REFITS})
         with threadpool_limits(1):
             whole, *parts = [Fold(X, *part) for part in [(np.arange(len(y)), np.arange(0)), *folds]]
+            share_moments(X, [whole, *parts], self.n_jobs)
             if any(SHARED[row.head].gram for row in rows):
                 share_grams(X, [whole, *parts] if needed else parts, self.n_jobs)
+            elif any(row.head == "knn" for row in rows) and len(y) <= MOST_SHARED_ROWS:
+                share_crosses(X, parts, self.n_jobs)
+            logistic = [row.values for row in rows if row.head == "logistic" and row.values is not None]
+            if logistic and not any(fold.by_products for fold in (whole, *parts)):
+                _reduce_all(whole, ["basis"])
+                weights = weights_of(self.class_weight, y)
+                share_starts(whole, parts, np.unique(y, return_inverse=True)[1], logistic, weights, self.n_jobs)
             # the rows of the refit are reduced beside the folds, before the winner is known
             _, *rounds = Parallel(n_jobs=self.n_jobs, prefer="threads")(
                 [delayed(_reduce_all)(whole, needed)]
                 + [
-                    delayed(_run_fold)(fold, X, y, train, val, rows, self.class_weight, self.scorer_)
+                    delayed(_run_fold)(fold, X, y, train, val, rows, self.class_weight, scorer)
                     for fold, (train, val) in zip(parts, folds, strict=True)
                 ]
             )
@@ -148,7 +158,8 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         if not self.refit:
             return
         started = time.perf_counter()
-        self.best_estimator_ = fit_pipeline(*rows[self.best_index_], X, y, whole)
+        best = rows[self.best_index_]
+        self.best_estimator_ = fit_pipeline(best.head, best.pipeline(), best.values, X, y, whole)
         self.refit_time_ = time.perf_counter() - started
 
     def _best(self, X):
@@ -231,20 +242,27 @@ def _own_grid(head, X):
 
 
 class _Candidate(NamedTuple):
-    """A candidate row: its unfitted pipeline, and its parameters if the shared work knows them."""
+    """A candidate: its head, the parameters it sets, and its parameters as far as the shared work knows them."""
 
     head: str
-    pipeline: object
+    params: dict
     values: dict | None
 
+    def pipeline(self):
+        """Its unfitted pipeline: made when it is needed, which takes longer than scoring a small fold."""
+        return make_head(self.head, **self.params)
 
-def _candidate(row, class_weight):
-    head = find_head(row["head"])
-    params = {key: value for key, value in row.items() if key != "head"}
-    weighted = {head.prefix + "class_weight": class_weight} if head.weighted else {}
-    pipeline = make_head(row["head"], **weighted | params)
-    changed = [key.removeprefix(head.prefix) for key in params]
-    return _Candidate(row["head"], pipeline, known_parameters(row["head"], pipeline[-1], changed))
+
+def _make_candidates(rows, class_weight):
+    made, classifiers = [], {}
+    for row in rows:
+        name, head = row["head"], find_head(row["head"])
+        weighted = {head.prefix + "class_weight": class_weight} if head.weighted else {}
+        params = {key: value for key, value in row.items() if key != "head"}
+        defaults = classifiers.setdefault(name, head.make_classifier().get_params())
+        changed = {key.removeprefix(head.prefix): value for key, value in params.items()}
+        made.append(_Candidate(name, weighted | params, known_parameters(name, defaults, changed)))
+    return made
 
 
 def _reduce_all(whole, needed):
@@ -280,7 +298,11 @@ def _run_fold(fold, X, y, train, val, rows, class_weight, scorer):
 def _fit_ordinary(row, X, y):
     """A candidate that the shared work does not know, fitted by scikit-learn."""
     started = time.perf_counter()
-    return clone(row.pipeline).fit(X, y), time.perf_counter() - started
+    return row.pipeline().fit(X, y), time.perf_counter() - started
+
+
+def _accuracy(estimator, X, y):
+    return float(np.mean(estimator.predict(X) == y))
 
 
 def _score_candidate(estimator, fit_time, X, y, scorer):

@@ -3,11 +3,17 @@
 from typing import NamedTuple
 
 import numpy as np
+from joblib import Parallel, delayed
 from sklearn.svm import SVC
 
 from heads.calibration import as_columns
 from heads.reduction import ROUNDING
 from heads.solvers import solve
+
+# how near the optimum the start of other solutions has to be
+START = 1e-2
+# the certificate that solutions reach
+TOL = 2e-4
 
 
 def one_hot(codes):
@@ -15,25 +21,64 @@ def one_hot(codes):
     return np.eye(codes.max() + 1)[codes]
 
 
-# Linear heads: (fold, codes, rows of parameters, class weights or None) -> coef (rows, k, r), intercept
-# (rows, k), n_iter (rows,), on the fold's reduced columns, k being 1 for two classes as in scikit-learn.
+class Fitted(NamedTuple):
+    """A linear head on one fold, for every row of parameters.
+
+    coef : (rows, k, r), k being 1 for two classes as in scikit-learn; on the columns of `fold.train`, or
+        combinations of the fold's training rows where `by_rows`
+    intercept : (rows, k)
+    n_iter, certificate : (rows,), zero for closed forms
+    """
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    n_iter: np.ndarray
+    certificate: np.ndarray
+    by_rows: bool = False
 
 
-def fit_logistic(fold, codes, rows, class_weights):
+def _closed_form(coef, intercept):
+    return Fitted(coef, intercept, np.zeros(len(coef), dtype=int), np.zeros(len(coef)))
+
+
+# Linear heads: (fold, codes, rows of parameters, class weights or None) -> Fitted.
+
+
+def fit_logistic(fold, codes, rows, class_weights, tol=TOL):
     """LogisticRegression: softmax for several classes, sigmoid for two."""
     weights = np.ones(len(codes)) if class_weights is None else class_weights[codes]
     targets = one_hot(codes).T
     loss, targets = ("softmax", targets) if len(targets) > 2 else ("sigmoid", targets[1:])
-    found = solve(loss, fold.train, targets[None], weights[None, None], [row["C"] for row in rows])
+    C = [row["C"] for row in rows]
+    starts = [fold.starts.get(strength) for strength in C]
+    usable = all(start is not None and len(start[1]) == len(targets) for start in starts)
+    start = [np.stack(part) for part in zip(*starts, strict=True)] if usable else None
+    found = solve(loss, fold.basis, targets[None], weights[None, None], C, start=start, tol=tol)
     # a number added to all intercepts changes nothing; scikit-learn's sum to zero
     shift = found.intercept.mean(axis=1, keepdims=True) if loss == "softmax" else 0
-    return found.coef, found.intercept - shift, found.n_iter
+    return Fitted(found.coef, found.intercept - shift, found.n_iter, found.certificate, fold.by_products)
+
+
+def share_starts(whole, folds, codes, rows, class_weights, n_jobs=None):
+    """Solve the logistic head on all rows, roughly, for the folds to start from: half their work at d <= n.
+
+    The optimum is one, and each fold is solved until its own gradient certifies it: the start moves no result
+    by more than the certificate allows. Two batches, whatever `n_jobs`, so that it changes no bit.
+    """
+    jobs = [delayed(fit_logistic)(whole, codes, part, class_weights, START) for part in (rows[::2], rows[1::2]) if part]
+    solved = Parallel(n_jobs=n_jobs, prefer="threads")(jobs)
+    for part, found in zip((rows[::2], rows[1::2]), solved, strict=False):
+        for row, coef, intercept in zip(part, found.coef, found.intercept, strict=True):
+            for fold in [whole, *folds]:
+                shift = (fold.mean - whole.mean) / whole.scale
+                fold.starts[row["C"]] = coef * (fold.scale / whole.scale), intercept + coef @ shift
 
 
 def fit_linear_svm(fold, codes, rows, class_weights):
     """LinearSVC: squared hinge, one class against the rest, the intercept penalised as a coefficient.
 
-    As in LIBLINEAR, the weight of a class counts for its own rows against the rest, not for the rest.
+    As in LIBLINEAR, the weight of a class counts for its own rows against the rest, not for the rest. Each C
+    starts from the solution for the next smaller one: few rows then leave or join those short of their margin.
     """
     k = codes.max() + 1
     signs = 2 * one_hot(codes).T - 1
@@ -42,17 +87,21 @@ def fit_linear_svm(fold, codes, rows, class_weights):
         weights = np.where(signs > 0, class_weights[:, None], 1.0 if k > 2 else class_weights[codes])
     if k == 2:
         signs, weights = signs[1:], weights[1:]
-    C = [row["C"] for row in rows]
-    targets, weights = (np.tile(part, (len(C), 1))[:, None] for part in (signs, weights))
-    gram = fold.gram[: fold.n, : fold.n] + 1
-    strengths = np.repeat(C, len(signs))
-    found = solve("squared_hinge", fold.train, targets, weights, strengths, penalize_intercept=True, gram=gram)
-    shape = (len(C), len(signs))
-    return (
-        found.coef.reshape(*shape, -1),
-        found.intercept.reshape(shape),
-        found.n_iter.reshape(shape).max(axis=1),
-    )
+    C = np.array([row["C"] for row in rows])
+    found, start = [None] * len(C), None
+    for i in np.argsort(C):
+        found[i] = solve(
+            "squared_hinge",
+            fold.basis,
+            signs[:, None],
+            weights[:, None],
+            np.full(len(signs), C[i]),
+            penalize_intercept=True,
+            start=start,
+        )
+        start = found[i].coef, found[i].intercept
+    coef, intercept, certificate, n_iter = (np.stack(part) for part in zip(*found, strict=True))
+    return Fitted(coef[:, :, 0], intercept[:, :, 0], n_iter.max(axis=1), certificate.max(axis=1), fold.by_products)
 
 
 def fit_ridge(fold, codes, rows, class_weights):
@@ -62,24 +111,25 @@ def fit_ridge(fold, codes, rows, class_weights):
         Y = Y[:, 1:]
     weights = np.ones(len(codes)) if class_weights is None else class_weights[codes]
     center, middle = np.average(Z, axis=0, weights=weights), np.average(Y, axis=0, weights=weights)
-    if class_weights is None:  # the reduced columns are centred and orthogonal
-        values, vectors = np.einsum("ij,ij->j", Z, Z), np.eye(Z.shape[1])
+    if class_weights is None:
+        values, vectors = fold.spectrum
     else:
         root = np.sqrt(weights)[:, None]
         values, vectors = np.linalg.eigh((root * (Z - center)).T @ (root * (Z - center)))
     turned = vectors.T @ ((Z - center).T @ (weights[:, None] * (Y - middle)))
     coef = np.stack([(vectors @ (turned / (np.maximum(values, 0) + row["alpha"])[:, None])).T for row in rows])
-    return coef, middle - coef @ center, np.zeros(len(rows), dtype=int)
+    return _closed_form(coef, middle - coef @ center)
 
 
 def fit_lda(fold, codes, rows, class_weights):
     """LinearDiscriminantAnalysis with a shrunk covariance; its classifier takes no class weights.
 
-    The within-class covariance of the reduced columns is diagonal less one rank per class, so its inverse is
+    The within-class covariance in the eigenvectors' basis is diagonal less one rank per class, so its inverse is
     a system of the classes' size (Woodbury's identity).
     """
     means, shares = class_means(fold.train, codes)
-    squares = np.einsum("ij,ij->j", fold.train, fold.train) / len(codes)
+    values, vectors = fold.spectrum
+    means, squares = means @ vectors, values / len(codes)
     spread = (squares.sum() - np.sum(shares[:, None] * means**2)) / fold.d
     coefs, intercepts = [], []
     for row in rows:
@@ -92,9 +142,9 @@ def fit_lda(fold, codes, rows, class_weights):
         intercept = np.log(shares) - np.einsum("ij,ij->i", means, coef) / 2
         if len(shares) == 2:
             coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
-        coefs.append(coef)
+        coefs.append(coef @ vectors.T)
         intercepts.append(intercept)
-    return np.stack(coefs), np.stack(intercepts), np.zeros(len(rows), dtype=int)
+    return _closed_form(np.stack(coefs), np.stack(intercepts))
 
 
 def class_means(Z, codes):
@@ -108,8 +158,9 @@ LINEAR = {"logistic": fit_logistic, "linear_svm": fit_linear_svm, "ridge": fit_r
 
 def _score_linear(name):
     def score(fold, codes, rows, class_weights):
-        coef, intercept, _ = LINEAR[name](fold, codes, rows, class_weights)
-        scores = [as_columns(fold.others @ w.T + b) for w, b in zip(coef, intercept, strict=True)]
+        found = LINEAR[name](fold, codes, rows, class_weights)
+        others = fold.gram[fold.n :, : fold.n] if found.by_rows else fold.others
+        scores = [as_columns(others @ w.T + b) for w, b in zip(found.coef, found.intercept, strict=True)]
         return [(part, part.argmax(axis=1)) for part in scores]
 
     return score
@@ -124,11 +175,38 @@ def _score_rbf_svm(fold, codes, rows, class_weights):
     answers = {}
     for gamma in dict.fromkeys(row["gamma"] for row in rows):
         K = np.exp(-rbf_gamma(gamma, fold) * fold.distances)
-        for i, row in enumerate(rows):
-            if row["gamma"] == gamma:
-                svc = precomputed_svc(row["C"], class_weights).fit(K[: fold.n], codes)
-                answers[i] = as_columns(svc.decision_function(K[fold.n :])), svc.predict(K[fold.n :])
+        same = sorted((row["C"], i) for i, row in enumerate(rows) if row["gamma"] == gamma)
+        free = False
+        for C, i in same:
+            if not free:
+                svc = precomputed_svc(C, class_weights).fit(K[: fold.n], codes)
+                last = _svc_answers(svc, K[fold.n :])
+                free = _is_free(svc, codes, class_weights)
+            answers[i] = last
     return [answers[i] for i in range(len(rows))]
+
+
+def _is_free(svc, codes, class_weights):
+    """Whether no dual coefficient is at its bound: then every larger C has the same optimum."""
+    bounds = svc.C * (1.0 if class_weights is None else class_weights[codes[svc.support_]])
+    return bool((np.abs(svc.dual_coef_) < (1 - 1e-6) * bounds).all())
+
+
+def _svc_answers(svc, K):
+    """What SVC's `decision_function` and `predict` give, from one evaluation of its pairs of classes."""
+    pairs = svc.set_params(decision_function_shape="ovo").decision_function(K)
+    if len(svc.classes_) == 2:
+        return as_columns(pairs), (pairs > 0).astype(int)
+    first, second = np.triu_indices(len(svc.classes_), 1)
+    won = pairs > 0
+    votes, sums = np.zeros((2, len(K), len(svc.classes_)))
+    for pair, (i, j) in enumerate(zip(first, second, strict=True)):
+        votes[:, i] += won[:, pair]
+        votes[:, j] += ~won[:, pair]
+        sums[:, i] += pairs[:, pair]
+        sums[:, j] -= pairs[:, pair]
+    # votes are whole; the sums of the pairs' values move them by less than half, scikit-learn's own rule
+    return votes + sums / (3 * (np.abs(sums) + 1)), votes.argmax(axis=1)
 
 
 def precomputed_svc(C, class_weights):
@@ -226,17 +304,19 @@ SHARED = {
 }
 
 
-def known_parameters(name, classifier, changed):
+def known_parameters(name, defaults, changed):
     """The parameters of a candidate as the shared work takes them, or None where scikit-learn has to fit it.
 
     Parameters
     ----------
     name : str
         The head.
-    classifier : unfitted classifier with the candidate's parameters set
-    changed : names of the parameters the candidate sets
+    defaults : dict
+        All parameters of its classifier.
+    changed : dict
+        Those that the candidate sets.
     """
     handled = SHARED[name].handled
-    values = {key: classifier.get_params()[key] for key in handled}
-    known = set(changed) <= set(handled) and all(check(values[key]) for key, check in handled.items())
+    values = {key: changed.get(key, defaults[key]) for key in handled}
+    known = changed.keys() <= handled.keys() and all(check(values[key]) for key, check in handled.items())
     return values if known else None

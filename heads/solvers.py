@@ -1,7 +1,6 @@
-"""Linear heads solved to the optimum for many regularisation strengths at once: a batched Newton method."""
+"""Linear heads solved to the optimum for many problems at once by a batched Newton method."""
 
 import warnings
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -9,43 +8,46 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 
+# how many leading directions of the rows precondition
+DIRECTIONS = 64
+# a step is solved directly where that costs no more than so many steps of conjugate gradients
+WORTH = 40
+# so many direct steps are solved in float32: enough but where the systems are ill-conditioned
+ROUGH = 6
+# after so many steps conjugate gradients run in float64: rows that repeat with other labels need it
+SLOW = 15
+# float32 gradients serve for certificates down to this
+LEAST = 1e-5
+# the share of its slope at which a line search ends
+FLAT = 0.1
+
 
 class Loss(NamedTuple):
     """A loss on margins of shape (problems, columns, n), with its derivatives.
 
-    value : (margins, targets, weights) -> (problems,)
     slope : (margins, targets, weights) -> first derivative and `state`, which holds the second
     bend : (state, weights, direction) -> second derivative times a direction
     curvature : (state, weights) -> (problems, columns), its mean over the rows
+    piecewise : whether it is piecewise quadratic: Newton's step on the rows that bend is the optimum of their piece
     """
 
-    value: callable
     slope: callable
     bend: callable
     curvature: callable
-
-
-def _softmax(margins):
-    chances = np.exp(margins - margins.max(axis=1, keepdims=True))
-    chances /= chances.sum(axis=1, keepdims=True)
-    return chances
-
-
-def _softmax_value(margins, targets, weights):
-    top = margins.max(axis=1)
-    logs = np.log(np.exp(margins - top[:, None]).sum(axis=1)) + top
-    return np.sum(weights[:, 0] * (logs - np.sum(targets * margins, axis=1)), axis=1)
+    piecewise: bool = False
 
 
 def _softmax_slope(margins, targets, weights):
-    chances = _softmax(margins)
+    chances = np.exp(margins - margins.max(axis=1, keepdims=True))
+    chances /= chances.sum(axis=1, keepdims=True)
     return weights * (chances - targets), chances
 
 
 def _softmax_bend(chances, weights, direction):
     pushed = chances * direction
     pushed -= chances * pushed.sum(axis=1, keepdims=True)
-    return weights * pushed
+    pushed *= weights
+    return pushed
 
 
 def _softmax_curvature(chances, weights):
@@ -65,29 +67,142 @@ def _hinge_slope(margins, targets, weights):
 
 
 LOSSES = {
-    "softmax": Loss(_softmax_value, _softmax_slope, _softmax_bend, _softmax_curvature),
-    "sigmoid": Loss(
-        lambda m, y, w: np.sum(w * (np.logaddexp(0, m) - y * m), axis=(1, 2)),
-        _sigmoid_slope,
-        lambda state, _, u: state * u,
-        lambda state, _: state.mean(axis=2),
-    ),
+    "softmax": Loss(_softmax_slope, _softmax_bend, _softmax_curvature),
+    "sigmoid": Loss(_sigmoid_slope, lambda state, _, u: state * u, lambda state, _: state.mean(axis=2)),
     "squared_hinge": Loss(
-        lambda m, y, w: np.sum(w * np.maximum(1 - y * m, 0) ** 2, axis=(1, 2)),
-        _hinge_slope,
-        lambda state, _, u: state * u,
-        lambda state, _: state.mean(axis=2),
+        _hinge_slope, lambda state, _, u: state * u, lambda state, _: state.mean(axis=2), piecewise=True
     ),
 }
 
 
-@dataclass(frozen=True)
-class Solution:
+class Columns:
+    """Rows by their columns: a solution is (coefficients, intercept), its margins those times [Z, 1].
+
+    Parameters
+    ----------
+    Z : array of shape (n, r), float64
+        Its columns centred, as `reduction` makes them.
+    """
+
+    pulls = True  # a gradient takes a matrix product
+
+    def __init__(self, Z):
+        self.n, self.size, self.exact = len(Z), Z.shape[1] + 1, Z
+        self.rough = np.ones((self.n, self.size), dtype=np.float32)
+        self.rough[:, :-1] = Z
+        self.total = np.einsum("ij,ij->", Z, Z)
+        Z32 = self.rough[:, :-1]
+        Q = _leading_directions(lambda Q: Z32.T @ (Z32 @ Q), self.size - 1)
+        found = Z32 @ Q
+        values, turn = np.linalg.eigh((found.T @ found).astype(np.float64))
+        self._keep_directions(np.maximum(values, 0), Q @ turn.astype(np.float32), Q @ turn.astype(np.float32))
+        self.step_cost = 4 * self.n * self.size
+
+    def _keep_directions(self, values, into, out):
+        """Set the leading directions, the intercept's last, and the mean square of the rows in all others."""
+        rank = len(values)
+        self.squares = np.r_[values, self.n]
+        self.rest = max(self.total - values.sum(), 0) / max(min(self.n, self.size) - 1 - rank, 1)
+        self.into, self.out = (np.zeros((self.size, rank + 1), dtype=np.float32) for _ in range(2))
+        self.into[:-1, :-1], self.out[:-1, :-1] = into, out
+        self.into[-1, -1] = self.out[-1, -1] = 1
+
+    def push(self, x):
+        """The margins of solutions (problems, columns, size), in their precision."""
+        if x.dtype == np.float32:
+            return _flat_product(x, self.rough.T)
+        return _flat_product(x[:, :, :-1], self.exact.T) + x[:, :, -1:]
+
+    def pull(self, slope):
+        """The gradient of solutions whose margins have this slope, in its precision."""
+        if slope.dtype == np.float32:
+            return _flat_product(slope, self.rough)
+        return np.concatenate([_flat_product(slope, self.exact), slope.sum(axis=2, keepdims=True)], axis=2)
+
+    def products(self, x, y, pushed=None):
+        """Inner products (problems,) of the coefficients of x and y, `pushed` being the margins of y."""
+        return _inner(x[:, :, :-1], y[:, :, :-1])
+
+    def direct_cost(self, on):
+        return on * self.size**2 + self.size**3 / 3
+
+    def solve_directly(self, state, y, x, G, C, exact):
+        """Newton steps (problems, 1, size) of problems of one column, an intercept penalised."""
+        steps = np.empty_like(G)
+        for step, bend, g, c in zip(steps[:, 0], state[:, 0], G[:, 0], C, strict=True):
+            on = np.flatnonzero(bend)
+            part = np.column_stack([self.exact[on], np.ones(len(on))])
+            system = (part * bend[on, None]).T @ part
+            system[np.diag_indices(self.size)] += 1 / c
+            step[:] = -cho_solve(cho_factor(system, overwrite_a=True, check_finite=False), g, check_finite=False)
+        return steps
+
+
+class Products(Columns):
+    """Rows by their inner products: a solution is (alpha, intercept), its coefficients alpha times the rows.
+
+    Half the work of columns where these are as many as the rows, and no row is needed.
+
+    Parameters
+    ----------
+    K : array of shape (n, n), float64
+        Inner products of the rows, centred.
+    """
+
+    pulls = False
+
+    def __init__(self, K):
+        self.n, self.size, self.exact = len(K), len(K) + 1, K
+        self.rough = np.ones((self.size, self.n), dtype=np.float32)
+        self.rough[:-1] = K
+        self.total = K.trace()
+        K32 = self.rough[:-1]
+        Q = _leading_directions(lambda Q: K32 @ Q, self.n)
+        values, turn = np.linalg.eigh((Q.T @ (K32 @ Q)).astype(np.float64))
+        kept = values > 1e-6 * values.max(initial=0)
+        out = Q @ (turn[:, kept] / np.sqrt(values[kept])).astype(np.float32)
+        self._keep_directions(values[kept], K32 @ out, out)
+        self.step_cost = 2 * self.n**2
+
+    def push(self, x):
+        if x.dtype == np.float32:
+            return _flat_product(x, self.rough)
+        return _flat_product(x[:, :, :-1], self.exact) + x[:, :, -1:]
+
+    def pull(self, slope):
+        return np.concatenate([slope, slope.sum(axis=2, keepdims=True)], axis=2)
+
+    def products(self, x, y, pushed=None):
+        return _inner(x[:, :, :-1], (self.push(y) if pushed is None else pushed) - y[:, :, -1:])
+
+    def direct_cost(self, on):
+        return on**3 / 3
+
+    def solve_directly(self, state, y, x, G, C, exact):
+        """Newton steps by the dual of the active set's least squares (Keerthi and DeCoste, 2005).
+
+        (K_ss + 1 + diag(1 / (C state))) alpha = y_s, solved for the change of alpha.
+        """
+        K = self.exact if exact else self.rough[:-1]
+        on = state[:, 0] > 0
+        start = x[:, 0, :-1] * on
+        ridge = 1 / (C[:, None] * np.where(on, state[:, 0], 1))
+        right = y[:, 0] - start @ self.exact - start.sum(axis=1, keepdims=True) - ridge * start
+        for a, part, r, b in zip(start, on, ridge, right, strict=True):
+            rows = np.flatnonzero(part)
+            system = K.take(rows, axis=0).take(rows, axis=1)
+            system += 1
+            system[np.diag_indices(len(rows))] += r[rows]
+            factor = cho_factor(system.T, lower=True, overwrite_a=True, check_finite=False)
+            a[rows] += cho_solve(factor, b[rows].astype(K.dtype), check_finite=False)
+        return np.column_stack([start, start.sum(axis=1)])[:, None] - x
+
+
+class Solution(NamedTuple):
     """Optima of a batch.
 
-    Attributes
-    ----------
-    coef : array of shape (problems, columns, r)
+    coef : array of shape (problems, columns, size - 1)
+        Coefficients for `Columns`, combinations of the rows for `Products`.
     intercept : array of shape (problems, columns)
     certificate : array of shape (problems,)
         Bound on the relative error that the gradient left over allows: the objective is 1/C strongly convex,
@@ -101,145 +216,199 @@ class Solution:
     n_iter: np.ndarray
 
 
-def solve(loss, Z, targets, weights, C, *, penalize_intercept=False, gram=None, tol=2e-4, max_iter=100):
-    """Minimise `C * sum(weights * loss(Z @ coef + intercept)) + |coef|^2 / 2` for a batch of problems.
+def solve(loss, rows, targets, weights, C, *, penalize_intercept=False, start=None, tol=2e-4, max_iter=100):
+    """Minimise `C * sum(weights * loss(margins)) + |coef|^2 / 2` for a batch of problems.
 
-    Newton's method; its linear systems by conjugate gradients, all problems in one product, preconditioned by
-    the diagonal that the Hessian has when every row bends alike and the columns of `Z` are centred and
-    orthogonal, as `reduction` makes them. Directions are computed in float32, gradients in float64: where it
-    stops is as exact as float64 is.
+    Newton's method with a line search on the slope. Its linear systems by conjugate gradients, all problems in one
+    product, preconditioned by the Hessian in the leading directions that there is when every row bends alike;
+    directly where few rows bend. Directions are computed in float32, margins and gradients that certify in float64.
 
     Parameters
     ----------
     loss : str
         A key of `LOSSES`.
-    Z : array of shape (n, r), float64
+    rows : Columns or Products
+        The n rows.
     targets : array of shape (1 or problems, columns, n)
         One-hot for softmax, 0 and 1 for sigmoid, -1 and 1 for squared_hinge.
     weights : array of shape (1 or problems, 1, n)
     C : array of shape (problems,)
     penalize_intercept : bool
         Whether `intercept^2 / 2` is added, as LinearSVC does.
-    gram : array of shape (n, n), or None
-        `Z @ Z.T + 1`, for squared_hinge: steps on few support vectors are then solved exactly.
+    start : pair of arrays (problems, columns, size - 1) and (problems, columns), or None
+        Coefficients and intercepts to start from; None is zero.
     tol : float
         The certificate to reach; a ConvergenceWarning says when `max_iter` steps did not.
     """
     loss, C = LOSSES[loss], np.asarray(C, dtype=np.float64)
-    A = np.column_stack([Z, np.ones(len(Z))])
-    A32 = A.astype(np.float32)
-    squares = np.einsum("ij,ij->j", A, A)
-    unit = np.r_[np.full(Z.shape[1], np.sqrt(squares[:-1].sum() / len(Z)) + 1e-12), 1.0]
-    ridge = np.outer(1 / C, np.r_[np.ones(Z.shape[1]), float(penalize_intercept)])[:, None]
     targets = np.broadcast_to(targets, (len(C), *targets.shape[1:]))
     weights = np.broadcast_to(weights, (len(C), *weights.shape[1:]))
-    W, M = np.zeros((*targets.shape[:2], A.shape[1])), np.zeros(targets.shape)
+    ridge = np.outer(1 / C, [1.0, float(penalize_intercept)])
+    X, M = np.zeros((*targets.shape[:2], rows.size)), np.zeros(targets.shape)
+    if start is not None:
+        X[:, :, :-1], X[:, :, -1] = start
+        M = rows.push(X)
     certificate, n_iter = np.full(len(C), np.inf), np.zeros(len(C), dtype=int)
-    active = np.arange(len(C))
-    for _ in range(max_iter):
-        w, m, y, o, r = (part[active] for part in (W, M, targets, weights, ridge))
-        slope, state = loss.slope(m, y, o)
-        G = _flat_product(slope, A) + r * w
-        inverse = 1 / (loss.curvature(state, o)[:, :, None] * squares + r + 1e-12)
-        bound = unit * G * np.where(r > 0, C[active, None, None], inverse)
-        certificate[active] = _norms(bound) / np.maximum(_norms(unit * w), 1e-12)
-        left = certificate[active] > tol
-        if not left.any():
+    active, spent = np.arange(len(C)), np.full(len(C), WORTH)
+    slope, state = loss.slope(M, targets, weights)
+    kind = np.float32 if rows.pulls and tol > LEAST else np.float64
+    for count in range(max_iter + 1):
+        G, bound = _gradient(
+            loss, rows, slope.astype(kind), state, X[active], M[active], weights[active], ridge[active]
+        )
+        # what passes with float32 products has to pass with exact ones
+        passed = np.flatnonzero(bound <= tol)
+        if len(passed) and kind is np.float32:
+            part = active[passed]
+            M[part] = rows.push(X[part])
+            slope[passed], state[passed] = loss.slope(M[part], targets[part], weights[part])
+            G[passed], bound[passed] = _gradient(
+                loss, rows, slope[passed], state[passed], X[part], M[part], weights[part], ridge[part]
+            )
+        certificate[active] = bound
+        left = bound > tol
+        active, slope, state, G = (part[left] for part in (active, slope, state, G))
+        if not len(active) or count == max_iter:
             break
-        active, w, m, y, o, r, G, state, inverse = (part[left] for part in (active, w, m, y, o, r, G, state, inverse))
-        few = _few_support(state, Z.shape[1], gram)
-        step, push = np.empty_like(w), np.empty_like(m)
+        x, m, y, o, r = (part[active] for part in (X, M, targets, weights, ridge))
+        on = np.count_nonzero(state, axis=(1, 2))
+        few = loss.piecewise & penalize_intercept & (rows.direct_cost(on) < spent[active] * rows.step_cost)
+        step, push = np.empty_like(x), np.empty_like(m)
         if few.any():
-            step[few], push[few] = _exact_step(state[few], y[few], w[few], m[few], C[active[few]], A, gram)
+            step[few] = rows.solve_directly(state[few], y[few], x[few], G[few], C[active[few]], count >= ROUGH)
+            push[few] = rows.push(step[few])
         if not few.all():
-            rest = (part[~few] for part in (state, o, G, inverse, r))
-            step[~few], push[~few] = _newton_step(loss, *rest, A32)
-        t = _line_search(loss, m, push, y, o, w, step, r, np.sum(G * step, axis=(1, 2)))[:, None, None]
-        W[active], M[active] = w + t * step, m + t * push
+            step[~few], moved, tried = _newton_step(
+                loss, rows, *(part[~few] for part in (state, o, G, r)), np.float32 if count < SLOW else np.float64
+            )
+            push[~few] = rows.push(step[~few]) if kind is np.float64 else moved
+            spent[active[~few]] = np.maximum(tried, WORTH)
+        t, slope, state = _line_search(loss, rows, x, m, step, push, slope, y, o, r)
+        X[active], M[active] = x + t * step, m + t * push
         n_iter[active] += 1
-    else:
+    if len(active):
         warnings.warn(
             f"{len(active)} of {len(C)} problems stopped after {max_iter} steps, {certificate.max():.1g} "
             f"from the optimum, expected {tol:.1g}; leave out the largest C ({C[active].max():.1g})",
             ConvergenceWarning,
             stacklevel=2,
         )
-    return Solution(W[:, :, :-1], W[:, :, -1], certificate, n_iter)
+    return Solution(X[:, :, :-1], X[:, :, -1], certificate, n_iter)
 
 
-def _norms(stack):
-    return np.sqrt(np.sum(stack * stack, axis=(1, 2)))
+def _leading_directions(apply, size):
+    """Leading eigenvectors, roughly, of a symmetric (size, size) matrix: (size, rank), by subspace iteration.
 
-
-def _few_support(state, r, gram):
-    """Which problems have so few support vectors that a direct solve beats conjugate gradients."""
-    if gram is None:
-        return np.zeros(len(state), dtype=bool)
-    return np.count_nonzero(state, axis=(1, 2)) < 0.8 * r
-
-
-def _exact_step(state, y, w, m, C, A, gram):
-    """Newton steps of the squared hinge by its dual on the support vectors, (n_s, n_s) each.
-
-    The active set's least squares (Keerthi and DeCoste, 2005): (K_ss + diag(1 / (C state))) alpha = y_s.
+    Halko et al., 2011; the directions go into no result.
     """
-    alphas = np.zeros((len(C), len(A)))
-    for alpha, c, bend, signs in zip(alphas, C, state[:, 0], y[:, 0], strict=True):
-        on = np.flatnonzero(bend)
-        system = gram[np.ix_(on, on)]
-        system[np.diag_indices(len(on))] += 1 / (c * bend[on])
-        factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
-        alpha[on] = cho_solve(factor, signs[on], check_finite=False)
-    return (alphas @ A)[:, None] - w, (alphas @ gram)[:, None] - m
+    Q = np.random.default_rng(0).standard_normal((size, min(DIRECTIONS, size)), dtype=np.float32)
+    for _ in range(2):
+        Q = np.linalg.qr(apply(Q))[0]
+    return Q
 
 
 def _flat_product(stack, matrix):
     """(problems, columns, a) times (a, b) as one matrix product."""
-    return (stack.reshape(-1, stack.shape[2]) @ matrix).reshape(*stack.shape[:2], matrix.shape[1])
+    problems, columns, size = stack.shape
+    return (stack.reshape(problems * columns, size) @ matrix).reshape(problems, columns, matrix.shape[1])
 
 
-def _newton_step(loss, state, weights, G, inverse, ridge, A32, forcing=0.5, max_iter=200):
-    """Solve H x = -G by conjugate gradients in float32 until the residual fell by `forcing`.
+def _inner(one, two):
+    """Inner products (problems,)."""
+    return np.einsum("pkn,pkn->p", one, two)
 
-    Returns x and the margins' change A x. Problems that are done leave the batch.
+
+def _gradient(loss, rows, slope, state, x, m, weights, ridge):
+    """The gradient of solutions and their certificates."""
+    G = rows.pull(slope)
+    G[:, :, :-1] += ridge[:, :1, None] * x[:, :, :-1]
+    G[:, :, -1] += ridge[:, 1:] * x[:, :, -1]
+    unit = rows.total / rows.n + 1e-12
+    curvature = np.where(ridge[:, 1:] > 0, ridge[:, 1:], rows.n * loss.curvature(state, weights) + 1e-12)
+    above = np.sum((G[:, :, -1] / curvature) ** 2, axis=1)
+    above += unit * np.maximum(rows.products(G, G), 0) / ridge[:, 0] ** 2
+    below = unit * np.maximum(rows.products(x, x, m), 0) + np.sum(x[:, :, -1] ** 2, axis=1)
+    return G, np.sqrt(above / np.maximum(below, 1e-24))
+
+
+def _newton_step(loss, rows, state, weights, G, ridge, kind, forcing=0.1, max_iter=200):
+    """Solve H x = -G by conjugate gradients in `kind` until the residual fell by `forcing`.
+
+    Problems that are done leave the batch. Returns x, its margins, and how many steps each took.
     """
-    state, weights, inverse, ridge = (part.astype(np.float32) for part in (state, weights, inverse, ridge))
-    residual = -G.astype(np.float32)
-    x, push = np.zeros_like(residual), np.zeros((*residual.shape[:2], len(A32)), dtype=np.float32)
-    scaled = inverse * residual
-    size = np.sum(residual * scaled, axis=(1, 2))
-    goal = forcing**2 * size
-    direction, live = scaled, np.arange(len(G))
+    bend = loss.curvature(state, weights)[:, :, None]
+    penalties = np.concatenate([np.repeat(ridge[:, :1], len(rows.squares) - 1, axis=1), ridge[:, 1:]], axis=1)
+    rest = 1 / (ridge[:, :1, None] + bend * rows.rest + 1e-12)
+    leading = 1 / (penalties[:, None] + bend * rows.squares + 1e-12) - rest
+    state, weights, leading, rest, ridge, residual = (
+        part.astype(kind) for part in (state, weights, leading, rest, ridge, -G)
+    )
+
+    def precondition(residual):
+        found = _flat_product(leading * _flat_product(residual, rows.into), rows.out.T)
+        found += rest * residual
+        return found, rows.push(found)
+
+    def products(one, two, pushed):
+        return rows.products(one, two, pushed), _inner(one[:, :, -1:], two[:, :, -1:])
+
+    x, push = np.zeros_like(residual), np.zeros((*residual.shape[:2], rows.n), dtype=kind)
+    taken = np.zeros(len(G), dtype=int)
+    direction, pushed = precondition(residual)
+    size = sum(products(residual, direction, pushed))
+    goal, live = forcing**2 * size, np.arange(len(G))
     for _ in range(max_iter):
-        moved = _flat_product(direction, A32.T)
-        bent = _flat_product(loss.bend(state, weights, moved), A32) + ridge * direction
-        length = (size / np.maximum(np.sum(direction * bent, axis=(1, 2)), 1e-30))[:, None, None]
+        bent = loss.bend(state, weights, pushed)
+        square, constant = products(direction, direction, pushed)
+        curvature = _inner(pushed, bent) + ridge[:, 0] * square + ridge[:, 1] * constant
+        # what is left in directions that no row has is rounding
+        sound = curvature > 1e-6 * ridge[:, 0] * np.abs(square)
+        length = np.where(sound, size / np.where(sound, curvature, 1), 0)[:, None, None]
         x[live] += length * direction
-        push[live] += length * moved
-        residual -= length * bent
-        scaled = inverse * residual
-        old, size = size, np.sum(residual * scaled, axis=(1, 2))
-        direction = scaled + (size / np.maximum(old, 1e-30))[:, None, None] * direction
-        going = size > goal[live]
+        push[live] += length * pushed
+        taken[live] += 1
+        bent = rows.pull(bent)
+        bent[:, :, :-1] += ridge[:, :1, None] * direction[:, :, :-1]
+        bent[:, :, -1] += ridge[:, 1:] * direction[:, :, -1]
+        bent *= length
+        residual -= bent
+        scaled, moved = precondition(residual)
+        old, size = size, sum(products(residual, scaled, moved))
+        going = sound & (size > goal[live])
         if not going.any():
             break
+        turn = (size / np.maximum(old, 1e-30))[:, None, None]
+        direction, pushed = scaled + turn * direction, moved + turn * pushed
         if not going.all():
-            live, state, weights, inverse, ridge, residual, direction, size = (
-                part[going] for part in (live, state, weights, inverse, ridge, residual, direction, size)
+            live, state, weights, leading, rest, ridge, residual, direction, pushed, size = (
+                part[going] for part in (live, state, weights, leading, rest, ridge, residual, direction, pushed, size)
             )
-    return x.astype(np.float64), push.astype(np.float64)
+    return x.astype(np.float64), push.astype(np.float64), taken
 
 
-def _line_search(loss, m, push, y, o, w, step, ridge, slope):
-    """Step lengths (problems,) by Armijo's rule with halving."""
-    linear = np.sum(ridge * w * step, axis=(1, 2))
-    square = np.sum(ridge * step * step, axis=(1, 2)) / 2
-    start = loss.value(m, y, o)
-    t = np.ones(len(m))
-    for _ in range(30):
-        value = loss.value(m + t[:, None, None] * push, y, o) + t * linear + t * t * square
-        high = value > start + 1e-4 * t * slope + 1e-10 * np.abs(start)
-        if not high.any():
+def _line_search(loss, rows, x, m, step, push, slope, y, o, ridge):
+    """Step lengths (problems, 1, 1) where the slope along the step nearly vanishes, and slope and state there.
+
+    The objective is convex: Newton's method on its slope, kept between a falling and a rising point.
+    """
+    moved, squared = rows.products(x, step, push), rows.products(step, step, push)
+    linear = ridge[:, 0] * moved + ridge[:, 1] * _inner(x[:, :, -1:], step[:, :, -1:])
+    square = ridge[:, 0] * squared + ridge[:, 1] * _inner(step[:, :, -1:], step[:, :, -1:])
+    first = np.abs(_inner(slope, push) + linear)
+    t, low, high = np.ones(len(x)), np.zeros(len(x)), np.full(len(x), np.inf)
+    slope, state = loss.slope(m + push, y, o)
+    at = np.arange(len(x))
+    for _ in range(40):
+        part, here = push[at], t[at]
+        fall = _inner(slope[at], part) + linear[at] + here * square[at]
+        low[at], high[at] = np.where(fall < 0, here, low[at]), np.where(fall < 0, high[at], here)
+        off = np.abs(fall) > FLAT * first[at]
+        if not off.any():
             break
-        t[high] /= 2
-    return t
+        at, part, here, fall = at[off], part[off], here[off], fall[off]
+        rise = _inner(part, loss.bend(state[at], o[at], part)) + square[at]
+        better = here - fall / np.maximum(rise, 1e-300)
+        outside = (better <= low[at]) | (better >= high[at]) | (better > 4 * here)
+        t[at] = np.where(outside, np.where(np.isinf(high[at]), 2 * here, (low[at] + high[at]) / 2), better)
+        slope[at], state[at] = loss.slope(m[at] + t[at, None, None] * part, y[at], o[at])
+    return t[:, None, None], slope, state

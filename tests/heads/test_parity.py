@@ -5,7 +5,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold
 
-from heads import HEADS, HeadSearchCV, head_scores, make_head
+from heads import HEADS, HeadSearchCV, head_scores, make_head, shared
 
 # scikit-learn run to convergence
 CONVERGED = {
@@ -126,3 +126,22 @@ def test_float32_features_give_the_scores_of_float64():
     X, y = CASES["wide"]
     one, two = (HeadSearchCV(cv=3).fit(part, y) for part in (X.astype(np.float32), X.astype(np.float32).astype(float)))
     assert one.oof_scores_ == pytest.approx(two.oof_scores_, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("weights", [None, {0: 3.0, 1: 0.5, 2: 1.0}])
+def test_strengths_beyond_every_bound_share_one_svm(weights, monkeypatch):
+    X, y = CASES["square"]
+    fitted = []
+    made = shared.precomputed_svc
+    monkeypatch.setattr(shared, "precomputed_svc", lambda C, w: fitted.append(C) or made(C, w))
+    grid = {"rbf_svm": {"svc__C": [1e4, 0.1, 1e3, 1e2, 1.0], "svc__gamma": [0.02]}}
+    folds = list(StratifiedKFold(3).split(X, y))
+    found = HeadSearchCV(grid, cv=folds, class_weight=weights, refit=False).fit(X, y)
+    assert 0.1 in fitted
+    assert len(fitted) < 15
+    for j, (train, val) in enumerate(folds):
+        for i, C in enumerate(grid["rbf_svm"]["svc__C"]):
+            svc = make_head("rbf_svm", C=C, gamma=0.02, class_weight=weights).fit(X[train], y[train])
+            scores = head_scores(svc, X[val])
+            assert found.oof_scores_[i, val] == pytest.approx(scores, abs=1e-3 * np.abs(scores).max())
+            assert found.cv_results_[f"split{j}_test_score"][i] == svc.score(X[val], y[val])

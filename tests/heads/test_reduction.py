@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import pairwise_distances
 from sklearn.preprocessing import StandardScaler
 
-from heads.reduction import CHUNK, Fold, share_grams
+from heads.reduction import CHUNK, Fold, share_crosses, share_grams, share_moments
 
 
 def rows(n, d, seed=0):
@@ -40,8 +40,8 @@ def test_all_is_as_of_the_standardised_features(shape):
     assert fold.train @ fold.train.T == pytest.approx(B[train] @ B[train].T, abs=1e-7 * size)
     assert fold.others @ fold.train.T == pytest.approx(B[others] @ B[train].T, abs=1e-6 * size)
     assert fold.train.mean(axis=0) == pytest.approx(0, abs=1e-9)
-    products = fold.train.T @ fold.train
-    assert products - np.diag(np.diag(products)) == pytest.approx(0, abs=1e-8 * size)
+    values, vectors = fold.spectrum
+    assert (vectors * values) @ vectors.T == pytest.approx(fold.train.T @ fold.train, abs=1e-7 * size)
 
 
 @pytest.mark.parametrize("shape", CASES.values(), ids=CASES)
@@ -62,9 +62,37 @@ def test_equal_rows_have_distance_zero_and_no_rank():
     assert fold.train.shape[1] == 19
 
 
-def test_features_that_are_all_constant_have_no_dimension():
-    fold = Fold(np.ones((10, 5)), np.arange(8), np.arange(8, 10))
-    assert fold.train.shape == (8, 0)
+@pytest.mark.parametrize("d", [5, 50])
+def test_features_that_are_all_constant_have_no_dimension(d):
+    fold = Fold(np.ones((10, d)), np.arange(8), np.arange(8, 10))
+    assert fold.spectrum[0].shape == (0,)
+    assert not fold.train.any()
+
+
+def test_a_column_nearly_constant_in_a_fold_and_far_from_the_other_rows_keeps_its_digits():
+    X = rows(40, 100).astype(np.float64)
+    X[:30, 5] = 1e6 + 1e-3 * np.random.default_rng(0).normal(size=30)
+    X[30:, 5] = 0.0
+    whole, fold = Fold(X, np.arange(40), np.arange(0)), Fold(X, np.arange(30), np.arange(30, 40))
+    share_moments(X, [whole, fold])
+    assert fold.mean == pytest.approx(X[:30].mean(axis=0), rel=1e-12)
+    assert fold.var == pytest.approx(X[:30].var(axis=0), rel=1e-9, abs=1e-30)
+    share_grams(X, [whole, fold])
+    assert fold.train @ fold.train.T == pytest.approx(
+        Fold(X, *[np.arange(30), np.arange(30, 40)]).gram[:30, :30], abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_shared_crosses_equal_those_of_the_gram(n_jobs):
+    X = rows(40, CHUNK + 100)
+    folds = [Fold(X, np.arange(10, 40), np.arange(10)), Fold(X, np.arange(30), np.arange(30, 40))]
+    share_crosses(X, folds, n_jobs)
+    for fold in folds:
+        B = (X - fold.mean) / fold.scale
+        train, others = B[fold.rows[: fold.n]], B[fold.rows[fold.n :]]
+        assert fold.other_distances == pytest.approx(pairwise_distances(others, train) ** 2, rel=1e-9)
+        assert 1 - fold.cosines == pytest.approx(pairwise_distances(others, train, metric="cosine"), abs=1e-9)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])

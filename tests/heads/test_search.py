@@ -167,3 +167,13 @@ def test_other_scorings():
 def test_wrong_calls_say_what_was_expected(search, y, message):
     with pytest.raises(ValueError, match=message):
         search.fit(np.random.default_rng(0).normal(size=(20, 3)), y)
+
+
+@pytest.mark.parametrize(("n", "d"), [(90, 30), (60, 300)])
+def test_held_out_rows_change_no_scores_but_their_own(n, d):
+    X, y = photos(n=n, d=d)
+    folds = list(StratifiedKFold(3).split(X, y))
+    kept, changed = folds[0][1], X.copy()
+    changed[kept[1:]] += 5 * np.random.default_rng(0).normal(size=(len(kept) - 1, d))
+    one, other = (HeadSearchCV(cv=folds[:1]).fit(part, y).oof_scores_[:, kept[0]] for part in (X, changed))
+    assert other == pytest.approx(one, abs=2e-3 * np.abs(one).max())

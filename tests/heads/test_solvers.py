@@ -3,9 +3,28 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.special import logsumexp
+from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.preprocessing import StandardScaler
 
-from heads.solvers import LOSSES, solve
+from heads import solvers
+from heads.solvers import LOSSES, Columns, Products, solve
+
+VALUES = {
+    "softmax": lambda m, y: logsumexp(m, axis=0) - np.sum(y * m, axis=0),
+    "sigmoid": lambda m, y: np.logaddexp(0, m) - y * m,
+    "squared_hinge": lambda m, y: np.maximum(1 - y * m, 0) ** 2,
+}
+
+
+def by_columns(Z):
+    """The rows, and the coefficients of a solution."""
+    return Columns(Z), lambda found: found.coef
+
+
+def by_products(Z):
+    return Products(Z @ Z.T), lambda found: found.coef @ Z
 
 
 def problem(loss, n=60, r=12, seed=0):
@@ -21,69 +40,119 @@ def problem(loss, n=60, r=12, seed=0):
 def objective(loss, Z, targets, weights, C, penalize):
     def value(v):
         W = v.reshape(targets.shape[1], -1)
-        margins = (W[:, :-1] @ Z.T + W[:, -1:])[None]
+        margins = W[:, :-1] @ Z.T + W[:, -1:]
         penalty = np.sum(W[:, :-1] ** 2) + penalize * np.sum(W[:, -1] ** 2)
-        slope, _ = LOSSES[loss].slope(margins, targets, weights)
-        gradient = np.c_[C * slope[0] @ Z + W[:, :-1], C * slope[0].sum(axis=1) + penalize * W[:, -1]]
-        return C * LOSSES[loss].value(margins, targets, weights)[0] + penalty / 2, gradient.ravel()
+        slope = LOSSES[loss].slope(margins[None], targets, weights)[0][0]
+        gradient = np.c_[C * slope @ Z + W[:, :-1], C * slope.sum(axis=1) + penalize * W[:, -1]]
+        return C * np.sum(weights[0] * VALUES[loss](margins, targets[0])) + penalty / 2, gradient.ravel()
 
     return value
 
 
+@pytest.mark.parametrize("basis", [by_columns, by_products])
 @pytest.mark.parametrize("penalize", [False, True])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_reaches_the_optimum_for_every_strength_at_once(loss, penalize):
+def test_reaches_the_optimum_for_every_strength_at_once(loss, penalize, basis):
     Z, targets, weights = problem(loss)
     C = np.array([1e-3, 0.1, 10.0])
-    found = solve(loss, Z, targets, weights, C, penalize_intercept=penalize)
+    rows, coefficients = basis(Z)
+    found = solve(loss, rows, targets, weights, C, penalize_intercept=penalize)
     assert (found.certificate <= 2e-4).all()
     for i, strength in enumerate(C):
         value = objective(loss, Z, targets, weights, strength, penalize)
         start = np.zeros(targets.shape[1] * (Z.shape[1] + 1))
         best = minimize(value, start, jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 5000})
         coef = best.x.reshape(targets.shape[1], -1)[:, :-1]
-        assert np.linalg.norm(found.coef[i] - coef) <= 1e-3 * np.linalg.norm(coef)
+        assert np.linalg.norm(coefficients(found)[i] - coef) <= 1e-3 * np.linalg.norm(coef)
 
 
+@pytest.mark.parametrize("basis", [by_columns, by_products])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_certificate_bounds_the_error(loss):
+def test_the_certificate_bounds_the_error(loss, basis):
     Z, targets, weights = problem(loss)
     C = np.array([1e-2, 1.0])
-    exact = solve(loss, Z, targets, weights, C, penalize_intercept=True, tol=1e-9).coef
+    rows, coefficients = basis(Z)
+    exact = coefficients(solve(loss, rows, targets, weights, C, penalize_intercept=True, tol=1e-9))
     for tol in (1e-1, 1e-2, 1e-3):
-        rough = solve(loss, Z, targets, weights, C, penalize_intercept=True, tol=tol)
-        error = np.linalg.norm(rough.coef - exact, axis=(1, 2)) / np.linalg.norm(rough.coef, axis=(1, 2))
+        found = solve(loss, rows, targets, weights, C, penalize_intercept=True, tol=tol)
+        rough = coefficients(found)
+        error = np.linalg.norm(rough - exact, axis=(1, 2)) / np.linalg.norm(rough, axis=(1, 2))
         # the certificate measures margins, intercept included: allow for its share of the norm
-        assert (error <= 3 * rough.certificate + 1e-7).all()
+        assert (error <= 3 * found.certificate + 1e-7).all()
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_batch_equals_its_problems_alone(loss):
     Z, targets, weights = problem(loss)
-    C = [1e-2, 1.0, 100.0]
-    together = solve(loss, Z, targets, weights, C).coef
-    alone = np.concatenate([solve(loss, Z, targets, weights, [strength]).coef for strength in C])
+    C, rows = [1e-2, 1.0, 100.0], Columns(Z)
+    together = solve(loss, rows, targets, weights, C).coef
+    alone = np.concatenate([solve(loss, rows, targets, weights, [strength]).coef for strength in C])
     assert together == pytest.approx(alone, abs=1e-3 * np.abs(alone).max())
 
 
-def test_few_support_vectors_are_solved_exactly():
+@pytest.mark.parametrize("basis", [by_columns, by_products])
+def test_direct_steps_and_conjugate_gradients_find_one_optimum(basis, monkeypatch):
     Z, targets, weights = problem("squared_hinge", n=200, r=60)
-    C = [0.01, 1.0, 100.0]
-    gram = Z @ Z.T + 1
-    exact = solve("squared_hinge", Z, targets, weights, C, penalize_intercept=True, gram=gram)
-    iterated = solve("squared_hinge", Z, targets, weights, C, penalize_intercept=True, tol=1e-6)
-    assert (exact.certificate <= 2e-4).all()
-    assert exact.coef == pytest.approx(iterated.coef, abs=1e-3 * np.abs(iterated.coef).max())
+    rows, coefficients = basis(Z)
+    found = []
+    for worth in (0, 10**9):
+        monkeypatch.setattr(solvers, "WORTH", worth)
+        one = solve("squared_hinge", rows, targets, weights, [0.01, 1.0, 100.0], penalize_intercept=True, tol=1e-6)
+        found.append(coefficients(one))
+    assert found[0] == pytest.approx(found[1], abs=1e-5 * np.abs(found[0]).max())
+
+
+def digits(products):
+    """Pixels, or as many products of two pixels each, of 1,080 scans; one class against the rest."""
+    pixels, y = load_digits(return_X_y=True)
+    X = pixels[:1080]
+    if products:
+        one, two = np.random.default_rng(0).integers(0, 64, size=(2, products))
+        X = X[:, one] * X[:, two]
+    return StandardScaler().fit_transform(X), y[:1080]
+
+
+@pytest.mark.parametrize(
+    ("products", "basis"), [(0, by_columns), (576, by_columns), (576, by_products), (1500, by_products)]
+)
+def test_squared_hinge_never_stalls_on_real_features(products, basis):
+    Z, y = digits(products)
+    rows, _ = basis(Z)
+    signs = np.where(y == np.arange(0, 10, 3)[:, None], 1.0, -1.0)[:, None]
+    start = None
+    for strength in np.logspace(-3, 3, 7):
+        C = np.full(len(signs), strength)
+        found = solve("squared_hinge", rows, signs, np.ones((1, 1, 1080)), C, penalize_intercept=True, start=start)
+        assert (found.certificate <= 2e-4).all()
+        start = found.coef, found.intercept
 
 
 def test_too_few_steps_are_said():
     Z, targets, weights = problem("softmax")
     with pytest.warns(ConvergenceWarning, match="2 of 2 problems stopped after 2 steps"):
-        solve("softmax", Z, targets, weights, [1.0, 10.0], max_iter=2)
+        solve("softmax", Columns(Z), targets, weights, [1.0, 10.0], max_iter=2)
+
+
+@pytest.mark.parametrize("rows", [Columns(np.zeros((60, 0))), Columns(np.zeros((60, 3))), Products(np.zeros((60, 60)))])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_features_without_rank_leave_the_intercept(loss, rows):
+    _, targets, weights = problem(loss)
+    found = solve(loss, rows, targets, weights, [1.0])
+    assert np.isfinite(found.intercept).all()
+    assert found.intercept.any()
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_features_without_rank_leave_the_intercept(loss):
-    _, targets, weights = problem(loss)
-    found = solve(loss, np.zeros((60, 0)), targets, weights, [1.0])
-    assert np.isfinite(found.intercept).all()
+def test_neither_the_start_nor_the_preconditioner_moves_the_optimum(loss):
+    Z, targets, weights = problem(loss, n=200, r=100)
+    C = [1e-2, 1.0]
+    plain = solve(loss, Columns(Z), targets, weights, C)
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=plain.coef.shape), rng.normal(size=plain.intercept.shape)
+    turned = np.linalg.qr(rng.normal(size=(100, 100)))[0]
+    rows = Columns(Z @ turned)
+    other = solve(loss, rows, targets, weights, C, start=(start[0] @ turned, start[1]))
+    assert (other.certificate <= 2e-4).all()
+    assert other.coef @ turned.T == pytest.approx(plain.coef, abs=1e-3 * np.abs(plain.coef).max())
+    again = solve(loss, rows, targets, weights, C, start=(other.coef, other.intercept))
+    assert (again.n_iter == 0).all()
