@@ -168,14 +168,16 @@ def make_leaderboard(
 
     Raises ValueError for an unknown head.
     """
-    jobs = (
-        delayed(_search)(features(i), labels, folds, heads, scoring, class_weight, seed) for i in range(len(sources))
-    )
-    found = []
-    for searched in Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch=n_jobs)(jobs):
-        found.append(searched)
+    widest_first = sorted(range(len(sources)), key=lambda i: -sources[i].dim)  # so that the workers end together
+    jobs = (delayed(_search)(features(i), labels, folds, heads, scoring, class_weight, seed) for i in widest_first)
+    found = {}
+    for i, searched in zip(
+        widest_first, Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch=n_jobs)(jobs), strict=True
+    ):
+        found[i] = searched
         if on_progress:
             on_progress(len(found))
+    found = [found[i] for i in range(len(sources))]
     classes, codes = np.unique(labels, return_inverse=True)
     entries = []
     for i, (results, _) in enumerate(found):
