@@ -279,6 +279,9 @@ def share_grams(X, folds, n_jobs=None):
     """
     if 2 * X.shape[1] <= len(X) or len(X) > MOST_SHARED_ROWS:
         return
+    # of folds that use few of the rows each has less work with its own
+    if sum(len(fold.rows) ** 2 for fold in folds) < (1 + len(folds) / 2) * len(X) ** 2:
+        return
     weights = np.stack([fold.weights() for fold in folds])
     base, above = np.zeros((len(X), len(X))), np.zeros((len(folds), len(X), len(X)))
 

@@ -9,8 +9,9 @@ from scipy.linalg.lapack import dpotri, spotri
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 
-# how many leading directions of the rows precondition
+# how many leading directions of the rows precondition; of few columns all
 DIRECTIONS = 64
+FEW_COLUMNS = 300
 # a step is solved directly where that costs no more than so many steps of conjugate gradients
 WORTH = 40
 # so many direct steps are solved in float32: enough but where the systems are ill-conditioned
@@ -93,7 +94,10 @@ class Columns:
         self.rough[:, :-1] = Z
         self.total = np.einsum("ij,ij->", Z, Z)
         Z32 = self.rough[:, :-1]
-        Q = _leading_directions(lambda Q: Z32.T @ (Z32 @ Q), self.size - 1)
+        if self.size <= FEW_COLUMNS:
+            Q = np.eye(self.size - 1, dtype=np.float32)
+        else:
+            Q = _leading_directions(lambda Q: Z32.T @ (Z32 @ Q), self.size - 1)
         found = Z32 @ Q
         values, turn = np.linalg.eigh((found.T @ found).astype(np.float64))
         self._keep_directions(np.maximum(values, 0), Q @ turn.astype(np.float32), Q @ turn.astype(np.float32))
@@ -125,8 +129,8 @@ class Columns:
         return _inner(x[:, :, :-1], y[:, :, :-1])
 
     def direct_cost(self, on):
-        """Multiplications that a direct step on so many rows takes."""
-        return on * self.size**2 + self.size**3 / 3
+        """Multiplications that a direct step on so many rows takes, in float32's time."""
+        return 2 * (on * self.size**2 + self.size**3 / 3)
 
     def cost_of_most(self, on):
         """The same, where it starts from all rows and takes out those that do not count."""
