@@ -165,15 +165,24 @@ class Fold:
         """Eigenvalues (r,) of `train.T @ train` above rounding, and eigenvectors as columns."""
         return _eigen(self.train.T @ self.train)
 
-    @property
-    def by_products(self):
-        """Whether solutions are combinations of the training rows: half the work where d is not far below n."""
-        return self.n <= MOST_SHARED_ROWS and self.n < 2 * self.d
+    @cached_property
+    def columns(self):
+        """The training rows by their columns, as `solvers.solve` takes them."""
+        return Columns(self.train)
 
     @cached_property
+    def products(self):
+        """The training rows by their inner products, as `solvers.solve` takes them."""
+        return Products(self.gram[: self.n, : self.n])
+
+    @property
+    def by_products(self):
+        """Whether solutions are combinations of the training rows: half the work at d > n, and no reduction."""
+        return self.reduced and self.n <= MOST_SHARED_ROWS
+
+    @property
     def basis(self):
-        """The training rows as `solvers.solve` takes them."""
-        return Products(self.gram[: self.n, : self.n]) if self.by_products else Columns(self.train)
+        return self.products if self.by_products else self.columns
 
     def coefficients(self, reduced, by_rows=False):
         """Coefficients (k, columns of `train`), or (k, n) of the rows, as (k, d) of the standardised features."""
@@ -269,6 +278,9 @@ def share_grams(X, folds, n_jobs=None):
     are multiplied in float64 for each fold. Slabs of columns go to `n_jobs` threads.
     """
     if 2 * X.shape[1] <= len(X) or len(X) > MOST_SHARED_ROWS:
+        return
+    # of folds that use few of the rows each has less work with its own
+    if sum(len(fold.rows) ** 2 for fold in folds) < (1 + len(folds) / 2) * len(X) ** 2:
         return
     weights = np.stack([fold.weights() for fold in folds])
     base, above = np.zeros((len(X), len(X))), np.zeros((len(folds), len(X), len(X)))

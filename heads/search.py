@@ -59,7 +59,9 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     ----------
     cv_results_ : dict of arrays
         As GridSearchCV's. Candidates keep the order of `heads`, within a head that of its grid (parameters by
-        name, the last varying fastest); ties in the score go to the earlier one.
+        name, the last varying fastest); ties in the score go to the earlier one. Besides, `certificate`: the
+        bound, by the norm of the gradient, on the relative error of a linear head's coefficients, the largest of
+        the folds; 0 for closed forms, NaN for other heads.
     best_index_, best_params_, best_score_, best_estimator_
         `best_params_` is like `{"head": "logistic", "logisticregression__C": 0.1}`.
     classes_ : array of shape (classes,)
@@ -286,8 +288,8 @@ def _run_fold(fold, X, y, train, val, rows, class_weight, scorer):
         weights = weights_of(class_weight if find_head(name).weighted else None, y[train])
         found = SHARED[name].score(fold, codes, [rows[i].values for i in known], weights)
         spent = (time.perf_counter() - started) / len(known)
-        for i, (scores, labels) in zip(known, found, strict=True):
-            answers[i] = _Answers(classes, scores, labels, find_head(name).scores), spent
+        for i, (scores, labels, *certificate) in zip(known, found, strict=True):
+            answers[i] = _Answers(classes, scores, labels, find_head(name).scores, *certificate), spent
     X_val, y_val = X[val], y[val]
     return [
         _score_candidate(*(answers.get(i) or _fit_ordinary(row, X[train], y[train])), X_val, y_val, scorer)
@@ -313,14 +315,16 @@ def _score_candidate(estimator, fit_time, X, y, scorer):
         "score_time": time.perf_counter() - started,
         "oof": estimator.scores if isinstance(estimator, _Answers) else head_scores(estimator, X),
         "classes": estimator.classes_,
+        "certificate": getattr(estimator, "certificate", np.nan),
     }
 
 
 class _Answers(ClassifierMixin, BaseEstimator):
     """What a candidate answers on one validation fold, as a scorer asks a fitted classifier for it."""
 
-    def __init__(self, classes, scores, labels, kind):
+    def __init__(self, classes, scores, labels, kind, certificate=np.nan):
         self.classes_, self.scores, self.labels, self.kind = classes, scores, labels, kind
+        self.certificate = certificate
 
     def predict(self, X):
         return self.classes_[self.labels]
@@ -353,6 +357,7 @@ def _tabulate(candidates, rounds):
         table |= {f"mean_{key}": values.mean(axis=0), f"std_{key}": values.std(axis=0)}
         if key == "test_score":
             table |= {f"split{i}_{key}": fold for i, fold in enumerate(values)}
+    table["certificate"] = np.array([[row["certificate"] for row in fold] for fold in rounds]).max(axis=0)
     table["rank_test_score"] = rankdata(-_comparable(table["mean_test_score"]), method="min").astype(np.int32)
     for i, row in enumerate(candidates):
         for key, value in row.items():

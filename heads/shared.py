@@ -7,7 +7,7 @@ from joblib import Parallel, delayed
 from sklearn.svm import SVC
 
 from heads.calibration import as_columns
-from heads.reduction import ROUNDING
+from heads.reduction import MOST_SHARED_ROWS, ROUNDING
 from heads.solvers import solve
 
 # how near the optimum the start of other solutions has to be
@@ -88,20 +88,25 @@ def fit_linear_svm(fold, codes, rows, class_weights):
     if k == 2:
         signs, weights = signs[1:], weights[1:]
     C = np.array([row["C"] for row in rows])
-    found, start = [None] * len(C), None
+    # products pay from fewer columns on than for the logistic head: few rows bend, and these are solved directly
+    by_rows = fold.n <= MOST_SHARED_ROWS and fold.n < 2 * fold.d
+    basis = fold.products if by_rows else fold.columns
+    coef, intercept = np.empty((len(C), len(signs), basis.size - 1)), np.empty((len(C), len(signs)))
+    n_iter, certificate, start = np.empty(len(C), dtype=int), np.empty(len(C)), None
     for i in np.argsort(C):
-        found[i] = solve(
+        found = solve(
             "squared_hinge",
-            fold.basis,
+            basis,
             signs[:, None],
             weights[:, None],
             np.full(len(signs), C[i]),
             penalize_intercept=True,
             start=start,
         )
-        start = found[i].coef, found[i].intercept
-    coef, intercept, certificate, n_iter = (np.stack(part) for part in zip(*found, strict=True))
-    return Fitted(coef[:, :, 0], intercept[:, :, 0], n_iter.max(axis=1), certificate.max(axis=1), fold.by_products)
+        start = found.coef, found.intercept
+        coef[i], intercept[i] = found.coef[:, 0], found.intercept[:, 0]
+        n_iter[i], certificate[i] = found.n_iter.max(), found.certificate.max()
+    return Fitted(coef, intercept, n_iter, certificate, by_rows)
 
 
 def fit_ridge(fold, codes, rows, class_weights):
@@ -161,7 +166,10 @@ def _score_linear(name):
         found = LINEAR[name](fold, codes, rows, class_weights)
         others = fold.gram[fold.n :, : fold.n] if found.by_rows else fold.others
         scores = [as_columns(others @ w.T + b) for w, b in zip(found.coef, found.intercept, strict=True)]
-        return [(part, part.argmax(axis=1)) for part in scores]
+        return [
+            (part, part.argmax(axis=1), certificate)
+            for part, certificate in zip(scores, found.certificate, strict=True)
+        ]
 
     return score
 
@@ -271,7 +279,8 @@ def _score_prior(fold, codes, rows, class_weights):
 class Shared(NamedTuple):
     """How a head is scored on shared work.
 
-    score : (fold, codes, rows, class weights) -> for every row its scores (m, classes) and class numbers (m,)
+    score : (fold, codes, rows, class weights) -> for every row its scores (m, classes) and class numbers (m,), and
+        for linear heads the certificate of the solution
     handled : the parameters it knows and which of their values; with any other, scikit-learn fits the row
     gram : whether it needs the inner products of all rows
     """

@@ -5,15 +5,17 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.lapack import dpotri, spotri
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 
-# how many leading directions of the rows precondition
+# how many leading directions of the rows precondition; of few columns all
 DIRECTIONS = 64
+FEW_COLUMNS = 300
 # a step is solved directly where that costs no more than so many steps of conjugate gradients
 WORTH = 40
 # so many direct steps are solved in float32: enough but where the systems are ill-conditioned
-ROUGH = 6
+ROUGH = 12
 # after so many steps conjugate gradients run in float64: rows that repeat with other labels need it
 SLOW = 15
 # float32 gradients serve for certificates down to this
@@ -92,7 +94,10 @@ class Columns:
         self.rough[:, :-1] = Z
         self.total = np.einsum("ij,ij->", Z, Z)
         Z32 = self.rough[:, :-1]
-        Q = _leading_directions(lambda Q: Z32.T @ (Z32 @ Q), self.size - 1)
+        if self.size <= FEW_COLUMNS:
+            Q = np.eye(self.size - 1, dtype=np.float32)
+        else:
+            Q = _leading_directions(lambda Q: Z32.T @ (Z32 @ Q), self.size - 1)
         found = Z32 @ Q
         values, turn = np.linalg.eigh((found.T @ found).astype(np.float64))
         self._keep_directions(np.maximum(values, 0), Q @ turn.astype(np.float32), Q @ turn.astype(np.float32))
@@ -124,7 +129,12 @@ class Columns:
         return _inner(x[:, :, :-1], y[:, :, :-1])
 
     def direct_cost(self, on):
-        return on * self.size**2 + self.size**3 / 3
+        """Multiplications that a direct step on so many rows takes, in float32's time."""
+        return 2 * (on * self.size**2 + self.size**3 / 3)
+
+    def cost_of_most(self, on):
+        """The same, where it starts from all rows and takes out those that do not count."""
+        return np.full(len(on), np.inf)
 
     def solve_directly(self, state, y, x, G, C, exact):
         """Newton steps (problems, 1, size) of problems of one column, an intercept penalised."""
@@ -163,6 +173,7 @@ class Products(Columns):
         out = Q @ (turn[:, kept] / np.sqrt(values[kept])).astype(np.float32)
         self._keep_directions(values[kept], K32 @ out, out)
         self.step_cost = 2 * self.n**2
+        self._whole = None, None, None
 
     def push(self, x):
         if x.dtype == np.float32:
@@ -178,6 +189,10 @@ class Products(Columns):
     def direct_cost(self, on):
         return on**3 / 3
 
+    def cost_of_most(self, on):
+        # the factor of all rows serves several problems and steps
+        return (self.n - on) ** 3 / 3 + 8 * self.n**2 + self.n**3 / 30
+
     def solve_directly(self, state, y, x, G, C, exact):
         """Newton steps by the dual of the active set's least squares (Keerthi and DeCoste, 2005).
 
@@ -187,15 +202,40 @@ class Products(Columns):
         on = state[:, 0] > 0
         start = x[:, 0, :-1] * on
         ridge = 1 / (C[:, None] * np.where(on, state[:, 0], 1))
-        right = y[:, 0] - start @ self.exact - start.sum(axis=1, keepdims=True) - ridge * start
-        for a, part, r, b in zip(start, on, ridge, right, strict=True):
-            rows = np.flatnonzero(part)
-            system = K.take(rows, axis=0).take(rows, axis=1)
-            system += 1
-            system[np.diag_indices(len(rows))] += r[rows]
-            factor = cho_factor(system.T, lower=True, overwrite_a=True, check_finite=False)
-            a[rows] += cho_solve(factor, b[rows].astype(K.dtype), check_finite=False)
+        right = (y[:, 0] - start @ self.exact - start.sum(axis=1, keepdims=True) - ridge * start) * on
+        right, values = right.astype(K.dtype), ridge[on]
+        count = on.sum(axis=1)
+        many = (self.cost_of_most(count) < count**3 / 3) & (np.ptp(values) <= 1e-12 * values.max())
+        if many.any():
+            start[many] += self._solve_most(K, values[0], on[many], right[many])
+        for i in np.flatnonzero(~many):
+            rows = np.flatnonzero(on[i])
+            factor = _factorise(K.take(rows, axis=0).take(rows, axis=1), ridge[i, rows])
+            start[i, rows] += cho_solve((factor, True), right[i, rows], check_finite=False)
         return np.column_stack([start, start.sum(axis=1)])[:, None] - x
+
+    def _solve_most(self, K, ridge, on, right):
+        """Solutions, zero outside of `on`, from the factor for all rows and its inverse (Woodbury's identity)."""
+        if self._whole[0] != (ridge, K.dtype):
+            factor = _factorise(K.copy(), ridge)
+            potri = dpotri if K.dtype == np.float64 else spotri
+            self._whole = (ridge, K.dtype), factor, potri(factor, lower=1)[0].T
+        _, factor, inverse = self._whole
+        found = cho_solve((factor, True), right.T, check_finite=False).T
+        # the right sides of the other rows are free: those that make their solutions zero
+        for i, rows in enumerate(map(np.flatnonzero, ~on)):
+            if len(rows):
+                part = cho_factor(inverse.take(rows, axis=0).take(rows, axis=1).T, lower=True, check_finite=False)
+                right[i, rows] = -cho_solve(part, found[i, rows], check_finite=False)
+        return cho_solve((factor, True), right.T, check_finite=False).T * on
+
+
+def _factorise(K, ridge):
+    """Cholesky's lower factor of K + 1 + diag(ridge), in the place of K."""
+    K += 1
+    K[np.diag_indices(len(K))] += ridge
+    # symmetric, and transposed in the order that LAPACK works in
+    return cho_factor(K.T, lower=True, overwrite_a=True, check_finite=False)[0]
 
 
 class Solution(NamedTuple):
@@ -249,7 +289,7 @@ def solve(loss, rows, targets, weights, C, *, penalize_intercept=False, start=No
         X[:, :, :-1], X[:, :, -1] = start
         M = rows.push(X)
     certificate, n_iter = np.full(len(C), np.inf), np.zeros(len(C), dtype=int)
-    active, spent = np.arange(len(C)), np.full(len(C), WORTH)
+    active, spent = np.arange(len(C)), np.zeros(len(C), dtype=int)
     slope, state = loss.slope(M, targets, weights)
     kind = np.float32 if rows.pulls and tol > LEAST else np.float64
     for count in range(max_iter + 1):
@@ -272,7 +312,9 @@ def solve(loss, rows, targets, weights, C, *, penalize_intercept=False, start=No
             break
         x, m, y, o, r = (part[active] for part in (X, M, targets, weights, ridge))
         on = np.count_nonzero(state, axis=(1, 2))
-        few = loss.piecewise & penalize_intercept & (rows.direct_cost(on) < spent[active] * rows.step_cost)
+        few = rows.direct_cost(on) < np.maximum(spent[active], WORTH) * rows.step_cost
+        few |= rows.cost_of_most(on) < spent[active] * rows.step_cost
+        few &= loss.piecewise & penalize_intercept
         step, push = np.empty_like(x), np.empty_like(m)
         if few.any():
             step[few] = rows.solve_directly(state[few], y[few], x[few], G[few], C[active[few]], count >= ROUGH)
@@ -282,7 +324,7 @@ def solve(loss, rows, targets, weights, C, *, penalize_intercept=False, start=No
                 loss, rows, *(part[~few] for part in (state, o, G, r)), np.float32 if count < SLOW else np.float64
             )
             push[~few] = rows.push(step[~few]) if kind is np.float64 else moved
-            spent[active[~few]] = np.maximum(tried, WORTH)
+            spent[active[~few]] = tried
         t, slope, state = _line_search(loss, rows, x, m, step, push, slope, y, o, r)
         X[active], M[active] = x + t * step, m + t * push
         n_iter[active] += 1

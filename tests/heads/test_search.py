@@ -177,3 +177,15 @@ def test_held_out_rows_change_no_scores_but_their_own(n, d):
     changed[kept[1:]] += 5 * np.random.default_rng(0).normal(size=(len(kept) - 1, d))
     one, other = (HeadSearchCV(cv=folds[:1]).fit(part, y).oof_scores_[:, kept[0]] for part in (X, changed))
     assert other == pytest.approx(one, abs=2e-3 * np.abs(one).max())
+
+
+@pytest.mark.parametrize("d", [30, 300])
+def test_solutions_are_certified_by_their_gradient(d):
+    X, y = photos(d=d)
+    results = HeadSearchCV(["logistic", "linear_svm", "ridge", "knn"], cv=3).fit(X, y).cv_results_
+    heads = np.array([params["head"] for params in results["params"]])
+    iterated = np.isin(heads, ["logistic", "linear_svm"])
+    assert (results["certificate"][iterated] > 0).all()
+    assert (results["certificate"][iterated] <= 2e-4).all()
+    assert (results["certificate"][heads == "ridge"] == 0).all()
+    assert np.isnan(results["certificate"][heads == "knn"]).all()
