@@ -52,7 +52,7 @@ def documented_recipe(paths: list[str], name: str) -> int:
     rows = []
     network.get_submodule(LAYERS[name]).register_forward_hook(lambda m, i, out: rows.append(out.mean((2, 3)).numpy()))
     with torch.inference_mode():
-        for batch in torch.utils.data.DataLoader(Files(), batch_size=BATCH, num_workers=os.cpu_count()):
+        for batch in torch.utils.data.DataLoader(Files(), batch_size=BATCH, num_workers=len(os.sched_getaffinity(0))):
             network(batch)
     return sum(len(row) for row in rows)
 
@@ -144,7 +144,8 @@ def main() -> None:
 
     paths, _ = find_images(options.folders)
     paths = [str(path) for path in paths][:: max(1, len(paths) // (options.images or len(paths)))][: options.images]
-    sides = [side for side in options.peers.split(",") if importlib.util.find_spec(SIDES[side][1])]
+    wanted = dict.fromkeys([*options.peers.split(","), "permafrost"])
+    sides = [side for side in wanted if importlib.util.find_spec(SIDES[side][1])]
     measure = "whole" if options.whole else "seconds"
     print(f"{len(paths)} images, median of {options.repeats}, ratio to permafrost of {measure}")
     print(f"{'network':<20} {'side':<18} {'images/s':>9} {'ratio':>6}")

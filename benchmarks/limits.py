@@ -62,8 +62,12 @@ def steady_rate(paths, taps, name) -> tuple[float, str]:
     """Images a second of a pass after its first ten seconds, and the engine it ended with."""
     began, seen = time.perf_counter(), []
     done = fresh_pass(paths, taps, name, lambda images: seen.append((time.perf_counter() - began, images)))
-    first = next((point for point in seen if point[0] >= WARM_SECONDS), seen[0])
+    first = next((point for point in seen if point[0] >= WARM_SECONDS), seen[-1])
     last = seen[-1]
+    if last[0] < 2 * WARM_SECONDS:
+        raise SystemExit(
+            f"the pass took {last[0]:.0f} s, expected {2 * WARM_SECONDS:.0f} or more: ask for more --images"
+        )
     return (last[1] - first[1]) / (last[0] - first[0]), done.engine
 
 

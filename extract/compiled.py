@@ -17,7 +17,7 @@ from extract.pooling import Tap
 log = logging.getLogger(__name__)
 
 GAIN = 0.2
-CLOSE = 1e-4
+CLOSE, FAR = 1e-4, 0.5
 
 
 class CompiledEngine:
@@ -28,6 +28,7 @@ class CompiledEngine:
 
     name: str
     batch_size: int
+    trial_seconds = 0.0
 
     def __init__(self, eager: TorchEngine, numerics: str):
         self._eager, self._type = eager, NUMERICS[numerics].type
@@ -45,11 +46,26 @@ class CompiledEngine:
         """As TorchEngine's; the first batch is compiled for."""
         parts = [self._full(batch[at : at + self.batch_size]) for at in range(0, len(batch), self.batch_size)]
         if self._call is None:
-            self._call = self._compile(parts[0])
+            self._call = self._compile(parts[0]) if self._type == "float32" else self._checked(parts[0])
         rows = [self._call(part) for part in parts]
         return lambda: {
             tap: np.concatenate([_as_numpy(row[i]) for row in rows])[: len(batch)] for i, tap in enumerate(self.taps)
         }
+
+    def _checked(self, part):
+        """`_compile` in reduced precision, where no other engine can take over: what fails or is far off is said."""
+        try:
+            call = self._compile(part)
+            found = dict(zip(self.taps, map(_as_numpy, call(part)), strict=True))
+        except Exception as error:  # a converter may fail in any way
+            raise ExtractError(
+                f"{self.name} can't run this network ({_first_line(error)}): choose --numerics float32"
+            ) from error
+        if not (apart := _difference(found, self._eager(part))) <= FAR:
+            raise ExtractError(
+                f"{self.name} gives other features than torch ({apart:.1e} relative): choose --numerics float32"
+            )
+        return call
 
     def _full(self, part):
         missing = self.batch_size - len(part)
@@ -172,7 +188,7 @@ class MeasuredEngine:
     def __init__(self, eager: TorchEngine, numerics: str, candidates: list[Candidate], images: int):
         self._engine = self._eager = eager
         self._numerics, self._candidates, self._left = numerics, list(candidates), images
-        self._warm = False
+        self._warm, self.trial_seconds = False, 0.0
 
     @property
     def name(self) -> str:
@@ -199,6 +215,7 @@ class MeasuredEngine:
             candidate = self._candidates.pop(0)
             if GAIN * seconds / len(batch) * self._left > candidate.start_seconds:
                 self._try(candidate, batch, rows, seconds)
+            self.trial_seconds += time.perf_counter() - began - seconds
         self._warm = True
         return lambda: rows
 
@@ -212,14 +229,19 @@ class MeasuredEngine:
         except Exception as error:  # a converter may fail in any way; the pass goes on without it
             log.warning("%s can't run this network (%s): it stays with torch", engine.name, _first_line(error))
             return
-        apart = max(np.linalg.norm(found[tap] - rows[tap]) / (np.linalg.norm(rows[tap]) or 1) for tap in rows)
+        apart = _difference(found, rows)
         log.info(
             "%s: %.1f images/s against %.1f, %.1e apart", engine.name, len(batch) / spent, len(batch) / seconds, apart
         )
-        if apart > CLOSE:
+        if not apart <= CLOSE:
             log.warning("%s gives other features (%.1e relative): it stays with torch", engine.name, apart)
         elif spent < seconds:
             self._engine, self._candidates = engine, []
+
+
+def _difference(found, rows):
+    """The largest relative difference of a tap's rows; NaN where there is one."""
+    return np.max([np.linalg.norm(found[tap] - rows[tap]) / (np.linalg.norm(rows[tap]) or 1) for tap in rows])
 
 
 def _first_line(error):

@@ -140,6 +140,7 @@ class TorchEngine:
     """Eager torch: norms folded, channels last, in the precision of `numerics`; stops after the deepest tap."""
 
     name = "torch-eager"
+    trial_seconds = 0.0  # what trying another engine took of its calls
 
     def __init__(self, backbone, device: str, numerics: str, taps: list[Tap]):
         import torch
@@ -194,11 +195,15 @@ class TorchEngine:
             try:
                 parts.append(self._run(part))
                 at += len(part)
-            except self._torch.OutOfMemoryError:
-                if len(part) == 1:
+            except RuntimeError as error:
+                if len(part) == 1 or not self._is_out_of_memory(error):
                     raise
                 self.batch_size = len(part) // 2
         return lambda: {tap: np.concatenate([rows[tap].cpu().numpy() for rows in parts]) for tap in self.taps}
+
+    def _is_out_of_memory(self, error):
+        # on the processor it is a plain RuntimeError
+        return isinstance(error, self._torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in str(error)
 
     def _run(self, batch):
         return dict(zip(self.taps, self.forward(self.on_device(batch)), strict=True))

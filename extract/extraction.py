@@ -18,6 +18,7 @@ from extract.engines import (
     NUMERICS,
     check_device,
     check_numerics,
+    check_there,
     choose_device,
     fastest_numerics,
     lacks_numerics,
@@ -173,7 +174,7 @@ def extract(
     view : one of VIEWS, or some of them joined: `plain+flipped` is a pass for each that lacks rows, and
         `read_features` averages them.
     on_plan : called once with a Plan when the second batch has been timed (the first, of a single one).
-    on_progress : called with the number of images done, after each batch.
+    on_progress : called with the number of images done or found unreadable, after each batch.
 
     Raises ExtractError for a tap the backbone can't give and for a cache that can't be written; Interrupted on
     Ctrl-C. Images that can't be read are returned in `bad`, not raised.
@@ -219,6 +220,7 @@ def _extract_view(inputs, taps, backbone, store, numerics, device, view, on_plan
     for _ in range(LOOKS):  # again for what a file that changed meanwhile left open: its copies, its other taps
         if not (jobs := _jobs(store, result, taps)):
             break
+        check_there(numerics, choose_device(device))
         before = ids.copy()
         _Pass(inputs, backbone, store, result, device, on_plan, on_progress).run(jobs)
         _spread_bad(result, before)
@@ -263,7 +265,7 @@ class _Pass:
     def __init__(self, inputs, backbone, store, result, device, on_plan, on_progress):
         self._inputs, self._backbone, self._store, self._result = inputs, backbone, store, result
         self._wanted_device, self._on_plan, self._on_progress = device, on_plan, on_progress
-        self._done = self._bytes = 0
+        self._done = self._bad = self._bytes = self._trial = 0
         self._chunk, self._provenance = CPU_BATCH, {}
 
     def run(self, jobs):
@@ -322,7 +324,8 @@ class _Pass:
         self._result.engine = self._provenance["engine"] = engine.name
         writer.add(batch.ids, pooled)
         self._result.times["write_wait"] += time.perf_counter() - done
-        self._advance(batch, done - began, job)
+        trial, self._trial = engine.trial_seconds - self._trial, engine.trial_seconds
+        self._advance(batch, done - began - trial, job)
 
     def _batches(self, rows, device):
         on_gpu, view = device.startswith("cuda"), self._result.recipe.view
@@ -336,7 +339,7 @@ class _Pass:
         began = time.perf_counter()
         numerics = self._result.recipe.numerics
         engine = start_engine(self._backbone, device, numerics, taps, images)
-        self._result.device = device
+        self._result.device, self._trial = device, 0
         if self._wanted_device == "auto" and device == "cpu":
             self._result.unused_gpu = unused_gpu()
         self._provenance = {
@@ -362,6 +365,7 @@ class _Pass:
         """Note what the batch says of its images: a file that changed since it was listed has another id now."""
         self._result.times["decode"] += batch.decode_seconds
         self._result.bad.update(batch.bad)
+        self._bad += len(batch.bad)
         self._result.ids[list(batch.bad)] = 0
         self._result.ids[batch.rows] = batch.ids
 
@@ -370,13 +374,13 @@ class _Pass:
         self._done += len(batch.rows)
         self._chunk = _chunk_size(len(batch.rows) / seconds)
         # the first batch warms up; the second is the measure, where there is one
-        if self._on_plan and (self._done > len(batch.rows) or self._done == job):
+        if self._on_plan and (self._done > len(batch.rows) or self._done + self._bad == job):
             per_image = seconds / len(batch.rows) + batch.decode_seconds / len(batch.rows) / cores()
             kept = len(self._result.ids) - len(self._result.bad) - self._total
             self._on_plan(Plan(self._total, kept, self._bytes, per_image * self._total))
             self._on_plan = None
         if self._on_progress:
-            self._on_progress(self._done)
+            self._on_progress(self._done + self._bad)
 
 
 def _chunk_size(images_per_second):

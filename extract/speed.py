@@ -15,11 +15,13 @@ from PIL import Image, features
 from extract.backbones import Backbone
 from extract.compiled import list_engines
 from extract.engines import (
+    NUMERICS,
     capabilities,
     check_numerics,
     choose_device,
     fastest_numerics,
     has_openvino,
+    lacks_numerics,
     stack_for,
     unused_gpu,
 )
@@ -28,7 +30,7 @@ from extract.pooling import Tap
 
 PHOTO = (500, 375)
 MADE_UP = 32
-SHOWN = ("amx_bf16", "avx512_bf16", "avx512", "avx2")
+SHOWN = ("amx_bf16", "avx512_bf16", "avx512_f", "avx2")
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,13 @@ def machine(cache: Path) -> dict[str, str]:
     openvino = f"openvino {version('openvino')}" if has_openvino() else 'no openvino (pip install "permafrost[fast]")'
     folder = next(f for f in (cache, *cache.parents) if f.exists())
     device = choose_device("auto")
+    numerics = [name for name in NUMERICS if lacks_numerics(name, device) is None]
     return {
         "processor": f"{_processor()}, {cores()} cores for this process, {', '.join(has)}",
         "GPU": _gpu(),
         "decoder": f"Pillow {version('pillow')} with {_jpeg_library()}",
         "engines": f"torch {torch.__version__}, {openvino}",
-        "numerics": f"auto takes {fastest_numerics(device)} on {device}",
+        "numerics": f"auto takes {fastest_numerics(device)} of {', '.join(numerics)} on {device}",
         "cache": f"{cache}, {shutil.disk_usage(folder).free / 1e9:.0f} GB free",
     }
 

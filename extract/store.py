@@ -247,11 +247,12 @@ class FeatureStore:
         for entry in sorted(names, key=lambda entry: entry.name):
             stat = entry.stat()
             stamp = entry.name, stat.st_ino, stat.st_size, stat.st_mtime_ns
-            if stamp not in known:
+            part = known.get(stamp)
+            if part is None:
                 with contextlib.suppress(DamagedPart):  # its rows count as missing
-                    known[stamp] = _read_index(Path(entry.path))
-            if stamp in known:
-                here[stamp] = known[stamp]
+                    part = known[stamp] = _read_index(Path(entry.path))
+            if part is not None:
+                here[stamp] = part
         for stamp in set(known).difference(here):
             known.pop(stamp, None)
         return list(here.values())
@@ -308,7 +309,7 @@ class PartWriter:
 
     def __init__(self, folder: Path, stored, provenance: dict):
         self._folder, self._stored, self._provenance = folder, stored, provenance
-        self._ids, self._rows, self._bytes, self._since = [], {}, 0, time.monotonic()
+        self._added, self._bytes, self._since = [], 0, time.monotonic()
         self._thread, self._writing = ThreadPoolExecutor(1), Future()
         self._writing.set_result(None)
         self.seconds, self.rows_kept = 0.0, 0
@@ -325,21 +326,20 @@ class PartWriter:
 
     def add(self, ids: np.ndarray, rows: dict[Tap, np.ndarray]) -> None:
         """(n, 16) uint8 ids and (n, d) float32 rows for each tap; all calls name the same taps."""
-        self._ids.append(ids)
-        for tap, values in rows.items():
-            self._rows.setdefault(str(tap), []).append(kept := as_stored(values, self._stored))
-            self._bytes += kept.nbytes
+        kept = {str(tap): as_stored(values, self._stored) for tap, values in rows.items()}
+        self._added.append((ids, kept))  # in one step: an interrupt falls before it or after it
+        self._bytes += sum(values.nbytes for values in kept.values())
         if self._bytes >= WAITING_BYTES or time.monotonic() - self._since >= PART_SECONDS / 2:
             self.flush()
 
     def flush(self) -> None:
         """Start writing what was added; waits only for the part before."""
-        if self._ids:
+        if self._added:
             self._writing.result()
-            ids = np.concatenate(self._ids)
-            columns = {name: _Stacked(blocks) for name, blocks in self._rows.items()}
+            ids = np.concatenate([ids for ids, _ in self._added])
+            columns = {name: _Stacked([kept[name] for _, kept in self._added]) for name in self._added[0][1]}
             self._writing = self._thread.submit(self._write, ids, columns)
-        self._ids, self._rows, self._bytes, self._since = [], {}, 0, time.monotonic()
+        self._added, self._bytes, self._since = [], 0, time.monotonic()
 
     def _write(self, ids, columns):
         started = time.monotonic()
@@ -366,7 +366,12 @@ def write_part(folder: Path, ids: np.ndarray, columns: Mapping[str, Sequence], p
     """One finished part: (n, 16) uint8 ids and (n, d) columns by tap, written aside, synced and renamed.
 
     columns: arrays, or what has their dtype, shape and slices of rows; one chunk of them is asked for at a time.
+
+    Raises ValueError for a column that has not one row an id.
     """
+    for name, values in columns.items():
+        if len(values) != len(ids):
+            raise ValueError(f"{name} has {len(values)} rows, expected {len(ids)}, one an id")
     path = Path(folder) / f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}.h5"
     with written_aside(path) as aside, h5py.File(aside, "w", locking=False) as file:
         file.attrs.update(provenance)
@@ -393,11 +398,13 @@ def _write_rows(group, name, values):
 
 
 def _column_of(path, size, dataset):
-    """The place of each chunk; ValueError where the chunks aren't whole rows as they are in memory."""
+    """The place of each chunk; ValueError where rows are missing or the chunks aren't whole rows as in memory."""
     (n, width), (step, across), item = dataset.shape, dataset.chunks, dataset.dtype.itemsize
     chunks = [dataset.id.get_chunk_info_by_coord((at, 0)) for at in range(0, n, step)]
     checksums = dataset.attrs["crc32"][:]
     plain = across == width and not dataset.id.get_create_plist().get_nfilters() and len(checksums) == len(chunks)
+    if n != len(dataset.file["ids"]):
+        raise ValueError(f"{dataset.name} has {n} rows of {len(dataset.file['ids'])}")
     if not plain or any(chunk.size != step * width * item for chunk in chunks):
         raise ValueError(f"{dataset.name} is not in plain chunks of whole rows")
     offsets = [chunk.byte_offset for chunk in chunks]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 from dataclasses import asdict
@@ -35,7 +36,7 @@ def examine(options: argparse.Namespace) -> int:
     """Look, measure and print -> exit code."""
     from extract import FeatureStore, machine
 
-    if options.seconds <= 0:
+    if not 0 < options.seconds < math.inf:
         raise WrongCall(f"--seconds {options.seconds:g}: expected a time above 0, such as 20")
     there = machine(FeatureStore(options.cache).cache)
     if not options.json:
@@ -50,20 +51,24 @@ def examine(options: argparse.Namespace) -> int:
     return DONE
 
 
-def find(images: str) -> list[str]:
-    """The image files of a folder or manifest; DataError where there are none."""
+def find(images: str) -> list:
+    """The images of a folder, manifest or named set; DataError where there are none."""
     from data import read_images
 
-    return list(read_images(images, labelled=False).paths)
+    return list(read_images(images, labelled=False).inputs)
 
 
 def measured_backbone(name: str, paths, folder: Path, options) -> dict:
     """Rates, and seconds for some numbers of images, of one backbone with all the taps that a run would keep."""
     from extract import load_backbone, made_up_photos, measure_speed
+    from extract.backbones import BASELINES
     from pipelines.features import choose_taps
 
     # the values of the weights change no time, so none are fetched
-    backbone = load_backbone(name, options.weights or "random", size=options.size, cache=options.cache)
+    own = ":" in name or name in BASELINES
+    backbone = load_backbone(
+        name, options.weights or (None if own else "random"), size=options.size, cache=options.cache
+    )
     chosen = choose_taps(backbone.card, options.layers, options.pooling)
     taps = list(dict.fromkeys(tap for joined in chosen for tap in joined))
     sample = paths[:: -(-len(paths) // SAMPLE)] if paths else made_up_photos(folder)

@@ -128,14 +128,14 @@ def test_the_faster_engine_goes_on(backbone, eager, batch, monkeypatch):
     assert names == ["torch-eager", "renamed", "renamed"]
 
 
-@pytest.mark.parametrize("why", ["slower", "other features", "fails", "too few images"])
+@pytest.mark.parametrize("why", ["slower", "other features", "no numbers", "fails", "too few images"])
 def test_an_engine_is_left_where_it_is_no_gain(why, eager, batch, monkeypatch, caplog):
     second = 2.0 if why == "slower" else 0.5
     clock = iter(np.cumsum([0.0, 1, 1, 1, 1, second] + [9] * 9))
     monkeypatch.setattr(compiled_file.time, "perf_counter", lambda: next(clock))
 
     class Other(Renamed):
-        change = 0.1 if why == "other features" else 0.0
+        change = {"other features": 0.1, "no numbers": float("nan")}.get(why, 0.0)
 
         def _compile(self, example):
             if why == "fails":
@@ -148,9 +148,28 @@ def test_an_engine_is_left_where_it_is_no_gain(why, eager, batch, monkeypatch, c
         for _ in range(3):
             running(batch)
     assert engine.name == "torch-eager"
-    said = {"fails": "renamed can't run this network (no such operator)", "other features": "gives other features"}
+    said = {"fails": "renamed can't run this network (no such operator)"}
+    said |= dict.fromkeys(["other features", "no numbers"], "gives other features")
     assert len(caplog.messages) == (why in said)
     assert said.get(why, "") in caplog.text
+
+
+@pytest.mark.parametrize("change", [0.0, 9.0, float("nan"), None])
+def test_an_engine_that_nothing_stands_in_for_says_what_is_wrong(change, eager, batch):
+    class Reduced(Renamed):
+        def _compile(self, example):
+            if change is None:
+                raise TypeError("no such operator\nat line 3")
+            self.change = change
+            return super()._compile(example)
+
+    said = r"can't run this network \(no such operator\)" if change is None else "gives other features than torch"
+    with eager.running():
+        if change == 0:
+            assert apart(Reduced(eager, "bfloat16-openvino")(batch), eager(batch)) < 1e-5
+            return
+        with pytest.raises(ExtractError, match=f"renamed {said}.*: choose --numerics float32"):
+            Reduced(eager, "bfloat16-openvino")(batch)
 
 
 def test_an_engine_is_chosen_by_its_numerics(backbone, monkeypatch):

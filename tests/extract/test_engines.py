@@ -120,13 +120,20 @@ def test_no_hooks_stay_after_an_error(backbone):
     assert not any(module._forward_hooks for module in engine.network.modules())
 
 
-def test_a_batch_that_does_not_fit_is_halved(backbone, batch, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 8192 bytes"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_halved(error, backbone, batch, monkeypatch):
     sizes, run = [], TorchEngine._run
 
     def at_most_five(self, images):
         sizes.append(len(images))
         if len(images) > 5:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return run(self, images)
 
     tap = Tap("layer3.0", "avg")

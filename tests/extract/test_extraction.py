@@ -347,6 +347,15 @@ def test_the_plan_and_the_progress_are_told(tmp_path, photos, backbone, store):
     assert progress == [4, 8, 9]
 
 
+def test_a_single_batch_with_unreadable_images_has_a_plan_too(tmp_path, photos, backbone, store):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing behind it")
+    plans, progress = [], []
+    inputs = [*photos[:2], tmp_path / "broken.png"]
+    run(inputs, [A], backbone, store, on_plan=plans.append, on_progress=progress.append)
+    assert [plan.compute for plan in plans] == [3]
+    assert progress == [3]
+
+
 def test_the_accounting_adds_up(photos, backbone, store):
     done = run(photos, [A], backbone, store).accounting()
     assert (done["images"], done["from_store"], done["computed"], done["engine"]) == (12, 0, 12, "torch-eager")

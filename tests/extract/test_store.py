@@ -220,6 +220,45 @@ def test_what_was_added_before_an_error_is_kept(store, recipe, ids, rows):
     assert not FeatureStore(store.cache).missing(recipe, [A], ids).any()
 
 
+def test_an_interrupt_while_rows_are_added_keeps_all_of_a_batch_or_nothing(store, recipe, ids, rows, monkeypatch):
+    calls, as_stored = [], store_file.as_stored
+
+    def interrupted(values, stored):
+        calls.append(len(values))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return as_stored(values, stored)
+
+    monkeypatch.setattr(store_file, "as_stored", interrupted)
+    with store.writer(recipe, np.float32) as writer:
+        writer.add(ids[:10], {A: rows[:10], B: -rows[:10]})
+        with pytest.raises(KeyboardInterrupt):
+            writer.add(ids[10:], {A: rows[10:], B: -rows[10:]})
+    assert store.missing(recipe, [A, B], ids).all(axis=1).tolist() == [False] * 10 + [True] * 30
+    assert np.array_equal(store.read(recipe, [B], ids[:10]), -rows[:10])
+
+
+def test_a_column_that_is_short_is_not_written(tmp_path, ids, rows):
+    with pytest.raises(ValueError, match="a:avg has 39 rows, expected 40"):
+        write_part(tmp_path, ids, {"a:avg": rows[:39]}, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_part_with_a_short_column_is_set_aside(store, recipe, ids, rows, monkeypatch):
+    keep(store, recipe, ids, {A: rows})
+    (path,) = parts_of(store, recipe)
+    with h5py.File(path, "a") as file:
+        name = next(iter(file["taps"]))
+        values, crc = file["taps"][name][:39], file["taps"][name].attrs["crc32"]
+        del file["taps"][name]
+        short = file["taps"].create_dataset(name, data=values, chunks=(40, 7), maxshape=(None, 7))
+        short.attrs["crc32"] = crc
+    reader = FeatureStore(store.cache)
+    with pytest.raises(DamagedPart):
+        reader.read(recipe, [A], ids)
+    assert reader.missing(recipe, [A], ids).all()
+
+
 def flip(path, needle):
     """Change one byte of the file where `needle` lies."""
     data = bytearray(path.read_bytes())

@@ -52,10 +52,17 @@ def test_json_holds_the_same_of_ones_own_images(call, photos):
     assert row["forward"]["torch-eager"] > 0
 
 
+def test_it_takes_named_sets_and_backbones_without_weights(tmp_path, capsys):
+    assert main(["digits", "--backbone", "pixels", "--seconds", "0.05", "--cache", str(tmp_path)]) == 0
+    assert "1,797 images take about" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--seconds", "0"], "--seconds 0: expected a time above 0"),
+        (["--seconds", "nan"], "--seconds nan: expected a time above 0"),
+        (["--seconds", "inf"], "--seconds inf: expected a time above 0"),
         (["gone"], "gone"),
         (["--device", "tpu"], "device 'tpu' is not on this machine"),
         (["--numerics", "half"], "unknown numerics 'half'"),
