@@ -33,6 +33,9 @@ def _best_has(method):
     return check
 
 
+FEW_VALUES = 1 << 18
+
+
 class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     """Search all heads and their grids over shared folds; the winner is an ordinary scikit-learn pipeline.
 
@@ -120,20 +123,21 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         scorer = _accuracy if self.scoring in (None, "accuracy") else self.scorer_
         rows = _make_candidates(candidates, self.class_weight)
         needed = sorted({REFITS[row.head].needs for row in rows if self.refit and row.head in REFITS})
+        n_jobs = self.n_jobs if X.size > FEW_VALUES else 1  # threads would wait for one another
         with threadpool_limits(1):
             whole, *parts = [Fold(X, *part) for part in [(np.arange(len(y)), np.arange(0)), *folds]]
-            share_moments(X, [whole, *parts], self.n_jobs)
+            share_moments(X, [whole, *parts], n_jobs)
             if any(SHARED[row.head].gram for row in rows):
-                share_grams(X, [whole, *parts] if needed else parts, self.n_jobs)
+                share_grams(X, [whole, *parts] if needed else parts, n_jobs)
             elif any(row.head == "knn" for row in rows) and len(y) <= MOST_SHARED_ROWS:
-                share_crosses(X, parts, self.n_jobs)
+                share_crosses(X, parts, n_jobs)
             logistic = [row.values for row in rows if row.head == "logistic" and row.values is not None]
             if logistic and not any(fold.by_products for fold in (whole, *parts)):
                 _reduce_all(whole, ["basis"])
                 weights = weights_of(self.class_weight, y)
-                share_starts(whole, parts, np.unique(y, return_inverse=True)[1], logistic, weights, self.n_jobs)
+                share_starts(whole, parts, np.unique(y, return_inverse=True)[1], logistic, weights, n_jobs)
             # the rows of the refit are reduced beside the folds, before the winner is known
-            _, *rounds = Parallel(n_jobs=self.n_jobs, prefer="threads")(
+            _, *rounds = Parallel(n_jobs=n_jobs, prefer="threads")(
                 [delayed(_reduce_all)(whole, needed)]
                 + [
                     delayed(_run_fold)(fold, X, y, train, val, rows, self.class_weight, scorer)
