@@ -8,10 +8,10 @@ import numpy as np
 from extract import Tap, extract, load_backbone
 from extract.backbones import BASELINES
 from heads import HeadSearchCV
-from pipelines.evaluate import Row, Source, describe_row
+from pipelines.evaluate import Row, Source, describe_row, search_heads
 from pipelines.features import FeatureTable, read_twice
 from pipelines.scores import ACCURACY
-from pipelines.scoring import Scoring, best_first, head_facts, no_score
+from pipelines.scoring import Scoring
 
 HEAD = "logistic"
 # of seven strengths: for pixels, colours and Gabor filters, of digits and of photos, within 0.006 of the best
@@ -82,14 +82,9 @@ def _fitting_tap(card, layer, poolings):
 
 
 def _best_row(source, X, labels, folds, scoring, class_weight, n_jobs):
-    search = HeadSearchCV(GRID, cv=folds, refit=False, scoring=no_score, class_weight=class_weight, n_jobs=n_jobs).fit(
-        X, labels
-    )
-    facts = np.array([head_facts(scoring, HEAD, oof, labels) for oof in search.oof_scores_])
-    best = best_first(scoring.values(np.unique(labels, return_inverse=True)[1], facts))
-    params = {key: value for key, value in search.cv_results_["params"][best].items() if key != "head"}
-    seconds = float((search.cv_results_["mean_fit_time"] + search.cv_results_["mean_score_time"]).sum() * len(folds))
-    return describe_row(source, HEAD, params, search.oof_scores_[best], labels, folds, round(seconds, 3), scoring)
+    best = search_heads(X, labels, folds, GRID, scoring, class_weight, n_jobs=n_jobs)[0][HEAD]
+    seconds = round(best["seconds"], 3)
+    return describe_row(source, HEAD, best["params"], best["oof"], labels, folds, seconds, scoring)
 
 
 def _majority(labels, folds, scoring):

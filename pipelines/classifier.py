@@ -11,7 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 from extract import FeatureExtractor
 from heads import HeadSearchCV, fit_calibration, make_head
 from pipelines.blending import answers, probabilities
-from pipelines.scoring import best_first, find_scoring, head_facts, no_score
+from pipelines.evaluate import search_heads
+from pipelines.scoring import find_scoring
 
 FOLDS = 5
 
@@ -128,22 +129,12 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         folds = min(FOLDS, np.unique(y, return_counts=True)[1].min())
         if folds < 2:
             raise ValueError("a class has a single image: expected two or more, or pass a head that is an estimator")
-        search = HeadSearchCV(
-            [self.head],
-            cv=int(folds),
-            refit=False,
-            scoring=no_score,
-            class_weight=self.class_weight,
-            random_state=self.seed,
-        ).fit(features, y)
         scoring = find_scoring(self.scoring)
-        facts = np.array([head_facts(scoring, self.head, oof, y) for oof in search.oof_scores_])
-        best = best_first(scoring.values(np.unique(y, return_inverse=True)[1], facts))
-        params = {key: value for key, value in search.cv_results_["params"][best].items() if key != "head"}
-        head = fit_head(self.head, params, features, y, self.class_weight)
+        best = search_heads(features, y, int(folds), [self.head], scoring, self.class_weight, self.seed)[0][self.head]
+        head = fit_head(self.head, best["params"], features, y, self.class_weight)
         if hasattr(head, "predict_proba"):
             return head, None
-        return head, fit_calibration(search.oof_scores_[best], y, search.classes_)
+        return head, fit_calibration(best["oof"], y, np.unique(y))
 
 
 def fit_head(name: str, params: dict, features: np.ndarray, labels: np.ndarray, class_weight: str | None = None):

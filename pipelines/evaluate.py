@@ -169,7 +169,7 @@ def make_leaderboard(
     Raises ValueError for an unknown head.
     """
     widest_first = sorted(range(len(sources)), key=lambda i: -sources[i].dim)  # so that the workers end together
-    jobs = (delayed(_search)(features(i), labels, folds, heads, scoring, class_weight, seed) for i in widest_first)
+    jobs = (delayed(search_heads)(features(i), labels, folds, heads, scoring, class_weight, seed) for i in widest_first)
     found = {}
     for i, searched in zip(
         widest_first, Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch=n_jobs)(jobs), strict=True
@@ -247,10 +247,20 @@ def _score_averages(scoring, codes, averages):
     return scoring.values(codes, np.array(facts))
 
 
-def _search(X, labels, folds, heads, scoring, class_weight, seed):
-    """Per head its best candidate with its out-of-fold scores; and (candidates, n) facts of all that was tried."""
+def search_heads(X, labels, cv, heads, scoring=ACCURACY, class_weight=None, seed=None, n_jobs=None):
+    """Cross-validate heads on features (n, d) -> (by head its best candidate, (candidates, n) facts of all tried).
+
+    A candidate is {"params", "oof": scores (n, classes), "facts": (n,), "seconds": of the head's whole search}.
+    cv, heads, class_weight, n_jobs : as in HeadSearchCV; `seed` is its random_state.
+    """
     search = HeadSearchCV(
-        list(heads), cv=folds, refit=False, scoring=no_score, class_weight=class_weight, random_state=seed
+        heads,
+        cv=cv,
+        refit=False,
+        scoring=no_score,
+        class_weight=class_weight,
+        n_jobs=n_jobs,
+        random_state=seed,
     ).fit(X, labels)
     tried = search.cv_results_["params"]
     names = np.array([params["head"] for params in tried])
@@ -258,7 +268,7 @@ def _search(X, labels, folds, heads, scoring, class_weight, seed):
         [head_facts(scoring, head, oof, labels) for head, oof in zip(names, search.oof_scores_, strict=True)]
     )
     scores = scoring.values(np.unique(labels, return_inverse=True)[1], facts)
-    seconds = (search.cv_results_["mean_fit_time"] + search.cv_results_["mean_score_time"]) * len(folds)
+    seconds = (search.cv_results_["mean_fit_time"] + search.cv_results_["mean_score_time"]) * search.n_splits_
     results = {}
     for head in heads:
         mine = np.flatnonzero(names == head)
