@@ -22,6 +22,7 @@ from data import find_images
 from extract import FeatureStore, Tap, extract, load_backbone
 from extract.compiled import list_engines
 from extract.engines import TorchEngine, choose_device, fastest_numerics, stack_for
+from extract.layers import spread
 from extract.loader import load_batches
 
 WARM_SECONDS = 10.0
@@ -38,10 +39,10 @@ def many(paths: list[str], images: int, folder: Path) -> list[str]:
     return made
 
 
-def spread(card, count: int) -> list[Tap]:
-    """The averages of so many layers at even steps through all of them, the deepest last."""
+def averages(card, count: int) -> list[Tap]:
+    """The averages of so many layers spread over the depth, the deepest last."""
     names = [name for name in card.choose_layers("all") if card.fits(Tap(name, "avg"))]
-    return [Tap(names[i], "avg") for i in np.linspace(0, len(names) - 1, count + 1).round().astype(int)[1:]]
+    return [Tap(name, "avg") for name in spread(names, count)]
 
 
 def spent(work) -> float:
@@ -92,7 +93,7 @@ def rates_alone(paths, taps, name, engine_name) -> tuple[float, float]:
 
 def limit(paths, name, repeats):
     """Print what the pass reaches of the limit, measured right after it each time."""
-    taps = spread(load_backbone(name, "random").card, 1)
+    taps = averages(load_backbone(name, "random").card, 1)
     shares = []
     for _ in range(repeats):
         rate, engine = steady_rate(paths, taps, name)
@@ -110,7 +111,7 @@ def limit(paths, name, repeats):
 def taps_and_cut(paths, name, repeats, only):
     """Print the ratios of passes with eight layers, with the middle one and with the deepest alone."""
     backbone = load_backbone(name, "random")
-    eight = spread(backbone.card, 8)
+    eight = averages(backbone.card, 8)
     sides = {"deepest": eight[-1:], "taps": eight, "cut": eight[3:4]}
     sides = {side: taps for side, taps in sides.items() if side == "deepest" or side in only}
     rounds = [{side: fresh_pass(paths, taps, name) for side, taps in sides.items()} for _ in range(repeats)]
@@ -147,10 +148,11 @@ def main() -> None:
     print(f"{options.network}, {options.images} images, median of {options.repeats}")
     with tempfile.TemporaryDirectory() as folder:
         paths = many(found, options.images, Path(folder))
-        if "limit" in options.only:
+        only = set(options.only.split(","))
+        if "limit" in only:
             limit(paths, options.network, options.repeats)
-        if {"taps", "cut"} & set(options.only.split(",")):
-            taps_and_cut(paths, options.network, options.repeats, options.only)
+        if only & {"taps", "cut"}:
+            taps_and_cut(paths, options.network, options.repeats, only)
 
 
 if __name__ == "__main__":
