@@ -181,42 +181,42 @@ def extract(
     """
     if strange := set(view.split("+")) - set(VIEWS):
         raise ExtractError(f"unknown view {strange.pop()!r}: expected {' or '.join(VIEWS)}, or both joined by +")
+    started = time.perf_counter()
     check_device(device)
     for tap in taps:
         backbone.card.check(tap)
+    examined = time.perf_counter()
+    ids, bad = image_ids(inputs, store.cache / "ids" if isinstance(store, FeatureStore) else None, cores())
+    known = time.perf_counter()
     joined = None
     for one in view.split("+"):
-        done = _extract_view(inputs, taps, backbone, store, numerics, device, one, on_plan, on_progress)
+        done = _extract_view(inputs, ids, bad, taps, backbone, store, numerics, device, one, on_plan, on_progress)
         numerics = done.recipe.numerics
         joined = done if joined is None else _join(joined, done)
+    joined.times["start"] += examined - started
+    joined.times["ids"] += known - examined
+    joined.seconds = time.perf_counter() - started
     return joined
 
 
 def _join(first, second):
-    """Two views' passes as one: an image counts as computed where the network saw either view of it."""
+    """Two views' passes over the same ids as one: an image is computed where the network saw either view of it."""
     return replace(
         second,
-        bad=first.bad | second.bad,
         recipe=replace(second.recipe, view=f"{first.recipe.view}+{second.recipe.view}"),
         computed=max(first.computed, second.computed),
         engine=second.engine or first.engine,
         device=second.device or first.device,
         unused_gpu=second.unused_gpu or first.unused_gpu,
-        seconds=first.seconds + second.seconds,
         times={name: first.times[name] + second.times[name] for name in STAGES},
     )
 
 
-def _extract_view(inputs, taps, backbone, store, numerics, device, view, on_plan, on_progress):
-    started = time.perf_counter()
-    memory = store.cache / "ids" if isinstance(store, FeatureStore) else None
-    examined = time.perf_counter()
-    ids, bad = image_ids(inputs, memory, cores())
-    known = time.perf_counter()
+def _extract_view(inputs, ids, bad, taps, backbone, store, numerics, device, view, on_plan, on_progress):
+    """The pass for one view; what it finds out about the images is noted in `ids` and `bad`."""
     readable = [row for row in range(len(inputs)) if row not in bad]
     numerics = choose_numerics(numerics, backbone, store, taps, ids[readable], device)
     result = Extraction(ids, bad, recipe_of(backbone, numerics, view))
-    result.times |= {"start": examined - started, "ids": known - examined}
     for _ in range(LOOKS):  # again for what a file that changed meanwhile left open: its copies, its other taps
         if not (jobs := _jobs(store, result, taps)):
             break
@@ -230,7 +230,6 @@ def _extract_view(inputs, taps, backbone, store, numerics, device, view, on_plan
         store.compact(result.recipe)
         result.times["write_wait"] += time.perf_counter() - began
     result.computed = min(result.computed, len(result.good))
-    result.seconds = time.perf_counter() - started
     return result
 
 

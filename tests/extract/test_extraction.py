@@ -365,6 +365,25 @@ def test_the_accounting_adds_up(photos, backbone, store):
     assert (again["computed"], again["bottleneck"], again["images_per_second"]) == (0, None, None)
 
 
+def test_examining_the_network_counts_and_ids_are_found_once(photos, backbone, store, monkeypatch):
+    card, found, image_ids = backbone.card, [], extraction_file.image_ids
+
+    class Slow:
+        def __getattr__(self, name):
+            return getattr(card, name)
+
+        def check(self, tap):
+            time.sleep(0.2)
+            return card.check(tap)
+
+    monkeypatch.setattr(type(backbone), "card", Slow())
+    monkeypatch.setattr(extraction_file, "image_ids", lambda *args: found.append(1) or image_ids(*args))
+    done = run(photos, [A], backbone, store, view="plain+flipped")
+    assert done.times["start"] >= 0.2
+    assert done.seconds >= done.times["start"]
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize(
     ("device", "times", "said"),
     [
