@@ -1,5 +1,7 @@
 """The search: GridSearchCV's manners over all heads at once."""
 
+from threading import Barrier, get_ident
+
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -58,6 +60,37 @@ def test_threads_and_repeats_change_nothing():
     for other in searches[1:]:
         assert other.best_params_ == searches[0].best_params_
         assert (other.oof_scores_ == searches[0].oof_scores_).all()
+
+
+class Meeting:
+    """Accuracy as a scorer whose first call in every thread waits for the other threads."""
+
+    def __init__(self, threads):
+        self.seen, self.barrier = set(), Barrier(threads)
+
+    def __call__(self, estimator, X, y):
+        if get_ident() not in self.seen:
+            self.seen.add(get_ident())
+            self.barrier.wait(timeout=60)
+        return estimator.score(X, y)
+
+
+@pytest.mark.filterwarnings("ignore:self.within_class_std_dev_:UserWarning")
+@pytest.mark.parametrize(("n", "d"), [(300, 900), (1100, 240)])
+def test_another_number_of_threads_gives_the_same_choice_and_scores(n, d):
+    X, y = photos(n=n, d=d)
+    assert X.size > 2**18
+    searches = []
+    for n_jobs in (1, 2, 3):
+        meeting = Meeting(n_jobs)
+        searches.append(HeadSearchCV(list(HEADS), cv=3, n_jobs=n_jobs, scoring=meeting).fit(X, y))
+        assert len(meeting.seen - {get_ident()}) == (n_jobs if n_jobs > 1 else 0)
+    for other in searches[1:]:
+        assert other.best_params_ == searches[0].best_params_
+        assert (other.oof_scores_ == searches[0].oof_scores_).all()
+        assert (other.cv_results_["mean_test_score"] == searches[0].cv_results_["mean_test_score"]).all()
+        assert np.array_equal(other.cv_results_["certificate"], searches[0].cv_results_["certificate"], equal_nan=True)
+        assert (head_scores(other.best_estimator_, X) == head_scores(searches[0].best_estimator_, X)).all()
 
 
 @pytest.mark.parametrize("k", [2, 3])
