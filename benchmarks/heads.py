@@ -1,13 +1,17 @@
-"""The heads against what a user would run instead: `python -m benchmarks.heads [--repeats 3] [--only NAME]`.
+"""The heads against what a user would run instead: `python -m benchmarks.heads [--against sklearnex] [--only NAME]`.
 
 Every line times GridSearchCV(make_pipeline(StandardScaler(), HEAD), n_jobs=2) and HeadSearchCV(n_jobs=2) on
 the same features, folds and grid of 7 values, in one run; the ratio is of the medians. The features are
 rectified random projections of a cloud per class whose spectrum falls off as a convolutional layer's does.
+With `--against sklearnex` (pip install scikit-learn-intelex) GridSearchCV gets that package's classifiers, which
+stand in for scikit-learn's of the same name; HeadSearchCV keeps scikit-learn's own. It has no LinearSVC.
 """
 
 import argparse
 import time
 import warnings
+from importlib import import_module
+from importlib.util import find_spec
 from statistics import median
 
 import numpy as np
@@ -54,9 +58,18 @@ def folds_of(y):
     return list(StratifiedKFold(5, shuffle=True, random_state=0).split(np.zeros(len(y)), y))
 
 
-def grid_search(name, X, y):
+def patched(classifier):
+    """sklearnex's classifier of the same name and parameters, or None where it has none."""
+    module = import_module(f"sklearnex.{type(classifier).__module__.split('.')[1]}")
+    kind = getattr(module, type(classifier).__name__, None)
+    return kind and kind(**classifier.get_params())
+
+
+def grid_search(name, X, y, against="sklearn"):
     """scikit-learn's search; its warnings about convergence are part of what a user gets."""
     classifier, grid = HEADS[name]
+    if against == "sklearnex":
+        classifier = patched(classifier) or classifier
     search = GridSearchCV(make_pipeline(StandardScaler(), classifier), grid, cv=folds_of(y), n_jobs=2)
     return search.fit(X, y)
 
@@ -71,21 +84,25 @@ def seconds(call, *args):
     return time.perf_counter() - started, result
 
 
-def compare(shape, name, repeats):
+def compare(shape, name, repeats, against):
     """One line of the table."""
     size, bars = SHAPES[shape]
+    if against == "sklearnex" and patched(HEADS[name][0]) is None:
+        print(f"{shape:7} {name:11} left out: sklearnex leaves {type(HEADS[name][0]).__name__} to scikit-learn")
+        return
     X, y = features(*size)
     repeats = 1 if (shape, name) in ONCE else repeats
-    pairs = [(seconds(grid_search, name, X, y), seconds(head_search, [name], X, y)) for _ in range(repeats)]
+    pairs = [(seconds(grid_search, name, X, y, against), seconds(head_search, [name], X, y)) for _ in range(repeats)]
     theirs, ours = (median(pair[i][0] for pair in pairs) for i in (0, 1))
     expected, found = (pairs[-1][i][1].cv_results_["mean_test_score"] for i in (0, 1))
     apart = np.abs(expected - found).max()
     held = "ok" if theirs / ours >= bars[name] else "SHORT"
-    times = f"{theirs:9.2f} {ours:8.2f} {theirs / ours:8.1f}x {bars[name]:7.1f}x"
-    print(f"{shape:7} {name:11} {times} {held:6}{apart:8.4f}", flush=True)
+    # the bars are ratios to scikit-learn
+    bar = f"{bars[name]:7.1f}x {held:6}" if against == "sklearn" else f"{'none':>8} {'':6}"
+    print(f"{shape:7} {name:11} {theirs:9.2f} {ours:8.2f} {theirs / ours:8.1f}x {bar}{apart:8.4f}", flush=True)
 
 
-def floor():
+def floor(_):
     """How near the search of one head comes to one symmetric product per fold."""
     X, y = features(*SHAPES["wide"][0])
 
@@ -99,16 +116,17 @@ def floor():
     print(f"floor: five products of 800 x 25,088 {bare:.2f} s, the search {ours:.2f} s: {ours / bare:.1f} times")
 
 
-def leaderboard(taps=12):
+def leaderboard(against, taps=12):
     """12 taps x 4 heads on 1,000 x 1,280 x 10, against a double loop of GridSearchCV (2 taps, times 6)."""
     arrays = [features(1000, 1280, 10, seed) for seed in range(taps)]
-    theirs, _ = seconds(lambda: [grid_search(name, X, y) for X, y in arrays[:2] for name in HEADS])
+    theirs, _ = seconds(lambda: [grid_search(name, X, y, against) for X, y in arrays[:2] for name in HEADS])
     theirs *= taps / 2
     with threadpool_limits(1):  # each search restores what it found, while others still run
         ours, _ = seconds(
             lambda: Parallel(n_jobs=2, prefer="threads")(delayed(head_search)(list(HEADS), X, y, 1) for X, y in arrays)
         )
-    print(f"leaderboard of {taps} taps x 4 heads: {theirs:.1f} s, {ours:.1f} s: {theirs / ours:.1f}x (bar 30x)")
+    ratio = f"{theirs / ours:.1f}x" + (" (bar 30x)" if against == "sklearn" else "")
+    print(f"leaderboard of {taps} taps x 4 heads: {against} {theirs:.1f} s, ours {ours:.1f} s: {ratio}")
 
 
 def main():
@@ -116,19 +134,23 @@ def main():
     parser.add_argument("--repeats", type=int, default=3, help="runs per line, the median counts (3)")
     parser.add_argument("--only", help="a shape, such as wide, or floor, or leaderboard")
     parser.add_argument("--heads", default=",".join(HEADS), help="such as logistic,knn (all)")
+    parser.add_argument("--against", choices=["sklearn", "sklearnex"], default="sklearn", help="the peer (sklearn)")
     chosen = parser.parse_args()
+    if chosen.against == "sklearnex" and not find_spec("sklearnex"):
+        parser.exit(2, "sklearnex is NOT INSTALLED, nothing was timed: pip install scikit-learn-intelex\n")
     warnings.filterwarnings("ignore")
     # the first search of each kind starts workers and imports: not what is compared
-    for search in (grid_search, lambda name, X, y: head_search([name], X, y)):
-        search("knn", *features(100, 20, 2))
+    for name in chosen.heads.split(","):
+        grid_search(name, *features(100, 20, 2), chosen.against)
+        head_search([name], *features(100, 20, 2))
     if chosen.only not in ("floor", "leaderboard"):
-        print("shape   head        sklearn s   ours s    ratio      bar      score differs by at most")
+        print(f"shape   head     {chosen.against:>9} s   ours s    ratio      bar      score differs by at most")
     for shape in [chosen.only] if chosen.only in SHAPES else SHAPES if chosen.only is None else []:
         for name in chosen.heads.split(","):
-            compare(shape, name, chosen.repeats)
+            compare(shape, name, chosen.repeats, chosen.against)
     for extra in (floor, leaderboard):
         if chosen.only in (None, extra.__name__):
-            extra()
+            extra(chosen.against)
 
 
 if __name__ == "__main__":

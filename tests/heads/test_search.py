@@ -80,10 +80,11 @@ class Meeting:
 def test_another_number_of_threads_gives_the_same_choice_and_scores(n, d):
     X, y = photos(n=n, d=d)
     assert X.size > 2**18
+    heads = {name: {} for name in HEADS} | SMALL
     searches = []
-    for n_jobs in (1, 2, 3):
+    for n_jobs in (1, 2):
         meeting = Meeting(n_jobs)
-        searches.append(HeadSearchCV(list(HEADS), cv=3, n_jobs=n_jobs, scoring=meeting).fit(X, y))
+        searches.append(HeadSearchCV(heads, cv=3, n_jobs=n_jobs, scoring=meeting).fit(X, y))
         assert len(meeting.seen - {get_ident()}) == (n_jobs if n_jobs > 1 else 0)
     for other in searches[1:]:
         assert other.best_params_ == searches[0].best_params_
