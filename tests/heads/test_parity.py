@@ -93,8 +93,8 @@ CASES = {
     "imbalance, tall": classes_of(0, 20, 0, counts=[150, 30, 3]),
     "imbalance of two": classes_of(0, 250, 0, counts=[150, 3]),
     "imbalance of two, tall": classes_of(0, 10, 0, counts=[150, 3]),
-    "many classes": classes_of(300, 320, 100),
-    "many classes, tall": classes_of(300, 30, 100),
+    "many classes": classes_of(120, 130, 40),
+    "100 classes": classes_of(300, 30, 100),
     "duplicates": with_duplicates(80, 150),
     "duplicates, tall": with_duplicates(120, 20),
     "low rank": of_low_rank(120, 200),
@@ -231,7 +231,8 @@ def but_for(pairs, **known):
     ]
 
 
-STALLS = "at this C the steps by inner products of rank-deficient rows do not reach the optimum"
+INDEFINITE = "inner products summed partly in float32 have negative eigenvalues where the rows lack rank"
+REPEATED = "steps by inner products stall from C=100 on where rows repeat with other labels"
 
 
 @pytest.mark.filterwarnings("ignore:self.within_class_std_dev_:UserWarning")
@@ -239,7 +240,7 @@ STALLS = "at this C the steps by inner products of rank-deficient rows do not re
     ("case", "name"),
     but_for(
         product(CASES, HEADS),
-        logistic={"low rank": STALLS},
+        logistic={"low rank": INDEFINITE},
         rbf_svm={"two classes, tall": "LIBSVM's default tolerance is 1e-3 of the margin"},
     ),
 )
@@ -254,7 +255,7 @@ def test_equals_scikit_learn(case, name):
             ["wide", "tall", "duplicates", "duplicates, tall", "low rank", "imbalance of two"],
             ["logistic", "linear_svm"],
         ),
-        logistic={"duplicates": STALLS, "low rank": STALLS},
+        logistic={"duplicates": REPEATED, "low rank": INDEFINITE},
         linear_svm={"duplicates, tall": "at C=1000 the certificate stays at 6e-4 on rows that repeat"},
     ),
 )
@@ -263,7 +264,7 @@ def test_every_strength_equals_scikit_learn(case, name):
 
 
 @pytest.mark.filterwarnings("ignore:self.within_class_std_dev_:UserWarning")
-@pytest.mark.parametrize("case", ["wide", "tall", "imbalance"])
+@pytest.mark.parametrize("case", ["tall", "imbalance"])
 def test_default_grids_choose_as_scikit_learn_would(case):
     check_parity(*CASES[case], list(HEADS))
 
