@@ -7,15 +7,13 @@ from joblib import Parallel, delayed
 from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dpstrf
 
-from heads.solvers import Columns, Products
+from heads.solvers import ROUNDING, Columns, Products
 
 CHUNK = 2048
 # values of a slab that is worked on in a core's cache
 SLAB = 2**20
 # above this many rows the folds' square matrices are made one at a time
 MOST_SHARED_ROWS = 2000
-# inner products are exact to about this share of the largest: what is smaller is rounding
-ROUNDING = 1e-9
 # a fold's mean so many of its standard deviations away from that of all rows costs too many digits
 FAR = 1e3
 
@@ -48,12 +46,14 @@ class Fold:
         The reduced rows, their columns centred; at d <= n the standardised rows themselves.
     starts : dict
         C -> (coef, intercept) from where the logistic head's solution starts, in the columns of `train`.
+    solved : dict
+        C -> (coef, intercept, certificate, n_iter), where many folds were solved together.
     """
 
     def __init__(self, X, train, others):
         self._X, self.rows = X, np.concatenate([train, others])
         self.n, self.m, self.d = len(train), len(others), X.shape[1]
-        self.starts = {}
+        self.starts, self.solved = {}, {}
 
     def _chunks(self):
         """Column slices with their standardised rows, (n + m, chunk): never a float64 copy of all of X."""
@@ -116,6 +116,11 @@ class Fold:
         products, lengths = self._cross
         return _squared_distances(products, lengths[self.n :], lengths[: self.n])
 
+    def refine(self):
+        """Take the products of this fold's own rows in float64, and what follows from them anew."""
+        for name in {"gram", "distances", "_reduced", "train", "others", "spectrum", "columns"} & vars(self).keys():
+            del vars(self)[name]
+
     def center_gram(self, K):
         """Set `gram` from inner products (n_all, n_all) of all rows, scaled as here but centred anywhere."""
         K = K[np.ix_(self.rows, self.rows)]
@@ -129,16 +134,11 @@ class Fold:
 
     @cached_property
     def _reduced(self):
-        """(rows (n + m, r), (pivots (r,), factor (r, r))), at d > n by Cholesky's factors of the training products.
+        """(rows (n + m, r), pivots (r,), factor (r, r)), at d > n by Cholesky's factors of the training products.
 
         Pivoted, the factor L of the products of r rows that span the others is a basis (the rows' own Gram-Schmidt):
         it takes a tenth of the time of the eigenvectors.
         """
-        if not self.reduced:
-            rows = np.empty((self.n + self.m, self.d))
-            for columns, B in self._chunks():
-                rows[:, columns] = B
-            return rows, None
         K = self.gram[: self.n, : self.n]
         factor, pivots, rank, _ = dpstrf(K, tol=10 * ROUNDING * K.diagonal().max(), lower=1)
         pivots, factor = pivots - 1, np.tril(factor)[:, :rank]
@@ -146,19 +146,25 @@ class Fold:
         rows[pivots] = factor
         pivots, factor = pivots[:rank], factor[:rank]
         rows[self.n :] = solve_triangular(factor, self.gram[self.n :, pivots].T, lower=True).T
-        return rows, (pivots, factor)
+        return rows, pivots, factor
 
     @property
     def reduced(self):
         return self.d > self.n
 
-    @property
-    def train(self):
-        return self._reduced[0][: self.n]
+    def _standardised(self, rows):
+        B = self._X[rows].astype(np.float64)
+        B -= self.mean
+        B /= self.scale
+        return B
 
-    @property
+    @cached_property
+    def train(self):
+        return self._reduced[0][: self.n] if self.reduced else self._standardised(self.rows[: self.n])
+
+    @cached_property
     def others(self):
-        return self._reduced[0][self.n :]
+        return self._reduced[0][self.n :] if self.reduced else self._standardised(self.rows[self.n :])
 
     @cached_property
     def spectrum(self):
@@ -188,10 +194,9 @@ class Fold:
         """Coefficients (k, columns of `train`), or (k, n) of the rows, as (k, d) of the standardised features."""
         if by_rows:
             return np.hstack([reduced @ B[: self.n] for _, B in self._chunks()])
-        _, basis = self._reduced
-        if basis is None:
+        if not self.reduced:
             return reduced
-        pivots, factor = basis
+        _, pivots, factor = self._reduced
         back = solve_triangular(factor, reduced.T, lower=True, trans="T").T
         return np.hstack([back @ B[pivots] for _, B in self._chunks()])
 

@@ -20,7 +20,7 @@ from heads.calibration import as_columns
 from heads.catalog import find_head, make_head
 from heads.reduction import MOST_SHARED_ROWS, Fold, share_crosses, share_grams, share_moments
 from heads.refit import REFITS, fit_pipeline, weights_of
-from heads.shared import SHARED, known_parameters, share_starts
+from heads.shared import SHARED, known_parameters, solve_folds
 
 
 def _best_has(method):
@@ -135,8 +135,8 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             logistic = [row.values for row in rows if row.head == "logistic" and row.values is not None]
             if logistic and not any(fold.by_products for fold in (whole, *parts)):
                 _reduce_all(whole, ["basis"])
-                weights = weights_of(self.class_weight, y)
-                share_starts(whole, parts, np.unique(y, return_inverse=True)[1], logistic, weights, n_jobs)
+                weights = [weights_of(self.class_weight, y[train]) for train in (slice(None), *(t for t, _ in folds))]
+                solve_folds(whole, parts, np.unique(y, return_inverse=True)[1], logistic, weights, n_jobs)
             # the rows of the refit are reduced beside the folds, before the winner is known
             _, *rounds = Parallel(n_jobs=n_jobs, prefer="threads")(
                 [delayed(_reduce_all)(whole, needed)]

@@ -1,6 +1,7 @@
 """Linear heads solved to the optimum for many problems at once by a batched Newton method."""
 
 import warnings
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -12,14 +13,22 @@ from sklearn.exceptions import ConvergenceWarning
 # how many leading directions of the rows precondition; of few columns all
 DIRECTIONS = 64
 FEW_COLUMNS = 300
-# a step is solved directly where that costs no more than so many steps of conjugate gradients
-WORTH = 40
+# a certificate is taken after so many steps, then at growing distances, or when the gradient has shrunk to its aim
+FIRST_CHECK, GROWTH = 2, 8
+# so many float32 steps drift away from the exact margins by too much to go on
+DRIFT = 30
+AIM = 0.7
+# after so many steps directions are computed in float64: rows that repeat with other labels need it
+SLOW = 150
+# direct steps are chosen where so many cost less than the steps that the gradients' rate still asks for
+SWEEPS = 4
 # so many direct steps are solved in float32: enough but where the systems are ill-conditioned
-ROUGH = 12
-# after so many steps conjugate gradients run in float64: rows that repeat with other labels need it
-SLOW = 15
-# float32 gradients serve for certificates down to this
-LEAST = 1e-5
+ROUGH = 8
+MOST_SWEEPS = 100
+# the largest share of the last direction in the next: more of it is rounding
+MOST_TURN = 100
+# inner products are exact to about this share of the largest: what is smaller is rounding
+ROUNDING = 1e-9
 # the share of its slope at which a line search ends
 FLAT = 0.1
 
@@ -40,9 +49,14 @@ class Loss(NamedTuple):
 
 
 def _softmax_slope(margins, targets, weights):
-    chances = np.exp(margins - margins.max(axis=1, keepdims=True))
+    chances = margins - margins.max(axis=1, keepdims=True)
+    np.exp(chances, out=chances)
     chances /= chances.sum(axis=1, keepdims=True)
-    return weights * (chances - targets), chances
+    # what the target lacks to 1 is the sum of the others: the difference has too few digits in float32
+    slope = chances * (1 - targets)
+    slope -= targets * slope.sum(axis=1, keepdims=True)
+    slope *= weights
+    return slope, chances
 
 
 def _softmax_bend(chances, weights, direction):
@@ -59,8 +73,9 @@ def _softmax_curvature(chances, weights):
 
 
 def _sigmoid_slope(margins, targets, weights):
-    chances = expit(margins)
-    return weights * (chances - targets), weights * chances * (1 - chances)
+    signs = 2 * targets - 1
+    wrong = expit(-signs * margins)
+    return -signs * weights * wrong, weights * wrong * (1 - wrong)
 
 
 def _hinge_slope(margins, targets, weights):
@@ -87,6 +102,8 @@ class Columns:
     """
 
     pulls = True  # a gradient takes a matrix product
+    rounding = 0.0
+    factors = None
 
     def __init__(self, Z):
         self.n, self.size, self.exact = len(Z), Z.shape[1] + 1, Z
@@ -112,8 +129,25 @@ class Columns:
         self.into[:-1, :-1], self.out[:-1, :-1] = into, out
         self.into[-1, -1] = self.out[-1, -1] = 1
 
+    def scaled(self, factors):
+        """The same rows for a batch each of whose problems sees the columns times its own factors.
+
+        factors : array of shape (problems, 1, size), the intercept's 1; for losses that take no direct steps
+        """
+        rows = copy(self)
+        rows.factors = factors
+        return rows
+
+    def of(self, problems):
+        """The rows as some problems of the batch see them."""
+        return self if self.factors is None else self.scaled(self.factors[problems])
+
+    def _factored(self, x):
+        return x if self.factors is None else x * self.factors.astype(x.dtype)
+
     def push(self, x):
         """The margins of solutions (problems, columns, size), in their precision."""
+        x = self._factored(x)
         if x.dtype == np.float32:
             return _flat_product(x, self.rough.T)
         return _flat_product(x[:, :, :-1], self.exact.T) + x[:, :, -1:]
@@ -121,8 +155,10 @@ class Columns:
     def pull(self, slope):
         """The gradient of solutions whose margins have this slope, in its precision."""
         if slope.dtype == np.float32:
-            return _flat_product(slope, self.rough)
-        return np.concatenate([_flat_product(slope, self.exact), slope.sum(axis=2, keepdims=True)], axis=2)
+            return self._factored(_flat_product(slope, self.rough))
+        return self._factored(
+            np.concatenate([_flat_product(slope, self.exact), slope.sum(axis=2, keepdims=True)], axis=2)
+        )
 
     def products(self, x, y, pushed=None):
         """Inner products (problems,) of the coefficients of x and y, `pushed` being the margins of y."""
@@ -160,6 +196,7 @@ class Products(Columns):
     """
 
     pulls = False
+    rounding = ROUNDING
 
     def __init__(self, K):
         self.n, self.size, self.exact = len(K), len(K) + 1, K
@@ -173,7 +210,7 @@ class Products(Columns):
         out = Q @ (turn[:, kept] / np.sqrt(values[kept])).astype(np.float32)
         self._keep_directions(values[kept], K32 @ out, out)
         self.step_cost = 2 * self.n**2
-        self._whole = None, None, None
+        self._whole = {}
 
     def push(self, x):
         if x.dtype == np.float32:
@@ -216,11 +253,11 @@ class Products(Columns):
 
     def _solve_most(self, K, ridge, on, right):
         """Solutions, zero outside of `on`, from the factor for all rows and its inverse (Woodbury's identity)."""
-        if self._whole[0] != (ridge, K.dtype):
+        if (ridge, K.dtype) not in self._whole:
             factor = _factorise(K.copy(), ridge)
             potri = dpotri if K.dtype == np.float64 else spotri
-            self._whole = (ridge, K.dtype), factor, potri(factor, lower=1)[0].T
-        _, factor, inverse = self._whole
+            self._whole = {(ridge, K.dtype): (factor, potri(factor, lower=1)[0].T)}
+        factor, inverse = self._whole[ridge, K.dtype]
         found = cho_solve((factor, True), right.T, check_finite=False).T
         # the right sides of the other rows are free: those that make their solutions zero
         for i, rows in enumerate(map(np.flatnonzero, ~on)):
@@ -256,12 +293,26 @@ class Solution(NamedTuple):
     n_iter: np.ndarray
 
 
-def solve(loss, rows, targets, weights, C, *, penalize_intercept=False, start=None, tol=2e-4, max_iter=100):
+def solve(
+    loss,
+    rows,
+    targets,
+    weights,
+    C,
+    *,
+    penalize_intercept=False,
+    start=None,
+    follows=None,
+    tol=2e-4,
+    max_iter=2000,
+    quiet=False,
+):
     """Minimise `C * sum(weights * loss(margins)) + |coef|^2 / 2` for a batch of problems.
 
-    Newton's method with a line search on the slope. Its linear systems by conjugate gradients, all problems in one
-    product, preconditioned by the Hessian in the leading directions that there is when every row bends alike;
-    directly where few rows bend. Directions are computed in float32, margins and gradients that certify in float64.
+    Nonlinear conjugate gradients (Polak and Ribiere, 1969) with exact line searches on the margins: a step takes
+    two matrix products, of all problems at once. Preconditioned by the Hessian in the leading directions that there
+    is when every row bends alike. A piecewise quadratic loss goes on by Newton's direct steps where these are
+    sooner done. Directions are computed in float32, certificates in float64.
 
     Parameters
     ----------
@@ -277,65 +328,224 @@ def solve(loss, rows, targets, weights, C, *, penalize_intercept=False, start=No
         Whether `intercept^2 / 2` is added, as LinearSVC does.
     start : pair of arrays (problems, columns, size - 1) and (problems, columns), or None
         Coefficients and intercepts to start from; None is zero.
+    follows : array of shape (problems,), int, or None
+        The problem, of a smaller C, from whose solution direct steps start; -1 is none.
     tol : float
-        The certificate to reach; a ConvergenceWarning says when `max_iter` steps did not.
+        The certificate to reach; a ConvergenceWarning says when `max_iter` steps did not, unless `quiet`.
     """
     loss, C = LOSSES[loss], np.asarray(C, dtype=np.float64)
     targets = np.broadcast_to(targets, (len(C), *targets.shape[1:]))
     weights = np.broadcast_to(weights, (len(C), *weights.shape[1:]))
-    ridge = np.outer(1 / C, [1.0, float(penalize_intercept)])
-    X, M = np.zeros((*targets.shape[:2], rows.size)), np.zeros(targets.shape)
+    X = np.zeros((*targets.shape[:2], rows.size))
     if start is not None:
         X[:, :, :-1], X[:, :, -1] = start
-        M = rows.push(X)
-    certificate, n_iter = np.full(len(C), np.inf), np.zeros(len(C), dtype=int)
-    active, spent = np.arange(len(C)), np.zeros(len(C), dtype=int)
-    slope, state = loss.slope(M, targets, weights)
-    kind = np.float32 if rows.pulls and tol > LEAST else np.float64
-    for count in range(max_iter + 1):
-        G, bound = _gradient(
-            loss, rows, slope.astype(kind), state, X[active], M[active], weights[active], ridge[active]
-        )
-        # what passes with float32 products has to pass with exact ones
-        passed = np.flatnonzero(bound <= tol)
-        if len(passed) and kind is np.float32:
-            part = active[passed]
-            M[part] = rows.push(X[part])
-            slope[passed], state[passed] = loss.slope(M[part], targets[part], weights[part])
-            G[passed], bound[passed] = _gradient(
-                loss, rows, slope[passed], state[passed], X[part], M[part], weights[part], ridge[part]
-            )
-        certificate[active] = bound
-        left = bound > tol
-        active, slope, state, G = (part[left] for part in (active, slope, state, G))
-        if not len(active) or count == max_iter:
-            break
-        x, m, y, o, r = (part[active] for part in (X, M, targets, weights, ridge))
-        on = np.count_nonzero(state, axis=(1, 2))
-        few = rows.direct_cost(on) < np.maximum(spent[active], WORTH) * rows.step_cost
-        few |= rows.cost_of_most(on) < spent[active] * rows.step_cost
-        few &= loss.piecewise & penalize_intercept
-        step, push = np.empty_like(x), np.empty_like(m)
-        if few.any():
-            step[few] = rows.solve_directly(state[few], y[few], x[few], G[few], C[active[few]], count >= ROUGH)
-            push[few] = rows.push(step[few])
-        if not few.all():
-            step[~few], moved, tried = _newton_step(
-                loss, rows, *(part[~few] for part in (state, o, G, r)), np.float32 if count < SLOW else np.float64
-            )
-            push[~few] = rows.push(step[~few]) if kind is np.float64 else moved
-            spent[active[~few]] = tried
-        t, slope, state = _line_search(loss, rows, x, m, step, push, slope, y, o, r)
-        X[active], M[active] = x + t * step, m + t * push
-        n_iter[active] += 1
-    if len(active):
+    batch = _Batch(
+        loss,
+        rows,
+        at=np.arange(len(C)),
+        x=X,
+        m=np.zeros(targets.shape, dtype=np.float32) if start is None else rows.push(X.astype(np.float32)),
+        y=targets.astype(np.float32),
+        o=weights.astype(np.float32),
+        C=C,
+        ridge=np.outer(1 / C, [1.0, float(penalize_intercept)]),
+        bound=np.full(len(C), np.inf),
+        n_iter=np.zeros(len(C), dtype=int),
+    )
+    pieces = loss.piecewise and penalize_intercept
+    found = _descend(batch, tol, max_iter, 0 if start else FIRST_CHECK, pieces)
+    if pieces and (found.bound > tol).any():
+        for strength in np.unique(C):
+            hard = np.flatnonzero((strength == C) & (found.bound > tol))
+            if follows is not None:
+                warm = hard[follows[hard] >= 0]
+                found.x[warm] = found.x[follows[warm]]
+            if len(hard):
+                found.put(hard, _solve_pieces(found.part(hard), tol))
+    X, certificate, n_iter = found.x, found.bound, found.n_iter
+    lost = certificate > tol
+    if lost.any() and not quiet:
         warnings.warn(
-            f"{len(active)} of {len(C)} problems stopped after {max_iter} steps, {certificate.max():.1g} "
-            f"from the optimum, expected {tol:.1g}; leave out the largest C ({C[active].max():.1g})",
+            f"{lost.sum()} of {len(C)} problems stopped after {n_iter[lost].max()} steps, {certificate.max():.1g} "
+            f"from the optimum, expected {tol:.1g}; leave out the largest C ({C[lost].max():.1g})",
             ConvergenceWarning,
             stacklevel=2,
         )
     return Solution(X[:, :, :-1], X[:, :, -1], certificate, n_iter)
+
+
+class _Batch:
+    """Arrays of shape (problems, ...) of what there is of every problem; `loss` and `rows` are of all."""
+
+    def __init__(self, loss, rows, **arrays):
+        vars(self).update(arrays, loss=loss, rows=rows)
+        if "slope" not in arrays:
+            self.slope, self.state = loss.slope(self.m, self.y, self.o)
+
+    def part(self, which):
+        """Some of the problems."""
+        arrays = {name: value[which] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        return _Batch(self.loss, self.rows.of(which), **arrays)
+
+    def put(self, which, part, names=("x", "bound", "n_iter")):
+        """Take over what was found for some of the problems."""
+        for name in names:
+            getattr(self, name)[which] = getattr(part, name)
+
+    def certify(self, G):
+        """Set `bound`, given the gradient."""
+        rows, ridge, x = self.rows, self.ridge, self.x
+        unit = rows.total / rows.n + 1e-12
+        # what rounding of the rows' products may hide
+        hidden = rows.rounding * rows.total
+        flat = np.where(ridge[:, 1:] > 0, ridge[:, 1:], rows.n * self.loss.curvature(self.state, self.o) + 1e-12)
+        above = np.sum((G[:, :, -1] / flat) ** 2, axis=1)
+        above += unit * (np.maximum(rows.products(G, G), 0) + hidden * _inner(G, G)) / ridge[:, 0] ** 2
+        below = unit * np.maximum(rows.products(x, x, self.m) - hidden * _inner(x, x), 0)
+        below += np.sum(x[:, :, -1] ** 2, axis=1)
+        self.bound = np.sqrt(above / np.maximum(below, 1e-24))
+
+    def refresh(self, which):
+        """Margins and certificates of some of the problems from float64 products."""
+        rows, x = self.rows.of(which), self.x[which]
+        part = _Batch(self.loss, rows, x=x, m=rows.push(x), y=self.y[which], o=self.o[which], ridge=self.ridge[which])
+        part.certify(part.gradient(part.slope))
+        self.put(which, part, ("m", "slope", "state", "bound"))
+
+    def gradient(self, slope):
+        G = self.rows.pull(slope)
+        G[:, :, :-1] += self.ridge[:, :1, None] * self.x[:, :, :-1]
+        G[:, :, -1] += self.ridge[:, 1:] * self.x[:, :, -1]
+        return G
+
+    def precondition(self, G):
+        """G times the inverse Hessian that there is when every row bends alike, and its margins."""
+        rows, bend = self.rows, self.loss.curvature(self.state, self.o)[:, :, None]
+        penalties = np.concatenate([np.repeat(self.ridge[:, :1], len(rows.squares) - 1, axis=1), self.ridge[:, 1:]], 1)
+        rest = 1 / (self.ridge[:, :1, None] + bend * rows.rest + 1e-12)
+        leading = 1 / (penalties[:, None] + bend * rows.squares + 1e-12) - rest
+        found = _flat_product(leading.astype(G.dtype) * _flat_product(G, rows.into), rows.out.T)
+        found += rest.astype(G.dtype) * G
+        return found, rows.push(found)
+
+    def product(self, one, two, pushed):
+        """Inner products (problems,) with solutions whose margins are `pushed`, intercepts included."""
+        return self.rows.products(one, two, pushed) + _inner(one[:, :, -1:], two[:, :, -1:])
+
+    def move(self, G, step, push):
+        """Go along a step, where it falls, until the slope along it nearly vanishes; G is the gradient.
+
+        The objective is convex: Newton's method on its slope, kept between a falling and a rising point.
+        """
+        loss, y, o, m, old = self.loss, self.y, self.o, self.m, self.slope
+        square = self.ridge[:, 0] * self.rows.products(step, step, push)
+        square += self.ridge[:, 1] * _inner(step[:, :, -1:], step[:, :, -1:])
+        first = self.product(G, step, push)
+        rise = _inner(push, loss.bend(self.state, o, push)) + square
+        # what is left in directions that no row has is rounding
+        at = np.flatnonzero((first < 0) & (rise > 1e-6 * np.abs(square)))
+        t, low, high = np.zeros(len(first)), np.zeros(len(first)), np.full(len(first), np.inf)
+        t[at] = -first[at] / rise[at]
+        self.slope, self.state = loss.slope(m + _each(t, m) * push, y, o)
+        for _ in range(40):
+            part, here = _some(push, at), t[at]
+            # from the difference of the slopes: float32 has too few digits for that of their products
+            fall = first[at] + _inner(_some(self.slope, at) - _some(old, at), part) + here * square[at]
+            low[at], high[at] = np.where(fall < 0, here, low[at]), np.where(fall < 0, high[at], here)
+            off = np.abs(fall) > FLAT * np.abs(first[at])
+            if not off.any():
+                break
+            at, part, here, fall = at[off], part[off], here[off], fall[off]
+            rise = _inner(part, loss.bend(self.state[at], o[at], part)) + square[at]
+            better = here - fall / np.maximum(rise, 1e-30 * np.abs(fall))
+            outside = (better <= low[at]) | (better >= high[at]) | (better > 4 * here)
+            t[at] = np.where(outside, np.where(np.isinf(high[at]), 2 * here, (low[at] + high[at]) / 2), better)
+            self.slope[at], self.state[at] = loss.slope(m[at] + _each(t[at], m) * part, y[at], o[at])
+        self.x, self.m = self.x + _each(t, self.x) * step, m + _each(t, m) * push
+        self.n_iter = self.n_iter + 1
+
+
+def _each(values, like):
+    """One value (problems,) per problem, as (problems, 1, 1) in the precision of an array."""
+    return values.astype(like.dtype)[:, None, None]
+
+
+def _some(array, at):
+    return array if len(at) == len(array) else array[at]
+
+
+def _descend(whole, tol, max_iter, check, pieces):
+    """Conjugate gradients for a batch; `check` is the first step at which all are certified.
+
+    With `pieces`, problems are left unsolved where direct steps are sooner done. Returns the batch.
+    """
+    batch, n = whole.part(np.arange(len(whole.at))), len(whole.at)
+    batch.goal, batch.then, batch.size = np.zeros(n), np.zeros(n), np.ones(n)
+    batch.step, batch.push, batch.old = (np.zeros_like(part, dtype=np.float32) for part in (batch.x, batch.m, batch.x))
+    for count in range(max_iter + 1):
+        if count == SLOW:
+            batch.m, batch.slope, batch.state = (part.astype(float) for part in (batch.m, batch.slope, batch.state))
+            batch.refresh(np.arange(len(batch.at)))
+        G = batch.gradient(batch.slope)
+        scaled, moved = batch.precondition(G)
+        size = batch.product(G, scaled, moved)
+        # a length that rounding made negative starts anew
+        turn = (size - batch.product(batch.old, scaled, moved)) / np.where(batch.size > 0, batch.size, np.inf)
+        turn = np.clip(turn, 0, MOST_TURN)
+        batch.step = _each(turn, G) * batch.step - scaled
+        batch.push = _each(turn, G) * batch.push - moved
+        batch.old, batch.size = G, size
+        due = np.flatnonzero((size <= batch.goal) | (count in (check, max_iter)))
+        if count == check:
+            check = 2 * check + GROWTH
+        if len(due):
+            before, since = batch.bound[due], count - batch.then[due]
+            if batch.rows.pulls or count < DRIFT:  # float32 tells what is worth exact products
+                batch.certify(G)
+                batch.refresh(due[(batch.bound[due] <= tol) | (count == max_iter)])
+            else:
+                batch.refresh(due)
+            bound = batch.bound[due]
+            batch.goal[due], batch.then[due] = size[due] * np.minimum(AIM * tol / bound, AIM) ** 2, count
+            out = bound <= tol
+            if pieces:
+                out |= _sooner_solved(batch.part(due), before, since, tol)
+            if out.any():
+                whole.put(batch.at[due[out]], batch.part(due[out]))
+                batch = batch.part(np.setdiff1d(np.arange(len(size)), due[out]))
+            if not len(batch.at):
+                break
+        if count < max_iter:
+            batch.move(batch.old, batch.step, batch.push)
+    whole.put(batch.at, batch)
+    return whole
+
+
+def _sooner_solved(batch, before, since, tol):
+    """Whether direct steps cost less than the gradients' steps to come, by their rate since the last certificate."""
+    rows, on = batch.rows, np.count_nonzero(batch.state, axis=(1, 2))
+    rate = np.log(np.maximum(before / batch.bound, 1)) / np.maximum(since, 1)
+    coming = np.where(np.isinf(before), GROWTH, np.log(batch.bound / tol) / np.maximum(rate, 1e-9))
+    return SWEEPS * np.minimum(rows.direct_cost(on), rows.cost_of_most(on)) < coming * rows.step_cost
+
+
+def _solve_pieces(whole, tol):
+    """Newton's direct steps for problems of one C; returns the batch."""
+    whole.m = whole.rows.push(whole.x)
+    whole.slope, whole.state = whole.loss.slope(whole.m, whole.y, whole.o)
+    batch = whole.part(np.arange(len(whole.at)))
+    batch.at = np.arange(len(whole.at))
+    for count in range(MOST_SWEEPS + 1):
+        G = batch.gradient(batch.slope)
+        batch.certify(G)
+        whole.put(batch.at, batch)
+        left = np.flatnonzero(batch.bound > tol)
+        if not len(left) or count == MOST_SWEEPS:
+            break
+        batch, G = batch.part(left), G[left]
+        step = batch.rows.solve_directly(batch.state, batch.y, batch.x, G, batch.C, count >= ROUGH)
+        batch.move(G, step, batch.rows.push(step))
+    return whole
 
 
 def _leading_directions(apply, size):
@@ -356,101 +566,5 @@ def _flat_product(stack, matrix):
 
 
 def _inner(one, two):
-    """Inner products (problems,)."""
-    return np.einsum("pkn,pkn->p", one, two)
-
-
-def _gradient(loss, rows, slope, state, x, m, weights, ridge):
-    """The gradient of solutions and their certificates."""
-    G = rows.pull(slope)
-    G[:, :, :-1] += ridge[:, :1, None] * x[:, :, :-1]
-    G[:, :, -1] += ridge[:, 1:] * x[:, :, -1]
-    unit = rows.total / rows.n + 1e-12
-    curvature = np.where(ridge[:, 1:] > 0, ridge[:, 1:], rows.n * loss.curvature(state, weights) + 1e-12)
-    above = np.sum((G[:, :, -1] / curvature) ** 2, axis=1)
-    above += unit * np.maximum(rows.products(G, G), 0) / ridge[:, 0] ** 2
-    below = unit * np.maximum(rows.products(x, x, m), 0) + np.sum(x[:, :, -1] ** 2, axis=1)
-    return G, np.sqrt(above / np.maximum(below, 1e-24))
-
-
-def _newton_step(loss, rows, state, weights, G, ridge, kind, forcing=0.1, max_iter=200):
-    """Solve H x = -G by conjugate gradients in `kind` until the residual fell by `forcing`.
-
-    Problems that are done leave the batch. Returns x, its margins, and how many steps each took.
-    """
-    bend = loss.curvature(state, weights)[:, :, None]
-    penalties = np.concatenate([np.repeat(ridge[:, :1], len(rows.squares) - 1, axis=1), ridge[:, 1:]], axis=1)
-    rest = 1 / (ridge[:, :1, None] + bend * rows.rest + 1e-12)
-    leading = 1 / (penalties[:, None] + bend * rows.squares + 1e-12) - rest
-    state, weights, leading, rest, ridge, residual = (
-        part.astype(kind) for part in (state, weights, leading, rest, ridge, -G)
-    )
-
-    def precondition(residual):
-        found = _flat_product(leading * _flat_product(residual, rows.into), rows.out.T)
-        found += rest * residual
-        return found, rows.push(found)
-
-    def products(one, two, pushed):
-        return rows.products(one, two, pushed), _inner(one[:, :, -1:], two[:, :, -1:])
-
-    x, push = np.zeros_like(residual), np.zeros((*residual.shape[:2], rows.n), dtype=kind)
-    taken = np.zeros(len(G), dtype=int)
-    direction, pushed = precondition(residual)
-    size = sum(products(residual, direction, pushed))
-    goal, live = forcing**2 * size, np.arange(len(G))
-    for _ in range(max_iter):
-        bent = loss.bend(state, weights, pushed)
-        square, constant = products(direction, direction, pushed)
-        curvature = _inner(pushed, bent) + ridge[:, 0] * square + ridge[:, 1] * constant
-        # what is left in directions that no row has is rounding
-        sound = curvature > 1e-6 * ridge[:, 0] * np.abs(square)
-        length = np.where(sound, size / np.where(sound, curvature, 1), 0)[:, None, None]
-        x[live] += length * direction
-        push[live] += length * pushed
-        taken[live] += 1
-        bent = rows.pull(bent)
-        bent[:, :, :-1] += ridge[:, :1, None] * direction[:, :, :-1]
-        bent[:, :, -1] += ridge[:, 1:] * direction[:, :, -1]
-        bent *= length
-        residual -= bent
-        scaled, moved = precondition(residual)
-        old, size = size, sum(products(residual, scaled, moved))
-        going = sound & (size > goal[live])
-        if not going.any():
-            break
-        turn = (size / np.maximum(old, 1e-30))[:, None, None]
-        direction, pushed = scaled + turn * direction, moved + turn * pushed
-        if not going.all():
-            live, state, weights, leading, rest, ridge, residual, direction, pushed, size = (
-                part[going] for part in (live, state, weights, leading, rest, ridge, residual, direction, pushed, size)
-            )
-    return x.astype(np.float64), push.astype(np.float64), taken
-
-
-def _line_search(loss, rows, x, m, step, push, slope, y, o, ridge):
-    """Step lengths (problems, 1, 1) where the slope along the step nearly vanishes, and slope and state there.
-
-    The objective is convex: Newton's method on its slope, kept between a falling and a rising point.
-    """
-    moved, squared = rows.products(x, step, push), rows.products(step, step, push)
-    linear = ridge[:, 0] * moved + ridge[:, 1] * _inner(x[:, :, -1:], step[:, :, -1:])
-    square = ridge[:, 0] * squared + ridge[:, 1] * _inner(step[:, :, -1:], step[:, :, -1:])
-    first = np.abs(_inner(slope, push) + linear)
-    t, low, high = np.ones(len(x)), np.zeros(len(x)), np.full(len(x), np.inf)
-    slope, state = loss.slope(m + push, y, o)
-    at = np.arange(len(x))
-    for _ in range(40):
-        part, here = push[at], t[at]
-        fall = _inner(slope[at], part) + linear[at] + here * square[at]
-        low[at], high[at] = np.where(fall < 0, here, low[at]), np.where(fall < 0, high[at], here)
-        off = np.abs(fall) > FLAT * first[at]
-        if not off.any():
-            break
-        at, part, here, fall = at[off], part[off], here[off], fall[off]
-        rise = _inner(part, loss.bend(state[at], o[at], part)) + square[at]
-        better = here - fall / np.maximum(rise, 1e-300)
-        outside = (better <= low[at]) | (better >= high[at]) | (better > 4 * here)
-        t[at] = np.where(outside, np.where(np.isinf(high[at]), 2 * here, (low[at] + high[at]) / 2), better)
-        slope[at], state[at] = loss.slope(m[at] + t[at, None, None] * part, y[at], o[at])
-    return t[:, None, None], slope, state
+    """Inner products (problems,), float64."""
+    return np.einsum("pkn,pkn->p", one, two).astype(np.float64)

@@ -96,7 +96,7 @@ def test_direct_steps_and_conjugate_gradients_find_one_optimum(basis, monkeypatc
     rows, coefficients = basis(Z)
     found = []
     for worth in (0, 10**9):
-        monkeypatch.setattr(solvers, "WORTH", worth)
+        monkeypatch.setattr(solvers, "SWEEPS", worth)
         one = solve("squared_hinge", rows, targets, weights, [0.01, 1.0, 100.0], penalize_intercept=True, tol=1e-6)
         found.append(coefficients(one))
     assert found[0] == pytest.approx(found[1], abs=1e-5 * np.abs(found[0]).max())
