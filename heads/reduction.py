@@ -47,13 +47,13 @@ class Fold:
     starts : dict
         C -> (coef, intercept) from where the logistic head's solution starts, in the columns of `train`.
     solved : dict
-        C -> (coef, intercept, certificate, n_iter), where many folds were solved together.
+        Name of a linear head -> its solutions, where many folds were solved together.
     """
 
     def __init__(self, X, train, others):
         self._X, self.rows = X, np.concatenate([train, others])
         self.n, self.m, self.d = len(train), len(others), X.shape[1]
-        self.starts, self.solved = {}, {}
+        self.starts, self.solved, self.refined = {}, {}, False
 
     def _chunks(self):
         """Column slices with their standardised rows, (n + m, chunk): never a float64 copy of all of X."""
@@ -118,6 +118,7 @@ class Fold:
 
     def refine(self):
         """Take the products of this fold's own rows in float64, and what follows from them anew."""
+        self.refined = True
         for name in {"gram", "distances", "_reduced", "train", "others", "spectrum", "columns"} & vars(self).keys():
             del vars(self)[name]
 
@@ -181,14 +182,13 @@ class Fold:
         """The training rows by their inner products, as `solvers.solve` takes them."""
         return Products(self.gram[: self.n, : self.n])
 
-    @property
-    def by_products(self):
-        """Whether solutions are combinations of the training rows: half the work at d > n, and no reduction."""
-        return self.reduced and self.n <= MOST_SHARED_ROWS
+    def products_among(self, n):
+        """`products` as one of several folds, of n training rows at most: padded by rows that are zero."""
+        return self.products if n == self.n else Products(np.pad(self.gram[: self.n, : self.n], (0, n - self.n)))
 
     @property
     def basis(self):
-        return self.products if self.by_products else self.columns
+        return self.products if self.reduced and self.n <= MOST_SHARED_ROWS else self.columns
 
     def coefficients(self, reduced, by_rows=False):
         """Coefficients (k, columns of `train`), or (k, n) of the rows, as (k, d) of the standardised features."""

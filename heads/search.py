@@ -18,9 +18,10 @@ from threadpoolctl import threadpool_limits
 
 from heads.calibration import as_columns
 from heads.catalog import find_head, make_head
+from heads.linear import PROBLEMS, solve_together
 from heads.reduction import MOST_SHARED_ROWS, Fold, share_crosses, share_grams, share_moments
 from heads.refit import REFITS, fit_pipeline, weights_of
-from heads.shared import SHARED, known_parameters, solve_folds
+from heads.shared import SHARED, known_parameters
 
 
 def _best_has(method):
@@ -132,16 +133,21 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                 share_grams(X, [whole, *parts] if needed else parts, n_jobs)
             elif any(row.head == "knn" for row in rows) and len(y) <= MOST_SHARED_ROWS:
                 share_crosses(X, parts, n_jobs)
-            logistic = [row.values for row in rows if row.head == "logistic" and row.values is not None]
-            if logistic and not any(fold.by_products for fold in (whole, *parts)):
-                _reduce_all(whole, ["basis"])
-                weights = [weights_of(self.class_weight, y[train]) for train in (slice(None), *(t for t, _ in folds))]
-                solve_folds(whole, parts, np.unique(y, return_inverse=True)[1], logistic, weights, n_jobs)
+            known = {
+                name: [row.values for row in rows if row.head == name and row.values is not None] for name in PROBLEMS
+            }
+            weights = [
+                weights_of(self.class_weight, y[train]) for train in (slice(None), *(train for train, _ in folds))
+            ]
+            codes = np.unique(y, return_inverse=True)[1]
+            spent = solve_together(
+                whole, parts, codes, {name: found for name, found in known.items() if found}, weights, n_jobs
+            )
             # the rows of the refit are reduced beside the folds, before the winner is known
             _, *rounds = Parallel(n_jobs=n_jobs, prefer="threads")(
                 [delayed(_reduce_all)(whole, needed)]
                 + [
-                    delayed(_run_fold)(fold, X, y, train, val, rows, self.class_weight, scorer)
+                    delayed(_run_fold)(fold, X, y, train, val, rows, self.class_weight, scorer, spent)
                     for fold, (train, val) in zip(parts, folds, strict=True)
                 ]
             )
@@ -278,7 +284,7 @@ def _reduce_all(whole, needed):
         getattr(whole, name)
 
 
-def _run_fold(fold, X, y, train, val, rows, class_weight, scorer):
+def _run_fold(fold, X, y, train, val, rows, class_weight, scorer, solved_in):
     """For every candidate of one fold: its score, out-of-fold scores, classes and times.
 
     What heads share is timed with the first that needs it, what candidates share evenly among them.
@@ -292,7 +298,7 @@ def _run_fold(fold, X, y, train, val, rows, class_weight, scorer):
         started = time.perf_counter()
         weights = weights_of(class_weight if find_head(name).weighted else None, y[train])
         found = SHARED[name].score(fold, codes, [rows[i].values for i in known], weights)
-        spent = (time.perf_counter() - started) / len(known)
+        spent = (time.perf_counter() - started + solved_in.get(name, 0)) / len(known)
         for i, (scores, labels, *certificate) in zip(known, found, strict=True):
             answers[i] = _Answers(classes, scores, labels, find_head(name).scores, *certificate), spent
     X_val, y_val = X[val], y[val]

@@ -3,164 +3,18 @@
 from typing import NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed
 from sklearn.svm import SVC
 
 from heads.calibration import as_columns
-from heads.reduction import MOST_SHARED_ROWS, ROUNDING
-from heads.solvers import solve
-
-# how near the optimum the start of other solutions has to be
-START = 1e-2
-# the certificate that solutions reach
-TOL = 2e-4
-# steps by products before columns are tried
-PATIENCE = 300
-# so many of a fold's standard deviations its means may lie away from those of all rows, to share their columns
-NEAR = 30
-
-
-def one_hot(codes):
-    """(n,) class numbers as (n, classes) of 0 and 1."""
-    return np.eye(codes.max() + 1)[codes]
-
-
-class Fitted(NamedTuple):
-    """A linear head on one fold, for every row of parameters.
-
-    coef : (rows, k, r), k being 1 for two classes as in scikit-learn; on the columns of `fold.train`, or
-        combinations of the fold's training rows where `by_rows`
-    intercept : (rows, k)
-    n_iter, certificate : (rows,), zero for closed forms
-    """
-
-    coef: np.ndarray
-    intercept: np.ndarray
-    n_iter: np.ndarray
-    certificate: np.ndarray
-    by_rows: bool = False
+from heads.linear import PROBLEMS, Fitted, fit_iterative, one_hot
+from heads.reduction import ROUNDING
 
 
 def _closed_form(coef, intercept):
-    return Fitted(coef, intercept, np.zeros(len(coef), dtype=int), np.zeros(len(coef)))
+    return Fitted(coef, intercept, np.zeros(len(coef)), np.zeros(len(coef), dtype=int))
 
 
 # Linear heads: (fold, codes, rows of parameters, class weights or None) -> Fitted.
-
-
-def fit_logistic(fold, codes, rows, class_weights, tol=TOL):
-    """LogisticRegression: softmax for several classes, sigmoid for two."""
-    weights = np.ones(len(codes)) if class_weights is None else class_weights[codes]
-    targets = one_hot(codes).T
-    loss, targets = ("softmax", targets) if len(targets) > 2 else ("sigmoid", targets[1:])
-    C = [row["C"] for row in rows]
-    if all(strength in fold.solved for strength in C):
-        return Fitted(*_centred(loss, *map(np.stack, zip(*map(fold.solved.get, C), strict=True))))
-    starts = [fold.starts.get(strength) for strength in C]
-    usable = all(start is not None and len(start[1]) == len(targets) for start in starts)
-    start = [np.stack(part) for part in zip(*starts, strict=True)] if usable else None
-    found, by_rows = _solve_on(
-        fold, fold.by_products, loss, targets[None], weights[None, None], C, start=start, tol=tol
-    )
-    return Fitted(*_centred(loss, *found), by_rows)
-
-
-def _solve_on(fold, by_rows, loss, *problems, tol=TOL, **options):
-    """(solution, whether by rows): by products where `by_rows`, unless rows of low rank leave them too few digits."""
-    if by_rows:
-        found = solve(loss, fold.products, *problems, tol=tol, max_iter=PATIENCE, quiet=True, **options)
-        if (found.certificate <= tol).all():
-            return found, True
-        fold.refine()
-    return solve(loss, fold.columns, *problems, tol=tol, **options), False
-
-
-def _centred(loss, coef, intercept, certificate, n_iter):
-    """A number added to all intercepts of a softmax changes nothing; scikit-learn's sum to zero."""
-    return coef, intercept - (intercept.mean(axis=1, keepdims=True) if loss == "softmax" else 0), n_iter, certificate
-
-
-def solve_folds(whole, folds, codes, rows, class_weights, n_jobs=None):
-    """Solve the logistic head of folds at d <= n together: sets `solved` of the folds, `starts` of all.
-
-    First on all rows, roughly, where the folds start from: half their work. Then all folds of one C as a batch
-    over the columns of all rows, held-out ones of weight 0, each fold's scale as factors: one wide product takes
-    half the time of as many narrow ones. Each solution is certified by its own gradient, so neither moves it
-    by more than the certificate allows. The batches are the same for every `n_jobs`: it changes no bit.
-
-    Parameters
-    ----------
-    whole, folds : Fold and list of Fold
-    codes : array of shape (n_all,)
-    rows : list of dict
-    class_weights : list of arrays (classes,) or None
-        Of all rows, then of every fold.
-    """
-    ordered = sorted({row["C"]: row for row in rows}.values(), key=lambda row: -row["C"])
-    halves = [part for part in (ordered[::4] + ordered[3::4], ordered[1::4] + ordered[2::4]) if part]
-    parallel = Parallel(n_jobs=n_jobs, prefer="threads")
-    solved = parallel(delayed(fit_logistic)(whole, codes, part, class_weights[0], START) for part in halves)
-    for part, found in zip(halves, solved, strict=True):
-        for row, coef, intercept in zip(part, found.coef, found.intercept, strict=True):
-            for fold in [whole, *folds]:
-                shift = (fold.mean - whole.mean) / whole.scale
-                fold.starts[row["C"]] = coef * (fold.scale / whole.scale), intercept + coef @ shift
-    together = [
-        (fold, weights)
-        for fold, weights in zip(folds, class_weights[1:], strict=True)
-        if len(np.unique(codes[fold.rows[: fold.n]])) == codes.max() + 1 and np.abs(_offsets(whole, fold)).max() < NEAR
-    ]
-    if together:
-        parallel(delayed(_solve_together)(whole, together, codes, row["C"]) for row in ordered)
-
-
-def _offsets(whole, fold):
-    return (fold.mean - whole.mean) / fold.scale
-
-
-def _solve_together(whole, folds, codes, C):
-    """Set `solved` at C of some of the folds, given with their class weights."""
-    targets = one_hot(codes).T
-    loss, targets = ("softmax", targets) if len(targets) > 2 else ("sigmoid", targets[1:])
-    weights, factors, starts = np.zeros((len(folds), 1, whole.n)), np.ones((len(folds), 1, whole.d + 1)), []
-    for (fold, class_weights), weight, factor in zip(folds, weights[:, 0], factors[:, 0], strict=True):
-        train = fold.rows[: fold.n]
-        weight[train] = 1 if class_weights is None else class_weights[codes[train]]
-        # a column that does not vary in the fold is zero there
-        factor[:-1] = np.where(fold.varying, whole.scale / fold.scale, 0)
-        coef, intercept = fold.starts[C]
-        starts.append((coef, intercept - coef @ _offsets(whole, fold)))
-    start = [np.stack(part) for part in zip(*starts, strict=True)]
-    found = solve(loss, whole.columns.scaled(factors), targets[None], weights, np.full(len(folds), C), start=start)
-    for i, (fold, _) in enumerate(folds):
-        intercept = found.intercept[i] + found.coef[i] @ _offsets(whole, fold)
-        fold.solved[C] = found.coef[i], intercept, found.certificate[i], found.n_iter[i]
-
-
-def fit_linear_svm(fold, codes, rows, class_weights):
-    """LinearSVC: squared hinge, one class against the rest, the intercept penalised as a coefficient.
-
-    As in LIBLINEAR, the weight of a class counts for its own rows against the rest, not for the rest.
-    """
-    k = codes.max() + 1
-    signs = 2 * one_hot(codes).T - 1
-    weights = np.ones(signs.shape)
-    if class_weights is not None:
-        weights = np.where(signs > 0, class_weights[:, None], 1.0 if k > 2 else class_weights[codes])
-    if k == 2:
-        signs, weights = signs[1:], weights[1:]
-    # products pay from fewer columns on than for the logistic head: few rows bend, and these are solved directly
-    by_rows = fold.n <= MOST_SHARED_ROWS and fold.n < 2 * fold.d
-    # one batch of every class at every C, a solution for the next smaller C beside
-    C = np.array([row["C"] for row in rows])
-    order, before = np.argsort(C, kind="stable"), np.full(len(C), -1)
-    before[order[1:]] = order[:-1]
-    follows = (before[:, None] * len(signs) + np.arange(len(signs))).ravel()
-    C, signs, weights = np.repeat(C, len(signs)), *(np.tile(part, (len(C), 1))[:, None] for part in (signs, weights))
-    problems = "squared_hinge", signs, weights, C
-    found, by_rows = _solve_on(fold, by_rows, *problems, penalize_intercept=True, follows=follows)
-    coef, intercept, certificate, n_iter = (part.reshape(len(rows), -1, *part.shape[2:]) for part in found)
-    return Fitted(coef, intercept, n_iter.max(axis=1), certificate.max(axis=1), by_rows)
 
 
 def fit_ridge(fold, codes, rows, class_weights):
@@ -212,12 +66,12 @@ def class_means(Z, codes):
     return one_hot(codes).T @ Z / counts[:, None], counts / len(codes)
 
 
-LINEAR = {"logistic": fit_logistic, "linear_svm": fit_linear_svm, "ridge": fit_ridge, "lda": fit_lda}
+LINEAR = {name: fit_iterative(name) for name in PROBLEMS} | {"ridge": fit_ridge, "lda": fit_lda}
 
 
 def _score_linear(name):
     def score(fold, codes, rows, class_weights):
-        found = LINEAR[name](fold, codes, rows, class_weights)
+        found = fold.solved.get(name) or LINEAR[name](fold, codes, rows, class_weights)
         others = fold.gram[fold.n :, : fold.n] if found.by_rows else fold.others
         scores = [as_columns(others @ w.T + b) for w, b in zip(found.coef, found.intercept, strict=True)]
         return [

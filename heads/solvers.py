@@ -160,6 +160,18 @@ class Columns:
             np.concatenate([_flat_product(slope, self.exact), slope.sum(axis=2, keepdims=True)], axis=2)
         )
 
+    def precondition(self, G, bend, ridge):
+        """G times the inverse Hessian that there is when every row bends alike, by (problems, columns).
+
+        ridge : array of shape (problems, 2), the penalties of coefficients and intercept
+        """
+        penalties = np.concatenate([np.repeat(ridge[:, :1], len(self.squares) - 1, axis=1), ridge[:, 1:]], axis=1)
+        rest = 1 / (ridge[:, :1, None] + bend[:, :, None] * self.rest + 1e-12)
+        leading = 1 / (penalties[:, None] + bend[:, :, None] * self.squares + 1e-12) - rest
+        found = _flat_product(leading.astype(G.dtype) * _flat_product(G, self.into), self.out.T)
+        found += rest.astype(G.dtype) * G
+        return found
+
     def products(self, x, y, pushed=None):
         """Inner products (problems,) of the coefficients of x and y, `pushed` being the margins of y."""
         return _inner(x[:, :, :-1], y[:, :, :-1])
@@ -210,7 +222,7 @@ class Products(Columns):
         out = Q @ (turn[:, kept] / np.sqrt(values[kept])).astype(np.float32)
         self._keep_directions(values[kept], K32 @ out, out)
         self.step_cost = 2 * self.n**2
-        self._whole = {}
+        self._whole = None, None
 
     def push(self, x):
         if x.dtype == np.float32:
@@ -253,11 +265,12 @@ class Products(Columns):
 
     def _solve_most(self, K, ridge, on, right):
         """Solutions, zero outside of `on`, from the factor for all rows and its inverse (Woodbury's identity)."""
-        if (ridge, K.dtype) not in self._whole:
+        kept = self._whole  # one name for one tuple: batches in other threads replace it
+        if kept[:2] != (ridge, K.dtype):
             factor = _factorise(K.copy(), ridge)
             potri = dpotri if K.dtype == np.float64 else spotri
-            self._whole = {(ridge, K.dtype): (factor, potri(factor, lower=1)[0].T)}
-        factor, inverse = self._whole[ridge, K.dtype]
+            self._whole = kept = ridge, K.dtype, factor, potri(factor, lower=1)[0].T
+        *_, factor, inverse = kept
         found = cho_solve((factor, True), right.T, check_finite=False).T
         # the right sides of the other rows are free: those that make their solutions zero
         for i, rows in enumerate(map(np.flatnonzero, ~on)):
@@ -265,6 +278,50 @@ class Products(Columns):
                 part = cho_factor(inverse.take(rows, axis=0).take(rows, axis=1).T, lower=True, check_finite=False)
                 right[i, rows] = -cho_solve(part, found[i, rows], check_finite=False)
         return cho_solve((factor, True), right.T, check_finite=False).T * on
+
+
+class Stack:
+    """Several `Products` of as many rows each, as the folds have: each problem has its own.
+
+    Parameters
+    ----------
+    parts : list of Products
+    owners : array of shape (problems,), int
+        The number of each problem's part, ascending.
+    """
+
+    pulls = False
+    rounding = ROUNDING
+
+    def __init__(self, parts, owners):
+        self.parts, self.owners = parts, owners
+        self.n, self.size, self.step_cost = parts[0].n, parts[0].size, parts[0].step_cost
+        self.direct_cost, self.cost_of_most = parts[0].direct_cost, parts[0].cost_of_most
+        self.pull = parts[0].pull
+        self.total = np.array([part.total for part in parts])[owners]
+        ends = np.searchsorted(owners, np.arange(len(parts) + 1))
+        self.spans = [(part, slice(*span)) for part, *span in zip(parts, ends, ends[1:], strict=False) if np.ptp(span)]
+
+    def of(self, problems):
+        return Stack(self.parts, self.owners[problems])
+
+    def _by_part(self, method, first, *arrays):
+        found = [getattr(part, method)(*(array[span] for array in (first, *arrays))) for part, span in self.spans]
+        return np.concatenate(found) if len(found) != 1 else found[0]
+
+    def push(self, x):
+        return self._by_part("push", x)
+
+    def precondition(self, G, bend, ridge):
+        return self._by_part("precondition", G, bend, ridge)
+
+    def products(self, x, y, pushed=None):
+        return _inner(x[:, :, :-1], (self.push(y) if pushed is None else pushed) - y[:, :, -1:])
+
+    def solve_directly(self, state, y, x, G, C, exact):
+        return np.concatenate(
+            [part.solve_directly(*(array[span] for array in (state, y, x, G, C)), exact) for part, span in self.spans]
+        )
 
 
 def _factorise(K, ridge):
@@ -418,16 +475,6 @@ class _Batch:
         G[:, :, -1] += self.ridge[:, 1:] * self.x[:, :, -1]
         return G
 
-    def precondition(self, G):
-        """G times the inverse Hessian that there is when every row bends alike, and its margins."""
-        rows, bend = self.rows, self.loss.curvature(self.state, self.o)[:, :, None]
-        penalties = np.concatenate([np.repeat(self.ridge[:, :1], len(rows.squares) - 1, axis=1), self.ridge[:, 1:]], 1)
-        rest = 1 / (self.ridge[:, :1, None] + bend * rows.rest + 1e-12)
-        leading = 1 / (penalties[:, None] + bend * rows.squares + 1e-12) - rest
-        found = _flat_product(leading.astype(G.dtype) * _flat_product(G, rows.into), rows.out.T)
-        found += rest.astype(G.dtype) * G
-        return found, rows.push(found)
-
     def product(self, one, two, pushed):
         """Inner products (problems,) with solutions whose margins are `pushed`, intercepts included."""
         return self.rows.products(one, two, pushed) + _inner(one[:, :, -1:], two[:, :, -1:])
@@ -486,8 +533,9 @@ def _descend(whole, tol, max_iter, check, pieces):
         if count == SLOW:
             batch.m, batch.slope, batch.state = (part.astype(float) for part in (batch.m, batch.slope, batch.state))
             batch.refresh(np.arange(len(batch.at)))
-        G = batch.gradient(batch.slope)
-        scaled, moved = batch.precondition(G)
+        rows, G = batch.rows, batch.gradient(batch.slope)
+        scaled = rows.precondition(G, batch.loss.curvature(batch.state, batch.o), batch.ridge)
+        moved = rows.push(scaled)
         size = batch.product(G, scaled, moved)
         # a length that rounding made negative starts anew
         turn = (size - batch.product(batch.old, scaled, moved)) / np.where(batch.size > 0, batch.size, np.inf)
@@ -500,11 +548,12 @@ def _descend(whole, tol, max_iter, check, pieces):
             check = 2 * check + GROWTH
         if len(due):
             before, since = batch.bound[due], count - batch.then[due]
-            if batch.rows.pulls or count < DRIFT:  # float32 tells what is worth exact products
+            exact = due
+            if rows.pulls or count < DRIFT:  # float32 tells what is worth exact products
                 batch.certify(G)
-                batch.refresh(due[(batch.bound[due] <= tol) | (count == max_iter)])
-            else:
-                batch.refresh(due)
+                exact = due[(batch.bound[due] <= tol) | (count == max_iter)]
+            if len(exact):
+                batch.refresh(exact)
             bound = batch.bound[due]
             batch.goal[due], batch.then[due] = size[due] * np.minimum(AIM * tol / bound, AIM) ** 2, count
             out = bound <= tol
