@@ -173,9 +173,9 @@ def _solve_wide(name, folds, codes, rows, n_jobs):
     each = [PROBLEMS[name](codes[fold.rows[: fold.n]], rows, weights) for fold, weights in folds]
     size, count = len(each[0].C), len(folds)
     owners = np.repeat(np.arange(count), size)
-    # of two classes the folds make the halves
-    halves = [problems.half if len(set(each[0].half)) > 1 else i % 2 for i, problems in enumerate(each)]
-    half = np.concatenate([np.broadcast_to(part, size) for part in halves])
+    # whole folds make wider products; of an odd number the last is halved
+    pairs = count // 2 * 2
+    half = np.concatenate([np.full(size, i % 2) if i < pairs else problems.half for i, problems in enumerate(each)])
     batches = [np.flatnonzero(half == part) for part in np.unique(half)]
     solved = parallel(delayed(_solve_stack)(name, parts, owners[batch], batch, each, n) for batch in batches)
     found = [np.concatenate(part)[np.argsort(np.concatenate(batches))] for part in zip(*solved, strict=True)]

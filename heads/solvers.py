@@ -5,16 +5,16 @@ from copy import copy
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
-from scipy.linalg.lapack import dpotri, spotri
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
+
+from heads.lapack import factorise, invert, solve_factorised
 
 # how many leading directions of the rows precondition; of few columns all
 DIRECTIONS = 64
 FEW_COLUMNS = 300
 # a certificate is taken after so many steps, then at growing distances, or when the gradient has shrunk to its aim
-FIRST_CHECK, GROWTH = 2, 8
+FIRST_CHECK, GROWTH = 2, 20
 # so many float32 steps drift away from the exact margins by too much to go on
 DRIFT = 30
 AIM = 0.7
@@ -22,6 +22,8 @@ AIM = 0.7
 SLOW = 150
 # direct steps are chosen where so many cost less than the steps that the gradients' rate still asks for
 SWEEPS = 4
+# so many direct steps share the inverse for all rows, about
+SHARED_BY = 16
 # so many direct steps are solved in float32: enough but where the systems are ill-conditioned
 ROUGH = 8
 MOST_SWEEPS = 100
@@ -192,7 +194,7 @@ class Columns:
             part = np.column_stack([self.exact[on], np.ones(len(on))])
             system = (part * bend[on, None]).T @ part
             system[np.diag_indices(self.size)] += 1 / c
-            step[:] = -cho_solve(cho_factor(system, overwrite_a=True, check_finite=False), g, check_finite=False)
+            step[:] = -solve_factorised(factorise(system), g[None].copy())[0]
         return steps
 
 
@@ -239,8 +241,7 @@ class Products(Columns):
         return on**3 / 3
 
     def cost_of_most(self, on):
-        # the factor of all rows serves several problems and steps
-        return (self.n - on) ** 3 / 3 + 8 * self.n**2 + self.n**3 / 30
+        return (self.n - on) ** 3 / 3 + 8 * self.n**2 + self.n**3 / SHARED_BY
 
     def solve_directly(self, state, y, x, G, C, exact):
         """Newton steps by the dual of the active set's least squares (Keerthi and DeCoste, 2005).
@@ -260,7 +261,7 @@ class Products(Columns):
         for i in np.flatnonzero(~many):
             rows = np.flatnonzero(on[i])
             factor = _factorise(K.take(rows, axis=0).take(rows, axis=1), ridge[i, rows])
-            start[i, rows] += cho_solve((factor, True), right[i, rows], check_finite=False)
+            start[i, rows] += solve_factorised(factor, right[i : i + 1, rows])[0]
         return np.column_stack([start, start.sum(axis=1)])[:, None] - x
 
     def _solve_most(self, K, ridge, on, right):
@@ -268,16 +269,22 @@ class Products(Columns):
         kept = self._whole  # one name for one tuple: batches in other threads replace it
         if kept[:2] != (ridge, K.dtype):
             factor = _factorise(K.copy(), ridge)
-            potri = dpotri if K.dtype == np.float64 else spotri
-            self._whole = kept = ridge, K.dtype, factor, potri(factor, lower=1)[0].T
+            self._whole = kept = ridge, K.dtype, factor, invert(factor.copy())
         *_, factor, inverse = kept
-        found = cho_solve((factor, True), right.T, check_finite=False).T
+        found = solve_factorised(factor, right.copy())
         # the right sides of the other rows are free: those that make their solutions zero
         for i, rows in enumerate(map(np.flatnonzero, ~on)):
             if len(rows):
-                part = cho_factor(inverse.take(rows, axis=0).take(rows, axis=1).T, lower=True, check_finite=False)
-                right[i, rows] = -cho_solve(part, found[i, rows], check_finite=False)
-        return cho_solve((factor, True), right.T, check_finite=False).T * on
+                part = factorise(inverse.take(rows, axis=0).take(rows, axis=1))
+                right[i, rows] = -solve_factorised(part, found[i : i + 1, rows])[0]
+        return solve_factorised(factor, right) * on
+
+
+def _factorise(K, ridge):
+    """Cholesky's factor of K + 1 + diag(ridge), in the place of K."""
+    K += 1
+    K[np.diag_indices(len(K))] += ridge
+    return factorise(K)
 
 
 class Stack:
@@ -324,14 +331,6 @@ class Stack:
         )
 
 
-def _factorise(K, ridge):
-    """Cholesky's lower factor of K + 1 + diag(ridge), in the place of K."""
-    K += 1
-    K[np.diag_indices(len(K))] += ridge
-    # symmetric, and transposed in the order that LAPACK works in
-    return cho_factor(K.T, lower=True, overwrite_a=True, check_finite=False)[0]
-
-
 class Solution(NamedTuple):
     """Optima of a batch.
 
@@ -361,7 +360,7 @@ def solve(
     start=None,
     follows=None,
     tol=2e-4,
-    max_iter=2000,
+    max_iter=4000,
     quiet=False,
 ):
     """Minimise `C * sum(weights * loss(margins)) + |coef|^2 / 2` for a batch of problems.

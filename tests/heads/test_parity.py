@@ -231,7 +231,7 @@ def but_for(pairs, **known):
     ]
 
 
-REPEATED = "2,000 steps do not do from C=100 on where rows repeat with other labels"
+REPEATED = "4,000 steps do not do from C=100 on where rows repeat with other labels"
 
 
 @pytest.mark.filterwarnings("ignore:self.within_class_std_dev_:UserWarning")
