@@ -127,7 +127,7 @@ def _of(problems, basis):
     return problems.loss, basis, problems.targets, problems.weights, problems.C
 
 
-def solve_together(whole, folds, codes, heads, class_weights, n_jobs=None):
+def solve_together(whole, folds, codes, heads, class_weights, n_jobs=None, batches=2):
     """Solve the heads of `PROBLEMS` for all folds at once, where that pays: sets `solved` of the folds.
 
     At d > n in batches over the folds' inner products: a hundred problems take the interpreter's time of one, and
@@ -143,6 +143,8 @@ def solve_together(whole, folds, codes, heads, class_weights, n_jobs=None):
         Rows of parameters of each head.
     class_weights : list of arrays (classes,) or None
         Of all rows, then of every fold.
+    batches : int
+        2, or 1 where there is too little for two threads.
 
     Returns
     -------
@@ -158,15 +160,15 @@ def solve_together(whole, folds, codes, heads, class_weights, n_jobs=None):
     for name, rows in heads.items():
         started = time.perf_counter()
         if full and all(_by_rows(name, fold) for fold, _ in full):
-            _solve_wide(name, full, codes, rows, n_jobs)
+            _solve_wide(name, full, codes, rows, n_jobs, batches)
         elif name == "logistic" and not any(_by_rows(name, fold) for fold, _ in [(whole, None), *full]):
             _solve_tall(whole, folds, full, codes, rows, class_weights[0], n_jobs)
         spent[name] = (time.perf_counter() - started) / len(folds)
     return spent
 
 
-def _solve_wide(name, folds, codes, rows, n_jobs):
-    """All folds by their inner products, in two batches."""
+def _solve_wide(name, folds, codes, rows, n_jobs, batches):
+    """All folds by their inner products."""
     n = max(fold.n for fold, _ in folds)
     parallel = Parallel(n_jobs=n_jobs, prefer="threads")
     parts = parallel(delayed(fold.products_among)(n) for fold, _ in folds)
@@ -176,7 +178,7 @@ def _solve_wide(name, folds, codes, rows, n_jobs):
     # whole folds make wider products; of an odd number the last is halved
     pairs = count // 2 * 2
     half = np.concatenate([np.full(size, i % 2) if i < pairs else problems.half for i, problems in enumerate(each)])
-    batches = [np.flatnonzero(half == part) for part in np.unique(half)]
+    batches = [np.flatnonzero(half % batches == part) for part in np.unique(half % batches)]
     solved = parallel(delayed(_solve_stack)(name, parts, owners[batch], batch, each, n) for batch in batches)
     found = [np.concatenate(part)[np.argsort(np.concatenate(batches))] for part in zip(*solved, strict=True)]
     for i, (fold, _) in enumerate(folds):
@@ -215,7 +217,7 @@ def _solve_stack(name, parts, owners, batch, each, n):
 def _solve_tall(whole, folds, full, codes, rows, class_weights, n_jobs):
     """The logistic head on all rows, roughly, where the folds start from: half their work; then the folds.
 
-    All folds of one C make a batch over the columns of all rows, held-out ones of weight 0, each fold's scale as
+    All folds make two batches over the columns of all rows, held-out ones of weight 0, each fold's scale as
     factors: one wide product takes half the time of as many narrow ones. Each solution is certified by its own
     gradient, so the start moves it by no more than the certificate allows.
     """
@@ -231,33 +233,45 @@ def _solve_tall(whole, folds, full, codes, rows, class_weights, n_jobs):
     near = [(fold, weights) for fold, weights in full if np.abs(_offsets(whole, fold)).max(initial=0) < NEAR]
     if not near:
         return
-    strengths = sorted({row["C"] for row in rows}, reverse=True)  # the largest takes longest
-    solved = dict(
-        zip(strengths, parallel(delayed(_solve_scaled)(whole, near, codes, C) for C in strengths), strict=True)
-    )
+    solved = parallel(delayed(_solve_scaled)(whole, near, codes, part) for part in halves)
+    order = np.argsort(np.concatenate([np.flatnonzero(half == i) for i in np.unique(half)]))
+    found = [np.concatenate(part)[order] for part in zip(*solved, strict=True)]
     problems = _logistic(codes, rows, None)
     for i, (fold, _) in enumerate(near):
-        of_fold = [[part[i] for part in solved[row["C"]]] for row in rows]
-        coef, intercept, *rest = (np.stack(part) for part in zip(*of_fold, strict=True))
-        found = coef, intercept + coef @ _offsets(whole, fold), *rest
-        fold.solved["logistic"] = problems.fitted(found, len(rows), by_rows=False)
+        coef, intercept, *rest = (part[:, i] for part in found)
+        solution = coef, intercept + coef @ _offsets(whole, fold), *rest
+        fold.solved["logistic"] = problems.fitted(solution, len(rows), by_rows=False)
 
 
 def _offsets(whole, fold):
     return (fold.mean - whole.mean) / fold.scale
 
 
-def _solve_scaled(whole, folds, codes, C):
-    """The logistic head of folds, given with their class weights, at one C, over the columns of all rows."""
-    problems = _logistic(codes, [{"C": C}], None)
-    weights, factors, starts = np.zeros((len(folds), 1, whole.n)), np.ones((len(folds), 1, whole.d + 1)), []
+def _solve_scaled(whole, folds, codes, rows):
+    """The logistic head of folds, given with their class weights, over the columns of all rows.
+
+    Returns a solution's arrays as (rows, folds, ...).
+    """
+    problems, shape = _logistic(codes, rows, None), (len(rows), len(folds))
+    weights, factors = np.zeros((len(folds), 1, whole.n)), np.ones((len(folds), 1, whole.d + 1))
     for (fold, class_weights), weight, factor in zip(folds, weights[:, 0], factors[:, 0], strict=True):
         train = fold.rows[: fold.n]
         weight[train] = 1 if class_weights is None else class_weights[codes[train]]
         # a column that does not vary in the fold is zero there
         factor[:-1] = np.where(fold.varying, whole.scale / fold.scale, 0)
-        coef, intercept = fold.starts[C]
-        starts.append((coef, intercept - coef @ _offsets(whole, fold)))
-    start = [np.stack(part) for part in zip(*starts, strict=True)]
-    rows, strengths = whole.columns.scaled(factors), np.full(len(folds), C)
-    return solve(problems.loss, rows, problems.targets, weights, strengths, start=start, tol=TOL)
+    starts = [
+        (coef, intercept - coef @ _offsets(whole, fold))
+        for row in rows
+        for fold, _ in folds
+        for coef, intercept in [fold.starts[row["C"]]]
+    ]
+    found = solve(
+        problems.loss,
+        whole.columns.scaled(np.tile(factors, (len(rows), 1, 1))),
+        problems.targets[:1],
+        np.tile(weights, (len(rows), 1, 1)),
+        np.repeat(problems.C, len(folds)),
+        start=[np.stack(part) for part in zip(*starts, strict=True)],
+        tol=TOL,
+    )
+    return [part.reshape(*shape, *part.shape[1:]) for part in found]

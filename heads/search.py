@@ -125,7 +125,8 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         scorer = _accuracy if self.scoring in (None, "accuracy") else self.scorer_
         rows = _make_candidates(candidates, self.class_weight)
         needed = sorted({REFITS[row.head].needs for row in rows if self.refit and row.head in REFITS})
-        n_jobs = self.n_jobs if X.size > FEW_VALUES else 1  # threads would wait for one another
+        few = X.size <= FEW_VALUES
+        n_jobs = 1 if few else self.n_jobs  # threads would wait for one another
         with threadpool_limits(1):
             whole, *parts = [Fold(X, *part) for part in [(np.arange(len(y)), np.arange(0)), *folds]]
             share_moments(X, [whole, *parts], n_jobs)
@@ -133,15 +134,17 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                 share_grams(X, [whole, *parts] if needed else parts, n_jobs)
             elif any(row.head == "knn" for row in rows) and len(y) <= MOST_SHARED_ROWS:
                 share_crosses(X, parts, n_jobs)
-            known = {
+            iterative = {
                 name: [row.values for row in rows if row.head == name and row.values is not None] for name in PROBLEMS
             }
-            weights = [
-                weights_of(self.class_weight, y[train]) for train in (slice(None), *(train for train, _ in folds))
-            ]
-            codes = np.unique(y, return_inverse=True)[1]
             spent = solve_together(
-                whole, parts, codes, {name: found for name, found in known.items() if found}, weights, n_jobs
+                whole,
+                parts,
+                np.unique(y, return_inverse=True)[1],
+                {name: values for name, values in iterative.items() if values},
+                [weights_of(self.class_weight, y[train]) for train in (slice(None), *(train for train, _ in folds))],
+                n_jobs,
+                batches=1 if few else 2,
             )
             # the rows of the refit are reduced beside the folds, before the winner is known
             _, *rounds = Parallel(n_jobs=n_jobs, prefer="threads")(
