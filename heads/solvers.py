@@ -10,8 +10,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from heads.lapack import factorise, invert, solve_factorised
 
-# how many leading directions of the rows precondition; of few columns all
-DIRECTIONS = 64
+# how many leading directions of the rows precondition, and one of at least how many rows; of few columns all
+DIRECTIONS = 32
+ROWS_EACH = 25
 FEW_COLUMNS = 300
 # a certificate is taken after so many steps, then at growing distances, or when the gradient has shrunk to its aim
 FIRST_CHECK, GROWTH = 2, 20
@@ -601,7 +602,7 @@ def _leading_directions(apply, size):
 
     Halko et al., 2011; the directions go into no result.
     """
-    Q = np.random.default_rng(0).standard_normal((size, min(DIRECTIONS, size)), dtype=np.float32)
+    Q = np.random.default_rng(0).standard_normal((size, min(DIRECTIONS, -(-size // ROWS_EACH))), dtype=np.float32)
     for _ in range(2):
         Q = np.linalg.qr(apply(Q))[0]
     return Q
