@@ -15,6 +15,10 @@ START = 1e-2
 TOL = 2e-4
 # steps by products before columns are tried
 PATIENCE = 300
+# folds of more rows are solved by a thread each, fewer in two batches
+MANY_ROWS = 1200
+# so many margins are solved for in two batches
+MANY_VALUES = 1 << 22
 # so many of a fold's standard deviations its means may lie away from those of all rows, to share their columns
 NEAR = 30
 
@@ -114,7 +118,7 @@ def fit_iterative(name):
             found = solve(*_of(problems, fold.products), max_iter=PATIENCE, quiet=True, **options)
             if (found.certificate <= tol).all():
                 return problems.fitted(found, len(rows), by_rows=True)
-            fold.refine()  # rows of low rank leave products too few digits
+            fold.refine()
         starts = [fold.starts.get(row["C"]) for row in rows] if name == "logistic" else [None]
         usable = all(start is not None and len(start[1]) == problems.targets.shape[1] for start in starts)
         start = [np.stack(part) for part in zip(*starts, strict=True)] if usable else None
@@ -127,12 +131,12 @@ def _of(problems, basis):
     return problems.loss, basis, problems.targets, problems.weights, problems.C
 
 
-def solve_together(whole, folds, codes, heads, class_weights, n_jobs=None, batches=2):
+def solve_together(whole, folds, codes, heads, class_weights, n_jobs=None, few=False):
     """Solve the heads of `PROBLEMS` for all folds at once, where that pays: sets `solved` of the folds.
 
     At d > n in batches over the folds' inner products: a hundred problems take the interpreter's time of one, and
     two threads seldom wait for one another. At d <= n the logistic head from a common start (see `_solve_tall`).
-    Folds that lack a class, or whose rows need other numerics, are left to be fitted one by one. The batches are
+    Folds that lack a class, or are of too many rows for both ways, are left to be fitted one by one. The batches are
     the same for every `n_jobs`: it changes no bit.
 
     Parameters
@@ -143,8 +147,8 @@ def solve_together(whole, folds, codes, heads, class_weights, n_jobs=None, batch
         Rows of parameters of each head.
     class_weights : list of arrays (classes,) or None
         Of all rows, then of every fold.
-    batches : int
-        2, or 1 where there is too little for two threads.
+    few : bool
+        Whether there is too little work for two threads.
 
     Returns
     -------
@@ -160,67 +164,69 @@ def solve_together(whole, folds, codes, heads, class_weights, n_jobs=None, batch
     for name, rows in heads.items():
         started = time.perf_counter()
         if full and all(_by_rows(name, fold) for fold, _ in full):
-            _solve_wide(name, full, codes, rows, n_jobs, batches)
-        elif name == "logistic" and not any(_by_rows(name, fold) for fold, _ in [(whole, None), *full]):
+            _solve_wide(name, full, codes, rows, n_jobs, few)
+        elif name == "logistic" and not any(fold.reduced for fold in [whole, *folds]):
             _solve_tall(whole, folds, full, codes, rows, class_weights[0], n_jobs)
         spent[name] = (time.perf_counter() - started) / len(folds)
     return spent
 
 
-def _solve_wide(name, folds, codes, rows, n_jobs, batches):
+def _solve_wide(name, folds, codes, rows, n_jobs, few):
     """All folds by their inner products."""
-    n = max(fold.n for fold, _ in folds)
+    n, count = max(fold.n for fold, _ in folds), len(folds)
     parallel = Parallel(n_jobs=n_jobs, prefer="threads")
     parts = parallel(delayed(fold.products_among)(n) for fold, _ in folds)
     each = [PROBLEMS[name](codes[fold.rows[: fold.n]], rows, weights) for fold, weights in folds]
-    size, count = len(each[0].C), len(folds)
+    size = len(each[0].C)
     owners = np.repeat(np.arange(count), size)
     # whole folds make wider products; of an odd number the last is halved
-    pairs = count // 2 * 2
-    half = np.concatenate([np.full(size, i % 2) if i < pairs else problems.half for i, problems in enumerate(each)])
-    batches = [np.flatnonzero(half % batches == part) for part in np.unique(half % batches)]
-    solved = parallel(delayed(_solve_stack)(name, parts, owners[batch], batch, each, n) for batch in batches)
-    found = [np.concatenate(part)[np.argsort(np.concatenate(batches))] for part in zip(*solved, strict=True)]
+    lanes = 1 if few else 2 if n <= MANY_ROWS else count + 1
+    lane = np.concatenate(
+        [problems.half + i if i == count - 1 and i % 2 == 0 else np.full(size, i) for i, problems in enumerate(each)]
+    )
+    batches = [np.flatnonzero(lane % lanes == part) for part in np.unique(lane % lanes)]
+    targets, weights = (
+        np.concatenate([np.pad(part, ((0, 0), (0, 0), (0, n - part.shape[2]))) for part in parts_of])
+        for parts_of in ([problems.targets for problems in each], [problems.weights for problems in each])
+    )
+    follows = np.concatenate([np.where(p.follows < 0, -1, p.follows + i * size) for i, p in enumerate(each)])
+
+    def solve_batch(batch):
+        place = np.full(count * size + 1, -1)
+        place[batch] = np.arange(len(batch))
+        return solve(
+            each[0].loss,
+            Stack(parts, owners[batch]),
+            targets[batch],
+            weights[batch],
+            np.tile(each[0].C, count)[batch],
+            penalize_intercept=name == "linear_svm",
+            follows=place[follows[batch]],
+            tol=TOL,
+            max_iter=PATIENCE,
+            quiet=True,
+        )
+
+    solved = parallel(delayed(solve_batch)(batch) for batch in batches)
+    order = np.concatenate(batches).argsort()
+    found = [np.concatenate(part)[order] for part in zip(*solved, strict=True)]
     for i, (fold, _) in enumerate(folds):
         coef, intercept, certificate, n_iter = (part[owners == i] for part in found)
         if (certificate <= TOL).all():
             solution = coef[:, :, : fold.n], intercept, certificate, n_iter
             fold.solved[name] = each[i].fitted(solution, len(rows), by_rows=True)
-
-
-def _solve_stack(name, parts, owners, batch, each, n):
-    """Some of the problems of all folds, numbered through."""
-    size, within = len(each[0].C), {problem: i for i, problem in enumerate(batch)}
-    own = [batch[owners == i] - i * size for i in range(len(each))]
-    targets, weights, C = [], [], []
-    for problems, some in zip(each, own, strict=True):
-        blank = ((0, 0), (0, 0), (0, n - problems.targets.shape[2]))
-        targets.append(np.pad(problems.targets[some], blank))
-        weights.append(np.pad(problems.weights[some], blank))
-        C.append(problems.C[some])
-    follows = [
-        within[problem // size * size + before] if (before := each[0].follows[problem % size]) >= 0 else -1
-        for problem in batch
-    ]
-    return solve(
-        each[0].loss,
-        Stack(parts, owners),
-        *map(np.concatenate, (targets, weights, C)),
-        penalize_intercept=name == "linear_svm",
-        follows=np.array(follows),
-        tol=TOL,
-        max_iter=PATIENCE,
-        quiet=True,
-    )
+        else:
+            fold.refine()
 
 
 def _solve_tall(whole, folds, full, codes, rows, class_weights, n_jobs):
     """The logistic head on all rows, roughly, where the folds start from: half their work; then the folds.
 
-    All folds make two batches over the columns of all rows, held-out ones of weight 0, each fold's scale as
+    All folds together are solved over the columns of all rows, held-out ones of weight 0, each fold's scale as
     factors: one wide product takes half the time of as many narrow ones. Each solution is certified by its own
     gradient, so the start moves it by no more than the certificate allows.
     """
+    columns = whole.columns  # made here, not by every thread
     half = _logistic(codes, rows, class_weights).half
     halves = [[row for row, part in zip(rows, half, strict=True) if part == i] for i in np.unique(half)]
     parallel = Parallel(n_jobs=n_jobs, prefer="threads")
@@ -233,8 +239,14 @@ def _solve_tall(whole, folds, full, codes, rows, class_weights, n_jobs):
     near = [(fold, weights) for fold, weights in full if np.abs(_offsets(whole, fold)).max(initial=0) < NEAR]
     if not near:
         return
-    solved = parallel(delayed(_solve_scaled)(whole, near, codes, part) for part in halves)
-    order = np.argsort(np.concatenate([np.flatnonzero(half == i) for i in np.unique(half)]))
+    # many values at once leave the cache, and memory: then each C is a batch
+    large = len(rows) * len(near) * (codes.max() + 1) * whole.n > MANY_VALUES
+    lane = np.arange(len(rows)) if large else half
+    batches = [np.flatnonzero(lane == part) for part in np.unique(lane)]
+    solved = parallel(
+        delayed(_solve_scaled)(columns, whole, near, codes, [rows[i] for i in batch]) for batch in batches
+    )
+    order = np.concatenate(batches).argsort()
     found = [np.concatenate(part)[order] for part in zip(*solved, strict=True)]
     problems = _logistic(codes, rows, None)
     for i, (fold, _) in enumerate(near):
@@ -247,7 +259,7 @@ def _offsets(whole, fold):
     return (fold.mean - whole.mean) / fold.scale
 
 
-def _solve_scaled(whole, folds, codes, rows):
+def _solve_scaled(columns, whole, folds, codes, rows):
     """The logistic head of folds, given with their class weights, over the columns of all rows.
 
     Returns a solution's arrays as (rows, folds, ...).
@@ -267,7 +279,7 @@ def _solve_scaled(whole, folds, codes, rows):
     ]
     found = solve(
         problems.loss,
-        whole.columns.scaled(np.tile(factors, (len(rows), 1, 1))),
+        columns.scaled(np.tile(factors, (len(rows), 1, 1))),
         problems.targets[:1],
         np.tile(weights, (len(rows), 1, 1)),
         np.repeat(problems.C, len(folds)),

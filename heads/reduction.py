@@ -117,7 +117,10 @@ class Fold:
         return _squared_distances(products, lengths[self.n :], lengths[: self.n])
 
     def refine(self):
-        """Take the products of this fold's own rows in float64, and what follows from them anew."""
+        """Take the products of this fold's rows in float64, and what follows from them anew.
+
+        Where rows lack rank, the rounding of shared products leaves solutions by them too few digits.
+        """
         self.refined = True
         for name in {"gram", "distances", "_reduced", "train", "others", "spectrum", "columns"} & vars(self).keys():
             del vars(self)[name]

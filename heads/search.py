@@ -144,7 +144,7 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                 {name: values for name, values in iterative.items() if values},
                 [weights_of(self.class_weight, y[train]) for train in (slice(None), *(train for train, _ in folds))],
                 n_jobs,
-                batches=1 if few else 2,
+                few,
             )
             # the rows of the refit are reduced beside the folds, before the winner is known
             _, *rounds = Parallel(n_jobs=n_jobs, prefer="threads")(

@@ -1,4 +1,4 @@
-"""Linear heads solved to the optimum for many problems at once by a batched Newton method."""
+"""Linear heads solved to the optimum for many problems at once."""
 
 import warnings
 from copy import copy
@@ -375,7 +375,7 @@ def solve(
     ----------
     loss : str
         A key of `LOSSES`.
-    rows : Columns or Products
+    rows : Columns, Products or Stack
         The n rows.
     targets : array of shape (1 or problems, columns, n)
         One-hot for softmax, 0 and 1 for sigmoid, -1 and 1 for squared_hinge.
@@ -420,7 +420,7 @@ def solve(
             if len(hard):
                 found.put(hard, _solve_pieces(found.part(hard), tol))
     X, certificate, n_iter = found.x, found.bound, found.n_iter
-    lost = certificate > tol
+    lost = ~(certificate <= tol)
     if lost.any() and not quiet:
         warnings.warn(
             f"{lost.sum()} of {len(C)} problems stopped after {n_iter[lost].max()} steps, {certificate.max():.1g} "
@@ -592,9 +592,21 @@ def _solve_pieces(whole, tol):
         if not len(left) or count == MOST_SWEEPS:
             break
         batch, G = batch.part(left), G[left]
-        step = batch.rows.solve_directly(batch.state, batch.y, batch.x, G, batch.C, count >= ROUGH)
+        step = _direct_step(batch, G, rough=count < ROUGH)
+        if step is None:
+            break
         batch.move(G, step, batch.rows.push(step))
     return whole
+
+
+def _direct_step(batch, G, rough):
+    """Newton's step, in float64 where float32 is not enough; None where neither is."""
+    for exact in [False, True] if rough else [True]:
+        try:
+            return batch.rows.solve_directly(batch.state, batch.y, batch.x, G, batch.C, exact)
+        except np.linalg.LinAlgError:
+            pass
+    return None
 
 
 def _leading_directions(apply, size):

@@ -10,7 +10,8 @@ from sklearn.model_selection import GroupKFold, RepeatedStratifiedKFold, Stratif
 from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from heads import HEADS, HeadSearchCV, head_scores, make_head
+from heads import HEADS, HeadSearchCV, head_scores, linear, make_head, reduction
+from heads import search as search_module
 
 SMALL = {
     "logistic": {"logisticregression__C": [0.01, 1.0]},
@@ -159,6 +160,16 @@ def test_offers_only_what_the_best_head_has():
     X, y = photos()
     assert not hasattr(HeadSearchCV(["linear_svm"], cv=2).fit(X, y), "predict_proba")
     assert hasattr(HeadSearchCV(["linear_svm"], cv=2).fit(X, y), "decision_function")
+
+
+@pytest.mark.parametrize("d", [80, 200])
+def test_more_rows_than_are_shared_give_the_same_scores(d, monkeypatch):
+    X, y = photos(d=d)  # 90 rows, 60 in a fold: fewer or more than the features
+    search = HeadSearchCV(["logistic", "linear_svm"], cv=3)
+    expected = search.fit(X, y).cv_results_["mean_test_score"]
+    for module in (linear, reduction, search_module):
+        monkeypatch.setattr(module, "MOST_SHARED_ROWS", 10)
+    assert search.fit(X, y).cv_results_["mean_test_score"] == pytest.approx(expected, abs=1e-9)
 
 
 def test_groups_stay_together():

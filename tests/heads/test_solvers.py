@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 
 from heads import solvers
-from heads.solvers import LOSSES, Columns, Products, solve
+from heads.solvers import LOSSES, Columns, Products, Stack, solve
 
 VALUES = {
     "softmax": lambda m, y: logsumexp(m, axis=0) - np.sum(y * m, axis=0),
@@ -100,6 +100,48 @@ def test_direct_steps_and_conjugate_gradients_find_one_optimum(basis, monkeypatc
         one = solve("squared_hinge", rows, targets, weights, [0.01, 1.0, 100.0], penalize_intercept=True, tol=1e-6)
         found.append(coefficients(one))
     assert found[0] == pytest.approx(found[1], abs=1e-5 * np.abs(found[0]).max())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_stack_solves_each_problem_on_its_own_rows(loss):
+    penalize = loss == "squared_hinge"
+    made = [problem(loss, n=n, r=40, seed=seed) for seed, n in enumerate([60, 60, 59])]
+    C = np.array([1e-2, 1.0])
+    alone = [solve(loss, Products(Z @ Z.T), y, w, C, penalize_intercept=penalize) for Z, y, w in made]
+    pad = [((0, 0), (0, 0), (0, 60 - len(Z))) for Z, _, _ in made]
+    parts = [Products(np.pad(Z @ Z.T, (0, 60 - len(Z)))) for Z, _, _ in made]
+    y, w = (
+        np.concatenate([np.repeat(np.pad(part[i], width), 2, axis=0) for part, width in zip(made, pad, strict=True)])
+        for i in (1, 2)
+    )
+    stack = Stack(parts, np.repeat(np.arange(3), 2))
+    found = solve(loss, stack, y, w, np.tile(C, 3), penalize_intercept=penalize)
+    assert (found.certificate <= 2e-4).all()
+    for i, (Z, _, _) in enumerate(made):
+        expected, coef = alone[i].coef @ Z, found.coef[2 * i : 2 * i + 2, :, : len(Z)] @ Z
+        assert coef == pytest.approx(expected, abs=1e-3 * np.abs(expected).max())
+        assert found.intercept[2 * i : 2 * i + 2] == pytest.approx(alone[i].intercept, abs=2e-3)
+
+
+def test_direct_steps_start_from_the_solution_they_follow(monkeypatch):
+    monkeypatch.setattr(solvers, "SWEEPS", 0)
+    Z, targets, weights = problem("squared_hinge", n=200, r=60)
+    C = [0.01, 1.0, 100.0]
+    options = {"penalize_intercept": True, "tol": 1e-6}
+    free = solve("squared_hinge", Products(Z @ Z.T), targets, weights, C, **options)
+    after = solve("squared_hinge", Products(Z @ Z.T), targets, weights, C, follows=np.array([-1, 0, 1]), **options)
+    assert after.coef @ Z == pytest.approx(free.coef @ Z, abs=1e-5 * np.abs(free.coef @ Z).max())
+
+
+def test_a_matrix_without_factor_leaves_the_problem_unsolved(monkeypatch):
+    def refuse(*_):
+        raise np.linalg.LinAlgError
+
+    monkeypatch.setattr(solvers, "SWEEPS", 0)
+    monkeypatch.setattr(Products, "solve_directly", refuse)
+    Z, targets, weights = problem("squared_hinge", n=200, r=60)
+    with pytest.warns(ConvergenceWarning, match="1 of 1 problems stopped"):
+        solve("squared_hinge", Products(Z @ Z.T), targets, weights, [100.0], penalize_intercept=True)
 
 
 def digits(products):
