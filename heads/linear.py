@@ -272,7 +272,7 @@ def _solve_scaled(columns, whole, folds, codes, rows):
         # a column that does not vary in the fold is zero there
         factor[:-1] = np.where(fold.varying, whole.scale / fold.scale, 0)
     starts = [
-        (coef, intercept - coef @ _offsets(whole, fold))
+        (np.where(fold.varying, coef, 0), intercept - coef @ _offsets(whole, fold))
         for row in rows
         for fold, _ in folds
         for coef, intercept in [fold.starts[row["C"]]]

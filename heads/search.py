@@ -54,7 +54,7 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     class_weight : None, "balanced" or dict
         For the heads whose classifier takes class weights; the others are left as they are.
     n_jobs : int or None
-        Threads over folds, each with one BLAS thread, so that their number changes no result; one alone for up
+        Threads over folds and batches, each with one BLAS thread: their number changes no result; one for up
         to 2^18 values. Many searches (one per array of features) go faster as threads outside, under a
         `threadpool_limits(1)` of their own.
     random_state : int or None
