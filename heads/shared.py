@@ -9,6 +9,9 @@ from heads.calibration import as_columns
 from heads.linear import PROBLEMS, Fitted, fit_iterative, one_hot
 from heads.reduction import ROUNDING
 
+# pairs of classes at a time: of hundreds of classes all pairs' coefficients would fill memory
+PAIRS = 500
+
 
 def _closed_form(coef, intercept):
     return Fitted(coef, intercept, np.zeros(len(coef)), np.zeros(len(coef), dtype=int))
@@ -109,11 +112,19 @@ def _is_free(svc, codes, class_weights):
 
 
 def _svc_answers(svc, K):
-    """What SVC's `decision_function` and `predict` give, from one evaluation of its pairs of classes."""
-    pairs = svc.set_params(decision_function_shape="ovo").decision_function(K)
+    """What SVC's `decision_function` and `predict` give, from products for many of its pairs of classes."""
+    support = K[:, svc.support_]
     if len(svc.classes_) == 2:
-        return as_columns(pairs), (pairs > 0).astype(int)
+        margins = support @ svc.dual_coef_[0] + svc.intercept_[0]
+        return as_columns(margins), (margins > 0).astype(int)
     first, second = np.triu_indices(len(svc.classes_), 1)
+    # a row's coefficients against the classes other than its own, in their order
+    own, against = np.repeat(np.arange(len(svc.classes_)), svc.n_support_)[:, None], svc.dual_coef_.T
+    pairs = [
+        support @ np.where(own == i, against[:, j - 1], (own == j) * against[:, i])
+        for i, j in ((first[at : at + PAIRS], second[at : at + PAIRS]) for at in range(0, len(first), PAIRS))
+    ]
+    pairs = np.hstack(pairs) + svc.intercept_
     won = pairs > 0
     votes, sums = np.zeros((2, len(K), len(svc.classes_)))
     for pair, (i, j) in enumerate(zip(first, second, strict=True)):

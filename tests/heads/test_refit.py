@@ -50,15 +50,15 @@ def test_fitted_attributes_are_scikit_learns(name, d, k):
 
 
 @pytest.mark.filterwarnings("ignore:self.within_class_std_dev_:UserWarning")
-@pytest.mark.parametrize("name", HEADS)
-def test_unpickles_and_predicts_without_this_project(name, tmp_path):
+def test_every_head_unpickles_and_predicts_without_this_project(tmp_path):
     X, y = photos(200, 3)
-    ours = searched(name, X, y)
-    (tmp_path / "kept.pkl").write_bytes(pickle.dumps((ours, X, ours.predict(X))))
+    heads = {name: searched(name, X, y) for name in HEADS}
+    kept = X, {name: (pickle.dumps(head), head.predict(X)) for name, head in heads.items()}
+    (tmp_path / "kept.pkl").write_bytes(pickle.dumps(kept))
     code = (
-        "import pickle, sys; head, X, labels = pickle.load(open('kept.pkl', 'rb'));"
-        "assert (head.predict(X) == labels).all();"
+        "import pickle, sys; X, heads = pickle.load(open('kept.pkl', 'rb'));"
+        "print([name for name, (head, labels) in heads.items() if (pickle.loads(head).predict(X) != labels).any()]);"
         "print([name for name in sys.modules if name.split('.')[0] == 'heads'])"
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.split("\n")[:2] == ["[]", "[]"]
