@@ -17,10 +17,10 @@ TOL = 2e-4
 PATIENCE = 300
 # folds of more rows are solved by a thread each, fewer in two batches
 MANY_ROWS = 1200
-# so many margins are solved for in two batches
-MANY_VALUES = 1 << 22
+# so many margins are solved for in two batches; a batch of folds at one C may have as many
+MANY_VALUES = 1 << 21
 # so many of a fold's standard deviations its means may lie away from those of all rows, to share their columns
-NEAR = 30
+NEAR = 3
 
 
 def one_hot(codes):
@@ -108,14 +108,14 @@ def _by_rows(name, fold):
     return wide and fold.n <= MOST_SHARED_ROWS and not fold.refined
 
 
-def fit_iterative(name):
+def fit_iterative(name, tol=TOL, **given):
     """(fold, codes, rows of parameters, class weights or None) -> Fitted, of one of `PROBLEMS`."""
 
-    def fit(fold, codes, rows, class_weights, tol=TOL):
+    def fit(fold, codes, rows, class_weights):
         problems = PROBLEMS[name](codes, rows, class_weights)
-        options = {"penalize_intercept": name == "linear_svm", "follows": problems.follows, "tol": tol}
+        options = {"penalize_intercept": name == "linear_svm", "follows": problems.follows, "tol": tol} | given
         if _by_rows(name, fold):
-            found = solve(*_of(problems, fold.products), max_iter=PATIENCE, quiet=True, **options)
+            found = solve(*_of(problems, fold.products), **options | {"max_iter": PATIENCE, "quiet": True})
             if (found.certificate <= tol).all():
                 return problems.fitted(found, len(rows), by_rows=True)
             fold.refine()
@@ -230,17 +230,25 @@ def _solve_tall(whole, folds, full, codes, rows, class_weights, n_jobs):
     half = _logistic(codes, rows, class_weights).half
     halves = [[row for row, part in zip(rows, half, strict=True) if part == i] for i in np.unique(half)]
     parallel = Parallel(n_jobs=n_jobs, prefer="threads")
-    solved = parallel(delayed(fit_iterative("logistic"))(whole, codes, part, class_weights, START) for part in halves)
+    rough = fit_iterative("logistic", tol=START, max_iter=PATIENCE, quiet=True)
+    solved = parallel(delayed(rough)(whole, codes, part, class_weights) for part in halves)
+    if any((found.certificate > START).any() for found in solved):
+        return
     for part, found in zip(halves, solved, strict=True):
         for row, coef, intercept in zip(part, found.coef, found.intercept, strict=True):
             for fold in [whole, *folds]:
                 shift = (fold.mean - whole.mean) / whole.scale
                 fold.starts[row["C"]] = coef * (fold.scale / whole.scale), intercept + coef @ shift
-    near = [(fold, weights) for fold, weights in full if np.abs(_offsets(whole, fold)).max(initial=0) < NEAR]
-    if not near:
+    near = [
+        (fold, weights)
+        for fold, weights in full
+        if 2 * fold.n > whole.n and np.abs(_offsets(whole, fold)).max(initial=0) < NEAR
+    ]
+    # many values at once leave the cache, and memory
+    values = len(near) * (codes.max() + 1) * whole.n
+    if not near or values > MANY_VALUES:
         return
-    # many values at once leave the cache, and memory: then each C is a batch
-    large = len(rows) * len(near) * (codes.max() + 1) * whole.n > MANY_VALUES
+    large = len(rows) * values > MANY_VALUES
     lane = np.arange(len(rows)) if large else half
     batches = [np.flatnonzero(lane == part) for part in np.unique(lane)]
     solved = parallel(
@@ -268,7 +276,8 @@ def _solve_scaled(columns, whole, folds, codes, rows):
     weights, factors = np.zeros((len(folds), 1, whole.n)), np.ones((len(folds), 1, whole.d + 1))
     for (fold, class_weights), weight, factor in zip(folds, weights[:, 0], factors[:, 0], strict=True):
         train = fold.rows[: fold.n]
-        weight[train] = 1 if class_weights is None else class_weights[codes[train]]
+        weight[:] = np.bincount(train, minlength=whole.n)  # a row may be drawn twice
+        weight *= 1 if class_weights is None else class_weights[codes]
         # a column that does not vary in the fold is zero there
         factor[:-1] = np.where(fold.varying, whole.scale / fold.scale, 0)
     starts = [

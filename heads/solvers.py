@@ -19,6 +19,8 @@ FIRST_CHECK, GROWTH = 2, 20
 # so many float32 steps drift away from the exact margins by too much to go on
 DRIFT = 30
 AIM = 0.7
+# a certificate that is zero counts as this
+TINY = 1e-30
 # after so many steps directions are computed in float64: rows that repeat with other labels need it
 SLOW = 150
 # direct steps are chosen where so many cost less than the steps that the gradients' rate still asks for
@@ -126,8 +128,11 @@ class Columns:
     def _keep_directions(self, values, into, out):
         """Set the leading directions, the intercept's last, and the mean square of the rows in all others."""
         rank = len(values)
-        self.squares = np.r_[values, self.n]
         self.rest = max(self.total - values.sum(), 0) / max(min(self.n, self.size) - 1 - rank, 1)
+        if rank and rank >= self.size - 1:  # nothing is left, and what no row has is rounding
+            self.rest = values[values >= 1e-6 * values.max()].min()
+            values = np.maximum(values, self.rest)
+        self.squares = np.r_[values, self.n]
         self.into, self.out = (np.zeros((self.size, rank + 1), dtype=np.float32) for _ in range(2))
         self.into[:-1, :-1], self.out[:-1, :-1] = into, out
         self.into[-1, -1] = self.out[-1, -1] = 1
@@ -254,9 +259,9 @@ class Products(Columns):
         start = x[:, 0, :-1] * on
         ridge = 1 / (C[:, None] * np.where(on, state[:, 0], 1))
         right = (y[:, 0] - start @ self.exact - start.sum(axis=1, keepdims=True) - ridge * start) * on
-        right, values = right.astype(K.dtype), ridge[on]
+        right, values = right.astype(K.dtype), ridge[on] if on.any() else ridge[:1, 0]
         count = on.sum(axis=1)
-        many = (self.cost_of_most(count) < count**3 / 3) & (np.ptp(values) <= 1e-12 * values.max())
+        many = (self.cost_of_most(count) < count**3 / 3) & (np.ptp(values) <= 1e-12 * values.max()) & (count > 0)
         if many.any():
             start[many] += self._solve_most(K, values[0], on[many], right[many])
         for i in np.flatnonzero(~many):
@@ -388,7 +393,11 @@ def solve(
     follows : array of shape (problems,), int, or None
         The problem, of a smaller C, from whose solution direct steps start; -1 is none.
     tol : float
-        The certificate to reach; a ConvergenceWarning says when `max_iter` steps did not, unless `quiet`.
+        The certificate to reach.
+    max_iter : int
+        Steps of conjugate gradients.
+    quiet : bool
+        Whether to leave out the ConvergenceWarning for what did not reach `tol`; its certificate tells as well.
     """
     loss, C = LOSSES[loss], np.asarray(C, dtype=np.float64)
     targets = np.broadcast_to(targets, (len(C), *targets.shape[1:]))
@@ -537,6 +546,11 @@ def _descend(whole, tol, max_iter, check, pieces):
         scaled = rows.precondition(G, batch.loss.curvature(batch.state, batch.o), batch.ridge)
         moved = rows.push(scaled)
         size = batch.product(G, scaled, moved)
+        astray = np.flatnonzero(~(size > 0))
+        if len(astray):  # rounding left a direction that does not fall: the gradient does
+            scaled[astray] = G[astray]
+            moved[astray] = rows.of(astray).push(G[astray])
+            size = batch.product(G, scaled, moved)
         # a length that rounding made negative starts anew
         turn = (size - batch.product(batch.old, scaled, moved)) / np.where(batch.size > 0, batch.size, np.inf)
         turn = np.clip(turn, 0, MOST_TURN)
@@ -554,7 +568,7 @@ def _descend(whole, tol, max_iter, check, pieces):
                 exact = due[(batch.bound[due] <= tol) | (count == max_iter)]
             if len(exact):
                 batch.refresh(exact)
-            bound = batch.bound[due]
+            bound = np.maximum(batch.bound[due], TINY)
             batch.goal[due], batch.then[due] = size[due] * np.minimum(AIM * tol / bound, AIM) ** 2, count
             out = bound <= tol
             if pieces:
@@ -573,8 +587,9 @@ def _descend(whole, tol, max_iter, check, pieces):
 def _sooner_solved(batch, before, since, tol):
     """Whether direct steps cost less than the gradients' steps to come, by their rate since the last certificate."""
     rows, on = batch.rows, np.count_nonzero(batch.state, axis=(1, 2))
-    rate = np.log(np.maximum(before / batch.bound, 1)) / np.maximum(since, 1)
-    coming = np.where(np.isinf(before), GROWTH, np.log(batch.bound / tol) / np.maximum(rate, 1e-9))
+    bound = np.maximum(batch.bound, TINY)
+    rate = np.log(np.maximum(before / bound, 1)) / np.maximum(since, 1)
+    coming = np.where(np.isinf(before), GROWTH, np.log(bound / tol) / np.maximum(rate, 1e-9))
     return SWEEPS * np.minimum(rows.direct_cost(on), rows.cost_of_most(on)) < coming * rows.step_cost
 
 

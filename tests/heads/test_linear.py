@@ -29,7 +29,7 @@ def folds_of(d, k, n=95, splits=3):
 def test_folds_together_equal_folds_alone(name, d, k, size, monkeypatch):
     if size == "many batches":
         monkeypatch.setattr(linear, "MANY_ROWS", 0)
-        monkeypatch.setattr(linear, "MANY_VALUES", 0)
+        monkeypatch.setattr(linear, "MANY_VALUES", 1000)
     whole, folds, y = folds_of(d, k)
     weights = [np.linspace(1, 2, k)] * 4
     spent = solve_together(whole, folds, y, {name: ROWS}, weights, few=size == "few")

@@ -1,5 +1,6 @@
 """The search: GridSearchCV's manners over all heads at once."""
 
+import warnings
 from threading import Barrier, get_ident
 
 import numpy as np
@@ -170,6 +171,48 @@ def test_more_rows_than_are_shared_give_the_same_scores(d, monkeypatch):
     for module in (linear, reduction, search_module):
         monkeypatch.setattr(module, "MOST_SHARED_ROWS", 10)
     assert search.fit(X, y).cv_results_["mean_test_score"] == pytest.approx(expected, abs=1e-9)
+
+
+def logistic_at(X, y, C):
+    head = make_head("logistic", solver="newton-cg", tol=1e-8 / max(C, 1), max_iter=10_000, C=C)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # at the end of its digits it says so
+        return head.fit(X.astype(np.float64), y)
+
+
+@pytest.mark.parametrize("d", [8, 200])
+def test_a_row_drawn_twice_counts_twice(d):
+    X, y = photos(d=d)
+    rng = np.random.default_rng(0)
+    folds = [(np.r_[rng.choice(60, 80), :30], np.arange(60, 90)) for _ in range(2)]
+    search = HeadSearchCV({"logistic": {"logisticregression__C": [1.0]}}, cv=folds, refit=False).fit(X, y)
+    expected = np.mean([head_scores(logistic_at(X[train], y[train], 1.0), X[val]) for train, val in folds], axis=0)
+    assert search.oof_scores_[0, 60:] == pytest.approx(expected, abs=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("C", [1e4, 1e6])
+def test_a_huge_strength_is_fitted_as_well(C):
+    X, y = photos(120, 8)
+    best = HeadSearchCV({"logistic": {"logisticregression__C": [C]}}, cv=3).fit(X, y).best_estimator_
+    expected = head_scores(logistic_at(X, y, C), X)
+    assert head_scores(best, X) == pytest.approx(expected, abs=2e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("far", [1, 30, 130])
+def test_folds_far_from_the_other_rows_keep_their_certificate(far):
+    X, y = photos(300, 10, k=2, seed=1)
+    X, group = X.astype(np.float64), np.arange(300) % 5
+    X[group == 0] += far
+    folds = list(GroupKFold(5).split(X, y, group))
+    search = HeadSearchCV({"logistic": {"logisticregression__C": [0.01]}}, cv=folds, refit=False).fit(X, y)
+    for train, val in folds:
+        expected = head_scores(logistic_at(X[train], y[train], 0.01), X[val])
+        assert search.oof_scores_[0, val] == pytest.approx(expected, abs=2e-3 * np.abs(expected).max())
+
+
+def test_columns_that_never_vary_leave_the_shares_without_a_warning():
+    search = HeadSearchCV(["logistic", "linear_svm"], cv=2).fit(np.ones((60, 4)), np.tile([0, 1, 2], 20))
+    assert np.isfinite(search.oof_scores_).all()
 
 
 def test_groups_stay_together():
