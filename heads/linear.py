@@ -108,6 +108,11 @@ def _by_rows(name, fold):
     return wide and fold.n <= MOST_SHARED_ROWS and not fold.refined
 
 
+def basis_of(name, fold):
+    """The fold's rows as the head of this name is solved over them."""
+    return fold.products if _by_rows(name, fold) else fold.columns
+
+
 def fit_iterative(name, tol=TOL, **given):
     """(fold, codes, rows of parameters, class weights or None) -> Fitted, of one of `PROBLEMS`."""
 
@@ -115,14 +120,15 @@ def fit_iterative(name, tol=TOL, **given):
         problems = PROBLEMS[name](codes, rows, class_weights)
         options = {"penalize_intercept": name == "linear_svm", "follows": problems.follows, "tol": tol} | given
         if _by_rows(name, fold):
-            found = solve(*_of(problems, fold.products), **options | {"max_iter": PATIENCE, "quiet": True})
+            found = solve(*_of(problems, basis_of(name, fold)), **options | {"max_iter": PATIENCE, "quiet": True})
             if (found.certificate <= tol).all():
                 return problems.fitted(found, len(rows), by_rows=True)
             fold.refine()
         starts = [fold.starts.get(row["C"]) for row in rows] if name == "logistic" else [None]
         usable = all(start is not None and len(start[1]) == problems.targets.shape[1] for start in starts)
         start = [np.stack(part) for part in zip(*starts, strict=True)] if usable else None
-        return problems.fitted(solve(*_of(problems, fold.columns), start=start, **options), len(rows), by_rows=False)
+        found = solve(*_of(problems, basis_of(name, fold)), start=start, **options)
+        return problems.fitted(found, len(rows), by_rows=False)
 
     return fit
 
@@ -171,11 +177,18 @@ def solve_together(whole, folds, codes, heads, class_weights, n_jobs=None, few=F
     return spent
 
 
+def _in_batches(solve_batch, lane, n_jobs):
+    """Arrays of what `solve_batch(their numbers)` finds for the problems of each lane, back in the problems' order."""
+    batches = [np.flatnonzero(lane == part) for part in np.unique(lane)]
+    solved = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(solve_batch)(batch) for batch in batches)
+    order = np.concatenate(batches).argsort()
+    return [np.concatenate(part)[order] for part in zip(*solved, strict=True)]
+
+
 def _solve_wide(name, folds, codes, rows, n_jobs, few):
     """All folds by their inner products."""
     n, count = max(fold.n for fold, _ in folds), len(folds)
-    parallel = Parallel(n_jobs=n_jobs, prefer="threads")
-    parts = parallel(delayed(fold.products_among)(n) for fold, _ in folds)
+    parts = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(fold.products_among)(n) for fold, _ in folds)
     each = [PROBLEMS[name](codes[fold.rows[: fold.n]], rows, weights) for fold, weights in folds]
     size = len(each[0].C)
     owners = np.repeat(np.arange(count), size)
@@ -184,10 +197,9 @@ def _solve_wide(name, folds, codes, rows, n_jobs, few):
     lane = np.concatenate(
         [problems.half + i if i == count - 1 and i % 2 == 0 else np.full(size, i) for i, problems in enumerate(each)]
     )
-    batches = [np.flatnonzero(lane % lanes == part) for part in np.unique(lane % lanes)]
     targets, weights = (
-        np.concatenate([np.pad(part, ((0, 0), (0, 0), (0, n - part.shape[2]))) for part in parts_of])
-        for parts_of in ([problems.targets for problems in each], [problems.weights for problems in each])
+        np.concatenate([np.pad(part, ((0, 0), (0, 0), (0, n - part.shape[2]))) for part in of_folds])
+        for of_folds in zip(*((problems.targets, problems.weights) for problems in each), strict=True)
     )
     follows = np.concatenate([np.where(p.follows < 0, -1, p.follows + i * size) for i, p in enumerate(each)])
 
@@ -207,9 +219,7 @@ def _solve_wide(name, folds, codes, rows, n_jobs, few):
             quiet=True,
         )
 
-    solved = parallel(delayed(solve_batch)(batch) for batch in batches)
-    order = np.concatenate(batches).argsort()
-    found = [np.concatenate(part)[order] for part in zip(*solved, strict=True)]
+    found = _in_batches(solve_batch, lane % lanes, n_jobs)
     for i, (fold, _) in enumerate(folds):
         coef, intercept, certificate, n_iter = (part[owners == i] for part in found)
         if (certificate <= TOL).all():
@@ -227,18 +237,20 @@ def _solve_tall(whole, folds, full, codes, rows, class_weights, n_jobs):
     gradient, so the start moves it by no more than the certificate allows.
     """
     columns = whole.columns  # made here, not by every thread
-    half = _logistic(codes, rows, class_weights).half
-    halves = [[row for row, part in zip(rows, half, strict=True) if part == i] for i in np.unique(half)]
-    parallel = Parallel(n_jobs=n_jobs, prefer="threads")
+    problems = _logistic(codes, rows, class_weights)
     rough = fit_iterative("logistic", tol=START, max_iter=PATIENCE, quiet=True)
-    solved = parallel(delayed(rough)(whole, codes, part, class_weights) for part in halves)
-    if any((found.certificate > START).any() for found in solved):
+
+    def start_batch(batch):
+        found = rough(whole, codes, [rows[i] for i in batch], class_weights)
+        return found.coef, found.intercept, found.certificate
+
+    coefs, intercepts, certificates = _in_batches(start_batch, problems.half, n_jobs)
+    if (certificates > START).any():
         return
-    for part, found in zip(halves, solved, strict=True):
-        for row, coef, intercept in zip(part, found.coef, found.intercept, strict=True):
-            for fold in [whole, *folds]:
-                shift = (fold.mean - whole.mean) / whole.scale
-                fold.starts[row["C"]] = coef * (fold.scale / whole.scale), intercept + coef @ shift
+    for row, coef, intercept in zip(rows, coefs, intercepts, strict=True):
+        for fold in [whole, *folds]:
+            shift = (fold.mean - whole.mean) / whole.scale
+            fold.starts[row["C"]] = coef * (fold.scale / whole.scale), intercept + coef @ shift
     near = [
         (fold, weights)
         for fold, weights in full
@@ -249,14 +261,11 @@ def _solve_tall(whole, folds, full, codes, rows, class_weights, n_jobs):
     if not near or values > MANY_VALUES:
         return
     large = len(rows) * values > MANY_VALUES
-    lane = np.arange(len(rows)) if large else half
-    batches = [np.flatnonzero(lane == part) for part in np.unique(lane)]
-    solved = parallel(
-        delayed(_solve_scaled)(columns, whole, near, codes, [rows[i] for i in batch]) for batch in batches
+    found = _in_batches(
+        lambda batch: _solve_scaled(columns, whole, near, codes, [rows[i] for i in batch]),
+        np.arange(len(rows)) if large else problems.half,
+        n_jobs,
     )
-    order = np.concatenate(batches).argsort()
-    found = [np.concatenate(part)[order] for part in zip(*solved, strict=True)]
-    problems = _logistic(codes, rows, None)
     for i, (fold, _) in enumerate(near):
         coef, intercept, *rest = (part[:, i] for part in found)
         solution = coef, intercept + coef @ _offsets(whole, fold), *rest
@@ -281,10 +290,9 @@ def _solve_scaled(columns, whole, folds, codes, rows):
         # a column that does not vary in the fold is zero there
         factor[:-1] = np.where(fold.varying, whole.scale / fold.scale, 0)
     starts = [
-        (np.where(fold.varying, coef, 0), intercept - coef @ _offsets(whole, fold))
+        (np.where(fold.varying, fold.starts[row["C"]][0], 0), whole.starts[row["C"]][1])
         for row in rows
         for fold, _ in folds
-        for coef, intercept in [fold.starts[row["C"]]]
     ]
     found = solve(
         problems.loss,

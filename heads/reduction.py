@@ -189,10 +189,6 @@ class Fold:
         """`products` as one of several folds, of n training rows at most: padded by rows that are zero."""
         return self.products if n == self.n else Products(np.pad(self.gram[: self.n, : self.n], (0, n - self.n)))
 
-    @property
-    def basis(self):
-        return self.products if self.reduced and self.n <= MOST_SHARED_ROWS else self.columns
-
     def coefficients(self, reduced, by_rows=False):
         """Coefficients (k, columns of `train`), or (k, n) of the rows, as (k, d) of the standardised features."""
         if by_rows:

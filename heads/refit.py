@@ -1,10 +1,13 @@
 """A head fitted through the shared reduction, as the scikit-learn pipeline it would have become."""
 
+from functools import partial
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
+from heads.linear import PROBLEMS, basis_of
 from heads.shared import LINEAR, class_means, precomputed_svc, rbf_gamma
 
 
@@ -84,16 +87,15 @@ class Refit(NamedTuple):
     """How a head is refitted.
 
     fit : (classifier, fold, codes, values, weights) -> None, the fitted attributes set
-    needs : the attribute of the fold that takes the time, known before the values are
+    prepare : called with the fold, does what of its work takes the time, known before the values are
     """
 
     fit: callable
-    needs: str
+    prepare: callable
 
 
 REFITS = {
-    "logistic": Refit(_refit_linear("logistic"), "basis"),
-    "linear_svm": Refit(_refit_linear("linear_svm"), "basis"),
-    "lda": Refit(_refit_lda, "train"),
-    "rbf_svm": Refit(_refit_rbf_svm, "distances"),
+    **{name: Refit(_refit_linear(name), partial(basis_of, name)) for name in PROBLEMS},
+    "lda": Refit(_refit_lda, attrgetter("train")),
+    "rbf_svm": Refit(_refit_rbf_svm, attrgetter("distances")),
 }

@@ -123,7 +123,7 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         # the accuracy of known class numbers needs none of the scorer's checks, which cost more than a small fold
         scorer = _accuracy if self.scoring in (None, "accuracy") else self.scorer_
         rows = _make_candidates(candidates, self.class_weight)
-        needed = sorted({REFITS[row.head].needs for row in rows if self.refit and row.head in REFITS})
+        needed = [name for name in REFITS if self.refit and any(row.head == name for row in rows)]
         few = X.size <= FEW_VALUES
         n_jobs = 1 if few else self.n_jobs  # threads would wait for one another
         with threadpool_limits(1):
@@ -281,9 +281,9 @@ def _make_candidates(rows, class_weight):
 
 
 def _reduce_all(whole, needed):
-    """Do the work on all rows that the refit of any candidate's head needs."""
+    """Do the work on all rows that the refit of any of these heads needs."""
     for name in needed:
-        getattr(whole, name)
+        REFITS[name].prepare(whole)
 
 
 def _run_fold(fold, X, y, train, val, rows, class_weight, scorer, solved_in):

@@ -259,9 +259,10 @@ class Products(Columns):
         start = x[:, 0, :-1] * on
         ridge = 1 / (C[:, None] * np.where(on, state[:, 0], 1))
         right = (y[:, 0] - start @ self.exact - start.sum(axis=1, keepdims=True) - ridge * start) * on
-        right, values = right.astype(K.dtype), ridge[on] if on.any() else ridge[:1, 0]
+        right, values = right.astype(K.dtype), ridge[on]
         count = on.sum(axis=1)
-        many = (self.cost_of_most(count) < count**3 / 3) & (np.ptp(values) <= 1e-12 * values.max()) & (count > 0)
+        alike = len(values) > 0 and np.ptp(values) <= 1e-12 * values.max()
+        many = (self.cost_of_most(count) < count**3 / 3) & alike
         if many.any():
             start[many] += self._solve_most(K, values[0], on[many], right[many])
         for i in np.flatnonzero(~many):
@@ -293,7 +294,7 @@ def _factorise(K, ridge):
     return factorise(K)
 
 
-class Stack:
+class Stack(Products):
     """Several `Products` of as many rows each, as the folds have: each problem has its own.
 
     Parameters
@@ -303,14 +304,9 @@ class Stack:
         The number of each problem's part, ascending.
     """
 
-    pulls = False
-    rounding = ROUNDING
-
     def __init__(self, parts, owners):
         self.parts, self.owners = parts, owners
         self.n, self.size, self.step_cost = parts[0].n, parts[0].size, parts[0].step_cost
-        self.direct_cost, self.cost_of_most = parts[0].direct_cost, parts[0].cost_of_most
-        self.pull = parts[0].pull
         self.total = np.array([part.total for part in parts])[owners]
         ends = np.searchsorted(owners, np.arange(len(parts) + 1))
         self.spans = [(part, slice(*span)) for part, *span in zip(parts, ends, ends[1:], strict=False) if np.ptp(span)]
@@ -318,8 +314,8 @@ class Stack:
     def of(self, problems):
         return Stack(self.parts, self.owners[problems])
 
-    def _by_part(self, method, first, *arrays):
-        found = [getattr(part, method)(*(array[span] for array in (first, *arrays))) for part, span in self.spans]
+    def _by_part(self, method, *arrays, **options):
+        found = [getattr(part, method)(*(array[span] for array in arrays), **options) for part, span in self.spans]
         return np.concatenate(found) if len(found) != 1 else found[0]
 
     def push(self, x):
@@ -328,13 +324,8 @@ class Stack:
     def precondition(self, G, bend, ridge):
         return self._by_part("precondition", G, bend, ridge)
 
-    def products(self, x, y, pushed=None):
-        return _inner(x[:, :, :-1], (self.push(y) if pushed is None else pushed) - y[:, :, -1:])
-
     def solve_directly(self, state, y, x, G, C, exact):
-        return np.concatenate(
-            [part.solve_directly(*(array[span] for array in (state, y, x, G, C)), exact) for part, span in self.spans]
-        )
+        return self._by_part("solve_directly", state, y, x, G, C, exact=exact)
 
 
 class Solution(NamedTuple):
@@ -453,10 +444,10 @@ class _Batch:
         arrays = {name: value[which] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
         return _Batch(self.loss, self.rows.of(which), **arrays)
 
-    def put(self, which, part, names=("x", "bound", "n_iter")):
-        """Take over what was found for some of the problems."""
+    def put(self, which, found, at=slice(None), names=("x", "bound", "n_iter")):
+        """Take over what another batch found, in its places `at`, for some of the problems."""
         for name in names:
-            getattr(self, name)[which] = getattr(part, name)
+            getattr(self, name)[which] = getattr(found, name)[at]
 
     def certify(self, G):
         """Set `bound`, given the gradient."""
@@ -476,7 +467,7 @@ class _Batch:
         rows, x = self.rows.of(which), self.x[which]
         part = _Batch(self.loss, rows, x=x, m=rows.push(x), y=self.y[which], o=self.o[which], ridge=self.ridge[which])
         part.certify(part.gradient(part.slope))
-        self.put(which, part, ("m", "slope", "state", "bound"))
+        self.put(which, part, names=("m", "slope", "state", "bound"))
 
     def gradient(self, slope):
         G = self.rows.pull(slope)
@@ -572,9 +563,9 @@ def _descend(whole, tol, max_iter, check, pieces):
             batch.goal[due], batch.then[due] = size[due] * np.minimum(AIM * tol / bound, AIM) ** 2, count
             out = bound <= tol
             if pieces:
-                out |= _sooner_solved(batch.part(due), before, since, tol)
+                out |= _sooner_solved(rows, batch.state[due], bound, before, since, tol)
             if out.any():
-                whole.put(batch.at[due[out]], batch.part(due[out]))
+                whole.put(batch.at[due[out]], batch, due[out])
                 batch = batch.part(np.setdiff1d(np.arange(len(size)), due[out]))
             if not len(batch.at):
                 break
@@ -584,10 +575,9 @@ def _descend(whole, tol, max_iter, check, pieces):
     return whole
 
 
-def _sooner_solved(batch, before, since, tol):
+def _sooner_solved(rows, state, bound, before, since, tol):
     """Whether direct steps cost less than the gradients' steps to come, by their rate since the last certificate."""
-    rows, on = batch.rows, np.count_nonzero(batch.state, axis=(1, 2))
-    bound = np.maximum(batch.bound, TINY)
+    on = np.count_nonzero(state, axis=(1, 2))
     rate = np.log(np.maximum(before / bound, 1)) / np.maximum(since, 1)
     coming = np.where(np.isinf(before), GROWTH, np.log(bound / tol) / np.maximum(rate, 1e-9))
     return SWEEPS * np.minimum(rows.direct_cost(on), rows.cost_of_most(on)) < coming * rows.step_cost
