@@ -30,8 +30,23 @@ GRIDS = {
 }
 # 40 settings: with five taps, 200 configurations
 NULL_GRIDS = {
-    "lda": {"lineardiscriminantanalysis__shrinkage": [0.99, 0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01]},
-    "ridge": {"ridgeclassifier__alpha": [float(f"{10**power:.3g}") for power in np.linspace(-1, 4, 10)]},
+    "lda": {
+        "lineardiscriminantanalysis__shrinkage": [
+            0.99,
+            0.9,
+            0.7,
+            0.5,
+            0.3,
+            0.2,
+            0.1,
+            0.05,
+            0.02,
+            0.01,
+        ]
+    },
+    "ridge": {
+        "ridgeclassifier__alpha": [float(f"{10**power:.3g}") for power in np.linspace(-1, 4, 10)]
+    },
     "knn": {
         "kneighborsclassifier__n_neighbors": [1, 3, 5, 7, 9, 13, 17, 21, 27, 35],
         "kneighborsclassifier__metric": ["euclidean", "cosine"],
@@ -42,7 +57,9 @@ NULL_GRIDS = {
 def taps_of(latent, maps, rng):
     """What each tap shows of the rows: rectified projections, each noisier than the one before."""
     return [
-        np.maximum(latent @ m + noise * rng.normal(size=(len(latent), m.shape[1])), 0).astype(np.float32)
+        np.maximum(latent @ m + noise * rng.normal(size=(len(latent), m.shape[1])), 0).astype(
+            np.float32
+        )
         for noise, m in zip(np.linspace(0.3, 1, len(maps)), maps, strict=True)
     ]
 
@@ -128,9 +145,16 @@ def draw_null(seed):
         for rows, held in folds(labels, 5, seed=seed + 1):
             inner = [X[rows] for X in taps]
             scores, tried = search(inner, labels[rows], NULL_GRIDS, seed)
-            predicted = train(tried[scores.mean(axis=1).argmax()], inner, labels[rows])([X[held] for X in taps])
+            predicted = train(tried[scores.mean(axis=1).argmax()], inner, labels[rows])(
+                [X[held] for X in taps]
+            )
             nested.append(np.mean(predicted == labels[held]))
-    return right.mean(axis=1).max(), corrected_score(right, seed=seed + 2)[0], np.mean(nested), len(right)
+    return (
+        right.mean(axis=1).max(),
+        corrected_score(right, seed=seed + 2)[0],
+        np.mean(nested),
+        len(right),
+    )
 
 
 def summarise(name, drawn):
@@ -139,7 +163,9 @@ def summarise(name, drawn):
     ours = np.mean([d.interval[0] <= d.true <= d.interval[1] for d in drawn])
     wide = np.mean([d.interval[1] - d.interval[0] for d in drawn])
     narrow = np.mean([d.test_interval[1] - d.test_interval[0] for d in drawn])
-    raw, corrected = (np.mean([getattr(d, key) - d.true for d in drawn]) for key in ("raw", "corrected"))
+    raw, corrected = (
+        np.mean([getattr(d, key) - d.true for d in drawn]) for key in ("raw", "corrected")
+    )
     kept = np.mean([d.best_kept for d in drawn])
     true = np.mean([d.true for d in drawn])
     print(
@@ -155,8 +181,12 @@ def table(problems, jobs):
     cells = list(itertools.product(SIZES, CLASSES, SEPARATIONS))
     wanted = [(*cells[i % len(cells)], i) for i in range(problems)]
     drawn = Parallel(n_jobs=jobs)(delayed(draw_problem)(*each) for each in wanted)
-    print("                           true       raw  corrected      test corrected   times  best row")
-    print("problems             n accuracy      bias       bias    covers    covers    test      tied")
+    print(
+        "                           true       raw  corrected      test corrected   times  best row"
+    )
+    print(
+        "problems             n accuracy      bias       bias    covers    covers    test      tied"
+    )
     test, ours, wider = summarise("all", drawn)
     for place, name in enumerate(("n", "classes", "separation")):
         for value in dict.fromkeys(d.cell[place] for d in drawn):
@@ -168,10 +198,16 @@ def table(problems, jobs):
 
 def null(draws, jobs):
     """The bars for labels that mean nothing."""
-    drawn = np.array(Parallel(n_jobs=jobs)(delayed(draw_null)(10_000 + seed) for seed in range(draws)))
+    drawn = np.array(
+        Parallel(n_jobs=jobs)(delayed(draw_null)(10_000 + seed) for seed in range(draws))
+    )
     (raw, corrected, nested, tried), noise = drawn.mean(axis=0), drawn.std(axis=0) / np.sqrt(draws)
-    print(f"\nlabels that mean nothing: {draws} draws of {NULL_ROWS} rows, {tried:.0f} configurations, chance 0.500")
-    for name, value, error in zip(("raw best", "corrected", "nested"), (raw, corrected, nested), noise, strict=False):
+    print(
+        f"\nlabels that mean nothing: {draws} draws of {NULL_ROWS} rows, {tried:.0f} configurations, chance 0.500"
+    )
+    for name, value, error in zip(
+        ("raw best", "corrected", "nested"), (raw, corrected, nested), noise, strict=False
+    ):
         print(f"{name:10} {value:.3f} (standard error {error:.3f})")
     _say("corrected within 3.5 points of chance", abs(corrected - 0.5) <= 0.035)
     _say("nested within 1 point of chance", abs(nested - 0.5) <= 0.01)
@@ -184,7 +220,9 @@ def _say(bar, held):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problems", type=int, default=500, help="drawn problems (500)")
-    parser.add_argument("--null", type=int, default=40, help="draws of labels that mean nothing (40)")
+    parser.add_argument(
+        "--null", type=int, default=40, help="draws of labels that mean nothing (40)"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
     chosen = parser.parse_args()
     started = time.perf_counter()

@@ -42,7 +42,9 @@ def documented_recipe(paths: list[str], name: str) -> int:
     network = models.get_model(name, weights=None).eval()
     transform = next(iter(models.get_model_weights(name))).transforms()
 
-    class Files(torch.utils.data.Dataset):  # what ImageFolder does with its files, for any list of them
+    class Files(
+        torch.utils.data.Dataset
+    ):  # what ImageFolder does with its files, for any list of them
         def __len__(self):
             return len(paths)
 
@@ -50,9 +52,13 @@ def documented_recipe(paths: list[str], name: str) -> int:
             return transform(default_loader(paths[i]))
 
     rows = []
-    network.get_submodule(LAYERS[name]).register_forward_hook(lambda m, i, out: rows.append(out.mean((2, 3)).numpy()))
+    network.get_submodule(LAYERS[name]).register_forward_hook(
+        lambda m, i, out: rows.append(out.mean((2, 3)).numpy())
+    )
     with torch.inference_mode():
-        for batch in torch.utils.data.DataLoader(Files(), batch_size=BATCH, num_workers=len(os.sched_getaffinity(0))):
+        for batch in torch.utils.data.DataLoader(
+            Files(), batch_size=BATCH, num_workers=len(os.sched_getaffinity(0))
+        ):
             network(batch)
     return sum(len(row) for row in rows)
 
@@ -63,10 +69,15 @@ def img2vec(paths: list[str], name: str) -> int:
     from PIL import Image
     from torchvision import models
 
-    models.WeightsEnum.get_state_dict = lambda *_, **__: models.get_model(name, weights=None).state_dict()
+    models.WeightsEnum.get_state_dict = lambda *_, **__: models.get_model(
+        name, weights=None
+    ).state_dict()
     encoder = Img2Vec(model=name)
     groups = [paths[at : at + BATCH] for at in range(0, len(paths), BATCH)]
-    return sum(len(encoder.get_vec([Image.open(path).convert("RGB") for path in group])) for group in groups)
+    return sum(
+        len(encoder.get_vec([Image.open(path).convert("RGB") for path in group]))
+        for group in groups
+    )
 
 
 def embetter(paths: list[str], name: str) -> int:
@@ -75,7 +86,9 @@ def embetter(paths: list[str], name: str) -> int:
     from embetter.vision import ImageLoader, TimmEncoder
 
     create = timm.create_model
-    timm.create_model = lambda *args, pretrained, **settings: create(*args, pretrained=False, **settings)
+    timm.create_model = lambda *args, pretrained, **settings: create(
+        *args, pretrained=False, **settings
+    )
     loader, encoder = ImageLoader(), TimmEncoder(TIMM[name])
     encoder.model.eval()
     groups = [paths[at : at + BATCH] for at in range(0, len(paths), BATCH)]
@@ -104,7 +117,16 @@ SIDES = {
 
 def timed(side: str, files: Path, name: str, whole: bool) -> dict:
     """One side in a process of its own -> images, seconds from the first image, seconds of the whole process."""
-    call = [sys.executable, "-m", "benchmarks.extract", str(files), "--networks", name, "--side", side]
+    call = [
+        sys.executable,
+        "-m",
+        "benchmarks.extract",
+        str(files),
+        "--networks",
+        name,
+        "--side",
+        side,
+    ]
     call += ["--whole"] * whole
     started = time.perf_counter()
     answer = json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
@@ -127,13 +149,19 @@ def enlarged(paths: list[str], megapixels: float, folder: Path) -> list[str]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folders", nargs="+")
     parser.add_argument("--networks", default="resnet18,mobilenet_v3_large,resnet50")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--images", type=int, help="only so many, taken evenly from all")
-    parser.add_argument("--megapixels", type=float, help="enlarge the photos to so many million pixels first")
-    parser.add_argument("--whole", action="store_true", help="compare whole processes, imports included")
+    parser.add_argument(
+        "--megapixels", type=float, help="enlarge the photos to so many million pixels first"
+    )
+    parser.add_argument(
+        "--whole", action="store_true", help="compare whole processes, imports included"
+    )
     parser.add_argument("--peers", default=",".join(SIDES), help="the sides to run")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -143,7 +171,9 @@ def main() -> None:
     from data import find_images
 
     paths, _ = find_images(options.folders)
-    paths = [str(path) for path in paths][:: max(1, len(paths) // (options.images or len(paths)))][: options.images]
+    paths = [str(path) for path in paths][:: max(1, len(paths) // (options.images or len(paths)))][
+        : options.images
+    ]
     wanted = dict.fromkeys([*options.peers.split(","), "permafrost"])
     sides = [side for side in wanted if importlib.util.find_spec(SIDES[side][1])]
     measure = "whole" if options.whole else "seconds"
@@ -157,12 +187,17 @@ def main() -> None:
         for name in options.networks.split(","):
             knowing = [side for side in sides if name in SIDES[side][2]]
             rounds = [
-                {side: timed(side, files, name, options.whole) for side in knowing} for _ in range(options.repeats)
+                {side: timed(side, files, name, options.whole) for side in knowing}
+                for _ in range(options.repeats)
             ]
-            assert all(answer["images"] == len(paths) for answers in rounds for answer in answers.values())
+            assert all(
+                answer["images"] == len(paths) for answers in rounds for answer in answers.values()
+            )
             for side in knowing:
                 rate = len(paths) / median(answers[side][measure] for answers in rounds)
-                ratio = median(answers[side][measure] / answers["permafrost"][measure] for answers in rounds)
+                ratio = median(
+                    answers[side][measure] / answers["permafrost"][measure] for answers in rounds
+                )
                 print(f"{name:<20} {side:<18} {rate:>9.1f} {ratio:>6.2f}", flush=True)
 
 

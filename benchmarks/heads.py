@@ -35,12 +35,23 @@ HEADS = {
 # name -> (rows, features, classes), the bar per head
 SHAPES = {
     "small": ((400, 512, 2), {"logistic": 3.0, "linear_svm": 0.9, "rbf_svm": 0.9, "knn": 0.9}),
-    "medium": ((1000, 2048, 10), {"logistic": 2.0, "linear_svm": 50.0, "rbf_svm": 15.0, "knn": 3.0}),
-    "wide": ((1000, 25088, 10), {"logistic": 12.0, "linear_svm": 100.0, "rbf_svm": 50.0, "knn": 8.0}),
+    "medium": (
+        (1000, 2048, 10),
+        {"logistic": 2.0, "linear_svm": 50.0, "rbf_svm": 15.0, "knn": 3.0},
+    ),
+    "wide": (
+        (1000, 25088, 10),
+        {"logistic": 12.0, "linear_svm": 100.0, "rbf_svm": 50.0, "knn": 8.0},
+    ),
     "tall": ((5000, 1280, 10), {"logistic": 2.0, "linear_svm": 0.9, "rbf_svm": 0.9, "knn": 0.9}),
 }
 # scikit-learn takes minutes there: one run is enough to tell
-ONCE = {("wide", "linear_svm"), ("wide", "rbf_svm"), ("medium", "linear_svm"), ("tall", "linear_svm")}
+ONCE = {
+    ("wide", "linear_svm"),
+    ("wide", "rbf_svm"),
+    ("medium", "linear_svm"),
+    ("tall", "linear_svm"),
+}
 
 
 def features(n, d, classes, seed=0):
@@ -49,7 +60,12 @@ def features(n, d, classes, seed=0):
     y = rng.permutation(np.arange(n) % classes)
     latent = rng.normal(size=(classes, 128))[y] + rng.normal(size=(n, 128))
     latent *= np.arange(1, 129) ** -0.7
-    X = 2 * latent @ rng.normal(size=(128, d)) + 0.3 * rng.normal(size=(n, d)) + rng.normal(size=d) - 0.5
+    X = (
+        2 * latent @ rng.normal(size=(128, d))
+        + 0.3 * rng.normal(size=(n, d))
+        + rng.normal(size=d)
+        - 0.5
+    )
     return np.maximum(X, 0).astype(np.float32), y
 
 
@@ -69,12 +85,16 @@ def grid_search(name, X, y, against="sklearn"):
     classifier, grid = HEADS[name]
     if against == "sklearnex":
         classifier = patched(classifier) or classifier
-    search = GridSearchCV(make_pipeline(StandardScaler(), classifier), grid, cv=folds_of(y), n_jobs=2)
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), classifier), grid, cv=folds_of(y), n_jobs=2
+    )
     return search.fit(X, y)
 
 
 def head_search(names, X, y, n_jobs=2):
-    return HeadSearchCV({name: HEADS[name][1] for name in names}, cv=folds_of(y), n_jobs=n_jobs).fit(X, y)
+    return HeadSearchCV(
+        {name: HEADS[name][1] for name in names}, cv=folds_of(y), n_jobs=n_jobs
+    ).fit(X, y)
 
 
 def seconds(call, *args):
@@ -87,18 +107,26 @@ def compare(shape, name, repeats, against):
     """One line of the table."""
     size, bars = SHAPES[shape]
     if against == "sklearnex" and patched(HEADS[name][0]) is None:
-        print(f"{shape:7} {name:11} left out: sklearnex leaves {type(HEADS[name][0]).__name__} to scikit-learn")
+        print(
+            f"{shape:7} {name:11} left out: sklearnex leaves {type(HEADS[name][0]).__name__} to scikit-learn"
+        )
         return
     X, y = features(*size)
     repeats = 1 if (shape, name) in ONCE else repeats
-    pairs = [(seconds(grid_search, name, X, y, against), seconds(head_search, [name], X, y)) for _ in range(repeats)]
+    pairs = [
+        (seconds(grid_search, name, X, y, against), seconds(head_search, [name], X, y))
+        for _ in range(repeats)
+    ]
     theirs, ours = (median(pair[i][0] for pair in pairs) for i in (0, 1))
     expected, found = (pairs[-1][i][1].cv_results_["mean_test_score"] for i in (0, 1))
     apart = np.abs(expected - found).max()
     held = "ok" if theirs / ours >= bars[name] else "SHORT"
     # the bars are ratios to scikit-learn
     bar = f"{bars[name]:7.1f}x {held:6}" if against == "sklearn" else f"{'none':>8} {'':6}"
-    print(f"{shape:7} {name:11} {theirs:9.2f} {ours:8.2f} {theirs / ours:8.1f}x {bar}{apart:8.4f}", flush=True)
+    print(
+        f"{shape:7} {name:11} {theirs:9.2f} {ours:8.2f} {theirs / ours:8.1f}x {bar}{apart:8.4f}",
+        flush=True,
+    )
 
 
 def floor(_):
@@ -112,36 +140,52 @@ def floor(_):
 
     bare = min(seconds(products)[0] for _ in range(3))
     ours = min(seconds(head_search, ["logistic"], X, y)[0] for _ in range(3))
-    print(f"floor: five products of 800 x 25,088 {bare:.2f} s, the search {ours:.2f} s: {ours / bare:.1f} times")
+    print(
+        f"floor: five products of 800 x 25,088 {bare:.2f} s, the search {ours:.2f} s: {ours / bare:.1f} times"
+    )
 
 
 def leaderboard(against, taps=12):
     """12 taps x 4 heads on 1,000 x 1,280 x 10, against a double loop of GridSearchCV (2 taps, times 6)."""
     arrays = [features(1000, 1280, 10, seed) for seed in range(taps)]
-    theirs, _ = seconds(lambda: [grid_search(name, X, y, against) for X, y in arrays[:2] for name in HEADS])
+    theirs, _ = seconds(
+        lambda: [grid_search(name, X, y, against) for X, y in arrays[:2] for name in HEADS]
+    )
     theirs *= taps / 2
     # taps in processes, as `pipelines` has them; GridSearchCV has started the workers
-    ours, _ = seconds(lambda: Parallel(n_jobs=2)(delayed(head_search)(list(HEADS), X, y, 1) for X, y in arrays))
+    ours, _ = seconds(
+        lambda: Parallel(n_jobs=2)(delayed(head_search)(list(HEADS), X, y, 1) for X, y in arrays)
+    )
     ratio = f"{theirs / ours:.1f}x" + (" (bar 30x)" if against == "sklearn" else "")
-    print(f"leaderboard of {taps} taps x 4 heads: {against} {theirs:.1f} s, ours {ours:.1f} s: {ratio}")
+    print(
+        f"leaderboard of {taps} taps x 4 heads: {against} {theirs:.1f} s, ours {ours:.1f} s: {ratio}"
+    )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=3, help="runs per line, the median counts (3)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="runs per line, the median counts (3)"
+    )
     parser.add_argument("--only", help="a shape, such as wide, or floor, or leaderboard")
     parser.add_argument("--heads", default=",".join(HEADS), help="such as logistic,knn (all)")
-    parser.add_argument("--against", choices=["sklearn", "sklearnex"], default="sklearn", help="the peer (sklearn)")
+    parser.add_argument(
+        "--against", choices=["sklearn", "sklearnex"], default="sklearn", help="the peer (sklearn)"
+    )
     chosen = parser.parse_args()
     if chosen.against == "sklearnex" and not find_spec("sklearnex"):
-        parser.exit(2, "sklearnex is NOT INSTALLED, nothing was timed: pip install scikit-learn-intelex\n")
+        parser.exit(
+            2, "sklearnex is NOT INSTALLED, nothing was timed: pip install scikit-learn-intelex\n"
+        )
     warnings.filterwarnings("ignore")
     # the first search of each kind starts workers and imports: not what is compared
     for name in chosen.heads.split(","):
         grid_search(name, *features(100, 20, 2), chosen.against)
         head_search([name], *features(100, 20, 2))
     if chosen.only not in ("floor", "leaderboard"):
-        print(f"shape   head     {chosen.against:>9} s   ours s    ratio      bar      score differs by at most")
+        print(
+            f"shape   head     {chosen.against:>9} s   ours s    ratio      bar      score differs by at most"
+        )
     for shape in [chosen.only] if chosen.only in SHAPES else SHAPES if chosen.only is None else []:
         for name in chosen.heads.split(","):
             compare(shape, name, chosen.repeats, chosen.against)

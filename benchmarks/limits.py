@@ -62,7 +62,9 @@ def fresh_pass(paths, taps, name, on_progress=None):
 def steady_rate(paths, taps, name) -> tuple[float, str]:
     """Images a second of a pass after its first ten seconds, and the engine it ended with."""
     began, seen = time.perf_counter(), []
-    done = fresh_pass(paths, taps, name, lambda images: seen.append((time.perf_counter() - began, images)))
+    done = fresh_pass(
+        paths, taps, name, lambda images: seen.append((time.perf_counter() - began, images))
+    )
     first = next((point for point in seen if point[0] >= WARM_SECONDS), seen[-1])
     last = seen[-1]
     if last[0] < 2 * WARM_SECONDS:
@@ -84,7 +86,9 @@ def rates_alone(paths, taps, name, engine_name) -> tuple[float, float]:
     decode = len(paths) / spent(lambda: [None for _ in batches()])
     with contextlib.closing(batches()) as first:
         pixels = next(first).pixels
-    (engine,) = [one for one in list_engines(backbone, device, numerics, taps) if one.name == engine_name]
+    (engine,) = [
+        one for one in list_engines(backbone, device, numerics, taps) if one.name == engine_name
+    ]
     with engine.running():
         engine(pixels)
         forward = SAMPLE / spent(lambda: [engine(pixels) for _ in range(0, SAMPLE, len(pixels))])
@@ -98,7 +102,11 @@ def limit(paths, name, repeats):
     for _ in range(repeats):
         rate, engine = steady_rate(paths, taps, name)
         decode, forward = rates_alone(paths[:SAMPLE], taps, name, engine)
-        bound = 1 / (1 / decode + 1 / forward) if choose_device("auto") == "cpu" else min(decode, forward)
+        bound = (
+            1 / (1 / decode + 1 / forward)
+            if choose_device("auto") == "cpu"
+            else min(decode, forward)
+        )
         shares.append(rate / bound)
         print(
             f"  {rate:.0f} images/s after {WARM_SECONDS:.0f} s; alone: decode {decode:.0f}, {engine} {forward:.0f}, "
@@ -114,10 +122,15 @@ def taps_and_cut(paths, name, repeats, only):
     eight = averages(backbone.card, 8)
     sides = {"deepest": eight[-1:], "taps": eight, "cut": eight[3:4]}
     sides = {side: taps for side, taps in sides.items() if side == "deepest" or side in only}
-    rounds = [{side: fresh_pass(paths, taps, name) for side, taps in sides.items()} for _ in range(repeats)]
+    rounds = [
+        {side: fresh_pass(paths, taps, name) for side, taps in sides.items()}
+        for _ in range(repeats)
+    ]
     for side in list(sides)[1:]:
         whole = median(row[side].seconds / row["deepest"].seconds for row in rounds)
-        network = median(row[side].times["forward"] / row["deepest"].times["forward"] for row in rounds)
+        network = median(
+            row[side].times["forward"] / row["deepest"].times["forward"] for row in rounds
+        )
         share = multiply_adds(backbone, sides[side]) / multiply_adds(backbone, sides["deepest"])
         print(
             f"{side}: {whole:.2f} times the seconds of {sides['deepest'][0].layer} alone, the network "
@@ -137,7 +150,9 @@ def multiply_adds(backbone, taps) -> int:
 
 def main() -> None:
     """Print what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folders", nargs="+")
     parser.add_argument("--network", default="mobilenet_v3_large")
     parser.add_argument("--images", type=int, default=5000)

@@ -158,15 +158,28 @@ def read_side(options) -> dict:
     """One side's reading times in this process, and a sum to compare what was read."""
     name, _, opened = SIDES[options.side]
     fold, read = fold_of(options.rows), []
-    first = seconds(lambda: read.append(opened(Path(options.folder) / name, options)) or read[0](fold))
-    times = {"first fold": first, "fold": repeated(read[0], fold), "in order": repeated(read[0], None)}
+    first = seconds(
+        lambda: read.append(opened(Path(options.folder) / name, options)) or read[0](fold)
+    )
+    times = {
+        "first fold": first,
+        "fold": repeated(read[0], fold),
+        "in order": repeated(read[0], None),
+    }
     return {**times, "sum": float(read[0](fold)[::100].sum(dtype=np.float64))}
 
 
 def read_in_a_process(side, folder, options) -> dict:
     """One side's times in a process of its own."""
     sizes = [f"--rows={options.rows}", f"--width={options.width}", f"--parts={options.parts}"]
-    call = [sys.executable, "-m", "benchmarks.store", *sizes, f"--folder={folder}", f"--side={side}"]
+    call = [
+        sys.executable,
+        "-m",
+        "benchmarks.store",
+        *sizes,
+        f"--folder={folder}",
+        f"--side={side}",
+    ]
     return json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
 
 
@@ -205,24 +218,36 @@ def compare_writing(root, options):
 
 def compare_reading(root, options):
     """Print the table of reading."""
-    runs = [{side: read_in_a_process(side, root, options) for side in SIDES} for _ in range(options.repeats)]
+    runs = [
+        {side: read_in_a_process(side, root, options) for side in SIDES}
+        for _ in range(options.repeats)
+    ]
     if len({run[side]["sum"] for run in runs for side in SIDES}) > 1:
         sys.exit("the sides did not read the same rows")
     columns = ("first fold", "fold", "in order")
     print(f"{'reading':<24}" + "".join(f"{name:>12}{'ratio':>8}" for name in columns))
-    times = {side: {name: median(run[side][name] for run in runs) for name in columns} for side in SIDES}
+    times = {
+        side: {name: median(run[side][name] for run in runs) for name in columns} for side in SIDES
+    }
     for side, found in times.items():
         ratios = [times["numpy.memmap"][name] / found[name] for name in columns]
-        print(f"{side:<24}" + "".join(f"{found[n]:>12.3f}{r:>8.2f}" for n, r in zip(columns, ratios, strict=True)))
+        print(
+            f"{side:<24}"
+            + "".join(f"{found[n]:>12.3f}{r:>8.2f}" for n, r in zip(columns, ratios, strict=True))
+        )
 
 
 def main() -> None:
     """Print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--parts", type=int, default=40)
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each side, the median counts (3)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="runs of each side, the median counts (3)"
+    )
     parser.add_argument("--folder", help="where to write (the system's temporary folder)")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()

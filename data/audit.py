@@ -45,14 +45,18 @@ def read_thumbnails(inputs: Sequence, threads: int | None = None) -> np.ndarray:
 
     def read(place):
         image = open_image(inputs[place], 2 * SIDE)
-        return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32)
+        return np.asarray(
+            image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32
+        )
 
     with ThreadPoolExecutor(threads) as pool:
         found = list(pool.map(read, range(len(inputs))))
     return np.stack(found) if found else np.empty((0, SIDE, SIDE), np.float32)
 
 
-def find_copies(features: np.ndarray, thumbnails: np.ndarray, ids: np.ndarray | None = None) -> list[Copies]:
+def find_copies(
+    features: np.ndarray, thumbnails: np.ndarray, ids: np.ndarray | None = None
+) -> list[Copies]:
     """Pairs of rows that show the same picture, sorted.
 
     Two pictures are compared by the normalised cross-correlation of their thumbnails' edges (a band of two Gaussians'
@@ -69,7 +73,9 @@ def find_copies(features: np.ndarray, thumbnails: np.ndarray, ids: np.ndarray | 
     ids : (n, 16) uint8 of `extract.image_ids`, or None: rows of one id are "exact".
     """
     if len(features) != len(thumbnails):
-        raise DataError(f"{len(features)} rows of features and {len(thumbnails)} thumbnails: expected one of each")
+        raise DataError(
+            f"{len(features)} rows of features and {len(thumbnails)} thumbnails: expected one of each"
+        )
     if len(features) < 2:
         return []
     pixels, mirrored = _edges(thumbnails), _edges(thumbnails[:, :, ::-1])
@@ -82,17 +88,28 @@ def find_copies(features: np.ndarray, thumbnails: np.ndarray, ids: np.ndarray | 
     similarity = _products(pixels, rows, pixels, others)
     by_pixels = _shares(similarity, pixel_scale, simple[rows] | simple[others])
     by_looks = (1 - _products(looks, rows, looks, others)) / look_scale
-    for i in np.flatnonzero((by_pixels <= SAME_PIXELS) | ((by_pixels <= LIKE_PIXELS) & (by_looks <= SAME_FEATURES))):
+    for i in np.flatnonzero(
+        (by_pixels <= SAME_PIXELS) | ((by_pixels <= LIKE_PIXELS) & (by_looks <= SAME_FEATURES))
+    ):
         kind = "copy" if by_pixels[i] <= SAME_PIXELS else "edited"
-        found.setdefault((rows[i], others[i]), Copies(int(rows[i]), int(others[i]), kind, float(similarity[i])))
+        found.setdefault(
+            (rows[i], others[i]), Copies(int(rows[i]), int(others[i]), kind, float(similarity[i]))
+        )
     rows, others = _pairs(nearest(pixels, others=mirrored)[1])
     similarity = _products(pixels, rows, mirrored, others)
-    for i in np.flatnonzero(_shares(similarity, pixel_scale, simple[rows] | simple[others]) <= SAME_PIXELS):
-        found.setdefault((rows[i], others[i]), Copies(int(rows[i]), int(others[i]), "mirrored", float(similarity[i])))
+    for i in np.flatnonzero(
+        _shares(similarity, pixel_scale, simple[rows] | simple[others]) <= SAME_PIXELS
+    ):
+        found.setdefault(
+            (rows[i], others[i]),
+            Copies(int(rows[i]), int(others[i]), "mirrored", float(similarity[i])),
+        )
     return sorted(found.values())
 
 
-def group_copies(n: int, pairs: Sequence[Copies], groups=None, kinds=("exact", "copy", "edited")) -> np.ndarray:
+def group_copies(
+    n: int, pairs: Sequence[Copies], groups=None, kinds=("exact", "copy", "edited")
+) -> np.ndarray:
     """(n,) group names: images joined by pairs of these kinds, or by a group given, are in one.
 
     An image that is in no pair keeps its own group, or is a group of its own.
@@ -105,7 +122,9 @@ def group_copies(n: int, pairs: Sequence[Copies], groups=None, kinds=("exact", "
     joined = [(own[pair.first], own[pair.second]) for pair in pairs if pair.kind in kinds]
     rows, others = np.array(joined, int).reshape(-1, 2).T
     graph = coo_array((np.ones(len(rows)), (rows, others)), shape=(size, size))
-    return np.array([f"g{number}" for number in connected_components(graph, directed=False)[1][own]], dtype=str)
+    return np.array(
+        [f"g{number}" for number in connected_components(graph, directed=False)[1][own]], dtype=str
+    )
 
 
 @dataclass(frozen=True)
@@ -132,11 +151,15 @@ def rank_labels(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence
     """
     probabilities, classes = np.asarray(probabilities, float), np.asarray(classes)
     if probabilities.shape != (len(labels), len(classes)):
-        raise DataError(f"probabilities {probabilities.shape}: expected {len(labels)} labels x {len(classes)} classes")
+        raise DataError(
+            f"probabilities {probabilities.shape}: expected {len(labels)} labels x {len(classes)} classes"
+        )
     codes, rows = np.searchsorted(classes, labels), np.arange(len(labels))
     own = probabilities[rows, codes]
     counts = np.bincount(codes, minlength=len(classes))
-    thresholds = np.where(counts, np.bincount(codes, own, len(classes)) / np.maximum(counts, 1), np.inf)
+    thresholds = np.where(
+        counts, np.bincount(codes, own, len(classes)) / np.maximum(counts, 1), np.inf
+    )
     others = probabilities.copy()
     others[rows, codes] = -np.inf
     best = others.argmax(axis=1)
@@ -176,7 +199,9 @@ def rank_outliers(features: np.ndarray, k: int = 5) -> Outliers:
     return Outliers(np.argsort(-distance, kind="stable"), distance, outlying)
 
 
-def nearest(units: np.ndarray, k: int = NEIGHBOURS, others: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def nearest(
+    units: np.ndarray, k: int = NEIGHBOURS, others: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """(cosines (n, k), rows (n, k)) of each unit row's k nearest among `others` (default: the same), nearest first.
 
     A row is never its own neighbour. Works through blocks of rows: never an n x n matrix at once.
@@ -199,7 +224,9 @@ def _edges(thumbnails):
     """(n, p) float32 unit rows of the thumbnails' edges; zeros for a picture without any."""
     from scipy.ndimage import gaussian_filter
 
-    fine, coarse = (gaussian_filter(np.asarray(thumbnails, np.float32), (0, s, s)) for s in (0.6, 2))
+    fine, coarse = (
+        gaussian_filter(np.asarray(thumbnails, np.float32), (0, s, s)) for s in (0.6, 2)
+    )
     inner = (fine - coarse)[:, BORDER:-BORDER, BORDER:-BORDER].reshape(len(thumbnails), -1)
     return _unit(inner - inner.mean(axis=1, keepdims=True), least=1.0)
 
@@ -252,7 +279,9 @@ def _pairs(near):
 def _products(units, rows, others, columns):
     """Inner products units[rows[i]] . others[columns[i]], block by block."""
     parts = [slice(start, start + BLOCK) for start in range(0, len(rows), BLOCK)]
-    return np.concatenate([np.einsum("ij,ij->i", units[rows[part]], others[columns[part]]) for part in parts])
+    return np.concatenate(
+        [np.einsum("ij,ij->i", units[rows[part]], others[columns[part]]) for part in parts]
+    )
 
 
 def _same_ids(ids, pixels):

@@ -100,7 +100,9 @@ def open_image(source, at_least=None):
     if isinstance(source, np.ndarray):
         source = _from_array(source)
     if not isinstance(source, Image.Image):
-        raise ImageError("", f"a {type(source).__name__} came; expected a path, a PIL image or a uint8 array")
+        raise ImageError(
+            "", f"a {type(source).__name__} came; expected a path, a PIL image or a uint8 array"
+        )
     try:
         return to_rgb(source)
     except _DECODE_ERRORS as error:
@@ -209,8 +211,14 @@ def _gray8(im):
 
 
 def _from_array(array):
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise ImageError("", f"an array {array.dtype} {array.shape} came; expected uint8 (h, w, 3) or (h, w)")
+    if (
+        array.dtype != np.uint8
+        or array.ndim not in (2, 3)
+        or (array.ndim == 3 and array.shape[2] != 3)
+    ):
+        raise ImageError(
+            "", f"an array {array.dtype} {array.shape} came; expected uint8 (h, w, 3) or (h, w)"
+        )
     if not array.size:
         raise ImageError("", f"an array of shape {array.shape} came; expected at least one pixel")
     return Image.fromarray(np.ascontiguousarray(array))

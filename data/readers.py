@@ -54,7 +54,9 @@ def read_image_folder(folder, labelled=True):
     else:
         rows = _rows_by_class(folder, found)
     if not rows:
-        raise DataError(f"{folder}: no images found ({_counts(found)}); expected files like {' '.join(SUFFIXES)}")
+        raise DataError(
+            f"{folder}: no images found ({_counts(found)}); expected files like {' '.join(SUFFIXES)}"
+        )
     return _samples(os.path.basename(os.path.abspath(folder)), rows, found)
 
 
@@ -68,7 +70,9 @@ def read_manifest(path, labelled=True):
     """
     path = os.fspath(path)
     if not _is_manifest(path):
-        raise DataError(f"{path}: not a manifest by its name; expected one ending in {' or '.join(MANIFESTS)}")
+        raise DataError(
+            f"{path}: not a manifest by its name; expected one ending in {' or '.join(MANIFESTS)}"
+        )
     read = MANIFESTS[os.path.splitext(path)[1].lower()]
     found = _Found()
     try:
@@ -87,7 +91,9 @@ def read_manifest(path, labelled=True):
             label = cells.get("label") if labelled else None
             rows.append((file_path, label, cells.get("split"), cells.get("group")))
     if not rows:
-        raise DataError(f"{path}: none of its {len(table)} files is there, first {': '.join(found.problems[0])}")
+        raise DataError(
+            f"{path}: none of its {len(table)} files is there, first {': '.join(found.problems[0])}"
+        )
     return _samples(os.path.splitext(os.path.basename(path))[0], rows, found)
 
 
@@ -151,7 +157,9 @@ class _Found:
             folders, files = self.entries(here)
             images += [entry.path for entry in files if self.is_image(entry)]
             waiting += [entry.path for entry in folders if not _has_image_suffix(entry.path)]
-            self.problems += [(entry.path, "is a directory") for entry in folders if _has_image_suffix(entry.path)]
+            self.problems += [
+                (entry.path, "is a directory") for entry in folders if _has_image_suffix(entry.path)
+            ]
         return sorted(images)
 
     def is_image(self, entry):
@@ -238,7 +246,9 @@ def _check_test_classes(name, labels, split):
     labels = np.array(labels)
     unseen = np.setdiff1d(labels[split == "test"], labels[split == "train"])
     if len(unseen):
-        raise DataError(f"{name}: class {str(unseen[0])!r} has test images but none in train; add or drop some")
+        raise DataError(
+            f"{name}: class {str(unseen[0])!r} has test images but none in train; add or drop some"
+        )
 
 
 def _csv_rows(path, file):
@@ -246,10 +256,14 @@ def _csv_rows(path, file):
     reader = csv.DictReader(file, strict=True)
     header = [name.strip() for name in reader.fieldnames or ()]
     if header and "path" not in header:
-        raise DataError(f"{path} has the columns {', '.join(header)}; expected path,label[,group][,split]")
+        raise DataError(
+            f"{path} has the columns {', '.join(header)}; expected path,label[,group][,split]"
+        )
     for row in reader:
         if None in row:
-            raise DataError(f"{path}, line {reader.line_num}: more cells than the header has; quote commas")
+            raise DataError(
+                f"{path}, line {reader.line_num}: more cells than the header has; quote commas"
+            )
         yield reader.line_num, {key.strip(): text for key, text in row.items()}
 
 
@@ -261,9 +275,13 @@ def _json_rows(path, file):
         try:
             row = json.loads(text)
         except ValueError as error:
-            raise DataError(f"{path}, line {line}: not JSON ({error}); expected one object per line") from error
+            raise DataError(
+                f"{path}, line {line}: not JSON ({error}); expected one object per line"
+            ) from error
         if not isinstance(row, dict):
-            raise DataError(f"{path}, line {line}: {text.strip()[:40]!r} came; expected an object with path and label")
+            raise DataError(
+                f"{path}, line {line}: {text.strip()[:40]!r} came; expected an object with path and label"
+            )
         yield line, row
 
 
@@ -282,7 +300,9 @@ def _cells(path, line, row, found):
             raise DataError(f"{path}, line {line}: {key} is {value!r}; expected text")
     cells = {key: text for key, text in cells.items() if text.strip()}
     if cells.get("split", "train") not in PARTS:
-        raise DataError(f"{path}, line {line}: split is {cells['split']!r}; expected one of {', '.join(PARTS)}")
+        raise DataError(
+            f"{path}, line {line}: split is {cells['split']!r}; expected one of {', '.join(PARTS)}"
+        )
     return cells
 
 
@@ -296,7 +316,11 @@ def _check_table(path, table, needed):
     for line, cells in table:
         for key in (*needed, *sorted(used - set(needed))):
             if key not in cells:
-                why = "every row needs one" if key in needed else "other rows have one; all or none must"
+                why = (
+                    "every row needs one"
+                    if key in needed
+                    else "other rows have one; all or none must"
+                )
                 raise DataError(f"{path}, line {line}: no {key}; {why}")
 
 
@@ -341,7 +365,9 @@ def _unknown_source(source):
 
 def _counts(found):
     counts = found.passed_over + Counter(problem=len(found.problems))
-    return "passed over: " + (", ".join(f"{count} {reason}" for reason, count in counts.items()) or "nothing")
+    return "passed over: " + (
+        ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "nothing"
+    )
 
 
 MANIFESTS = {".csv": _csv_rows, ".jsonl": _json_rows}

@@ -63,7 +63,9 @@ class Samples:
         for name in ("labels", "groups", "split"):
             put(name, _column(name, getattr(self, name), len(self)))
         if self.pixels is not None and len(self.pixels) != len(self):
-            raise DataError(f"pixels has {len(self.pixels)} images for {len(self)} paths; give one for each path")
+            raise DataError(
+                f"pixels has {len(self.pixels)} images for {len(self)} paths; give one for each path"
+            )
         if self.labels is not None and not len(self.classes):
             put("classes", np.unique(self.labels))
         put("classes", tuple(sorted({str(name) for name in self.classes})))
@@ -79,7 +81,9 @@ class Samples:
     def __getitem__(self, rows):
         at = np.arange(len(self))[rows]
         if at.ndim != 1:
-            raise TypeError(f"Samples got the index {rows!r}; give a slice, an array of indices or a boolean mask")
+            raise TypeError(
+                f"Samples got the index {rows!r}; give a slice, an array of indices or a boolean mask"
+            )
         columns = {name: getattr(self, name) for name in ("labels", "groups", "split")}
         return replace(
             self,
@@ -102,7 +106,9 @@ def _column(name, values, n):
         return None
     column = np.asarray(values, dtype=str)
     if column.shape != (n,):
-        raise DataError(f"{name} has shape {column.shape} for {n} paths; give one value for each path")
+        raise DataError(
+            f"{name} has shape {column.shape} for {n} paths; give one value for each path"
+        )
     return column
 
 

@@ -16,7 +16,11 @@ def hold_out(labels, groups=None, fraction=0.25, seed=0):
     labels = np.asarray(labels)
     _check_counts(labels, groups, 2, "a train and a test part")
     rng = np.random.default_rng(seed)
-    is_test = _draw_images(labels, fraction, rng) if groups is None else _draw_groups(labels, groups, fraction, rng)
+    is_test = (
+        _draw_images(labels, fraction, rng)
+        if groups is None
+        else _draw_groups(labels, groups, fraction, rng)
+    )
     return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 
@@ -36,7 +40,9 @@ def folds(labels, n_folds=5, groups=None, seed=0):
     for side in (side for part in parts for side in part):
         absent = np.setdiff1d(labels, labels[side])
         if len(absent):
-            raise DataError(f"class {str(absent[0])!r} can't be in every fold with these groups; use fewer folds")
+            raise DataError(
+                f"class {str(absent[0])!r} can't be in every fold with these groups; use fewer folds"
+            )
     return parts
 
 
@@ -77,16 +83,26 @@ def _fill(in_test, side, shares, labels, class_of, order):
                 in_test[group] = not side
         else:
             name = str(labels[class_of == missing][0])
-            raise DataError(f"class {name!r} can't be on both sides with these groups; give a test part yourself")
+            raise DataError(
+                f"class {name!r} can't be on both sides with these groups; give a test part yourself"
+            )
 
 
 def _check_counts(labels, groups, needed, purpose):
     """Every class has at least `needed` images, or groups where these are given."""
     if labels.ndim != 1 or (groups is not None and np.shape(groups) != labels.shape):
-        raise DataError(f"labels {labels.shape} and groups {np.shape(groups)}; expected one of each per image")
+        raise DataError(
+            f"labels {labels.shape} and groups {np.shape(groups)}; expected one of each per image"
+        )
     unit = "image" if groups is None else "group"
-    pairs = np.arange(len(labels)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    pairs = (
+        np.arange(len(labels))
+        if groups is None
+        else np.unique(np.asarray(groups), return_inverse=True)[1]
+    )
     for name in np.unique(labels):
         count = len(np.unique(pairs[labels == name]))
         if count < needed:
-            raise DataError(f"class {str(name)!r} has {count} {unit}{'s' * (count != 1)}; {purpose} need {needed}")
+            raise DataError(
+                f"class {str(name)!r} has {count} {unit}{'s' * (count != 1)}; {purpose} need {needed}"
+            )

@@ -37,9 +37,15 @@ def read_torchvision_set(name, root=None, labelled=True):
     parts = _parts(name, kind, _root(root))
     sets = list(parts.values())
     test = next((part for part in ("test", "val") if part in parts), None)
-    split = np.repeat(["test" if part == test else "train" for part in parts], [len(each) for each in sets])
+    split = np.repeat(
+        ["test" if part == test else "train" for part in parts], [len(each) for each in sets]
+    )
     return Samples(
-        paths=tuple(f"torchvision:{name}/{part}/{i:06d}" for part in parts for i in range(1, len(parts[part]) + 1)),
+        paths=tuple(
+            f"torchvision:{name}/{part}/{i:06d}"
+            for part in parts
+            for i in range(1, len(parts[part]) + 1)
+        ),
         labels=np.concatenate([_labels(name, each) for each in sets]) if labelled else None,
         split=split if len(parts) > 1 else None,
         pixels=_Images(sets),
@@ -74,7 +80,11 @@ def _kind(name):
     if not inspect.isclass(kind):
         names = {known.lower(): known for known in torchvision.datasets.__all__}
         near = [names[key] for key in difflib.get_close_matches(name.lower(), names, 3)]
-        hint = f"did you mean {' or '.join(near)}?" if near else "see torchvision.datasets for the names"
+        hint = (
+            f"did you mean {' or '.join(near)}?"
+            if near
+            else "see torchvision.datasets for the names"
+        )
         raise DataError(f"torchvision:{name}: no such data set; {hint}")
     return kind
 
@@ -88,18 +98,27 @@ def _root(root):
 def _parts(name, kind, root):
     """{part: data set} of the parts that this class has; {"all": data set} where it knows none."""
     parameters = inspect.signature(kind).parameters
-    options = {key: value for key, value in {"root": root, "download": True}.items() if key in parameters}
+    options = {
+        key: value for key, value in {"root": root, "download": True}.items() if key in parameters
+    }
     family = next((key for key in FAMILIES if key in parameters), None)
     try:
         if family is None:
             return {"all": kind(**options)}
-        tried = {part: _first_of(kind, options, family, FAMILIES[family][part]) for part in FAMILIES[family]}
+        tried = {
+            part: _first_of(kind, options, family, FAMILIES[family][part])
+            for part in FAMILIES[family]
+        }
     except FAILURES as error:
         text = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"torchvision:{name}: can't be downloaded or read ({text}); is {root} complete?") from error
+        raise DataError(
+            f"torchvision:{name}: can't be downloaded or read ({text}); is {root} complete?"
+        ) from error
     parts = {part: each for part, each in tried.items() if each is not None}
     if not parts:
-        raise DataError(f"torchvision:{name}: has no part named train, val or test; give its images as a folder")
+        raise DataError(
+            f"torchvision:{name}: has no part named train, val or test; give its images as a folder"
+        )
     return parts
 
 
@@ -120,12 +139,16 @@ def _labels(name, dataset):
     if labels is None:
         labels = np.asarray([dataset[i][1] for i in range(len(dataset))])
     if labels.dtype.kind not in "iuU" or labels.ndim != 1:
-        raise DataError(f"torchvision:{name}: its targets are not classes; a classification set is needed")
+        raise DataError(
+            f"torchvision:{name}: its targets are not classes; a classification set is needed"
+        )
     classes = _class_names(dataset)
     if labels.dtype.kind == "U" or not classes:
         return labels.astype(str)
     if labels.min() < 0 or labels.max() >= len(classes):
-        raise DataError(f"torchvision:{name}: has labels outside its {len(classes)} classes; give it as a folder")
+        raise DataError(
+            f"torchvision:{name}: has labels outside its {len(classes)} classes; give it as a folder"
+        )
     return np.array(classes)[labels]
 
 

@@ -65,7 +65,9 @@ class Card:
             return spread(blocks) if text == "auto" else blocks
         names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
         if not names:
-            raise ExtractError(f"layers {text!r}: expected auto, all, or names such as {blocks[-1]}")
+            raise ExtractError(
+                f"layers {text!r}: expected auto, all, or names such as {blocks[-1]}"
+            )
         for name in names:
             self._find(name)
         return names
@@ -75,7 +77,9 @@ class Card:
         activation = self._find(tap.layer)
         problem = activation.problem(tap.pooling)
         if problem:
-            raise ExtractError(f"{tap}: {problem} (layer {tap.layer} gives {activation.shape}); choose another")
+            raise ExtractError(
+                f"{tap}: {problem} (layer {tap.layer} gives {activation.shape}); choose another"
+            )
         return activation
 
     def fits(self, tap: Tap) -> bool:
@@ -158,12 +162,18 @@ class Backbone:
     def filled_tensors(self) -> dict:
         """The weight tensors that were loaded, by name."""
         built = self._load()
-        return {name: tensor for name, tensor in built.network.state_dict().items() if name in built.filled}
+        return {
+            name: tensor
+            for name, tensor in built.network.state_dict().items()
+            if name in built.filled
+        }
 
     def _load(self):
         if self._built is None:
             if self._build is None:
-                raise ExtractError(f"backbone {self.name} was unpickled without its network: pass the module again")
+                raise ExtractError(
+                    f"backbone {self.name} was unpickled without its network: pass the module again"
+                )
             built = self._build()
             preprocessing = _resized(built.preprocessing, self.size)
             network = built.network.eval().float().requires_grad_(False)
@@ -173,18 +183,27 @@ class Backbone:
 
     def _refuse_other_weights(self):
         """A file may be replaced between the card and the network; its rows would pass for the old one's."""
-        if self._card and tensors_digest(self._built.network, self._built.filled) != self._card.digest:
+        if (
+            self._card
+            and tensors_digest(self._built.network, self._built.filled) != self._card.digest
+        ):
             self._built = self._card = None
             if (path := self._memory_file()) is not None:
                 path.unlink(missing_ok=True)
-            raise ExtractError(f"the weights of {self.name} are not those remembered of {self.weights!r}: run again")
+            raise ExtractError(
+                f"the weights of {self.name} are not those remembered of {self.weights!r}: run again"
+            )
 
     def _memory_file(self):
         if self._memory is None or self._key is None:
             return None
         versions = {p: importlib.metadata.version(p) for p in ("torch", "torchvision")}
         key = json.dumps([CARD_SCHEMA, *self._key, self.size, versions], sort_keys=True)
-        return Path(self._memory) / "backbones" / f"{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}.json"
+        return (
+            Path(self._memory)
+            / "backbones"
+            / f"{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}.json"
+        )
 
     def _remembered(self):
         path = self._memory_file()
@@ -199,23 +218,31 @@ class Backbone:
 
     def _make_card(self):
         built = self._load()
-        card = _examine(self.name, built, file_sha256(path) if (path := weights_file(built.weights)) else None)
+        card = _examine(
+            self.name, built, file_sha256(path) if (path := weights_file(built.weights)) else None
+        )
         if (path := self._memory_file()) is not None:
-            with contextlib.suppress(OSError):  # a cache that can only be read still gives what it holds
+            with contextlib.suppress(
+                OSError
+            ):  # a cache that can only be read still gives what it holds
                 write_text(path, json.dumps(asdict(card), indent=1))
         return card
 
 
 def _activation(values):
     grid = values.pop("tokens_grid")
-    return Activation(**values | {"shape": tuple(values["shape"])}, tokens_grid=tuple(grid) if grid else None)
+    return Activation(
+        **values | {"shape": tuple(values["shape"])}, tokens_grid=tuple(grid) if grid else None
+    )
 
 
 def _resized(preprocessing, size):
     if size is None:
         return preprocessing
     if not isinstance(preprocessing, Preprocessing):
-        raise ExtractError(f"size={size} can't be set on a preprocessing of one's own: give it the size instead")
+        raise ExtractError(
+            f"size={size} can't be set on a preprocessing of one's own: give it the size instead"
+        )
     return replace(preprocessing, size=size)
 
 
@@ -223,7 +250,14 @@ _shared: "OrderedDict[tuple, Backbone]" = OrderedDict()
 
 
 def load_backbone(
-    name=DEFAULT_BACKBONE, weights=None, *, seed=0, size=None, preprocessing=None, version="", cache=None
+    name=DEFAULT_BACKBONE,
+    weights=None,
+    *,
+    seed=0,
+    size=None,
+    preprocessing=None,
+    version="",
+    cache=None,
 ) -> Backbone:
     """A frozen network by name, as `module:function`, or your own `torch.nn.Module`.
 
@@ -245,7 +279,11 @@ def load_backbone(
     """
     weights = os.fspath(weights) if isinstance(weights, os.PathLike) else weights
     if isinstance(name, Backbone):
-        for setting, value in {"weights": weights, "size": size, "preprocessing": preprocessing}.items():
+        for setting, value in {
+            "weights": weights,
+            "size": size,
+            "preprocessing": preprocessing,
+        }.items():
             if value is not None:
                 raise ExtractError(
                     f"{setting} can't be set on a Backbone that is already made: load it with that {setting}"
@@ -257,22 +295,33 @@ def load_backbone(
     if ":" in name:
         make = partial(_named_function_backbone, name, weights, size, preprocessing, version)
         # one's own preprocessing may not be hashable, and is never given by name
-        return make() if preprocessing else _share((name, weights, _signature(weights), version, size), make)
+        return (
+            make()
+            if preprocessing
+            else _share((name, weights, _signature(weights), version, size), make)
+        )
     if preprocessing is not None:
-        raise ExtractError(f"backbone {name!r} brings its own preprocessing: set size, or pass your own module")
+        raise ExtractError(
+            f"backbone {name!r} brings its own preprocessing: set size, or pass your own module"
+        )
     if name in BASELINES:
         return _baseline_backbone(name, weights, size, cache)
     weights = weights or ("wheel" if name == DEFAULT_BACKBONE else "DEFAULT")
     key = (name, weights, _signature(weights), seed if weights == "random" else None)
     build = _TorchvisionBuild(name, weights, seed)
-    return _share((*key, size, str(cache)), partial(Backbone, name, weights, build, size=size, memory=cache, key=key))
+    return _share(
+        (*key, size, str(cache)),
+        partial(Backbone, name, weights, build, size=size, memory=cache, key=key),
+    )
 
 
 def _baseline_backbone(name, weights, size, cache):
     if weights not in (None, NO_WEIGHTS) or size is not None:
         raise ExtractError(f"backbone {name!r} has no weights and one size: leave both out")
     build, key = _BaselineBuild(name), (name, NO_WEIGHTS)
-    return _share((*key, str(cache)), partial(Backbone, name, NO_WEIGHTS, build, memory=cache, key=key))
+    return _share(
+        (*key, str(cache)), partial(Backbone, name, NO_WEIGHTS, build, memory=cache, key=key)
+    )
 
 
 def _share(key, make):
@@ -304,10 +353,14 @@ class _TorchvisionBuild:
         if self.name not in models.list_models(module=models):
             import difflib
 
-            near = difflib.get_close_matches(self.name, models.list_models(module=models), n=3) or ["mobilenet_v2"]
+            near = difflib.get_close_matches(self.name, models.list_models(module=models), n=3) or [
+                "mobilenet_v2"
+            ]
             raise ExtractError(f"unknown backbone {self.name!r}: did you mean {', '.join(near)}?")
         members = list(models.get_model_weights(self.name))
-        fill = WEIGHT_SOURCES.get(self.weights, _fill_file if is_file_source(self.weights) else _fill_enum)
+        fill = WEIGHT_SOURCES.get(
+            self.weights, _fill_file if is_file_source(self.weights) else _fill_enum
+        )
         network, label, member, filled = fill(models, self, members)
         preset = _preset(member or members[0])
         return Built(network, label, f"torchvision.{self.name}", filled, preset)
@@ -367,7 +420,9 @@ def _is_compile_supported(device):
 def _preset(member):
     values = member.transforms()
     size, resize = values.crop_size[0], values.resize_size[0]
-    return Preprocessing(size, size / resize, values.interpolation.value, tuple(values.mean), tuple(values.std))
+    return Preprocessing(
+        size, size / resize, values.interpolation.value, tuple(values.mean), tuple(values.std)
+    )
 
 
 def _empty_network(models, build):
@@ -386,7 +441,9 @@ def _fill_random(models, build, members):
 
 def _fill_wheel(models, build, members):
     if build.name != DEFAULT_BACKBONE:
-        raise ExtractError(f"weights='wheel' holds {DEFAULT_BACKBONE} alone, not {build.name}: use DEFAULT or a file")
+        raise ExtractError(
+            f"weights='wheel' holds {DEFAULT_BACKBONE} alone, not {build.name}: use DEFAULT or a file"
+        )
     network = _empty_network(models, build)
     return network, "wheel", members[0], load_wheel(network)
 
@@ -423,7 +480,9 @@ def _named_function_backbone(name, weights, size, preprocessing, version):
     try:
         made = getattr(importlib.import_module(module_name), function)()
     except (ImportError, AttributeError, ValueError) as error:
-        raise ExtractError(f"backbone {name!r}: {error}; expected package.module:function") from error
+        raise ExtractError(
+            f"backbone {name!r}: {error}; expected package.module:function"
+        ) from error
     if isinstance(made, Backbone):
         return made
     if isinstance(made, tuple):
@@ -444,7 +503,9 @@ def _own_backbone(network, weights, size, preprocessing, version, name=None):
         )
     preprocessing = preprocessing or Preprocessing()
     if not isinstance(preprocessing, Preprocessing) and not hasattr(preprocessing, "transform_id"):
-        raise ExtractError("preprocessing: expected a Preprocessing or a callable with a transform_id (text)")
+        raise ExtractError(
+            "preprocessing: expected a Preprocessing or a callable with a transform_id (text)"
+        )
     name = name or f"{type(network).__module__}.{type(network).__qualname__}"
     architecture = f"own:{name}:{_source_hash(network)}:{version}"
 
@@ -459,12 +520,18 @@ def _own_backbone(network, weights, size, preprocessing, version, name=None):
 
 def _source_hash(network):
     """Hash of the layout, and of the source and constants of every module of it that is not torch's own."""
-    own = {name: m for name, m in network.named_modules() if not type(m).__module__.startswith("torch.")}
+    own = {
+        name: m
+        for name, m in network.named_modules()
+        if not type(m).__module__.startswith("torch.")
+    }
     digest = hashlib.sha256(repr(network).encode())
     for name, module in own.items():
         for constant, value in sorted(_constants(module)):
             digest.update(f"{name}.{constant}={value}|".encode())
-    for class_ in sorted({type(module) for module in own.values()}, key=lambda c: (c.__module__, c.__qualname__)):
+    for class_ in sorted(
+        {type(module) for module in own.values()}, key=lambda c: (c.__module__, c.__qualname__)
+    ):
         try:
             digest.update(inspect.getsource(class_).encode())
         except (OSError, TypeError):  # typed at a prompt: its `version` has to tell
@@ -532,12 +599,16 @@ def _probe_batch(preprocessing):
         made = np.asarray(preprocessing(Image.new("RGB", (256, 256), (124, 116, 104))))
         shape = made.shape
         if made.dtype.kind != "f" or made.ndim != 3 or shape[0] != 3:
-            raise ExtractError(f"preprocessing gave {made.dtype} {shape}, expected a float array (3, height, width)")
+            raise ExtractError(
+                f"preprocessing gave {made.dtype} {shape}, expected a float array (3, height, width)"
+            )
     return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
 
 
 def _first_untrained(built, activations):
-    missing = {key for key in built.network.state_dict() if not key.endswith("num_batches_tracked")} - built.filled
+    missing = {
+        key for key in built.network.state_dict() if not key.endswith("num_batches_tracked")
+    } - built.filled
     owners = {key.rpartition(".")[0] for key in missing}
     orders = [activations[name].order for name in owners if name in activations]
     if missing and not orders:

@@ -45,7 +45,9 @@ class ColourBins(nn.Module):
     def forward(self, images):
         n, side = len(images), images.shape[-1] // self.cells
         images = images[:, :, : side * self.cells, : side * self.cells].float()
-        red, green, blue = ((images * 255).round() * self.bins / 256).long().clamp(0, self.bins - 1).unbind(1)
+        red, green, blue = (
+            ((images * 255).round() * self.bins / 256).long().clamp(0, self.bins - 1).unbind(1)
+        )
         colours = (red * self.bins + green) * self.bins + blue
         by_cell = colours.unfold(1, side, side).unfold(2, side, side).flatten(3).flatten(1, 2)
         counts = torch.zeros(n, self.cells**2, self.bins**3, device=images.device)
@@ -97,7 +99,9 @@ def gabor_filters(orientations: int, side: int, frequency: float = 0.4) -> torch
     y, x = torch.meshgrid(places, places, indexing="ij")
     envelope = torch.exp(-(x * x + y * y) / (2 * sigma * sigma))
     angles = [math.pi * k / orientations for k in range(orientations)]
-    waves = torch.stack([2 * math.pi * frequency * (x * math.cos(a) + y * math.sin(a)) for a in angles])
+    waves = torch.stack(
+        [2 * math.pi * frequency * (x * math.cos(a) + y * math.sin(a)) for a in angles]
+    )
     even, odd = envelope * waves.cos(), envelope * waves.sin()
     even = even - envelope * (even.sum((1, 2), keepdim=True) / envelope.sum())
     filters = torch.cat([even, odd])

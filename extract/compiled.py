@@ -44,12 +44,18 @@ class CompiledEngine:
 
     def start(self, batch: np.ndarray) -> Callable[[], dict[Tap, np.ndarray]]:
         """As TorchEngine's; the first batch is compiled for."""
-        parts = [self._full(batch[at : at + self.batch_size]) for at in range(0, len(batch), self.batch_size)]
+        parts = [
+            self._full(batch[at : at + self.batch_size])
+            for at in range(0, len(batch), self.batch_size)
+        ]
         if self._call is None:
-            self._call = self._compile(parts[0]) if self._type == "float32" else self._checked(parts[0])
+            self._call = (
+                self._compile(parts[0]) if self._type == "float32" else self._checked(parts[0])
+            )
         rows = [self._call(part) for part in parts]
         return lambda: {
-            tap: np.concatenate([_as_numpy(row[i]) for row in rows])[: len(batch)] for i, tap in enumerate(self.taps)
+            tap: np.concatenate([_as_numpy(row[i]) for row in rows])[: len(batch)]
+            for i, tap in enumerate(self.taps)
         }
 
     def _checked(self, part):
@@ -69,7 +75,11 @@ class CompiledEngine:
 
     def _full(self, part):
         missing = self.batch_size - len(part)
-        return np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)]) if missing else part
+        return (
+            np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
+            if missing
+            else part
+        )
 
     def _compile(self, example):
         """-> function from a batch (batch_size, ...) to a sequence of rows (batch_size, d) by tap."""
@@ -89,7 +99,9 @@ class OpenVinoEngine(CompiledEngine):
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tracing warns of constants, which the fixed shape makes them
+            warnings.simplefilter(
+                "ignore"
+            )  # tracing warns of constants, which the fixed shape makes them
             images = torch.from_numpy(example)
             traced = torch.jit.trace(self._eager.forward, images, check_trace=False)
             # openvino.convert_model does this too, in four times as long, and reports to its maker
@@ -97,7 +109,10 @@ class OpenVinoEngine(CompiledEngine):
             decoder = TorchScriptPythonDecoder(traced, example_input=images)
             model = frontend.convert(frontend.load(decoder))
         model.reshape(list(example.shape))
-        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": OPENVINO_TYPES[self._type]}
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": OPENVINO_TYPES[self._type],
+        }
         request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
 
         def call(batch):
@@ -124,7 +139,9 @@ class TorchCompileEngine(CompiledEngine):
         from torch.fx.experimental.proxy_tensor import make_fx
 
         with _gradless():
-            graph = make_fx(lambda images: self._eager.forward(images))(self._eager.on_device(example))
+            graph = make_fx(lambda images: self._eager.forward(images))(
+                self._eager.on_device(example)
+            )
             compiled = torch.compile(graph, options={"freezing": self._eager.device == "cpu"})
 
         def call(batch):
@@ -174,7 +191,9 @@ def _has_compiler():
 CANDIDATES = (
     Candidate(OpenVinoEngine, ("float32", "bfloat16-openvino"), ("cpu",), 1.0, has_openvino),
     # not on a CPU: measured there, it is rarely a tenth faster and takes 10 to 30 s to start
-    Candidate(TorchCompileEngine, ("float32", "bfloat16-cuda-compiled"), ("cuda",), 30.0, _has_compiler),
+    Candidate(
+        TorchCompileEngine, ("float32", "bfloat16-cuda-compiled"), ("cuda",), 30.0, _has_compiler
+    ),
 )
 
 
@@ -227,21 +246,33 @@ class MeasuredEngine:
             engine(batch)
             spent = time.perf_counter() - began
         except Exception as error:  # a converter may fail in any way; the pass goes on without it
-            log.warning("%s can't run this network (%s): it stays with torch", engine.name, _first_line(error))
+            log.warning(
+                "%s can't run this network (%s): it stays with torch",
+                engine.name,
+                _first_line(error),
+            )
             return
         apart = _difference(found, rows)
         log.info(
-            "%s: %.1f images/s against %.1f, %.1e apart", engine.name, len(batch) / spent, len(batch) / seconds, apart
+            "%s: %.1f images/s against %.1f, %.1e apart",
+            engine.name,
+            len(batch) / spent,
+            len(batch) / seconds,
+            apart,
         )
         if not apart <= CLOSE:
-            log.warning("%s gives other features (%.1e relative): it stays with torch", engine.name, apart)
+            log.warning(
+                "%s gives other features (%.1e relative): it stays with torch", engine.name, apart
+            )
         elif spent < seconds:
             self._engine, self._candidates = engine, []
 
 
 def _difference(found, rows):
     """The largest relative difference of a tap's rows; NaN where there is one."""
-    return np.max([np.linalg.norm(found[tap] - rows[tap]) / (np.linalg.norm(rows[tap]) or 1) for tap in rows])
+    return np.max(
+        [np.linalg.norm(found[tap] - rows[tap]) / (np.linalg.norm(rows[tap]) or 1) for tap in rows]
+    )
 
 
 def _first_line(error):
@@ -259,13 +290,23 @@ def start_engine(backbone, device: str, numerics: str, taps: list[Tap], images: 
 def list_engines(backbone, device: str, numerics: str, taps: list[Tap]) -> list:
     """Every engine that computes these numerics here, sharing one network; ExtractError where there is none."""
     eager, candidates = _eager_and_candidates(backbone, device, numerics, taps)
-    return [eager] * (NUMERICS[numerics].engine is None) + [row.make(eager, numerics) for row in candidates]
+    return [eager] * (NUMERICS[numerics].engine is None) + [
+        row.make(eager, numerics) for row in candidates
+    ]
 
 
 def _eager_and_candidates(backbone, device, numerics, taps):
     kind, wanted = device.partition(":")[0], NUMERICS[numerics].engine
     check_there(numerics, device)
-    usable = [row for row in CANDIDATES if numerics in row.numerics and kind in row.devices and row.there()]
+    usable = [
+        row
+        for row in CANDIDATES
+        if numerics in row.numerics and kind in row.devices and row.there()
+    ]
     if wanted and not usable:
-        raise ExtractError(f"numerics {numerics}: no C++ compiler is found; choose --numerics float32 or auto")
-    return TorchEngine(backbone, device, "float32" if wanted == "openvino" else numerics, taps), usable
+        raise ExtractError(
+            f"numerics {numerics}: no C++ compiler is found; choose --numerics float32 or auto"
+        )
+    return TorchEngine(
+        backbone, device, "float32" if wanted == "openvino" else numerics, taps
+    ), usable

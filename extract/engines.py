@@ -56,7 +56,9 @@ def check_numerics(name: str) -> str:
 def check_device(name: str) -> str:
     """The name if it could be a device on some machine; else ExtractError."""
     if name.partition(":")[0] not in ("auto", *DEVICES):
-        raise ExtractError(f"unknown device {name!r}: expected auto, {', '.join(DEVICES)}, or such as cuda:1")
+        raise ExtractError(
+            f"unknown device {name!r}: expected auto, {', '.join(DEVICES)}, or such as cuda:1"
+        )
     return name
 
 
@@ -67,10 +69,16 @@ def choose_device(device: str = "auto") -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind = device.partition(":")[0]
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if not there.get(kind, False):
         usable = ", ".join(name for name, is_there in there.items() if is_there)
-        raise ExtractError(f"device {device!r} is not on this machine: expected auto or one of {usable}")
+        raise ExtractError(
+            f"device {device!r} is not on this machine: expected auto or one of {usable}"
+        )
     return device
 
 
@@ -133,7 +141,9 @@ def _has_bfloat16(kind):
 
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return any(capabilities().get(name, False) for name in ("amx_bf16", "amx_tile", "avx512_bf16", "bf16"))
+    return any(
+        capabilities().get(name, False) for name in ("amx_bf16", "amx_tile", "avx512_bf16", "bf16")
+    )
 
 
 class TorchEngine:
@@ -161,7 +171,9 @@ class TorchEngine:
         from extract.folding import fold
 
         pairs = [(conv, norm) for conv, norm in self._card.folds if conv not in tapped]
-        network = fold(copy.deepcopy(backbone.network), pairs).to(device=self.device, dtype=self._type)
+        network = fold(copy.deepcopy(backbone.network), pairs).to(
+            device=self.device, dtype=self._type
+        )
         return network.to(memory_format=self._torch.channels_last)
 
     @contextlib.contextmanager
@@ -199,11 +211,15 @@ class TorchEngine:
                 if len(part) == 1 or not self._is_out_of_memory(error):
                     raise
                 self.batch_size = len(part) // 2
-        return lambda: {tap: np.concatenate([rows[tap].cpu().numpy() for rows in parts]) for tap in self.taps}
+        return lambda: {
+            tap: np.concatenate([rows[tap].cpu().numpy() for rows in parts]) for tap in self.taps
+        }
 
     def _is_out_of_memory(self, error):
         # on the processor it is a plain RuntimeError
-        return isinstance(error, self._torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in str(error)
+        return isinstance(
+            error, self._torch.OutOfMemoryError
+        ) or "DefaultCPUAllocator: can't allocate" in str(error)
 
     def _run(self, batch):
         return dict(zip(self.taps, self.forward(self.on_device(batch)), strict=True))

@@ -7,9 +7,13 @@ class ExtractError(ValueError):
 
 def unwritable(cache, error: OSError) -> ExtractError:
     """The error for a cache that can't be written."""
-    return ExtractError(f"can't write to the cache {cache}: {error.strerror or error}; choose another with --cache DIR")
+    return ExtractError(
+        f"can't write to the cache {cache}: {error.strerror or error}; choose another with --cache DIR"
+    )
 
 
 def unreadable(cache, error: OSError) -> ExtractError:
     """The error for a cache that can't be read."""
-    return ExtractError(f"can't read the cache {cache}: {error.strerror or error}; choose another with --cache DIR")
+    return ExtractError(
+        f"can't read the cache {cache}: {error.strerror or error}; choose another with --cache DIR"
+    )

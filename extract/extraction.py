@@ -101,7 +101,9 @@ class Extraction:
             return None
         times, device = self.times, (self.device or "cpu").partition(":")[0]
         whole = max(times["wait"] + times["forward"] + times["write_wait"], 1e-9)
-        waited, ran, written = (100 * times[name] / whole for name in ("wait", "forward", "write_wait"))
+        waited, ran, written = (
+            100 * times[name] / whole for name in ("wait", "forward", "write_wait")
+        )
         if written > max(waited, ran):
             return f"writing held the pass back {written:.0f} % of the time: a faster disk for --cache would help"
         if device != "cpu" and waited > ran:
@@ -117,7 +119,9 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C during a pass; `kept` of `wanted` images are in the store."""
 
     def __init__(self, kept: int, wanted: int):
-        super().__init__(f"interrupted: {kept} of {wanted} images to compute are kept; run again to go on from there")
+        super().__init__(
+            f"interrupted: {kept} of {wanted} images to compute are kept; run again to go on from there"
+        )
         self.kept, self.wanted = kept, wanted
 
 
@@ -127,7 +131,9 @@ def recipe_of(backbone: Backbone, numerics: str, view: str = "plain") -> Recipe:
     return Recipe(card.architecture, card.digest, card.transform_id, numerics, view)
 
 
-def read_features(store: FeatureStore | MemoryStore, recipe: Recipe, taps: list[Tap], ids: np.ndarray) -> np.ndarray:
+def read_features(
+    store: FeatureStore | MemoryStore, recipe: Recipe, taps: list[Tap], ids: np.ndarray
+) -> np.ndarray:
     """(n, d) float32 rows in the order of `ids`, the taps' columns side by side; of several views their mean.
 
     Raises DamagedPart where a row is missing.
@@ -144,7 +150,9 @@ def choose_numerics(numerics, backbone, store, taps, ids, device) -> str:
     holds most of, else the fastest; a name is checked."""
     if check_numerics(numerics) != "auto":
         return numerics
-    held = {name: int((~store.missing(recipe_of(backbone, name), taps, ids)).sum()) for name in NUMERICS}
+    held = {
+        name: int((~store.missing(recipe_of(backbone, name), taps, ids)).sum()) for name in NUMERICS
+    }
     best = max(held, key=held.get)
     if held[best] == len(ids) * len(taps) and len(ids):
         return best
@@ -180,17 +188,23 @@ def extract(
     Ctrl-C. Images that can't be read are returned in `bad`, not raised.
     """
     if strange := set(view.split("+")) - set(VIEWS):
-        raise ExtractError(f"unknown view {strange.pop()!r}: expected {' or '.join(VIEWS)}, or both joined by +")
+        raise ExtractError(
+            f"unknown view {strange.pop()!r}: expected {' or '.join(VIEWS)}, or both joined by +"
+        )
     started = time.perf_counter()
     check_device(device)
     for tap in taps:
         backbone.card.check(tap)
     examined = time.perf_counter()
-    ids, bad = image_ids(inputs, store.cache / "ids" if isinstance(store, FeatureStore) else None, cores())
+    ids, bad = image_ids(
+        inputs, store.cache / "ids" if isinstance(store, FeatureStore) else None, cores()
+    )
     known = time.perf_counter()
     joined = None
     for one in view.split("+"):
-        done = _extract_view(inputs, ids, bad, taps, backbone, store, numerics, device, one, on_plan, on_progress)
+        done = _extract_view(
+            inputs, ids, bad, taps, backbone, store, numerics, device, one, on_plan, on_progress
+        )
         numerics = done.recipe.numerics
         joined = done if joined is None else _join(joined, done)
     joined.times["start"] += examined - started
@@ -212,12 +226,16 @@ def _join(first, second):
     )
 
 
-def _extract_view(inputs, ids, bad, taps, backbone, store, numerics, device, view, on_plan, on_progress):
+def _extract_view(
+    inputs, ids, bad, taps, backbone, store, numerics, device, view, on_plan, on_progress
+):
     """The pass for one view; what it finds out about the images is noted in `ids` and `bad`."""
     readable = [row for row in range(len(inputs)) if row not in bad]
     numerics = choose_numerics(numerics, backbone, store, taps, ids[readable], device)
     result = Extraction(ids, bad, recipe_of(backbone, numerics, view))
-    for _ in range(LOOKS):  # again for what a file that changed meanwhile left open: its copies, its other taps
+    for _ in range(
+        LOOKS
+    ):  # again for what a file that changed meanwhile left open: its copies, its other taps
         if not (jobs := _jobs(store, result, taps)):
             break
         check_there(numerics, choose_device(device))
@@ -235,7 +253,11 @@ def _extract_view(inputs, ids, bad, taps, backbone, store, numerics, device, vie
 
 def _spread_bad(result, ids_before):
     """An image that can't be read is bad in each of its copies, though only one of them was tried."""
-    bad = {ids_before[row].tobytes(): error for row, error in result.bad.items() if ids_before[row].any()}
+    bad = {
+        ids_before[row].tobytes(): error
+        for row, error in result.bad.items()
+        if ids_before[row].any()
+    }
     for row in result.good:
         error = bad.get(result.ids[row].tobytes())
         if error is not None:
@@ -253,7 +275,10 @@ def _jobs(store, result, taps):
             seen.add(key)
             jobs.setdefault(lacking.tobytes(), []).append(row)
     return [
-        ([tap for tap, lacks in zip(taps, np.frombuffer(mask, bool), strict=True) if lacks], np.array(rows))
+        (
+            [tap for tap, lacks in zip(taps, np.frombuffer(mask, bool), strict=True) if lacks],
+            np.array(rows),
+        )
         for mask, rows in jobs.items()
     ]
 
@@ -281,7 +306,9 @@ class _Pass:
         if not isinstance(self._store, FeatureStore):
             return
         item = np.dtype(NUMERICS[self._result.recipe.numerics].stored).itemsize
-        self._bytes = sum(len(rows) * item * sum(map(self._backbone.card.width, taps)) for taps, rows in jobs)
+        self._bytes = sum(
+            len(rows) * item * sum(map(self._backbone.card.width, taps)) for taps, rows in jobs
+        )
         folder = next(f for f in (self._store.cache, *self._store.cache.parents) if f.exists())
         free = shutil.disk_usage(folder).free
         if self._bytes + DISK_RESERVE > free:
@@ -331,7 +358,12 @@ class _Pass:
         preprocessing = VIEWS[view](self._backbone.preprocessing)
         ahead = 2 if on_gpu else 0
         return load_batches(
-            self._inputs, rows, preprocessing, lambda: GPU_BATCH if on_gpu else self._chunk, ahead, stack_for(device)
+            self._inputs,
+            rows,
+            preprocessing,
+            lambda: GPU_BATCH if on_gpu else self._chunk,
+            ahead,
+            stack_for(device),
         )
 
     def _start(self, taps, images, device, stack):
@@ -344,9 +376,14 @@ class _Pass:
         self._provenance = {
             "engine": engine.name,
             "device": device,
-            **{name: importlib.metadata.version(name) for name in ("torch", "torchvision", "pillow", "numpy")},
+            **{
+                name: importlib.metadata.version(name)
+                for name in ("torch", "torchvision", "pillow", "numpy")
+            },
         }
-        writer = self._store.writer(self._result.recipe, NUMERICS[numerics].stored, self._provenance)
+        writer = self._store.writer(
+            self._result.recipe, NUMERICS[numerics].stored, self._provenance
+        )
         engine, writer = stack.enter_context(engine.running()), stack.enter_context(writer)
         self._result.times["start"] += time.perf_counter() - began
         return engine, writer

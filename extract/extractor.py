@@ -100,13 +100,23 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     def _read(self, store, extraction):
         rows, taps = extraction.good, list(self.taps())
         if not len(rows):
-            return rows, np.empty((0, sum(map(self.load_backbone().card.width, taps))), np.float32), extraction.bad
-        return rows, read_features(store, extraction.recipe, taps, extraction.ids[rows]), extraction.bad
+            return (
+                rows,
+                np.empty((0, sum(map(self.load_backbone().card.width, taps))), np.float32),
+                extraction.bad,
+            )
+        return (
+            rows,
+            read_features(store, extraction.recipe, taps, extraction.ids[rows]),
+            extraction.bad,
+        )
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """(d,) names such as `features.14:grid3_0`."""
         card = self.load_backbone().card
-        return np.array([f"{tap}_{i}" for tap in self.taps() for i in range(card.width(tap))], dtype=object)
+        return np.array(
+            [f"{tap}_{i}" for tap in self.taps() for i in range(card.width(tap))], dtype=object
+        )
 
     def __sklearn_is_fitted__(self):
         return True
@@ -141,15 +151,21 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
     def load_backbone(self) -> Backbone:
         """The frozen network these parameters name."""
-        return load_backbone(self.backbone, self.weights, seed=self.seed, size=self.size, cache=self._store_folder())
+        return load_backbone(
+            self.backbone, self.weights, seed=self.seed, size=self.size, cache=self._store_folder()
+        )
 
     def taps(self) -> tuple[Tap, ...]:
         """The taps whose columns `transform` gives, in order."""
-        return parse_taps(self.layer or self.load_backbone().card.choose_layers("auto")[-1], self.pooling)
+        return parse_taps(
+            self.layer or self.load_backbone().card.choose_layers("auto")[-1], self.pooling
+        )
 
     def _kept_taps(self):
         if isinstance(self.keep, str):
-            raise ExtractError(f"keep={self.keep!r}: expected a list of taps, such as [{self.keep!r}]")
+            raise ExtractError(
+                f"keep={self.keep!r}: expected a list of taps, such as [{self.keep!r}]"
+            )
         return [tap for text in self.keep for tap in parse_taps(text)]
 
     def recipe(self) -> Recipe:
@@ -176,17 +192,25 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 def check_inputs(X) -> Sequence:
     """Images as a sequence: paths, PIL images or arrays; ExtractError for a single one or another shape."""
     if isinstance(X, (str, os.PathLike)):
-        raise ExtractError(f"got the single path {str(X)!r}, expected a list of images: pass [path]")
+        raise ExtractError(
+            f"got the single path {str(X)!r}, expected a list of images: pass [path]"
+        )
     if not isinstance(X, np.ndarray):
         if not isinstance(X, Iterable):
-            raise ExtractError(f"got a {type(X).__name__}, expected a list of images, or a uint8 array of them")
+            raise ExtractError(
+                f"got a {type(X).__name__}, expected a list of images, or a uint8 array of them"
+            )
         X = list(X)  # a column of a table is indexed by label, an iterator not at all
     if isinstance(X, np.ndarray) and X.dtype == np.uint8 and (X.ndim != 4 or X.shape[-1] != 3):
         raise ExtractError(f"got a uint8 array of shape {X.shape}, expected (n, height, width, 3)")
     if isinstance(X, np.ndarray) and X.dtype.kind not in "uOU":
-        raise ExtractError(f"got an array of {X.dtype}, expected uint8 pixels (n, height, width, 3) or paths")
+        raise ExtractError(
+            f"got an array of {X.dtype}, expected uint8 pixels (n, height, width, 3) or paths"
+        )
     if isinstance(X, np.ndarray) and X.ndim == 0:
-        raise ExtractError(f"got the single path {str(X)!r}, expected a list of images: pass [path]")
+        raise ExtractError(
+            f"got the single path {str(X)!r}, expected a list of images: pass [path]"
+        )
     if len(X) == 0:
         raise ExtractError("got no images, expected one or more")
     return X.tolist() if isinstance(X, np.ndarray) and X.dtype.kind in "OU" else X

@@ -52,7 +52,12 @@ def _adjacent(network, batch, activations):
             outputs[name] = values[:: max(1, len(values) // SAMPLE)].float().clone()
         if isinstance(module, nn.Conv2d) and not is_parametrized(module):
             last = (name, output)
-        elif isinstance(module, nn.BatchNorm2d) and inputs and inputs[0] is last[1] and module.running_mean is not None:
+        elif (
+            isinstance(module, nn.BatchNorm2d)
+            and inputs
+            and inputs[0] is last[1]
+            and module.running_mean is not None
+        ):
             pairs.append((last[0], name))
 
     once = {name for name, activation in activations.items() if activation.calls == 1}

@@ -54,14 +54,21 @@ class Column:
 
     def tasks(self, rows: np.ndarray) -> Iterator[slice]:
         """Cut the rows (m,), ascending, into slices that lie in separate chunks and are worth a thread's while."""
-        rows_per_task = self.step * max(1, TASK_BYTES // (self.step * self.shape[1] * self.dtype.itemsize))
+        rows_per_task = self.step * max(
+            1, TASK_BYTES // (self.step * self.shape[1] * self.dtype.itemsize)
+        )
         cuts = np.flatnonzero(np.diff(rows // rows_per_task)) + 1
         return map(slice, [0, *cuts], [*cuts, len(rows)])
 
     def _runs(self, rows):
         chunks = rows // self.step
         cuts = np.flatnonzero(np.diff(chunks)) + 1
-        return zip(chunks[[0, *cuts]].tolist(), [0, *cuts.tolist()], [*cuts.tolist(), len(rows)], strict=True)
+        return zip(
+            chunks[[0, *cuts]].tolist(),
+            [0, *cuts.tolist()],
+            [*cuts.tolist(), len(rows)],
+            strict=True,
+        )
 
     def _read(self, file, chunk, first, end, buffer):
         """Rows `first` to `end` of a chunk, or all where its checksum is still to be looked at -> block, its first."""
@@ -91,7 +98,9 @@ def widened(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     bits = out.view(np.int32)
     np.copyto(bits, values.view(np.int16))
     np.left_shift(bits, 13, out=bits)
-    np.bitwise_and(bits, ~(7 << 28), out=bits)  # the sign, spread over the bits between it and the exponent
+    np.bitwise_and(
+        bits, ~(7 << 28), out=bits
+    )  # the sign, spread over the bits between it and the exponent
     np.multiply(out, np.float32(2.0**112), out=out)
     if values.size and not (out.min() > -65536 and out.max() < 65536):
         return values.astype(np.float32)

@@ -54,7 +54,9 @@ def probe_layers(network, batch) -> dict[str, Activation]:
 
     with hooked({name: module for name, module in network.named_modules() if name}, note):
         network(batch)
-    kinds = _map_kinds(network, {name: shape for name, shape in seen.items() if len(shape) == 3}, aspect)
+    kinds = _map_kinds(
+        network, {name: shape for name, shape in seen.items() if len(shape) == 3}, aspect
+    )
     return {
         name: _activation(shape, order, calls[name], aspect, kinds.get(name))
         for order, (name, shape) in enumerate(seen.items())
@@ -108,7 +110,11 @@ def block_layers(network, activations: dict[str, Activation]) -> list[str]:
         if _is_spatial(activations.get(name)) and name.partition(".")[0] not in CLASSIFIERS
     ]
     if len(blocks) < 2:
-        blocks = _leaves(network, activations, ACTIVATIONS) or _leaves(network, activations, ("Conv2d",)) or blocks
+        blocks = (
+            _leaves(network, activations, ACTIVATIONS)
+            or _leaves(network, activations, ("Conv2d",))
+            or blocks
+        )
     blocks.sort(key=lambda name: activations[name].order)
     return blocks + _final_norm(network, blocks, activations)
 

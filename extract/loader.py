@@ -37,7 +37,12 @@ def cores() -> int:
 
 
 def load_batches(
-    inputs: Sequence, rows, preprocessing, size: Callable[[], int], ahead: int, stack: Callable = np.stack
+    inputs: Sequence,
+    rows,
+    preprocessing,
+    size: Callable[[], int],
+    ahead: int,
+    stack: Callable = np.stack,
 ) -> Iterator[Batch]:
     """Decode `inputs[row]` for each row, in order, `ahead` batches before they are asked for.
 
@@ -55,7 +60,12 @@ def load_batches(
         at += len(group)
         step = max(1, len(group) // (SHARES * cores()))
         decoded = [
-            decoders.submit(_decode_some, [inputs[row] for row in group[first : first + step]], preprocessing, at_least)
+            decoders.submit(
+                _decode_some,
+                [inputs[row] for row in group[first : first + step]],
+                preprocessing,
+                at_least,
+            )
             for first in range(0, len(group), step)
         ]
         pending.append(collector.submit(_collect, group, decoded, stack))
@@ -93,11 +103,19 @@ def _collect(rows, decoded, stack):
     good = [i for i, (found, _, _) in enumerate(results) if found is not None]
     shapes = sorted({results[i][1].shape for i in good})
     if len(shapes) > 1:
-        raise ExtractError(f"preprocessing gave images of several sizes, {shapes[0]} and {shapes[-1]}, expected one")
+        raise ExtractError(
+            f"preprocessing gave images of several sizes, {shapes[0]} and {shapes[-1]}, expected one"
+        )
     return Batch(
         rows=rows[good],
-        ids=np.array([np.frombuffer(results[i][0], np.uint8) for i in good], np.uint8).reshape(-1, 16),
+        ids=np.array([np.frombuffer(results[i][0], np.uint8) for i in good], np.uint8).reshape(
+            -1, 16
+        ),
         pixels=stack([results[i][1] for i in good]) if good else None,
-        bad={int(row): error for row, (found, error, _) in zip(rows, results, strict=True) if found is None},
+        bad={
+            int(row): error
+            for row, (found, error, _) in zip(rows, results, strict=True)
+            if found is None
+        },
         decode_seconds=sum(seconds for _, _, seconds in results),
     )

@@ -20,13 +20,15 @@ class MemoryStore:
     def missing(self, recipe, taps: list[Tap], ids: np.ndarray) -> np.ndarray:
         """(n, 16) uint8 ids -> (n, taps) bool, True where a row isn't kept."""
         return np.array(
-            [[(recipe.id, str(tap), i.tobytes()) not in self._rows for tap in taps] for i in ids], bool
+            [[(recipe.id, str(tap), i.tobytes()) not in self._rows for tap in taps] for i in ids],
+            bool,
         ).reshape(len(ids), len(taps))
 
     def read(self, recipe, taps: list[Tap], ids: np.ndarray) -> np.ndarray:
         """(n, d) float32 rows in the order of `ids`, the taps' columns side by side."""
         return np.concatenate(
-            [np.stack([self._rows[recipe.id, str(tap), i.tobytes()] for i in ids]) for tap in taps], axis=1
+            [np.stack([self._rows[recipe.id, str(tap), i.tobytes()] for i in ids]) for tap in taps],
+            axis=1,
         ).astype(np.float32)
 
     def prepare(self, recipe) -> None:

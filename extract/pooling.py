@@ -99,7 +99,9 @@ def find_pooling(name: str) -> Pooling:
         return POOLINGS[name]
     match = re.fullmatch(r"grid([1-9]\d?)", str(name))
     if not match:
-        raise ExtractError(f"unknown pooling {name!r}: expected one of {', '.join(POOLINGS)} or gridN (grid3)")
+        raise ExtractError(
+            f"unknown pooling {name!r}: expected one of {', '.join(POOLINGS)} or gridN (grid3)"
+        )
     n = int(match[1])
     return Pooling(name, lambda c, h, w: c * n * n, lambda maps: _grid(maps, n), grid=n)
 

@@ -44,7 +44,9 @@ class Preprocessing:
         if not 0 < self.crop <= 1:
             raise ExtractError(f"crop={self.crop!r}: expected a share in (0, 1], such as 0.875")
         if self.interpolation not in FILTERS:
-            raise ExtractError(f"interpolation={self.interpolation!r}: expected one of {', '.join(FILTERS)}")
+            raise ExtractError(
+                f"interpolation={self.interpolation!r}: expected one of {', '.join(FILTERS)}"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -69,7 +71,12 @@ class Preprocessing:
         scale = min(image.width / width, image.height / height) * self.crop
         left = max((image.width - width * scale) / 2, 0.0)
         top = max((image.height - height * scale) / 2, 0.0)
-        box = (left, top, min(left + width * scale, image.width), min(top + height * scale, image.height))
+        box = (
+            left,
+            top,
+            min(left + width * scale, image.width),
+            min(top + height * scale, image.height),
+        )
         return np.asarray(image.resize((width, height), FILTERS[self.interpolation], box=box))
 
     def to_dict(self) -> dict:
@@ -100,9 +107,13 @@ VIEWS = {"plain": lambda preprocessing: preprocessing, "flipped": Flipped}
 
 def _checked_size(size):
     try:
-        height, width = sides = [operator.index(s) for s in (size if isinstance(size, (tuple, list)) else (size, size))]
+        height, width = sides = [
+            operator.index(s) for s in (size if isinstance(size, (tuple, list)) else (size, size))
+        ]
     except (TypeError, ValueError):
         sides = [0]
     if min(sides) < 1:
-        raise ExtractError(f"size={size!r}: expected a side of 1 pixel or more, such as 224, or (height, width)")
+        raise ExtractError(
+            f"size={size!r}: expected a side of 1 pixel or more, such as 224, or (height, width)"
+        )
     return (height, width) if isinstance(size, (tuple, list)) else height

@@ -58,10 +58,14 @@ def pixels_id(pixels: np.ndarray) -> bytes:
     """Id of an in-memory RGB image, uint8 (height, width, 3)."""
     shape = "x".join(str(side) for side in pixels.shape)
     head = f"pixels{shape}|".encode()
-    return hashlib.blake2b(head + np.ascontiguousarray(pixels).tobytes(), digest_size=ID_BYTES).digest()
+    return hashlib.blake2b(
+        head + np.ascontiguousarray(pixels).tobytes(), digest_size=ID_BYTES
+    ).digest()
 
 
-def image_ids(inputs: Sequence, memory: Path | None = None, threads: int = 2) -> tuple[np.ndarray, dict]:
+def image_ids(
+    inputs: Sequence, memory: Path | None = None, threads: int = 2
+) -> tuple[np.ndarray, dict]:
     """Paths or in-memory images -> (ids (n, 16) uint8, {row: ImageError} of those that can't be read).
 
     Ids of files are remembered below `memory` by real path, size, times and inode.
@@ -102,7 +106,9 @@ def open_in_memory(item) -> Image.Image:
             with _loading:
                 item.load()
         except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise ImageError(str(getattr(item, "filename", "")), f"its pixels can't be read: {error}") from error
+            raise ImageError(
+                str(getattr(item, "filename", "")), f"its pixels can't be read: {error}"
+            ) from error
     return open_image(item)
 
 
@@ -123,7 +129,11 @@ class IdMemory:
         started = time.time()
         found = bytes_id(read_bytes(path))
         # a file written to within the clock's grain of the read could change again without changing its key
-        if key and key == _file_key(real) and started - max(key[1], key[2]) / 1e9 >= SETTLED_SECONDS:
+        if (
+            key
+            and key == _file_key(real)
+            and started - max(key[1], key[2]) / 1e9 >= SETTLED_SECONDS
+        ):
             self._changed.setdefault(parent, {})[name] = [*key, found.hex()]
         return found
 
@@ -140,7 +150,9 @@ class IdMemory:
 
     def save(self) -> None:
         """Add what was learnt to the files, where they can be written; what other processes added stays."""
-        with contextlib.suppress(OSError):  # a cache that can only be read still gives what it holds
+        with contextlib.suppress(
+            OSError
+        ):  # a cache that can only be read still gives what it holds
             for parent, rows in self._changed.items():
                 write_text(self._file(parent), json.dumps(self._read(parent) | rows))
         self._changed = {}
@@ -162,7 +174,9 @@ class IdMemory:
 
 
 def _remembered_id(row, key):
-    with contextlib.suppress(TypeError, ValueError):  # a row that isn't of our making counts as none
+    with contextlib.suppress(
+        TypeError, ValueError
+    ):  # a row that isn't of our making counts as none
         if key and row and row[:-1] == key:
             return bytes.fromhex(row[-1])
     return None

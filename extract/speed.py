@@ -57,7 +57,11 @@ def machine(cache: Path) -> dict[str, str]:
 
     found = capabilities()
     has = [name for name in SHOWN if found.get(name)] or ["no vector units of note"]
-    openvino = f"openvino {version('openvino')}" if has_openvino() else 'no openvino (pip install "permafrost[fast]")'
+    openvino = (
+        f"openvino {version('openvino')}"
+        if has_openvino()
+        else 'no openvino (pip install "permafrost[fast]")'
+    )
     folder = next(f for f in (cache, *cache.parents) if f.exists())
     device = choose_device("auto")
     numerics = [name for name in NUMERICS if lacks_numerics(name, device) is None]
@@ -72,7 +76,12 @@ def machine(cache: Path) -> dict[str, str]:
 
 
 def measure_speed(
-    backbone: Backbone, taps: Sequence[Tap], paths: Sequence, device: str, numerics: str, seconds: float
+    backbone: Backbone,
+    taps: Sequence[Tap],
+    paths: Sequence,
+    device: str,
+    numerics: str,
+    seconds: float,
 ) -> Speed:
     """Decode these images and run the network on them, each alone, for about so many seconds in all.
 
@@ -99,7 +108,9 @@ def measure_speed(
             began = time.perf_counter()
             engine(batch.pixels)
             start = start or time.perf_counter() - began
-            forward[engine.name] = _rate(share, lambda engine=engine: len(engine(batch.pixels)[taps[0]]))
+            forward[engine.name] = _rate(
+                share, lambda engine=engine: len(engine(batch.pixels)[taps[0]])
+            )
     return Speed(device, numerics, decode, forward, start)
 
 
@@ -107,7 +118,9 @@ def made_up_photos(folder: Path) -> list[str]:
     """JPEG files with edges and grain like a photo's, 500 x 375 px -> their paths."""
     rng, paths = np.random.default_rng(0), []
     for i in range(MADE_UP):
-        rough = Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8)).resize(PHOTO, Image.Resampling.BICUBIC)
+        rough = Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8)).resize(
+            PHOTO, Image.Resampling.BICUBIC
+        )
         grain = np.asarray(rough, np.int16) + rng.integers(-12, 13, (*PHOTO[::-1], 3))
         path = folder / f"{i:02}.jpg"
         Image.fromarray(np.clip(grain, 0, 255).astype(np.uint8)).save(path, quality=90)
@@ -137,7 +150,9 @@ def _gpu():
     if torch.cuda.is_available():
         card = torch.cuda.get_device_properties(0)
         return f"{card.name}, {card.total_memory / 2**30:.0f} GiB"
-    return unused_gpu() or ("Apple's, with --device mps" if torch.backends.mps.is_available() else "none")
+    return unused_gpu() or (
+        "Apple's, with --device mps" if torch.backends.mps.is_available() else "none"
+    )
 
 
 def _jpeg_library():

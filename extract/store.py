@@ -74,7 +74,9 @@ class _Table:
             return np.full(len(keys), -1)
         last = len(self._sorted) - 1
         near = np.minimum(np.searchsorted(self._heads, _heads(keys)), last)
-        unsure = np.flatnonzero(self._sorted[near] != keys)  # not there, or not the only one with this head
+        unsure = np.flatnonzero(
+            self._sorted[near] != keys
+        )  # not there, or not the only one with this head
         near[unsure] = np.minimum(np.searchsorted(self._sorted, keys[unsure]), last)
         return np.where(self._sorted[near] == keys, self._order[near], -1)
 
@@ -114,7 +116,10 @@ class _Joined(Sequence):
     def __getitem__(self, rows: slice) -> np.ndarray:
         places = self._places[rows]
         out = np.empty((len(places), self.shape[1]), self.dtype)
-        gather((part.column(self._name), here, where, out) for part, here, where in self._table.split(places))
+        gather(
+            (part.column(self._name), here, where, out)
+            for part, here, where in self._table.split(places)
+        )
         return out
 
 
@@ -132,8 +137,14 @@ class _Stacked(Sequence):
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         at, end, _ = rows.indices(len(self))
-        first, last = np.searchsorted(self._starts, at, "right") - 1, np.searchsorted(self._starts, end)
-        blocks = [self._blocks[i][max(0, at - self._starts[i]) : end - self._starts[i]] for i in range(first, last)]
+        first, last = (
+            np.searchsorted(self._starts, at, "right") - 1,
+            np.searchsorted(self._starts, end),
+        )
+        blocks = [
+            self._blocks[i][max(0, at - self._starts[i]) : end - self._starts[i]]
+            for i in range(first, last)
+        ]
         return np.concatenate(blocks, dtype=self.dtype)
 
 
@@ -183,7 +194,9 @@ class FeatureStore:
         except OSError as error:
             raise unwritable(self.cache, error) from error
 
-    def writer(self, recipe: Recipe, stored=np.float32, provenance: dict | None = None) -> "PartWriter":
+    def writer(
+        self, recipe: Recipe, stored=np.float32, provenance: dict | None = None
+    ) -> "PartWriter":
         """A context into which rows of this recipe are added; it finishes a part at least every 10 s."""
         self.prepare(recipe)
         return PartWriter(self._folder(recipe) / "parts", stored, provenance or {})
@@ -220,7 +233,12 @@ class FeatureStore:
             provenance = dict(file.attrs)
         columns = {name: _Joined(table, name, places) for name in sorted(parts[0].taps)}
         with _wrong_bytes_set_aside():
-            write_part(parts[0].path.parent, keys.view(np.uint8).reshape(-1, keys.itemsize), columns, provenance)
+            write_part(
+                parts[0].path.parent,
+                keys.view(np.uint8).reshape(-1, keys.itemsize),
+                columns,
+                provenance,
+            )
         for part in parts:
             part.path.unlink(missing_ok=True)
         sync_folder(parts[0].path.parent)
@@ -232,7 +250,9 @@ class FeatureStore:
         folder = self._folder(recipe) / "parts"
         try:
             for _ in range(LOOKS):
-                with contextlib.suppress(FileNotFoundError):  # joined into another part since it was listed
+                with contextlib.suppress(
+                    FileNotFoundError
+                ):  # joined into another part since it was listed
                     return self._look(folder)
             return list(_known(folder.absolute()).values())
         except OSError as error:
@@ -243,7 +263,11 @@ class FeatureStore:
             return []
         known, here = _known(folder.absolute()), {}
         with os.scandir(folder.absolute()) as entries:
-            names = [entry for entry in entries if entry.name.endswith(".h5") and not entry.name.startswith(".")]
+            names = [
+                entry
+                for entry in entries
+                if entry.name.endswith(".h5") and not entry.name.startswith(".")
+            ]
         for entry in sorted(names, key=lambda entry: entry.name):
             stat = entry.stat()
             stamp = entry.name, stat.st_ino, stat.st_size, stat.st_mtime_ns
@@ -286,7 +310,9 @@ def _opened(path):
         with h5py.File(path, "r", locking=False) as file:
             yield file
     except (OSError, LookupError, ValueError, TypeError, RuntimeError) as error:
-        if getattr(error, "errno", None):  # the system's word, not the file's: gone, too many open files
+        if getattr(
+            error, "errno", None
+        ):  # the system's word, not the file's: gone, too many open files
             raise
         set_aside(path)
         raise DamagedPart(f"{path}: {error}") from error
@@ -294,7 +320,9 @@ def _opened(path):
 
 def set_aside(path: Path) -> None:
     """Rename a damaged part so that its rows count as missing."""
-    log.warning("the kept part %s is damaged: it is set aside and its rows are computed again", path)
+    log.warning(
+        "the kept part %s is damaged: it is set aside and its rows are computed again", path
+    )
     try:
         with contextlib.suppress(FileNotFoundError):  # another process was first
             os.replace(path, path.with_suffix(".damaged"))
@@ -337,7 +365,10 @@ class PartWriter:
         if self._added:
             self._writing.result()
             ids = np.concatenate([ids for ids, _ in self._added])
-            columns = {name: _Stacked([kept[name] for _, kept in self._added]) for name in self._added[0][1]}
+            columns = {
+                name: _Stacked([kept[name] for _, kept in self._added])
+                for name in self._added[0][1]
+            }
             self._writing = self._thread.submit(self._write, ids, columns)
         self._added, self._bytes, self._since = [], 0, time.monotonic()
 
@@ -362,7 +393,9 @@ def as_stored(values: np.ndarray, stored) -> np.ndarray:
         return np.where(wide[:, None], values, values.astype(np.float16).astype(np.float32))
 
 
-def write_part(folder: Path, ids: np.ndarray, columns: Mapping[str, Sequence], provenance: dict) -> Path:
+def write_part(
+    folder: Path, ids: np.ndarray, columns: Mapping[str, Sequence], provenance: dict
+) -> Path:
     """One finished part: (n, 16) uint8 ids and (n, d) columns by tap, written aside, synced and renamed.
 
     columns: arrays, or what has their dtype, shape and slices of rows; one chunk of them is asked for at a time.
@@ -388,7 +421,9 @@ def _write_rows(group, name, values):
     step = max(1, min(n, CHUNK_BYTES // max(1, values.dtype.itemsize * width)))
     dataset = group.create_dataset(name, values.shape, values.dtype, chunks=(step, width))
     checksums = []
-    for at in range(0, n, step):  # a chunk at a time: HDF5 holds the interpreter's lock while it writes
+    for at in range(
+        0, n, step
+    ):  # a chunk at a time: HDF5 holds the interpreter's lock while it writes
         block = np.ascontiguousarray(values[at : at + step])
         checksums.append(zlib.crc32(block))
         if len(block) < step:
@@ -402,13 +437,19 @@ def _column_of(path, size, dataset):
     (n, width), (step, across), item = dataset.shape, dataset.chunks, dataset.dtype.itemsize
     chunks = [dataset.id.get_chunk_info_by_coord((at, 0)) for at in range(0, n, step)]
     checksums = dataset.attrs["crc32"][:]
-    plain = across == width and not dataset.id.get_create_plist().get_nfilters() and len(checksums) == len(chunks)
+    plain = (
+        across == width
+        and not dataset.id.get_create_plist().get_nfilters()
+        and len(checksums) == len(chunks)
+    )
     if n != len(dataset.file["ids"]):
         raise ValueError(f"{dataset.name} has {n} rows of {len(dataset.file['ids'])}")
     if not plain or any(chunk.size != step * width * item for chunk in chunks):
         raise ValueError(f"{dataset.name} is not in plain chunks of whole rows")
     offsets = [chunk.byte_offset for chunk in chunks]
-    return Column(path, size, dataset.dtype, (n, width), step, offsets, checksums, np.zeros(len(chunks), bool))
+    return Column(
+        path, size, dataset.dtype, (n, width), step, offsets, checksums, np.zeros(len(chunks), bool)
+    )
 
 
 def _read_index(path):
@@ -448,12 +489,19 @@ def _read(parts, names, keys):
         lacking = int((found[held] < 0).sum()) if held else len(keys)
         if lacking or not held:
             raise DamagedPart(f"{lacking} of {len(keys)} rows of {name} are not kept")
-        pieces = [(part.column(name), rows, where) for part, rows, where in _table(held).split(found[held])]
+        pieces = [
+            (part.column(name), rows, where)
+            for part, rows, where in _table(held).split(found[held])
+        ]
         widths.append((pieces[0][0] if pieces else held[0].column(name)).shape[1])
         wanted.append(pieces)
     out, at = np.empty((len(keys), sum(widths)), np.float32), np.cumsum([0, *widths])
     with _wrong_bytes_set_aside():
-        gather((*piece, out[:, at[i] : at[i + 1]]) for i, pieces in enumerate(wanted) for piece in pieces)
+        gather(
+            (*piece, out[:, at[i] : at[i + 1]])
+            for i, pieces in enumerate(wanted)
+            for piece in pieces
+        )
     return out
 
 
@@ -465,7 +513,9 @@ def _remove_stale(folder):
                 path.unlink()
 
 
-def export_features(file, features: dict[str, np.ndarray], paths, labels=None, classes=(), split=None) -> Path:
+def export_features(
+    file, features: dict[str, np.ndarray], paths, labels=None, classes=(), split=None
+) -> Path:
     """One plain HDF5 file: `features/<tap>` (n, d), `paths`, and `labels`, `classes`, `split` where known.
 
     Text is stored as UTF-8; three lines of h5py read it: `f = h5py.File(file)`, `X = f["features/TAP"][:]`,
@@ -475,7 +525,12 @@ def export_features(file, features: dict[str, np.ndarray], paths, labels=None, c
     with written_aside(Path(file)) as aside, h5py.File(aside, "w") as out:
         for name, values in features.items():
             out.create_dataset(f"features/{name}", data=values)
-        for name, values in {"paths": paths, "labels": labels, "classes": classes, "split": split}.items():
+        for name, values in {
+            "paths": paths,
+            "labels": labels,
+            "classes": classes,
+            "split": split,
+        }.items():
             if values is not None and len(values):
                 out.create_dataset(name, data=[_printable(value) for value in values], dtype=text)
     return Path(file)

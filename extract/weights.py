@@ -26,7 +26,9 @@ def weights_file(weights: str) -> Path | None:
         return None
     path = Path(weights).expanduser()
     if not path.is_file():
-        raise ExtractError(f"no weights file {weights}: expected a state dict saved as .pth, .pt or .safetensors")
+        raise ExtractError(
+            f"no weights file {weights}: expected a state dict saved as .pth, .pt or .safetensors"
+        )
     return path
 
 
@@ -54,10 +56,14 @@ def load_wheel(network) -> set[str]:
     path = _wheel_file()
     found = file_sha256(path)
     if found != WHEEL_SHA256:
-        raise ExtractError(f"{path} has sha256 {found}, expected {WHEEL_SHA256}: reinstall {WHEEL_PACKAGE}")
+        raise ExtractError(
+            f"{path} has sha256 {found}, expected {WHEEL_SHA256}: reinstall {WHEEL_PACKAGE}"
+        )
     source, target = list(read_state_dict(path).values()), network.features.state_dict()
     if [tensor.shape for tensor in source] != [tensor.shape for tensor in target.values()]:
-        raise ExtractError(f"{path} does not hold the tensors of mobilenet_v2().features: reinstall {WHEEL_PACKAGE}")
+        raise ExtractError(
+            f"{path} does not hold the tensors of mobilenet_v2().features: reinstall {WHEEL_PACKAGE}"
+        )
     network.features.load_state_dict(dict(zip(target, source, strict=True)))
     return {f"features.{name}" for name in target}
 
@@ -70,7 +76,9 @@ def load_file(network, path: Path) -> set[str]:
     """
     source, target = read_state_dict(path), network.state_dict()
     source = {name.removeprefix("module."): tensor for name, tensor in source.items()}
-    fitting = {name: t for name, t in source.items() if name in target and target[name].shape == t.shape}
+    fitting = {
+        name: t for name, t in source.items() if name in target and target[name].shape == t.shape
+    }
     if not fitting:
         raise ExtractError(
             f"none of the {len(source)} tensors in {path} fits this network: is it another architecture?"
@@ -95,7 +103,9 @@ def read_state_dict(path: Path) -> dict:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ExtractError(f"can't read weights from {path}: {reason}; expected a plain state dict") from error
+        raise ExtractError(
+            f"can't read weights from {path}: {reason}; expected a plain state dict"
+        ) from error
     return _plain_tensors(found, path)
 
 
@@ -105,7 +115,11 @@ def _plain_tensors(found, path):
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
-    tensors = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)} if isinstance(found, dict) else {}
+    tensors = (
+        {k: v for k, v in found.items() if isinstance(v, torch.Tensor)}
+        if isinstance(found, dict)
+        else {}
+    )
     if not tensors:
         raise ExtractError(
             f"{path} holds no tensors by name: expected a state dict (torch.save(model.state_dict(), …))"
@@ -129,4 +143,7 @@ def save_weights(backbone, path) -> None:
     """Write the tensors a backbone computes with as safetensors."""
     from safetensors.torch import save_file
 
-    save_file({name: tensor.clone().contiguous() for name, tensor in backbone.filled_tensors().items()}, path)
+    save_file(
+        {name: tensor.clone().contiguous() for name, tensor in backbone.filled_tensors().items()},
+        path,
+    )

@@ -20,7 +20,9 @@ __all__ = [*_EXPORTS]
 def __getattr__(name):
     """Import an exported name on its first use (PEP 562), so that `import heads` takes no scikit-learn."""
     if name not in _EXPORTS:
-        raise AttributeError(f"module 'heads' has no attribute {name!r}; it exports {', '.join(_EXPORTS)}")
+        raise AttributeError(
+            f"module 'heads' has no attribute {name!r}; it exports {', '.join(_EXPORTS)}"
+        )
     return getattr(import_module(f"heads.{_EXPORTS[name]}"), name)
 
 

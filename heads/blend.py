@@ -76,8 +76,14 @@ def _choose(probabilities, y, rounds, scoring):
     own = np.take_along_axis(probabilities, y[None, :, None], axis=2)[:, :, 0]
     for taken in range(1, rounds + 1):
         added = total + probabilities
-        score = np.mean(added.argmax(axis=2) == y, axis=1) if scoring is None else scoring(y, added / taken).round(9)
-        loss = -np.mean(np.log(np.maximum((total[np.arange(len(y)), y] + own) / taken, 1e-12)), axis=1)
+        score = (
+            np.mean(added.argmax(axis=2) == y, axis=1)
+            if scoring is None
+            else scoring(y, added / taken).round(9)
+        )
+        loss = -np.mean(
+            np.log(np.maximum((total[np.arange(len(y)), y] + own) / taken, 1e-12)), axis=1
+        )
         best = np.lexsort((loss, -score))[0]
         counts[best] += 1
         total = added[best]

@@ -48,7 +48,10 @@ class Calibration:
 
     def to_dict(self):
         """Plain numbers and lists, fit for JSON."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
 
     @classmethod
     def from_dict(cls, kept):
@@ -107,7 +110,9 @@ def fit_calibration(scores, y, classes):
         options={"gtol": 1e-9},
     )
     bias = found.x[1:] - found.x[1:].mean()
-    return Calibration(float(np.exp(found.x[0]) / spread), tuple(bias.tolist()), tuple(classes.tolist()))
+    return Calibration(
+        float(np.exp(found.x[0]) / spread), tuple(bias.tolist()), tuple(classes.tolist())
+    )
 
 
 def oof_probabilities(scores, kind, y, classes):
@@ -136,9 +141,13 @@ def _check(scores, y, classes):
         )
     unknown = np.setdiff1d(y, classes)
     if len(unknown):
-        raise ValueError(f"label {unknown[0]!r} is not among the classes; give the classes of the scores' columns")
+        raise ValueError(
+            f"label {unknown[0]!r} is not among the classes; give the classes of the scores' columns"
+        )
     if not np.isfinite(scores).all(axis=1).any():
-        raise ValueError("no row of the scores is finite; give out-of-fold scores of at least one row")
+        raise ValueError(
+            "no row of the scores is finite; give out-of-fold scores of at least one row"
+        )
 
 
 def _smoothed_targets(codes, n_classes):
@@ -157,4 +166,6 @@ def _loss_and_gradient(x, scores, targets):
     scale = np.exp(x[0])
     logs = log_softmax(scale * scores + x[1:], axis=1)
     slope = (np.exp(logs) - targets) / len(scores)
-    return -np.sum(targets * logs) / len(scores), np.r_[scale * np.sum(slope * scores), slope.sum(axis=0)]
+    return -np.sum(targets * logs) / len(scores), np.r_[
+        scale * np.sum(slope * scores), slope.sum(axis=0)
+    ]

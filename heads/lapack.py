@@ -14,12 +14,16 @@ def _routine(name, pointers):
     """A LAPACK routine, from the capsule that SciPy keeps for other languages, and the type of its integers."""
     capsule, api = ctypes.py_object(cython_lapack.__pyx_capi__[name]), ctypes.pythonapi
     get_name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", api))
-    get_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", api))
+    get_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+        ("PyCapsule_GetPointer", api)
+    )
     # the name is the signature: builds of SciPy differ in the width of integers
     signature = get_name(capsule)
     integer = ctypes.c_int if b"char *, int *" in signature else ctypes.c_int64
     # CFUNCTYPE lets go of the lock during the call
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * pointers)(get_pointer(capsule, signature)), integer
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * pointers)(
+        get_pointer(capsule, signature)
+    ), integer
 
 
 _KINDS = {np.dtype(np.float32): "s", np.dtype(np.float64): "d"}
@@ -40,7 +44,9 @@ def _call(name, A, *arrays):
     data = [pointer for part in (A, *arrays) for pointer in (part.ctypes.data, ctypes.byref(n))]
     routine(b"L", ctypes.byref(n), *sides, *data, ctypes.byref(info))
     if info.value:
-        raise np.linalg.LinAlgError(f"{name}: the matrix of {len(A)} rows is not positive definite (at {info.value})")
+        raise np.linalg.LinAlgError(
+            f"{name}: the matrix of {len(A)} rows is not positive definite (at {info.value})"
+        )
 
 
 def factorise(A):

@@ -59,8 +59,12 @@ class Problems(NamedTuple):
 
     def fitted(self, found, rows, by_rows):
         """A solution of `rows` rows of parameters as the head's."""
-        coef, intercept, certificate, n_iter = (part.reshape(rows, -1, *part.shape[2:]) for part in found)
-        if self.loss == "softmax":  # a number added to all intercepts changes nothing; scikit-learn's sum to zero
+        coef, intercept, certificate, n_iter = (
+            part.reshape(rows, -1, *part.shape[2:]) for part in found
+        )
+        if (
+            self.loss == "softmax"
+        ):  # a number added to all intercepts changes nothing; scikit-learn's sum to zero
             intercept = intercept - intercept.mean(axis=1, keepdims=True)
         return Fitted(coef, intercept, certificate.max(axis=1), n_iter.max(axis=1), by_rows)
 
@@ -87,7 +91,9 @@ def _linear_svm(codes, rows, class_weights):
     signs = 2 * one_hot(codes).T - 1
     weights = np.ones(signs.shape)
     if class_weights is not None:
-        weights = np.where(signs > 0, class_weights[:, None], 1.0 if k > 2 else class_weights[codes])
+        weights = np.where(
+            signs > 0, class_weights[:, None], 1.0 if k > 2 else class_weights[codes]
+        )
     if k == 2:
         signs, weights = signs[1:], weights[1:]
     C, classes = np.array([row["C"] for row in rows], dtype=np.float64), np.arange(len(signs))
@@ -95,7 +101,14 @@ def _linear_svm(codes, rows, class_weights):
     before[order[1:]] = order[:-1]
     follows = np.where(before[:, None] < 0, -1, before[:, None] * len(signs) + classes).ravel()
     signs, weights = (np.tile(part, (len(C), 1))[:, None] for part in (signs, weights))
-    return Problems("squared_hinge", signs, weights, np.repeat(C, len(classes)), follows, np.tile(classes % 2, len(C)))
+    return Problems(
+        "squared_hinge",
+        signs,
+        weights,
+        np.repeat(C, len(classes)),
+        follows,
+        np.tile(classes % 2, len(C)),
+    )
 
 
 PROBLEMS = {"logistic": _logistic, "linear_svm": _linear_svm}
@@ -118,14 +131,23 @@ def fit_iterative(name, tol=TOL, **given):
 
     def fit(fold, codes, rows, class_weights):
         problems = PROBLEMS[name](codes, rows, class_weights)
-        options = {"penalize_intercept": name == "linear_svm", "follows": problems.follows, "tol": tol} | given
+        options = {
+            "penalize_intercept": name == "linear_svm",
+            "follows": problems.follows,
+            "tol": tol,
+        } | given
         if _by_rows(name, fold):
-            found = solve(*_of(problems, basis_of(name, fold)), **options | {"max_iter": PATIENCE, "quiet": True})
+            found = solve(
+                *_of(problems, basis_of(name, fold)),
+                **options | {"max_iter": PATIENCE, "quiet": True},
+            )
             if (found.certificate <= tol).all():
                 return problems.fitted(found, len(rows), by_rows=True)
             fold.refine()
         starts = [fold.starts.get(row["C"]) for row in rows] if name == "logistic" else [None]
-        usable = all(start is not None and len(start[1]) == problems.targets.shape[1] for start in starts)
+        usable = all(
+            start is not None and len(start[1]) == problems.targets.shape[1] for start in starts
+        )
         start = [np.stack(part) for part in zip(*starts, strict=True)] if usable else None
         found = solve(*_of(problems, basis_of(name, fold)), start=start, **options)
         return problems.fitted(found, len(rows), by_rows=False)
@@ -180,7 +202,9 @@ def solve_together(whole, folds, codes, heads, class_weights, n_jobs=None, few=F
 def _in_batches(solve_batch, lane, n_jobs):
     """Arrays of what `solve_batch(their numbers)` finds for the problems of each lane, back in the problems' order."""
     batches = [np.flatnonzero(lane == part) for part in np.unique(lane)]
-    solved = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(solve_batch)(batch) for batch in batches)
+    solved = Parallel(n_jobs=n_jobs, prefer="threads")(
+        delayed(solve_batch)(batch) for batch in batches
+    )
     order = np.concatenate(batches).argsort()
     return [np.concatenate(part)[order] for part in zip(*solved, strict=True)]
 
@@ -188,20 +212,31 @@ def _in_batches(solve_batch, lane, n_jobs):
 def _solve_wide(name, folds, codes, rows, n_jobs, few):
     """All folds by their inner products."""
     n, count = max(fold.n for fold, _ in folds), len(folds)
-    parts = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(fold.products_among)(n) for fold, _ in folds)
+    parts = Parallel(n_jobs=n_jobs, prefer="threads")(
+        delayed(fold.products_among)(n) for fold, _ in folds
+    )
     each = [PROBLEMS[name](codes[fold.rows[: fold.n]], rows, weights) for fold, weights in folds]
     size = len(each[0].C)
     owners = np.repeat(np.arange(count), size)
     # whole folds make wider products; of an odd number the last is halved
     lanes = 1 if few else 2 if n <= MANY_ROWS else count + 1
     lane = np.concatenate(
-        [problems.half + i if i == count - 1 and i % 2 == 0 else np.full(size, i) for i, problems in enumerate(each)]
+        [
+            problems.half + i if i == count - 1 and i % 2 == 0 else np.full(size, i)
+            for i, problems in enumerate(each)
+        ]
     )
     targets, weights = (
-        np.concatenate([np.pad(part, ((0, 0), (0, 0), (0, n - part.shape[2]))) for part in of_folds])
-        for of_folds in zip(*((problems.targets, problems.weights) for problems in each), strict=True)
+        np.concatenate(
+            [np.pad(part, ((0, 0), (0, 0), (0, n - part.shape[2]))) for part in of_folds]
+        )
+        for of_folds in zip(
+            *((problems.targets, problems.weights) for problems in each), strict=True
+        )
     )
-    follows = np.concatenate([np.where(p.follows < 0, -1, p.follows + i * size) for i, p in enumerate(each)])
+    follows = np.concatenate(
+        [np.where(p.follows < 0, -1, p.follows + i * size) for i, p in enumerate(each)]
+    )
 
     def solve_batch(batch):
         place = np.full(count * size + 1, -1)
@@ -283,7 +318,9 @@ def _solve_scaled(columns, whole, folds, codes, rows):
     """
     problems, shape = _logistic(codes, rows, None), (len(rows), len(folds))
     weights, factors = np.zeros((len(folds), 1, whole.n)), np.ones((len(folds), 1, whole.d + 1))
-    for (fold, class_weights), weight, factor in zip(folds, weights[:, 0], factors[:, 0], strict=True):
+    for (fold, class_weights), weight, factor in zip(
+        folds, weights[:, 0], factors[:, 0], strict=True
+    ):
         train = fold.rows[: fold.n]
         weight[:] = np.bincount(train, minlength=whole.n)  # a row may be drawn twice
         weight *= 1 if class_weights is None else class_weights[codes]

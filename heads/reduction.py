@@ -122,7 +122,15 @@ class Fold:
         Where rows lack rank, the rounding of shared products leaves solutions by them too few digits.
         """
         self.refined = True
-        for name in {"gram", "distances", "_reduced", "train", "others", "spectrum", "columns"} & vars(self).keys():
+        for name in {
+            "gram",
+            "distances",
+            "_reduced",
+            "train",
+            "others",
+            "spectrum",
+            "columns",
+        } & vars(self).keys():
             del vars(self)[name]
 
     def center_gram(self, K):
@@ -164,11 +172,15 @@ class Fold:
 
     @cached_property
     def train(self):
-        return self._reduced[0][: self.n] if self.reduced else self._standardised(self.rows[: self.n])
+        return (
+            self._reduced[0][: self.n] if self.reduced else self._standardised(self.rows[: self.n])
+        )
 
     @cached_property
     def others(self):
-        return self._reduced[0][self.n :] if self.reduced else self._standardised(self.rows[self.n :])
+        return (
+            self._reduced[0][self.n :] if self.reduced else self._standardised(self.rows[self.n :])
+        )
 
     @cached_property
     def spectrum(self):
@@ -187,7 +199,11 @@ class Fold:
 
     def products_among(self, n):
         """`products` as one of several folds, of n training rows at most: padded by rows that are zero."""
-        return self.products if n == self.n else Products(np.pad(self.gram[: self.n, : self.n], (0, n - self.n)))
+        return (
+            self.products
+            if n == self.n
+            else Products(np.pad(self.gram[: self.n, : self.n], (0, n - self.n)))
+        )
 
     def coefficients(self, reduced, by_rows=False):
         """Coefficients (k, columns of `train`), or (k, n) of the rows, as (k, d) of the standardised features."""
@@ -217,7 +233,9 @@ def _eigen(S):
 def _over_slabs(work, X, width, n_jobs):
     """`work(columns)` of every slab of columns, in their order, by `n_jobs` threads."""
     slabs = [slice(start, start + width) for start in range(0, X.shape[1], width)]
-    return Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(delayed(work)(slab) for slab in slabs)
+    return Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
+        delayed(work)(slab) for slab in slabs
+    )
 
 
 def _slab_width(X):
@@ -226,7 +244,9 @@ def _slab_width(X):
 
 def share_moments(X, folds, n_jobs=None):
     """Set and return (mean, var) of the training rows of folds of one array, from one pass over X."""
-    counts = np.stack([np.bincount(fold.rows[: fold.n], minlength=len(X)) for fold in folds]).astype(np.float64)
+    counts = np.stack(
+        [np.bincount(fold.rows[: fold.n], minlength=len(X)) for fold in folds]
+    ).astype(np.float64)
 
     def work(columns):
         B = X[:, columns].astype(np.float64)
@@ -243,7 +263,10 @@ def share_moments(X, folds, n_jobs=None):
             shift[i, j], var[i, j] = mean - center[j], np.mean((column - mean) ** 2)
         return center + shift, var
 
-    means, variances = (np.hstack(parts) for parts in zip(*_over_slabs(work, X, _slab_width(X), n_jobs), strict=True))
+    means, variances = (
+        np.hstack(parts)
+        for parts in zip(*_over_slabs(work, X, _slab_width(X), n_jobs), strict=True)
+    )
     for fold, mean, var in zip(folds, means, variances, strict=True):
         fold._moments = mean, var
     return list(zip(means, variances, strict=True))
@@ -264,7 +287,9 @@ def share_crosses(X, folds, n_jobs=None):
 
     totals = None
     for parts in _over_slabs(work, X, _slab_width(X), n_jobs):
-        totals = totals or [(np.zeros_like(products), np.zeros_like(lengths)) for products, lengths in parts]
+        totals = totals or [
+            (np.zeros_like(products), np.zeros_like(lengths)) for products, lengths in parts
+        ]
         for total, part in zip(totals, parts, strict=True):
             total[0][:] += part[0]
             total[1][:] += part[1]
@@ -290,7 +315,9 @@ def share_grams(X, folds, n_jobs=None):
     base, above = np.zeros((len(X), len(X))), np.zeros((len(folds), len(X), len(X)))
 
     def work(columns):
-        return _slab_products(X[:, columns], weights[:, columns], [fold.mean[columns] for fold in folds])
+        return _slab_products(
+            X[:, columns], weights[:, columns], [fold.mean[columns] for fold in folds]
+        )
 
     for shared, own in _over_slabs(work, X, min(CHUNK, -(-X.shape[1] // 4)), n_jobs):
         base += shared

@@ -44,8 +44,12 @@ def fit_pipeline(name, pipeline, values, X, y, fold):
     weights = weights_of(getattr(classifier, "class_weight", None), y)
     _set(classifier, classes_=classes, n_features_in_=fold.d)
     REFITS[name].fit(classifier, fold, codes, values, weights)
-    if hasattr(classifier, "support_"):  # bit for bit what the scaler gives, as SVC itself would have kept
-        _set(classifier, support_vectors_=scaler.transform(X[classifier.support_]).astype(np.float64))
+    if hasattr(
+        classifier, "support_"
+    ):  # bit for bit what the scaler gives, as SVC itself would have kept
+        _set(
+            classifier, support_vectors_=scaler.transform(X[classifier.support_]).astype(np.float64)
+        )
     return pipeline
 
 
@@ -71,15 +75,28 @@ def _refit_lda(classifier, fold, codes, values, weights):
     means, shares = class_means(fold.train, codes)
     most = min(len(shares) - 1, fold.d)
     # covariance_ is left out: (d, d), and no prediction needs it
-    _set(classifier, coef_=fold.coefficients(found.coef[0]), intercept_=found.intercept[0], priors_=shares)
+    _set(
+        classifier,
+        coef_=fold.coefficients(found.coef[0]),
+        intercept_=found.intercept[0],
+        priors_=shares,
+    )
     _set(classifier, means_=fold.coefficients(means), _max_components=most, _n_features_out=most)
 
 
 def _refit_rbf_svm(classifier, fold, codes, values, weights):
     gamma = rbf_gamma(values["gamma"], fold)
     fitted = precomputed_svc(values["C"], weights).fit(np.exp(-gamma * fold.distances), codes)
-    kept = {key: value for key, value in vars(fitted).items() if key.startswith("_") or key.endswith("_")}
-    kept |= {"classes_": classifier.classes_, "n_features_in_": fold.d, "shape_fit_": (fold.n, fold.d)}
+    kept = {
+        key: value
+        for key, value in vars(fitted).items()
+        if key.startswith("_") or key.endswith("_")
+    }
+    kept |= {
+        "classes_": classifier.classes_,
+        "n_features_in_": fold.d,
+        "shape_fit_": (fold.n, fold.d),
+    }
     _set(classifier, **kept | {"_gamma": gamma})
 
 

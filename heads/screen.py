@@ -33,7 +33,10 @@ def screen_features(X, y, *, alphas=ALPHAS):
     squares, vectors = fold.spectrum
     U = fold.train @ (vectors / np.sqrt(squares))
     projected, leverage = U.T @ Y, U * U
-    return max(_left_out_accuracy(U, projected, leverage, squares / (squares + a), Y, codes) for a in alphas)
+    return max(
+        _left_out_accuracy(U, projected, leverage, squares / (squares + a), Y, codes)
+        for a in alphas
+    )
 
 
 def _left_out_accuracy(U, projected, leverage, shrink, Y, codes):

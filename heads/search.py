@@ -29,7 +29,9 @@ def _best_has(method):
 
     def check(search):
         best = getattr(search, "best_estimator_", None)
-        return all(hasattr(head, method) for head in ([best] if best else map(make_head, search.heads)))
+        return all(
+            hasattr(head, method) for head in ([best] if best else map(make_head, search.heads))
+        )
 
     return check
 
@@ -134,14 +136,18 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             elif any(row.head == "knn" for row in rows) and len(y) <= MOST_SHARED_ROWS:
                 share_crosses(X, parts, n_jobs)
             iterative = {
-                name: [row.values for row in rows if row.head == name and row.values is not None] for name in PROBLEMS
+                name: [row.values for row in rows if row.head == name and row.values is not None]
+                for name in PROBLEMS
             }
             spent = solve_together(
                 whole,
                 parts,
                 np.unique(y, return_inverse=True)[1],
                 {name: values for name, values in iterative.items() if values},
-                [weights_of(self.class_weight, y[train]) for train in (slice(None), *(train for train, _ in folds))],
+                [
+                    weights_of(self.class_weight, y[train])
+                    for train in (slice(None), *(train for train, _ in folds))
+                ],
                 n_jobs,
                 few,
             )
@@ -149,7 +155,9 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             _, *rounds = Parallel(n_jobs=n_jobs, prefer="threads")(
                 [delayed(_reduce_all)(whole, needed)]
                 + [
-                    delayed(_run_fold)(fold, X, y, train, val, rows, self.class_weight, scorer, spent)
+                    delayed(_run_fold)(
+                        fold, X, y, train, val, rows, self.class_weight, scorer, spent
+                    )
                     for fold, (train, val) in zip(parts, folds, strict=True)
                 ]
             )
@@ -180,8 +188,12 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     def _best(self, X):
         check_is_fitted(self)
         if not self.refit:
-            raise AttributeError("this search has no best_estimator_ (refit=False); fit it with refit=True")
-        return self.best_estimator_, validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+            raise AttributeError(
+                "this search has no best_estimator_ (refit=False); fit it with refit=True"
+            )
+        return self.best_estimator_, validate_data(
+            self, X, dtype=[np.float64, np.float32], reset=False
+        )
 
     @available_if(_best_has("predict"))
     def predict(self, X):
@@ -222,7 +234,9 @@ def head_scores(estimator, X):
         which). Margins s of two classes are the columns (-s/2, s/2). `centroid`: minus the squared distance.
     """
     if "nearestcentroid" in estimator.named_steps:
-        return -euclidean_distances(estimator[:-1].transform(X), estimator[-1].centroids_, squared=True)
+        return -euclidean_distances(
+            estimator[:-1].transform(X), estimator[-1].centroids_, squared=True
+        )
     answer = getattr(estimator, "decision_function", None) or estimator.predict_proba
     return as_columns(answer(X))
 
@@ -241,7 +255,9 @@ def list_candidates(heads, X, n_train):
     ]
     kept = [row for row in rows if row.get("kneighborsclassifier__n_neighbors", 1) <= n_train]
     if not kept:
-        raise ValueError(f"heads {heads!r} give no candidate; name at least one of the catalogue's heads")
+        raise ValueError(
+            f"heads {heads!r} give no candidate; name at least one of the catalogue's heads"
+        )
     return kept
 
 
@@ -249,7 +265,9 @@ def _own_grid(head, X):
     varying = max(np.count_nonzero(X.max(axis=0) > X.min(axis=0)), 1)
     return {
         head.prefix + key: [
-            float(f"{value / varying:.3g}") if key in head.per_feature and value != "scale" else value
+            float(f"{value / varying:.3g}")
+            if key in head.per_feature and value != "scale"
+            else value
             for value in values
         ]
         for key, values in head.grid.items()
@@ -302,10 +320,15 @@ def _run_fold(fold, X, y, train, val, rows, class_weight, scorer, solved_in):
         found = SHARED[name].score(fold, codes, [rows[i].values for i in known], weights)
         spent = (time.perf_counter() - started + solved_in.get(name, 0)) / len(known)
         for i, (scores, labels, *certificate) in zip(known, found, strict=True):
-            answers[i] = _Answers(classes, scores, labels, find_head(name).scores, *certificate), spent
+            answers[i] = (
+                _Answers(classes, scores, labels, find_head(name).scores, *certificate),
+                spent,
+            )
     X_val, y_val = X[val], y[val]
     return [
-        _score_candidate(*(answers.get(i) or _fit_ordinary(row, X[train], y[train])), X_val, y_val, scorer)
+        _score_candidate(
+            *(answers.get(i) or _fit_ordinary(row, X[train], y[train])), X_val, y_val, scorer
+        )
         for i, row in enumerate(rows)
     ]
 
@@ -354,7 +377,9 @@ class _Answers(ClassifierMixin, BaseEstimator):
 def _check_classes(y):
     classes = np.unique(y)
     if len(classes) < 2:
-        raise ValueError(f"training rows have one class only ({classes[0]!r}), expected two or more; add another class")
+        raise ValueError(
+            f"training rows have one class only ({classes[0]!r}), expected two or more; add another class"
+        )
 
 
 def _comparable(means):
@@ -370,11 +395,17 @@ def _tabulate(candidates, rounds):
         table |= {f"mean_{key}": values.mean(axis=0), f"std_{key}": values.std(axis=0)}
         if key == "test_score":
             table |= {f"split{i}_{key}": fold for i, fold in enumerate(values)}
-    table["certificate"] = np.array([[row["certificate"] for row in fold] for fold in rounds]).max(axis=0)
-    table["rank_test_score"] = rankdata(-_comparable(table["mean_test_score"]), method="min").astype(np.int32)
+    table["certificate"] = np.array([[row["certificate"] for row in fold] for fold in rounds]).max(
+        axis=0
+    )
+    table["rank_test_score"] = rankdata(
+        -_comparable(table["mean_test_score"]), method="min"
+    ).astype(np.int32)
     for i, row in enumerate(candidates):
         for key, value in row.items():
-            table.setdefault(f"param_{key}", np.ma.masked_all(len(candidates), dtype=object))[i] = value
+            table.setdefault(f"param_{key}", np.ma.masked_all(len(candidates), dtype=object))[i] = (
+                value
+            )
     return table
 
 

@@ -33,7 +33,9 @@ def fit_ridge(fold, codes, rows, class_weights):
         root = np.sqrt(weights)[:, None]
         values, vectors = np.linalg.eigh((root * (Z - center)).T @ (root * (Z - center)))
     turned = vectors.T @ ((Z - center).T @ (weights[:, None] * (Y - middle)))
-    coef = np.stack([(vectors @ (turned / (np.maximum(values, 0) + row["alpha"])[:, None])).T for row in rows])
+    coef = np.stack(
+        [(vectors @ (turned / (np.maximum(values, 0) + row["alpha"])[:, None])).T for row in rows]
+    )
     return _closed_form(coef, middle - coef @ center)
 
 
@@ -76,7 +78,9 @@ def _score_linear(name):
     def score(fold, codes, rows, class_weights):
         found = fold.solved.get(name) or LINEAR[name](fold, codes, rows, class_weights)
         others = fold.gram[fold.n :, : fold.n] if found.by_rows else fold.others
-        scores = [as_columns(others @ w.T + b) for w, b in zip(found.coef, found.intercept, strict=True)]
+        scores = [
+            as_columns(others @ w.T + b) for w, b in zip(found.coef, found.intercept, strict=True)
+        ]
         return [
             (part, part.argmax(axis=1), certificate)
             for part, certificate in zip(scores, found.certificate, strict=True)
@@ -119,10 +123,15 @@ def _svc_answers(svc, K):
         return as_columns(margins), (margins > 0).astype(int)
     first, second = np.triu_indices(len(svc.classes_), 1)
     # a row's coefficients against the classes other than its own, in their order
-    own, against = np.repeat(np.arange(len(svc.classes_)), svc.n_support_)[:, None], svc.dual_coef_.T
+    own, against = (
+        np.repeat(np.arange(len(svc.classes_)), svc.n_support_)[:, None],
+        svc.dual_coef_.T,
+    )
     pairs = [
         support @ np.where(own == i, against[:, j - 1], (own == j) * against[:, i])
-        for i, j in ((first[at : at + PAIRS], second[at : at + PAIRS]) for at in range(0, len(first), PAIRS))
+        for i, j in (
+            (first[at : at + PAIRS], second[at : at + PAIRS]) for at in range(0, len(first), PAIRS)
+        )
     ]
     pairs = np.hstack(pairs) + svc.intercept_
     won = pairs > 0
@@ -172,7 +181,9 @@ METRICS = {"minkowski": _euclidean, "euclidean": _euclidean, "cosine": _cosine}
 def nearest(distances, most):
     """The `most` nearest of each row, nearest first: distances (m, most) and column numbers (m, most)."""
     near = np.sort(np.argpartition(distances, most - 1, axis=1)[:, :most], axis=1)
-    near = np.take_along_axis(near, np.take_along_axis(distances, near, 1).argsort(axis=1, kind="stable"), 1)
+    near = np.take_along_axis(
+        near, np.take_along_axis(distances, near, 1).argsort(axis=1, kind="stable"), 1
+    )
     return np.take_along_axis(distances, near, axis=1), near
 
 
@@ -186,7 +197,11 @@ def _closeness(distances):
 def _score_centroid(fold, codes, rows, class_weights):
     # distances within the training rows' span: what lies outside it is the same for every class
     means, _ = class_means(fold.train, codes)
-    scores = 2 * fold.others @ means.T - np.sum(means**2, axis=1) - np.sum(fold.others**2, axis=1, keepdims=True)
+    scores = (
+        2 * fold.others @ means.T
+        - np.sum(means**2, axis=1)
+        - np.sum(fold.others**2, axis=1, keepdims=True)
+    )
     return [(scores, scores.argmax(axis=1))] * len(rows)
 
 
@@ -227,7 +242,10 @@ SHARED = {
         gram=False,
     ),
     "ridge": Shared(_score_linear("ridge"), {"alpha": lambda value: np.ndim(value) == 0}),
-    "lda": Shared(_score_linear("lda"), {"shrinkage": lambda value: isinstance(value, float) and 0 < value <= 1}),
+    "lda": Shared(
+        _score_linear("lda"),
+        {"shrinkage": lambda value: isinstance(value, float) and 0 < value <= 1},
+    ),
     "centroid": Shared(_score_centroid, {}),
     "prior": Shared(_score_prior, {}, gram=False),
 }
@@ -247,5 +265,7 @@ def known_parameters(name, defaults, changed):
     """
     handled = SHARED[name].handled
     values = {key: changed.get(key, defaults[key]) for key in handled}
-    known = changed.keys() <= handled.keys() and all(check(values[key]) for key, check in handled.items())
+    known = changed.keys() <= handled.keys() and all(
+        check(values[key]) for key, check in handled.items()
+    )
     return values if known else None

@@ -90,9 +90,14 @@ def _hinge_slope(margins, targets, weights):
 
 LOSSES = {
     "softmax": Loss(_softmax_slope, _softmax_bend, _softmax_curvature),
-    "sigmoid": Loss(_sigmoid_slope, lambda state, _, u: state * u, lambda state, _: state.mean(axis=2)),
+    "sigmoid": Loss(
+        _sigmoid_slope, lambda state, _, u: state * u, lambda state, _: state.mean(axis=2)
+    ),
     "squared_hinge": Loss(
-        _hinge_slope, lambda state, _, u: state * u, lambda state, _: state.mean(axis=2), piecewise=True
+        _hinge_slope,
+        lambda state, _, u: state * u,
+        lambda state, _: state.mean(axis=2),
+        piecewise=True,
     ),
 }
 
@@ -122,7 +127,9 @@ class Columns:
             Q = _leading_directions(lambda Q: Z32.T @ (Z32 @ Q), self.size - 1)
         found = Z32 @ Q
         values, turn = np.linalg.eigh((found.T @ found).astype(np.float64))
-        self._keep_directions(np.maximum(values, 0), Q @ turn.astype(np.float32), Q @ turn.astype(np.float32))
+        self._keep_directions(
+            np.maximum(values, 0), Q @ turn.astype(np.float32), Q @ turn.astype(np.float32)
+        )
         self.step_cost = 4 * self.n * self.size
 
     def _keep_directions(self, values, into, out):
@@ -165,7 +172,9 @@ class Columns:
         if slope.dtype == np.float32:
             return self._factored(_flat_product(slope, self.rough))
         return self._factored(
-            np.concatenate([_flat_product(slope, self.exact), slope.sum(axis=2, keepdims=True)], axis=2)
+            np.concatenate(
+                [_flat_product(slope, self.exact), slope.sum(axis=2, keepdims=True)], axis=2
+            )
         )
 
     def precondition(self, G, bend, ridge):
@@ -173,7 +182,9 @@ class Columns:
 
         ridge : array of shape (problems, 2), the penalties of coefficients and intercept
         """
-        penalties = np.concatenate([np.repeat(ridge[:, :1], len(self.squares) - 1, axis=1), ridge[:, 1:]], axis=1)
+        penalties = np.concatenate(
+            [np.repeat(ridge[:, :1], len(self.squares) - 1, axis=1), ridge[:, 1:]], axis=1
+        )
         rest = 1 / (ridge[:, :1, None] + bend[:, :, None] * self.rest + 1e-12)
         leading = 1 / (penalties[:, None] + bend[:, :, None] * self.squares + 1e-12) - rest
         found = _flat_product(leading.astype(G.dtype) * _flat_product(G, self.into), self.out.T)
@@ -258,7 +269,9 @@ class Products(Columns):
         on = state[:, 0] > 0
         start = x[:, 0, :-1] * on
         ridge = 1 / (C[:, None] * np.where(on, state[:, 0], 1))
-        right = (y[:, 0] - start @ self.exact - start.sum(axis=1, keepdims=True) - ridge * start) * on
+        right = (
+            y[:, 0] - start @ self.exact - start.sum(axis=1, keepdims=True) - ridge * start
+        ) * on
         right, values = right.astype(K.dtype), ridge[on]
         count = on.sum(axis=1)
         alike = len(values) > 0 and np.ptp(values) <= 1e-12 * values.max()
@@ -309,13 +322,20 @@ class Stack(Products):
         self.n, self.size, self.step_cost = parts[0].n, parts[0].size, parts[0].step_cost
         self.total = np.array([part.total for part in parts])[owners]
         ends = np.searchsorted(owners, np.arange(len(parts) + 1))
-        self.spans = [(part, slice(*span)) for part, *span in zip(parts, ends, ends[1:], strict=False) if np.ptp(span)]
+        self.spans = [
+            (part, slice(*span))
+            for part, *span in zip(parts, ends, ends[1:], strict=False)
+            if np.ptp(span)
+        ]
 
     def of(self, problems):
         return Stack(self.parts, self.owners[problems])
 
     def _by_part(self, method, *arrays, **options):
-        found = [getattr(part, method)(*(array[span] for array in arrays), **options) for part, span in self.spans]
+        found = [
+            getattr(part, method)(*(array[span] for array in arrays), **options)
+            for part, span in self.spans
+        ]
         return np.concatenate(found) if len(found) != 1 else found[0]
 
     def push(self, x):
@@ -401,7 +421,9 @@ def solve(
         rows,
         at=np.arange(len(C)),
         x=X,
-        m=np.zeros(targets.shape, dtype=np.float32) if start is None else rows.push(X.astype(np.float32)),
+        m=np.zeros(targets.shape, dtype=np.float32)
+        if start is None
+        else rows.push(X.astype(np.float32)),
         y=targets.astype(np.float32),
         o=weights.astype(np.float32),
         C=C,
@@ -441,7 +463,11 @@ class _Batch:
 
     def part(self, which):
         """Some of the problems."""
-        arrays = {name: value[which] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        arrays = {
+            name: value[which]
+            for name, value in vars(self).items()
+            if isinstance(value, np.ndarray)
+        }
         return _Batch(self.loss, self.rows.of(which), **arrays)
 
     def put(self, which, found, at=slice(None), names=("x", "bound", "n_iter")):
@@ -455,9 +481,13 @@ class _Batch:
         unit = rows.total / rows.n + 1e-12
         # what rounding of the rows' products may hide
         hidden = rows.rounding * rows.total
-        flat = np.where(ridge[:, 1:] > 0, ridge[:, 1:], rows.n * self.loss.curvature(self.state, self.o) + 1e-12)
+        flat = np.where(
+            ridge[:, 1:] > 0, ridge[:, 1:], rows.n * self.loss.curvature(self.state, self.o) + 1e-12
+        )
         above = np.sum((G[:, :, -1] / flat) ** 2, axis=1)
-        above += unit * (np.maximum(rows.products(G, G), 0) + hidden * _inner(G, G)) / ridge[:, 0] ** 2
+        above += (
+            unit * (np.maximum(rows.products(G, G), 0) + hidden * _inner(G, G)) / ridge[:, 0] ** 2
+        )
         below = unit * np.maximum(rows.products(x, x, self.m) - hidden * _inner(x, x), 0)
         below += np.sum(x[:, :, -1] ** 2, axis=1)
         self.bound = np.sqrt(above / np.maximum(below, 1e-24))
@@ -465,7 +495,15 @@ class _Batch:
     def refresh(self, which):
         """Margins and certificates of some of the problems from float64 products."""
         rows, x = self.rows.of(which), self.x[which]
-        part = _Batch(self.loss, rows, x=x, m=rows.push(x), y=self.y[which], o=self.o[which], ridge=self.ridge[which])
+        part = _Batch(
+            self.loss,
+            rows,
+            x=x,
+            m=rows.push(x),
+            y=self.y[which],
+            o=self.o[which],
+            ridge=self.ridge[which],
+        )
         part.certify(part.gradient(part.slope))
         self.put(which, part, names=("m", "slope", "state", "bound"))
 
@@ -497,8 +535,13 @@ class _Batch:
         for _ in range(40):
             part, here = _some(push, at), t[at]
             # from the difference of the slopes: float32 has too few digits for that of their products
-            fall = first[at] + _inner(_some(self.slope, at) - _some(old, at), part) + here * square[at]
-            low[at], high[at] = np.where(fall < 0, here, low[at]), np.where(fall < 0, high[at], here)
+            fall = (
+                first[at] + _inner(_some(self.slope, at) - _some(old, at), part) + here * square[at]
+            )
+            low[at], high[at] = (
+                np.where(fall < 0, here, low[at]),
+                np.where(fall < 0, high[at], here),
+            )
             off = np.abs(fall) > FLAT * np.abs(first[at])
             if not off.any():
                 break
@@ -506,8 +549,12 @@ class _Batch:
             rise = _inner(part, loss.bend(self.state[at], o[at], part)) + square[at]
             better = here - fall / np.maximum(rise, 1e-30 * np.abs(fall))
             outside = (better <= low[at]) | (better >= high[at]) | (better > 4 * here)
-            t[at] = np.where(outside, np.where(np.isinf(high[at]), 2 * here, (low[at] + high[at]) / 2), better)
-            self.slope[at], self.state[at] = loss.slope(m[at] + _each(t[at], m) * part, y[at], o[at])
+            t[at] = np.where(
+                outside, np.where(np.isinf(high[at]), 2 * here, (low[at] + high[at]) / 2), better
+            )
+            self.slope[at], self.state[at] = loss.slope(
+                m[at] + _each(t[at], m) * part, y[at], o[at]
+            )
         self.x, self.m = self.x + _each(t, self.x) * step, m + _each(t, m) * push
         self.n_iter = self.n_iter + 1
 
@@ -528,10 +575,14 @@ def _descend(whole, tol, max_iter, check, pieces):
     """
     batch, n = whole.part(np.arange(len(whole.at))), len(whole.at)
     batch.goal, batch.then, batch.size = np.zeros(n), np.zeros(n), np.ones(n)
-    batch.step, batch.push, batch.old = (np.zeros_like(part, dtype=np.float32) for part in (batch.x, batch.m, batch.x))
+    batch.step, batch.push, batch.old = (
+        np.zeros_like(part, dtype=np.float32) for part in (batch.x, batch.m, batch.x)
+    )
     for count in range(max_iter + 1):
         if count == SLOW:
-            batch.m, batch.slope, batch.state = (part.astype(float) for part in (batch.m, batch.slope, batch.state))
+            batch.m, batch.slope, batch.state = (
+                part.astype(float) for part in (batch.m, batch.slope, batch.state)
+            )
             batch.refresh(np.arange(len(batch.at)))
         rows, G = batch.rows, batch.gradient(batch.slope)
         scaled = rows.precondition(G, batch.loss.curvature(batch.state, batch.o), batch.ridge)
@@ -543,7 +594,9 @@ def _descend(whole, tol, max_iter, check, pieces):
             moved[astray] = rows.of(astray).push(G[astray])
             size = batch.product(G, scaled, moved)
         # a length that rounding made negative starts anew
-        turn = (size - batch.product(batch.old, scaled, moved)) / np.where(batch.size > 0, batch.size, np.inf)
+        turn = (size - batch.product(batch.old, scaled, moved)) / np.where(
+            batch.size > 0, batch.size, np.inf
+        )
         turn = np.clip(turn, 0, MOST_TURN)
         batch.step = _each(turn, G) * batch.step - scaled
         batch.push = _each(turn, G) * batch.push - moved
@@ -560,7 +613,10 @@ def _descend(whole, tol, max_iter, check, pieces):
             if len(exact):
                 batch.refresh(exact)
             bound = np.maximum(batch.bound[due], TINY)
-            batch.goal[due], batch.then[due] = size[due] * np.minimum(AIM * tol / bound, AIM) ** 2, count
+            batch.goal[due], batch.then[due] = (
+                size[due] * np.minimum(AIM * tol / bound, AIM) ** 2,
+                count,
+            )
             out = bound <= tol
             if pieces:
                 out |= _sooner_solved(rows, batch.state[due], bound, before, since, tol)
@@ -580,7 +636,9 @@ def _sooner_solved(rows, state, bound, before, since, tol):
     on = np.count_nonzero(state, axis=(1, 2))
     rate = np.log(np.maximum(before / bound, 1)) / np.maximum(since, 1)
     coming = np.where(np.isinf(before), GROWTH, np.log(bound / tol) / np.maximum(rate, 1e-9))
-    return SWEEPS * np.minimum(rows.direct_cost(on), rows.cost_of_most(on)) < coming * rows.step_cost
+    return (
+        SWEEPS * np.minimum(rows.direct_cost(on), rows.cost_of_most(on)) < coming * rows.step_cost
+    )
 
 
 def _solve_pieces(whole, tol):
@@ -619,7 +677,9 @@ def _leading_directions(apply, size):
 
     Halko et al., 2011; the directions go into no result.
     """
-    Q = np.random.default_rng(0).standard_normal((size, min(DIRECTIONS, -(-size // ROWS_EACH))), dtype=np.float32)
+    Q = np.random.default_rng(0).standard_normal(
+        (size, min(DIRECTIONS, -(-size // ROWS_EACH))), dtype=np.float32
+    )
     for _ in range(2):
         Q = np.linalg.qr(apply(Q))[0]
     return Q
@@ -628,7 +688,9 @@ def _leading_directions(apply, size):
 def _flat_product(stack, matrix):
     """(problems, columns, a) times (a, b) as one matrix product."""
     problems, columns, size = stack.shape
-    return (stack.reshape(problems * columns, size) @ matrix).reshape(problems, columns, matrix.shape[1])
+    return (stack.reshape(problems * columns, size) @ matrix).reshape(
+        problems, columns, matrix.shape[1]
+    )
 
 
 def _inner(one, two):

@@ -18,7 +18,11 @@ def main(arguments=None) -> int:
         return import_module(f"pipelines.{arguments[0]}").main(arguments[1:])
     asked = not arguments or arguments[0] in ("-h", "--help")
     lines = [f"  permafrost {name:<8} {what}" for name, what in COMMANDS.items()]
-    head = "usage: permafrost COMMAND …" if asked else f"error: unknown command {arguments[0]!r}: expected one of"
+    head = (
+        "usage: permafrost COMMAND …"
+        if asked
+        else f"error: unknown command {arguments[0]!r}: expected one of"
+    )
     print("\n".join([head, *lines]), file=sys.stdout if asked and arguments else sys.stderr)
     return 0 if asked and arguments else 2
 

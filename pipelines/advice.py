@@ -56,11 +56,16 @@ def _on_depth(results):
     if len(layers) < 2:
         return None
     best = rows[0]
-    last = next((row for row in rows if row["backbone"] == best["backbone"] and row["layer"] == layers[-1]), None)
+    last = next(
+        (row for row in rows if row["backbone"] == best["backbone"] and row["layer"] == layers[-1]),
+        None,
+    )
     if last is None or last is best:
         return "the last layer is the best: these images are like those the backbone was trained on"
     gain = best["cv_score"] - last["cv_score"]
-    figures = f"({best['layer'] or best['tap']} {best['cv_score']:.3f}, the last {last['cv_score']:.3f})"
+    figures = (
+        f"({best['layer'] or best['tap']} {best['cv_score']:.3f}, the last {last['cv_score']:.3f})"
+    )
     if last["tied"]:
         return f"early and late layers do equally well {figures}"
     return (
@@ -70,7 +75,9 @@ def _on_depth(results):
 
 
 def _on_pretraining(results):
-    untrained = next((row for row in results["baselines"] if row["backbone"].endswith(" untrained")), None)
+    untrained = next(
+        (row for row in results["baselines"] if row["backbone"].endswith(" untrained")), None
+    )
     if untrained is None:
         return None
     best = results["leaderboard"][0]
@@ -86,13 +93,21 @@ def _on_more_images(results):
     if curve is None or curve["gain"] is None:
         return None
     interval = f"{curve['gain_low']:+.3f} to {curve['gain_high']:+.3f}"
-    likely = "more images are a likely gain" if curve["gain_low"] > 0 else "more of this kind will hardly help"
+    likely = (
+        "more images are a likely gain"
+        if curve["gain_low"] > 0
+        else "more of this kind will hardly help"
+    )
     unit = "" if results["scoring"] == "accuracy" else " of accuracy"
     return f"the last doubling of images brought {curve['gain']:+.3f}{unit} ({interval}): {likely}"
 
 
 def _on_shortcuts(results):
-    simple = [row for row in results["baselines"] if row["layer"] and not row["backbone"].endswith(" untrained")]
+    simple = [
+        row
+        for row in results["baselines"]
+        if row["layer"] and not row["backbone"].endswith(" untrained")
+    ]
     if not simple:
         return None
     best, near = results["leaderboard"][0], max(simple, key=lambda row: row["cv_score"])
@@ -115,4 +130,11 @@ def _on_other_test_images(results):
     )
 
 
-ADVISERS = (_on_depth, _on_pretraining, _on_more_images, _on_shortcuts, _on_imbalance, _on_other_test_images)
+ADVISERS = (
+    _on_depth,
+    _on_pretraining,
+    _on_more_images,
+    _on_shortcuts,
+    _on_imbalance,
+    _on_other_test_images,
+)

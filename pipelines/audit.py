@@ -5,7 +5,14 @@ from dataclasses import replace
 import numpy as np
 
 from data import DataError, Samples
-from data.audit import Copies, find_copies, group_copies, rank_labels, rank_outliers, read_thumbnails
+from data.audit import (
+    Copies,
+    find_copies,
+    group_copies,
+    rank_labels,
+    rank_outliers,
+    read_thumbnails,
+)
 from pipelines.evaluate import Leaderboard
 from pipelines.features import FeatureTable
 
@@ -58,7 +65,12 @@ def hint_at_copies(error: DataError) -> DataError:
 
 
 def describe_audit(
-    kept: FeatureTable, pairs: list[Copies], how: str, train: np.ndarray, test: np.ndarray, board: Leaderboard
+    kept: FeatureTable,
+    pairs: list[Copies],
+    how: str,
+    train: np.ndarray,
+    test: np.ndarray,
+    board: Leaderboard,
 ) -> dict:
     """The `audit` block of results.json: copies, suspect training labels, images unlike all others, worst first."""
     paths, labels = kept.samples.paths, kept.samples.labels
@@ -73,7 +85,9 @@ def describe_audit(
     same = [pair for pair in copies if pair["kind"] in SAME]
     own = labels[train]
     rows = range(min(BELIEVED, len(board.rows)))
-    ranked = rank_labels(np.mean([board.probabilities(i, own) for i in rows], axis=0), own, board.classes)
+    ranked = rank_labels(
+        np.mean([board.probabilities(i, own) for i in rows], axis=0), own, board.classes
+    )
     suspects = [row for row in ranked.order if ranked.suspected[row]]
     foreign = rank_outliers(kept.read(_last(kept), np.arange(len(paths))))
     outlying = [row for row in foreign.order if foreign.outlying[row]]
@@ -107,5 +121,9 @@ def _last(kept):
 def _plain(kept):
     """The first backbone's sources, unflipped, of single taps where there are any."""
     first = kept.sources[0]
-    own = [i for i, s in enumerate(kept.sources) if (s.backbone, s.view) == (first.backbone, first.view)]
+    own = [
+        i
+        for i, s in enumerate(kept.sources)
+        if (s.backbone, s.view) == (first.backbone, first.view)
+    ]
     return [i for i in own if len(kept.taps[i]) == 1] or own

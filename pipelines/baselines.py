@@ -53,21 +53,35 @@ def measure_baselines(
 def _features(kept, samples, backbone, poolings, numerics, device, watch):
     """(name, source, (n, d) features) of every tap of every baseline."""
     for name in BASELINES:
-        ours, tap = load_backbone(name, cache=kept.store.cache), Tap(name, "avg" if name == "pixels" else "grid3")
+        ours, tap = (
+            load_backbone(name, cache=kept.store.cache),
+            Tap(name, "avg" if name == "pixels" else "grid3"),
+        )
         yield from _rows(name, ours, [tap], samples, kept.store, "float32", device, watch)
-    if not backbone.card.architecture.startswith("torchvision.") or backbone.card.weights == "random":
+    if (
+        not backbone.card.architecture.startswith("torchvision.")
+        or backbone.card.weights == "random"
+    ):
         return
-    own = load_backbone(backbone.name, "random", seed=backbone.seed, size=backbone.size, cache=kept.store.cache)
+    own = load_backbone(
+        backbone.name, "random", seed=backbone.seed, size=backbone.size, cache=kept.store.cache
+    )
     layers = own.card.choose_layers("auto")
-    layers = [layers[i] for i in sorted({round(i) for i in np.linspace(0, len(layers) - 1, UNTRAINED)})]
+    layers = [
+        layers[i] for i in sorted({round(i) for i in np.linspace(0, len(layers) - 1, UNTRAINED)})
+    ]
     taps = [_fitting_tap(own.card, layer, poolings) for layer in layers]
-    yield from _rows(f"{backbone.name} untrained", own, taps, samples, kept.store, numerics, device, watch)
+    yield from _rows(
+        f"{backbone.name} untrained", own, taps, samples, kept.store, numerics, device, watch
+    )
 
 
 def _rows(name, backbone, taps, samples, store, numerics, device, watch):
     def keep():
         watched = watch(name, taps)
-        return extract(samples.inputs, taps, backbone, store, numerics=numerics, device=device, **watched)
+        return extract(
+            samples.inputs, taps, backbone, store, numerics=numerics, device=device, **watched
+        )
 
     done = keep()
     for tap in taps:
@@ -78,7 +92,9 @@ def _rows(name, backbone, taps, samples, store, numerics, device, watch):
 def _fitting_tap(card, layer, poolings):
     """The layer with the last of the poolings that gives no more than WIDEST values, else averaged."""
     taps = [Tap(layer, pooling) for pooling in reversed(poolings)]
-    return next((tap for tap in taps if card.fits(tap) and card.width(tap) <= WIDEST), Tap(layer, "avg"))
+    return next(
+        (tap for tap in taps if card.fits(tap) and card.width(tap) <= WIDEST), Tap(layer, "avg")
+    )
 
 
 def _best_row(source, X, labels, folds, scoring, class_weight, n_jobs):
@@ -88,6 +104,8 @@ def _best_row(source, X, labels, folds, scoring, class_weight, n_jobs):
 
 
 def _majority(labels, folds, scoring):
-    search = HeadSearchCV(["prior"], cv=folds, refit=False).fit(np.zeros((len(labels), 1), np.float32), labels)
+    search = HeadSearchCV(["prior"], cv=folds, refit=False).fit(
+        np.zeros((len(labels), 1), np.float32), labels
+    )
     source = Source("majority", None, None, 0)
     return describe_row(source, "prior", {}, search.oof_scores_[0], labels, folds, 0.0, scoring)

@@ -38,14 +38,19 @@ class BlendedHead:
 
     def predict_proba(self, X) -> np.ndarray:
         """(n, classes) probabilities."""
-        return sum(v.weight * probabilities(v.head, v.calibration, X[:, slice(*v.columns)]) for v in self.voters)
+        return sum(
+            v.weight * probabilities(v.head, v.calibration, X[:, slice(*v.columns)])
+            for v in self.voters
+        )
 
     def predict(self, X) -> np.ndarray:
         """(n,) labels: the most probable."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
 
-def answers(head, calibration: Calibration | None, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def answers(
+    head, calibration: Calibration | None, features: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """(n, d) features -> (labels (n,), probabilities (n, classes)); a blend's members are asked once for both.
 
     Averaging members that err in different places gives probabilities nearer to even than the average is right: a

@@ -28,7 +28,13 @@ OURS = ("torchvision.", "permafrost.")  # architectures that are built from thei
 KEYS = {"extractors", "classes", "calibration"}
 EXTRACTOR_KEYS = {"recipe", "backbone", "size", "taps"}
 RECIPE_KEYS = {field.name for field in fields(Recipe)}
-FILE, HEAD, ROWS, PLACES, WEIGHTS = "bundle.json", "head.skops", "rows.npy", "places.npy", "weights.safetensors"
+FILE, HEAD, ROWS, PLACES, WEIGHTS = (
+    "bundle.json",
+    "head.skops",
+    "rows.npy",
+    "places.npy",
+    "weights.safetensors",
+)
 # where a classifier keeps training rows
 ROW_KEEPERS = {"SVC": "support_vectors_", "KNeighborsClassifier": "_fit_X"}
 PACKAGES = ("permafrost", "torch", "torchvision", "scikit-learn", "numpy", "skops")
@@ -52,7 +58,9 @@ def save_classifier(classifier: ImageClassifier, path) -> Path:
     Raises BundleError where the folder already holds something else.
     """
     folder = Path(path)
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / FILE).exists())):
+    if folder.exists() and (
+        not folder.is_dir() or (any(folder.iterdir()) and not (folder / FILE).exists())
+    ):
         raise BundleError(f"{folder} exists and is no bundle: choose another path")
     with _folder_aside(folder) as aside:
         _write(classifier, aside)
@@ -73,7 +81,10 @@ def _folder_aside(folder):
 
 
 def _write(classifier, folder):
-    extractors = [_write_extractor(own, i, folder) for i, own in enumerate(extractors_of(classifier.extractor_))]
+    extractors = [
+        _write_extractor(own, i, folder)
+        for i, own in enumerate(extractors_of(classifier.extractor_))
+    ]
     voters = classifier.head_.voters if isinstance(classifier.head_, BlendedHead) else ()
     if voters:
         members = _dump_voters(voters, folder)
@@ -91,7 +102,9 @@ def _write(classifier, folder):
         "members": members if voters else None,
         "versions": {name: _version(name) for name in PACKAGES},
     }
-    (folder / FILE).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / FILE).write_text(
+        json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def _write_extractor(extractor, number, folder):
@@ -100,7 +113,11 @@ def _write_extractor(extractor, number, folder):
         save_weights(backbone, folder / _numbered(WEIGHTS, number))
     return {
         "recipe": json.loads(extractor.recipe().to_json()),
-        "backbone": {"name": backbone.name, "weights": backbone.card.weights, "seed": backbone.seed},
+        "backbone": {
+            "name": backbone.name,
+            "weights": backbone.card.weights,
+            "seed": backbone.seed,
+        },
         "size": backbone.size,
         "taps": [str(tap) for tap in extractor.taps()],
     }
@@ -157,7 +174,9 @@ def _dump_head(head, file):
         )
 
 
-def load_classifier(path, *, backbone=None, cache=False, device="auto", on_warning=warnings.warn) -> ImageClassifier:
+def load_classifier(
+    path, *, backbone=None, cache=False, device="auto", on_warning=warnings.warn
+) -> ImageClassifier:
     """A fitted ImageClassifier from a bundle; by default it keeps no features on disk.
 
     backbone : the network (a Backbone or torch module) of a bundle whose backbone is one's own, or a list of such
@@ -175,16 +194,22 @@ def load_classifier(path, *, backbone=None, cache=False, device="auto", on_warni
         own = not kept["recipe"]["architecture"].startswith(OURS)
         network = given.pop(0) if given and (own or len(content["extractors"]) == 1) else None
         weights = folder / _numbered(WEIGHTS, number)
-        extractors.append(_load_extractor(folder, kept, network, weights, cache, device, on_warning))
+        extractors.append(
+            _load_extractor(folder, kept, network, weights, cache, device, on_warning)
+        )
     extractor = extractors[0] if len(extractors) == 1 else JoinedExtractor(extractors)
-    head, rows = _load_blend(folder, content["members"]) if content.get("members") else _load_head(folder)
+    head, rows = (
+        _load_blend(folder, content["members"]) if content.get("members") else _load_head(folder)
+    )
     width = sum(one.load_backbone().card.width(tap) for one in extractors for tap in one.taps())
     if getattr(head, "n_features_in_", width) != width:
         raise BundleError(
             f"{folder}: its taps give {width} features, its head takes {head.n_features_in_}: copy it again"
         )
     names = set(ImageClassifier().get_params())
-    params = {name: value for name, value in extractors[0].get_params(deep=False).items() if name in names}
+    params = {
+        name: value for name, value in extractors[0].get_params(deep=False).items() if name in names
+    }
     calibration = content["calibration"] and Calibration.from_dict(content["calibration"])
     return ImageClassifier(head=head, **params).assemble(extractor, head, calibration, rows)
 
@@ -218,7 +243,9 @@ def _usable_numerics(numerics, device, on_warning):
     reason = lacks_numerics(numerics, choose_device(device))
     if reason is None:
         return numerics
-    on_warning(f"trained in {numerics}, predicting in float32: {reason}; labels may differ for close cases")
+    on_warning(
+        f"trained in {numerics}, predicting in float32: {reason}; labels may differ for close cases"
+    )
     return "float32"
 
 
@@ -268,15 +295,25 @@ def _read(folder):
     try:
         content = json.loads((folder / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BundleError(f"{folder} is no bundle ({error}): expected the model folder that a run wrote") from error
+        raise BundleError(
+            f"{folder} is no bundle ({error}): expected the model folder that a run wrote"
+        ) from error
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
-        raise BundleError(f"{folder} has schema {schema!r}, expected {SCHEMA}: use a matching version")
-    if not set(content) >= KEYS or not content["extractors"] or not all(map(_is_whole, content["extractors"])):
+        raise BundleError(
+            f"{folder} has schema {schema!r}, expected {SCHEMA}: use a matching version"
+        )
+    if (
+        not set(content) >= KEYS
+        or not content["extractors"]
+        or not all(map(_is_whole, content["extractors"]))
+    ):
         raise BundleError(f"{folder / FILE} lacks what a run writes: copy the whole bundle again")
     for numerics in (kept["recipe"]["numerics"] for kept in content["extractors"]):
         if numerics not in NUMERICS:
-            raise BundleError(f"{folder} has numerics {numerics!r}, expected one of {', '.join(NUMERICS)}")
+            raise BundleError(
+                f"{folder} has numerics {numerics!r}, expected one of {', '.join(NUMERICS)}"
+            )
     return content
 
 
@@ -290,13 +327,19 @@ def _load_blend(folder, members):
     try:
         for number, member in enumerate(members):
             table = member["rows"]
-            files = () if table is None else (folder / _numbered(ROWS, table), folder / _numbered(PLACES, number))
+            files = (
+                ()
+                if table is None
+                else (folder / _numbered(ROWS, table), folder / _numbered(PLACES, number))
+            )
             head, rows = _load_head(folder, _numbered(HEAD, number), files)
             calibration = member["calibration"] and Calibration.from_dict(member["calibration"])
             start, stop = map(int, member["columns"])
             voters.append(Voter(head, calibration, (start, stop), float(member["weight"]), rows))
     except (KeyError, TypeError) as error:
-        raise BundleError(f"{folder / FILE}: a member lacks {error}; copy the whole bundle again") from error
+        raise BundleError(
+            f"{folder / FILE}: a member lacks {error}; copy the whole bundle again"
+        ) from error
     return BlendedHead(voters), None
 
 
@@ -313,7 +356,9 @@ def _load_head(folder, name=HEAD, files=None):
         put_rows(head, rows)
         return head, rows
     except skops.exceptions.UntrustedTypesFoundException as error:
-        raise BundleError(f"{file} holds types that no head has: {error}; it is not loaded") from error
+        raise BundleError(
+            f"{file} holds types that no head has: {error}; it is not loaded"
+        ) from error
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, IndexError) as error:
         raise BundleError(f"can't read {file}: {error}; copy the whole bundle again") from error
 

@@ -65,7 +65,9 @@ def fit_chosen(
 
 def _fit_voter(part, features, labels, classes, columns, class_weight):
     head = fit_head(part.head, part.params, features, labels, class_weight)
-    calibration = None if hasattr(head, "predict_proba") else fit_calibration(part.oof, labels, classes)
+    calibration = (
+        None if hasattr(head, "predict_proba") else fit_calibration(part.oof, labels, classes)
+    )
     return Voter(head, calibration, columns, part.weight, training_rows(head, features))
 
 
@@ -82,9 +84,18 @@ def trace_curve(
 ) -> dict:
     """The `learning_curve` block of results.json, in accuracy: of the row, or of a blend's heaviest member."""
     part = board.parts[place][0]
-    row = next(i for i, parts in enumerate(board.parts) if len(parts) == 1 and parts[0].oof is part.oof)
+    row = next(
+        i for i, parts in enumerate(board.parts) if len(parts) == 1 and parts[0].oof is part.oof
+    )
     found = learning_curve(
-        read(part.source), labels, folds, part.head, part.params, class_weight=class_weight, n_jobs=n_jobs, seed=seed
+        read(part.source),
+        labels,
+        folds,
+        part.head,
+        part.params,
+        class_weight=class_weight,
+        n_jobs=n_jobs,
+        seed=seed,
     )
     names = ("backbone", "view", "layer", "pooling", "tap", "head", "params")
     about = {name: getattr(board.rows[row], name) for name in names}
@@ -92,7 +103,12 @@ def trace_curve(
 
 
 def describe_choice(
-    board: Leaderboard, place: int, labels: np.ndarray, predicted: np.ndarray, shares: np.ndarray, seed: int = 0
+    board: Leaderboard,
+    place: int,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    shares: np.ndarray,
+    seed: int = 0,
 ) -> dict:
     """The `chosen` block of results.json from the test rows' labels and predictions, (n,) class names, and
     probabilities, (n, classes)."""

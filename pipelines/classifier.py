@@ -79,7 +79,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         y = np.asarray(y)
         check_classification_targets(y)
         if len(X) != len(y):
-            raise ValueError(f"got {len(X)} images and {len(y)} labels: expected one label for each image")
+            raise ValueError(
+                f"got {len(X)} images and {len(y)} labels: expected one label for each image"
+            )
         if len(np.unique(y)) < 2:
             raise ValueError(f"got the one class {y[0]!r}: expected two classes or more")
         find_scoring(self.scoring, len(np.unique(y)))
@@ -90,7 +92,12 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
     def assemble(self, extractor, head, calibration=None, rows=None) -> "ImageClassifier":
         """Become fitted from an extractor, a head fitted on its features, its calibration, its `training_rows`."""
-        self.extractor_, self.head_, self.calibration_, self.rows_ = extractor, head, calibration, rows
+        self.extractor_, self.head_, self.calibration_, self.rows_ = (
+            extractor,
+            head,
+            calibration,
+            rows,
+        )
         self.classes_ = head.classes_
         return self
 
@@ -121,23 +128,35 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
     def _make_extractor(self):
         names = set(FeatureExtractor().get_params())
-        return FeatureExtractor(**{k: v for k, v in self.get_params(deep=False).items() if k in names})
+        return FeatureExtractor(
+            **{k: v for k, v in self.get_params(deep=False).items() if k in names}
+        )
 
     def _fit_head(self, features, y):
         if not isinstance(self.head, str):
             return clone(self.head).fit(features, y), None
         folds = min(FOLDS, np.unique(y, return_counts=True)[1].min())
         if folds < 2:
-            raise ValueError("a class has a single image: expected two or more, or pass a head that is an estimator")
+            raise ValueError(
+                "a class has a single image: expected two or more, or pass a head that is an estimator"
+            )
         scoring = find_scoring(self.scoring)
-        best = search_heads(features, y, int(folds), [self.head], scoring, self.class_weight, self.seed)[0][self.head]
+        best = search_heads(
+            features, y, int(folds), [self.head], scoring, self.class_weight, self.seed
+        )[0][self.head]
         head = fit_head(self.head, best["params"], features, y, self.class_weight)
         if hasattr(head, "predict_proba"):
             return head, None
         return head, fit_calibration(best["oof"], y, np.unique(y))
 
 
-def fit_head(name: str, params: dict, features: np.ndarray, labels: np.ndarray, class_weight: str | None = None):
+def fit_head(
+    name: str,
+    params: dict,
+    features: np.ndarray,
+    labels: np.ndarray,
+    class_weight: str | None = None,
+):
     """A head on all rows, through the search's shared work: wide features take a tenth of the time so."""
     if name == "knn":
         return make_head(name, **params).fit(features, labels)

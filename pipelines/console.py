@@ -20,14 +20,19 @@ class WrongCall(ValueError):
     """Arguments that can't be used together; one line says what to do."""
 
 
-def run_command(main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, arguments) -> int:
+def run_command(
+    main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, arguments
+) -> int:
     """Parse, call `main`, and turn what goes wrong into one line on stderr and an exit code."""
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     options = parser.parse_args(arguments)
     try:
         return main(options)
     except KeyboardInterrupt as error:
-        say(str(error) or "interrupted: the features computed so far are kept; run again to go on from there")
+        say(
+            str(error)
+            or "interrupted: the features computed so far are kept; run again to go on from there"
+        )
         return INTERRUPTED
     except BrokenPipeError:
         return FAILED
@@ -62,7 +67,9 @@ def progress(total: int, what: str):
     """A bar on stderr, hidden where that is no terminal; `.update(n)`, `.close()`."""
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=what, unit=" " + what, disable=None, leave=False, dynamic_ncols=True)
+    return tqdm(
+        total=total, desc=what, unit=" " + what, disable=None, leave=False, dynamic_ncols=True
+    )
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -72,7 +79,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     figures = [all(row[i].lstrip("-")[:1].isdigit() for row in rows) for i in range(len(header))]
     padded = [
         "  ".join(
-            cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(line, widths, figures, strict=True)
+            cell.rjust(w) if right else cell.ljust(w)
+            for cell, w, right in zip(line, widths, figures, strict=True)
         )
         for line in lines
     ]
@@ -136,5 +144,15 @@ def add_feature_arguments(parser: argparse.ArgumentParser) -> None:
         help="auto, float32, or a reduced precision such as bfloat16-torch, which `doctor` lists (default: auto)",
     )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-    add("--cache", type=Path, metavar="DIR", help="where features are kept (default: the user cache folder)")
-    add("--seed", type=seed, default=0, help="of the held-out split, the folds and random weights (default: 0)")
+    add(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="where features are kept (default: the user cache folder)",
+    )
+    add(
+        "--seed",
+        type=seed,
+        default=0,
+        help="of the held-out split, the folds and random weights (default: 0)",
+    )

@@ -20,9 +20,19 @@ def build_parser() -> argparse.ArgumentParser:
     """The arguments of `python -m pipelines.doctor`."""
     parser = argparse.ArgumentParser(prog="pipelines.doctor", description=__doc__, epilog=EXAMPLE)
     add = parser.add_argument
-    add("images", nargs="?", help="a folder of images to measure with (default: made-up photos of 500 x 375 pixels)")
+    add(
+        "images",
+        nargs="?",
+        help="a folder of images to measure with (default: made-up photos of 500 x 375 pixels)",
+    )
     add_feature_arguments(parser)
-    add("--seconds", type=float, default=SECONDS, metavar="S", help="how long to measure (default: 20)")
+    add(
+        "--seconds",
+        type=float,
+        default=SECONDS,
+        metavar="S",
+        help="how long to measure (default: 20)",
+    )
     add("--json", action="store_true", help="print one JSON object instead")
     return parser
 
@@ -43,7 +53,9 @@ def examine(options: argparse.Namespace) -> int:
         print("\n".join(f"{name:<10} {text}" for name, text in there.items()), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         paths = find(options.images) if options.images else None
-        measured = [measured_backbone(name, paths, Path(folder), options) for name in options.backbone]
+        measured = [
+            measured_backbone(name, paths, Path(folder), options) for name in options.backbone
+        ]
     if options.json:
         print(json.dumps({"machine": there, "backbones": measured}, indent=1))
     else:
@@ -87,7 +99,9 @@ def described(row: dict, paths) -> str:
     """One backbone's figures as a person reads them."""
     images = "your images" if paths else "photos of 500 x 375 pixels"
     height, width = row["size"]
-    times = ", ".join(f"{int(count):,} images take about {_time(s)}" for count, s in row["seconds"].items())
+    times = ", ".join(
+        f"{int(count):,} images take about {_time(s)}" for count, s in row["seconds"].items()
+    )
     engines = ", ".join(f"{name} {rate:.0f}" for name, rate in row["forward"].items())
     return (
         f"\n{row['backbone']} at {height} x {width} pixels, {row['taps']} taps, {row['numerics']} on {row['device']}\n"

@@ -117,7 +117,11 @@ class Leaderboard:
     def probabilities(self, place: int, labels: np.ndarray) -> np.ndarray:
         """(n, classes) out-of-fold probabilities of a row, calibrated where its head has none."""
         row, oof = self.rows[place], self.oof[place]
-        return oof if row.head == BLEND else oof_probabilities(oof, HEADS[row.head].scores, labels, self.classes)
+        return (
+            oof
+            if row.head == BLEND
+            else oof_probabilities(oof, HEADS[row.head].scores, labels, self.classes)
+        )
 
 
 def screen_sources(
@@ -168,11 +172,18 @@ def make_leaderboard(
 
     Raises ValueError for an unknown head.
     """
-    widest_first = sorted(range(len(sources)), key=lambda i: -sources[i].dim)  # so that the workers end together
-    jobs = (delayed(search_heads)(features(i), labels, folds, heads, scoring, class_weight, seed) for i in widest_first)
+    widest_first = sorted(
+        range(len(sources)), key=lambda i: -sources[i].dim
+    )  # so that the workers end together
+    jobs = (
+        delayed(search_heads)(features(i), labels, folds, heads, scoring, class_weight, seed)
+        for i in widest_first
+    )
     found = {}
     for i, searched in zip(
-        widest_first, Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch=n_jobs)(jobs), strict=True
+        widest_first,
+        Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch=n_jobs)(jobs),
+        strict=True,
     ):
         found[i] = searched
         if on_progress:
@@ -184,7 +195,14 @@ def make_leaderboard(
         for head, result in results.items():
             part = Part(i, head, result["params"], 1.0, result["oof"])
             row = describe_row(
-                sources[i], head, part.params, part.oof, labels, folds, round(result["seconds"], 3), scoring
+                sources[i],
+                head,
+                part.params,
+                part.oof,
+                labels,
+                folds,
+                round(result["seconds"], 3),
+                scoring,
             )
             entries.append((row, [part], part.oof, result["facts"]))
     entries.sort(key=_place)
@@ -228,8 +246,14 @@ def _blend(entries, sources, labels, classes, folds, scoring):
     candidates = [parts[0] for row, parts, *_ in entries if row.view == view]
     started = time.perf_counter()
     codes = np.searchsorted(classes, labels)
-    shares = [oof_probabilities(part.oof, HEADS[part.head].scores, labels, classes) for part in candidates]
-    by = None if scoring is ACCURACY else lambda codes, averages: _score_averages(scoring, codes, averages)
+    shares = [
+        oof_probabilities(part.oof, HEADS[part.head].scores, labels, classes) for part in candidates
+    ]
+    by = (
+        None
+        if scoring is ACCURACY
+        else lambda codes, averages: _score_averages(scoring, codes, averages)
+    )
     found = blend_candidates(shares, codes, [val for _, val in folds], scoring=by)
     chosen = np.flatnonzero(found.weights)
     if len(chosen) < 2:
@@ -237,7 +261,9 @@ def _blend(entries, sources, labels, classes, folds, scoring):
     chosen = sorted(chosen, key=lambda i: (-found.weights[i], i))
     parts = [replace(candidates[i], weight=float(found.weights[i])) for i in chosen]
     seconds = round(time.perf_counter() - started, 3)
-    row, facts = _describe_blend(sources, parts, found.probabilities, labels, folds, seconds, scoring)
+    row, facts = _describe_blend(
+        sources, parts, found.probabilities, labels, folds, seconds, scoring
+    )
     return row, parts, found.probabilities, facts
 
 
@@ -265,10 +291,15 @@ def search_heads(X, labels, cv, heads, scoring=ACCURACY, class_weight=None, seed
     tried = search.cv_results_["params"]
     names = np.array([params["head"] for params in tried])
     facts = np.array(
-        [head_facts(scoring, head, oof, labels) for head, oof in zip(names, search.oof_scores_, strict=True)]
+        [
+            head_facts(scoring, head, oof, labels)
+            for head, oof in zip(names, search.oof_scores_, strict=True)
+        ]
     )
     scores = scoring.values(np.unique(labels, return_inverse=True)[1], facts)
-    seconds = (search.cv_results_["mean_fit_time"] + search.cv_results_["mean_score_time"]) * search.n_splits_
+    seconds = (
+        search.cv_results_["mean_fit_time"] + search.cv_results_["mean_score_time"]
+    ) * search.n_splits_
     results = {}
     for head in heads:
         mine = np.flatnonzero(names == head)
@@ -285,13 +316,28 @@ def search_heads(X, labels, cv, heads, scoring=ACCURACY, class_weight=None, seed
 
 
 def describe_row(
-    source: Source, head: str, params: dict, oof: np.ndarray, labels: np.ndarray, folds, seconds, scoring=ACCURACY
+    source: Source,
+    head: str,
+    params: dict,
+    oof: np.ndarray,
+    labels: np.ndarray,
+    folds,
+    seconds,
+    scoring=ACCURACY,
 ) -> Row:
     """The leaderboard row of one head on one source, from its out-of-fold scores (n, classes)."""
     taps = source.tap.split("+") if source.tap else []
-    members = [_member(source.backbone, tap, head, params, 1.0) for tap in taps] if len(taps) > 1 else None
+    members = (
+        [_member(source.backbone, tap, head, params, 1.0) for tap in taps]
+        if len(taps) > 1
+        else None
+    )
     classes = np.unique(labels)
-    loss = log_loss(np.searchsorted(classes, labels), None, fit_calibration(oof, labels, classes).probabilities(oof))
+    loss = log_loss(
+        np.searchsorted(classes, labels),
+        None,
+        fit_calibration(oof, labels, classes).probabilities(oof),
+    )
     facts = head_facts(scoring, head, oof, labels)
     figures = _figures(is_right(oof, labels), facts, labels, folds, scoring)
     return Row(**asdict(source), head=head, params=params, members=members, cv_log_loss=loss, seconds=seconds,
@@ -318,7 +364,9 @@ def _describe_blend(sources, parts, shares, labels, folds, seconds, scoring):
     codes = np.unique(labels, return_inverse=True)[1]
     facts = scoring.facts(codes, shares.argmax(axis=1), shares)
     members = [
-        _member(used[part.source].backbone, used[part.source].tap, part.head, part.params, part.weight)
+        _member(
+            used[part.source].backbone, used[part.source].tap, part.head, part.params, part.weight
+        )
         for part in parts
     ]
     row = Row(
@@ -344,7 +392,9 @@ def _member(backbone, tap, head, params, weight):
 
 def _fold_interval(right, folds):
     by_fold = [right[val].mean() for _, val in folds]
-    return nadeau_bengio_interval(by_fold, *np.mean([[len(train), len(val)] for train, val in folds], axis=0))
+    return nadeau_bengio_interval(
+        by_fold, *np.mean([[len(train), len(val)] for train, val in folds], axis=0)
+    )
 
 
 def timer():

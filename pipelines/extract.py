@@ -16,7 +16,9 @@ EXAMPLE = "example: python -m pipelines.extract photos --layers features.14 --po
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of `python -m pipelines.extract`."""
     parser = argparse.ArgumentParser(prog="pipelines.extract", description=__doc__, epilog=EXAMPLE)
-    parser.add_argument("images", help="a folder of images, a manifest, or a named set such as digits")
+    parser.add_argument(
+        "images", help="a folder of images, a manifest, or a named set such as digits"
+    )
     add_feature_arguments(parser)
     parser.add_argument("--to", type=Path, metavar="FILE.h5", help="also write one plain HDF5 file")
     return parser
@@ -57,7 +59,10 @@ def extract_features(options: argparse.Namespace) -> int:
         print(line)
     if options.to:
         everything = np.arange(len(kept.samples))
-        features = {feature_name(kept.sources, i): kept.read(i, everything) for i in range(len(kept.sources))}
+        features = {
+            feature_name(kept.sources, i): kept.read(i, everything)
+            for i in range(len(kept.sources))
+        }
         rows = kept.samples
         export_features(options.to, features, rows.paths, rows.labels, rows.classes, rows.split)
         print(f"exported: {options.to}")
@@ -75,7 +80,9 @@ def refuse_unwritable(file: Path | None) -> None:
             aside.touch()
         file.with_name(f".test-{file.name}").unlink()
     except OSError as error:
-        raise WrongCall(f"can't write {file} ({error.strerror}): choose another file with --to") from error
+        raise WrongCall(
+            f"can't write {file} ({error.strerror}): choose another file with --to"
+        ) from error
 
 
 def read_any(images: str):

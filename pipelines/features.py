@@ -47,7 +47,9 @@ class FeatureTable:
 
     def read(self, source: int, rows: np.ndarray) -> np.ndarray:
         """(len(rows), d) float32 features of these samples."""
-        return read_features(self.store, self.recipes[source], list(self.taps[source]), self.ids[rows])
+        return read_features(
+            self.store, self.recipes[source], list(self.taps[source]), self.ids[rows]
+        )
 
     def accounting(self) -> dict:
         """The `extraction` block of results.json; with several backbones, sums and the slowest one's bottleneck."""
@@ -55,7 +57,9 @@ class FeatureTable:
         if len(blocks) == 1:
             return blocks[0]
         slowest = max(blocks, key=lambda block: block["seconds"])
-        summed = {key: sum(block[key] for block in blocks) for key in blocks[0] if key.endswith("seconds")}
+        summed = {
+            key: sum(block[key] for block in blocks) for key in blocks[0] if key.endswith("seconds")
+        }
         return (
             slowest
             | {key: round(value, 3) for key, value in summed.items()}
@@ -147,9 +151,17 @@ def keep_features(
     if not readable:
         path, reason = samples.paths[min(bad)], bad[min(bad)].reason
         raise WorkFailed(f"none of the {len(ids)} images can be read, the first, {path}: {reason}")
-    kept, contradictions, n_duplicates = settle_duplicates(samples, ids, readable) if settle else (readable, [], 0)
-    reasons = [*samples.problems, *((samples.paths[row], bad[row].reason) for row in sorted(bad)), *contradictions]
-    return FeatureTable(samples[kept], ids[kept], store, sources, taps, recipes, passes, reasons, n_duplicates)
+    kept, contradictions, n_duplicates = (
+        settle_duplicates(samples, ids, readable) if settle else (readable, [], 0)
+    )
+    reasons = [
+        *samples.problems,
+        *((samples.paths[row], bad[row].reason) for row in sorted(bad)),
+        *contradictions,
+    ]
+    return FeatureTable(
+        samples[kept], ids[kept], store, sources, taps, recipes, passes, reasons, n_duplicates
+    )
 
 
 def settle_duplicates(samples: Samples, ids: np.ndarray, rows: Sequence[int]):
@@ -163,12 +175,20 @@ def settle_duplicates(samples: Samples, ids: np.ndarray, rows: Sequence[int]):
         copies.setdefault(ids[row].tobytes(), []).append(row)
     kept, contradictions = [], []
     for same in copies.values():
-        labels = Counter(samples.labels[same].tolist()) if samples.labels is not None else Counter([None])
+        labels = (
+            Counter(samples.labels[same].tolist())
+            if samples.labels is not None
+            else Counter([None])
+        )
         if len(labels) > 1:
             said = " and ".join(sorted(labels))
-            contradictions += [(samples.paths[row], f"the same image is labelled {said}") for row in same]
+            contradictions += [
+                (samples.paths[row], f"the same image is labelled {said}") for row in same
+            ]
             continue
-        in_test = [row for row in same if samples.split is not None and samples.split[row] == "test"]
+        in_test = [
+            row for row in same if samples.split is not None and samples.split[row] == "test"
+        ]
         kept.append((in_test or same)[0])
     kept.sort()
     return np.array(kept, int), contradictions, len(rows) - len(kept) - len(contradictions)

@@ -65,15 +65,23 @@ def learning_curve(
     """
     labels = np.asarray(labels)
     tested = np.unique(np.concatenate([rows for _, rows in splits]))
-    ranks = [_draw_ranks(labels, splits, np.random.default_rng([seed, draw])) for draw in range(DRAWS)]
+    ranks = [
+        _draw_ranks(labels, splits, np.random.default_rng([seed, draw])) for draw in range(DRAWS)
+    ]
     points, means, draws = [], [], []
     for share in _shares(labels, splits):
         drawn = [
-            [(_first(labels, train, own, share), val) for (train, val), own in zip(splits, by_split, strict=True)]
+            [
+                (_first(labels, train, own, share), val)
+                for (train, val), own in zip(splits, by_split, strict=True)
+            ]
             for by_split in (ranks if share < 1 else ranks[:1])
         ]
         right = np.array(
-            [_right(features, labels, parts, head, params, class_weight, n_jobs)[tested] for parts in drawn]
+            [
+                _right(features, labels, parts, head, params, class_weight, n_jobs)[tested]
+                for parts in drawn
+            ]
         )
         images = np.mean([len(train) for parts in drawn for train, _ in parts])
         points.append(_point(images, len(np.unique(labels)), right))
@@ -115,9 +123,16 @@ def _first(labels, train, ranks, share):
 def _right(features, labels, parts, head, params, class_weight, n_jobs):
     """(n,) 1 where the head, trained on the other part, is right; NaN for rows in no validation part."""
     fewest = min(len(train) for train, _ in parts)
-    grid = {key: [min(value, fewest) if key == NEIGHBOURS else value] for key, value in params.items()}
+    grid = {
+        key: [min(value, fewest) if key == NEIGHBOURS else value] for key, value in params.items()
+    }
     search = HeadSearchCV(
-        {head: grid}, cv=parts, refit=False, scoring=no_score, class_weight=class_weight, n_jobs=n_jobs
+        {head: grid},
+        cv=parts,
+        refit=False,
+        scoring=no_score,
+        class_weight=class_weight,
+        n_jobs=n_jobs,
     )
     scores = search.fit(features, labels).oof_scores_[0]
     known = np.isfinite(scores).all(axis=1)

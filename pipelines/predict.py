@@ -16,7 +16,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pipelines.predict", description=__doc__, epilog=EXAMPLE)
     parser.add_argument("bundle", help="the model folder that a run wrote")
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="one JSON object a line")
     how.add_argument("--csv", action="store_true", help="path,label,probability,error")
@@ -39,8 +41,14 @@ def predict(options: argparse.Namespace) -> int:
         paths, problems = find_images([image])
         entries += [(path, None) for path in paths] + list(problems)
     if not entries:
-        raise WrongCall(f"no images in {', '.join(options.images)}: expected image files or folders of them")
-    write = next(WRITERS[name] for name in ("json", "csv", "text") if name == "text" or getattr(options, name))
+        raise WrongCall(
+            f"no images in {', '.join(options.images)}: expected image files or folders of them"
+        )
+    write = next(
+        WRITERS[name]
+        for name in ("json", "csv", "text")
+        if name == "text" or getattr(options, name)
+    )
     if write is _write_csv:
         csv.writer(sys.stdout).writerow(("path", "label", "probability", "error"))
     failed = 0
@@ -57,18 +65,25 @@ def _answers(classifier, entries):
         chunk = entries[at : at + CHUNK]
         readable = [path for path, problem in chunk if problem is None]
         found = iter(_predictions(classifier, readable) if readable else ())
-        yield from (next(found) if problem is None else _failure(path, problem) for path, problem in chunk)
+        yield from (
+            next(found) if problem is None else _failure(path, problem) for path, problem in chunk
+        )
 
 
 def _predictions(classifier, paths):
     rows, labels, shares, bad = classifier.predict_readable(paths)
-    answers = {row: _answer(paths[row], classifier.classes_, labels[i], shares[i]) for i, row in enumerate(rows)}
+    answers = {
+        row: _answer(paths[row], classifier.classes_, labels[i], shares[i])
+        for i, row in enumerate(rows)
+    }
     answers |= {row: _failure(paths[row], error.reason) for row, error in bad.items()}
     return [answers[row] for row in range(len(paths))]
 
 
 def _answer(path, classes, label, shares):
-    by_class = {str(name): round(float(share), 6) for name, share in zip(classes, shares, strict=True)}
+    by_class = {
+        str(name): round(float(share), 6) for name, share in zip(classes, shares, strict=True)
+    }
     return {
         "path": str(path),
         "label": str(label),
@@ -79,7 +94,13 @@ def _answer(path, classes, label, shares):
 
 
 def _failure(path, reason):
-    return {"path": str(path), "label": None, "probability": None, "probabilities": None, "error": reason}
+    return {
+        "path": str(path),
+        "label": None,
+        "probability": None,
+        "probabilities": None,
+        "error": reason,
+    }
 
 
 def _write_json(answer):
@@ -87,11 +108,17 @@ def _write_json(answer):
 
 
 def _write_csv(answer):
-    csv.writer(sys.stdout).writerow(answer[key] for key in ("path", "label", "probability", "error"))
+    csv.writer(sys.stdout).writerow(
+        answer[key] for key in ("path", "label", "probability", "error")
+    )
 
 
 def _write_text(answer):
-    outcome = f"error: {answer['error']}" if answer["error"] else f"{answer['label']}  {answer['probability']:.3f}"
+    outcome = (
+        f"error: {answer['error']}"
+        if answer["error"]
+        else f"{answer['label']}  {answer['probability']:.3f}"
+    )
     print(f"{answer['path']}  {outcome}")
 
 

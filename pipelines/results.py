@@ -38,7 +38,9 @@ def write_bad_images(out: Path, bad) -> None:
 
 def write_predictions(out: Path, samples: Samples, predicted, shares) -> None:
     """`test_predictions.csv`: path, label, predicted, probability of the predicted class."""
-    rows = zip(samples.paths, samples.labels, predicted, (f"{share:.6f}" for share in shares), strict=True)
+    rows = zip(
+        samples.paths, samples.labels, predicted, (f"{share:.6f}" for share in shares), strict=True
+    )
     write_csv(out / "test_predictions.csv", ("path", "label", "predicted", "probability"), rows)
 
 
@@ -49,7 +51,18 @@ def write_csv(path: Path, header, rows) -> None:
 
 
 def describe_run(
-    arguments, options, samples, kept, backbones, train, test, board, chosen, screened_out, found, seconds
+    arguments,
+    options,
+    samples,
+    kept,
+    backbones,
+    train,
+    test,
+    board,
+    chosen,
+    screened_out,
+    found,
+    seconds,
 ) -> dict:
     """The whole of results.json; `chosen` is the place of the chosen source, `found` the blocks that came of it."""
     layers = {}
@@ -113,7 +126,9 @@ def describe_backbone(backbones, kept, source: int | None) -> dict:
     backbone = backbones[0]
     if source is not None:
         backbone = next(b for b in backbones if b.name == kept.sources[source].backbone)
-    recipe = next(r for r, s in zip(kept.recipes, kept.sources, strict=True) if s.backbone == backbone.name)
+    recipe = next(
+        r for r, s in zip(kept.recipes, kept.sources, strict=True) if s.backbone == backbone.name
+    )
     card = backbone.card
     return {
         "name": backbone.name,
@@ -137,9 +152,13 @@ def summary(results: dict, out: Path) -> str:
     lines = [table(header, [_shown(row, several) for row in rows[:SHOWN_ROWS]])]
     if len(rows) > SHOWN_ROWS:
         lines.append(f"… and {len(rows) - SHOWN_ROWS} more in results.json")
-    lines.append(f"= tied: not beaten by the best beyond chance ({sum(row['tied'] for row in rows)} rows)")
+    lines.append(
+        f"= tied: not beaten by the best beyond chance ({sum(row['tied'] for row in rows)} rows)"
+    )
     if results["screened_out"]:
-        lines.append(f"{len(results['screened_out'])} more taps were screened out by leave-one-out ridge regression")
+        lines.append(
+            f"{len(results['screened_out'])} more taps were screened out by leave-one-out ridge regression"
+        )
     unit = "" if scoring.name == "accuracy" else f" {scoring.words}"
     if results["baselines"]:
         lines.append(f"baselines: {baselines_in_words(results['baselines'])}")
@@ -149,8 +168,15 @@ def summary(results: dict, out: Path) -> str:
         f"chosen: {chosen['head']} on {_source(chosen, several)}",
         f"test accuracy {chosen['test_accuracy']:.4f} (95 % interval {_interval(chosen, 'test')}) "
         f"on {data['n_test']} images, trained on {data['n_train']}",
-        "  " + ", ".join(f"{METRIC_WORDS[name]} {metrics[name]:.3f}" for name in METRIC_WORDS if name in metrics),
-        *([f"test {scoring.words} {chosen['test_score']:.4f} ({_interval(chosen, 'test_score')})"] if unit else []),
+        "  "
+        + ", ".join(
+            f"{METRIC_WORDS[name]} {metrics[name]:.3f}" for name in METRIC_WORDS if name in metrics
+        ),
+        *(
+            [f"test {scoring.words} {chosen['test_score']:.4f} ({_interval(chosen, 'test_score')})"]
+            if unit
+            else []
+        ),
         f"cross-validated{unit}, corrected for the choice among {chosen['cv_corrected_among']} settings tried: "
         f"{chosen['cv_corrected']:.4f} ({_interval(chosen, 'cv_corrected')})",
         *[f"- {line}" for line in results["advice"]],
@@ -184,7 +210,9 @@ def _shown(row, several):
 def _source(row, several):
     flips = " with flips" if "+" in row["view"] else ""
     if row["head"] == "blend":
-        return f"{len({(member['backbone'], member['tap']) for member in row['members']})} taps{flips}"
+        return (
+            f"{len({(member['backbone'], member['tap']) for member in row['members']})} taps{flips}"
+        )
     return (f"{row['backbone']} " if several else "") + row["tap"] + flips
 
 
@@ -213,10 +241,18 @@ def audit_in_words(audit: dict) -> list[str]:
     """A line for what was found of each kind; none where nothing was."""
     lines = []
     if audit["n_copies"]:
-        what = {"group": "kept on one side of every fold", "drop": "one of each kept", "keep": "left as they are"}
+        what = {
+            "group": "kept on one side of every fold",
+            "drop": "one of each kept",
+            "keep": "left as they are",
+        }
         across = audit["n_copies_across_split"]
-        warning = f"; {across} across train and test, which flatters the test accuracy" if across else ""
-        lines.append(f"near copies of other images: {audit['n_copies']}, {what[audit['duplicates']]}{warning}")
+        warning = (
+            f"; {across} across train and test, which flatters the test accuracy" if across else ""
+        )
+        lines.append(
+            f"near copies of other images: {audit['n_copies']}, {what[audit['duplicates']]}{warning}"
+        )
     if audit["n_suspect_labels"]:
         first = audit["suspect_labels"][0]
         lines.append(
@@ -224,5 +260,7 @@ def audit_in_words(audit: dict) -> list[str]:
             f"{first['label']}, or rather {first['proposed']}?"
         )
     if audit["n_outliers"]:
-        lines.append(f"images unlike all others: {audit['n_outliers']}, most of all {audit['outliers'][0]['path']}")
+        lines.append(
+            f"images unlike all others: {audit['n_outliers']}, most of all {audit['outliers'][0]['path']}"
+        )
     return lines

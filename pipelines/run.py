@@ -189,7 +189,11 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
     weigh = {"class_weight": options.class_weight}
     bar = progress(len(kept.sources), "taps")
     searched, screened_out = evaluate.screen_sources(
-        read, len(kept.sources), labels[train], n_jobs=workers, on_progress=lambda done: bar.update()
+        read,
+        len(kept.sources),
+        labels[train],
+        n_jobs=workers,
+        on_progress=lambda done: bar.update(),
     )
     bar.reset(len(searched))
     board = evaluate.make_leaderboard(
@@ -206,7 +210,9 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
     )
     bar.close()
     place = choice.choose_row(board, options.choose)
-    fitted = choice.fit_chosen(board, place, lambda source: read(searched[source]), labels[train], **weigh)
+    fitted = choice.fit_chosen(
+        board, place, lambda source: read(searched[source]), labels[train], **weigh
+    )
     sources = [searched[source] for source in fitted.sources]
     seconds["heads"] = lap()
 
@@ -247,9 +253,25 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
     audited = audit.describe_audit(kept, copies, options.duplicates, train, test, board)
     seconds["report"] = lap()
     seconds["total"] = round(sum(seconds.values()), 3)
-    found = {"chosen": described, "baselines": [vars(row) for row in rows], "learning_curve": curve, "audit": audited}
+    found = {
+        "chosen": described,
+        "baselines": [vars(row) for row in rows],
+        "learning_curve": curve,
+        "audit": audited,
+    }
     results = describe_run(
-        arguments, options, samples, kept, backbones, train, test, board, sources[0], screened_out, found, seconds
+        arguments,
+        options,
+        samples,
+        kept,
+        backbones,
+        train,
+        test,
+        board,
+        sources[0],
+        screened_out,
+        found,
+        seconds,
     )
     text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
     (out / "results.json").write_text(text, encoding="utf-8")
@@ -263,17 +285,24 @@ def read_samples(images: str, test: str | None) -> Samples:
     if test is None:
         return samples
     if samples.split is not None:
-        raise WrongCall(f"--test {test} was given and {images} has a split inside: leave one of them out")
+        raise WrongCall(
+            f"--test {test} was given and {images} has a split inside: leave one of them out"
+        )
     other = read_images(test)
     if samples.pixels is not None or other.pixels is not None or other.split is not None:
         raise WrongCall("--test takes folders or manifests of image files without a split inside")
     strange = sorted(set(other.classes) - set(samples.classes))
     if strange:
-        raise WrongCall(f"class {strange[0]!r} of {test} is not among those of {images}: {', '.join(samples.classes)}")
+        raise WrongCall(
+            f"class {strange[0]!r} of {test} is not among those of {images}: {', '.join(samples.classes)}"
+        )
     both = (samples, other)
     groups = None
     if any(s.groups is not None for s in both):  # an image without a group is one of its own
-        own = [s.groups if s.groups is not None else [f"image {path}" for path in s.paths] for s in both]
+        own = [
+            s.groups if s.groups is not None else [f"image {path}" for path in s.paths]
+            for s in both
+        ]
         groups = np.concatenate(own)
     return Samples(
         paths=samples.paths + other.paths,
@@ -292,7 +321,9 @@ def group_by_path(samples: Samples, pattern: str | None) -> Samples:
     if pattern is None:
         return samples
     if samples.groups is not None:
-        raise WrongCall(f"--groups {pattern} was given and {samples.name} has groups of its own: leave one of them out")
+        raise WrongCall(
+            f"--groups {pattern} was given and {samples.name} has groups of its own: leave one of them out"
+        )
     try:
         found = [re.search(pattern, path) for path in samples.paths]
     except re.error as error:
@@ -300,9 +331,14 @@ def group_by_path(samples: Samples, pattern: str | None) -> Samples:
             f"--groups {pattern}: no regular expression ({error}), expected one such as patient[0-9]+"
         ) from error
     if not any(found):
-        raise WrongCall(f"--groups {pattern} matches no path, such as {samples.paths[0]}: expected one that does")
+        raise WrongCall(
+            f"--groups {pattern} matches no path, such as {samples.paths[0]}: expected one that does"
+        )
     keys = [match and (match[1] if match.re.groups else match[0]) for match in found]
-    groups = [f"image {path}" if key is None else key for key, path in zip(keys, samples.paths, strict=True)]
+    groups = [
+        f"image {path}" if key is None else key
+        for key, path in zip(keys, samples.paths, strict=True)
+    ]
     return replace(samples, groups=groups)
 
 
@@ -312,7 +348,9 @@ def check_request(samples: Samples, options: argparse.Namespace) -> None:
     from pipelines.scoring import find_scoring
 
     if len(samples.classes) < 2:
-        raise DataError(f"{options.images} has the one class {samples.classes[0]!r}: expected two classes or more")
+        raise DataError(
+            f"{options.images} has the one class {samples.classes[0]!r}: expected two classes or more"
+        )
     if not 0 <= options.max_bad <= 1:
         raise WrongCall(f"--max-bad {options.max_bad}: expected a fraction from 0 to 1")
     if options.cv < 2:
@@ -350,7 +388,9 @@ def split_rows(samples: Samples, seed: int) -> tuple[np.ndarray, np.ndarray]:
         train, test = (np.flatnonzero(samples.split == name) for name in ("train", "test"))
         for rows, name in ((train, "training"), (test, "test")):
             if not len(rows):
-                raise DataError(f"{samples.name} has a split without {name} images: expected both parts")
+                raise DataError(
+                    f"{samples.name} has a split without {name} images: expected both parts"
+                )
         refuse_shared_groups(samples, train, test)
         return train, test
     return hold_out(samples.labels, samples.groups, HELD_OUT, seed)
@@ -389,14 +429,19 @@ def make_out_folder(out: Path | None, name: str) -> Path:
     """The results' folder, made and writable, without the results of an earlier run."""
     if out is None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        out = Path("runs") / f"{stamp}-{''.join(c if c.isalnum() or c in '-_.' else '-' for c in name)}"
+        out = (
+            Path("runs")
+            / f"{stamp}-{''.join(c if c.isalnum() or c in '-_.' else '-' for c in name)}"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / ".write-test").touch()
         (out / ".write-test").unlink()
         (out / "results.json").unlink(missing_ok=True)  # it says that a run was finished
     except OSError as error:
-        raise WrongCall(f"can't write to {out} ({error.strerror}): choose another folder with --out") from error
+        raise WrongCall(
+            f"can't write to {out} ({error.strerror}): choose another folder with --out"
+        ) from error
     return out
 
 
@@ -464,7 +509,9 @@ def save_bundle(path: Path, kept, sources: list[int], fitted, options, backbones
             )
         )
     extractor = extractors[0] if len(extractors) == 1 else JoinedExtractor(extractors)
-    save_classifier(ImageClassifier().assemble(extractor, fitted.head, fitted.calibration, fitted.rows), path)
+    save_classifier(
+        ImageClassifier().assemble(extractor, fitted.head, fitted.calibration, fitted.rows), path
+    )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ def wilson_interval(right: float, n: float, level: float = 0.95) -> tuple[float,
     return float(np.clip(centre - half, 0, p)), float(np.clip(centre + half, p, 1))
 
 
-def nadeau_bengio_interval(scores, n_train: float, n_val: float, level: float = 0.95) -> tuple[float, float]:
+def nadeau_bengio_interval(
+    scores, n_train: float, n_val: float, level: float = 0.95
+) -> tuple[float, float]:
     """Interval of the mean of J fold scores that allows for the overlap of their training sets -> (low, high).
 
     The variance of the mean is taken as (1/J + n_val/n_train) times that of the scores, with t of J - 1 degrees
@@ -34,7 +36,9 @@ def nadeau_bengio_interval(scores, n_train: float, n_val: float, level: float = 
     """
     scores = np.asarray(scores, float)
     if scores.ndim != 1 or len(scores) < 2:
-        raise ValueError(f"scores have shape {scores.shape}: expected one of each of two folds or more")
+        raise ValueError(
+            f"scores have shape {scores.shape}: expected one of each of two folds or more"
+        )
     spread = np.sqrt((1 / len(scores) + n_val / n_train) * scores.var(ddof=1))
     half = t.ppf((1 + level) / 2, len(scores) - 1) * spread
     return float(max(scores.mean() - half, 0)), float(min(scores.mean() + half, 1))
@@ -65,7 +69,13 @@ def macro_f1(labels, predicted, probabilities=None) -> float:
     names, codes = np.unique(np.concatenate([labels, predicted]), return_inverse=True)
     own, said = codes[: len(labels)], codes[len(labels) :]
     both = np.bincount(own[own == said], minlength=len(names))
-    return float(np.mean(2 * both / (np.bincount(own, minlength=len(names)) + np.bincount(said, minlength=len(names)))))
+    return float(
+        np.mean(
+            2
+            * both
+            / (np.bincount(own, minlength=len(names)) + np.bincount(said, minlength=len(names)))
+        )
+    )
 
 
 def log_loss(labels, predicted, probabilities) -> float:
@@ -114,7 +124,13 @@ METRICS: Mapping[str, Callable] = {
 
 
 def measure(
-    labels, predicted, probabilities, classes: Sequence, draws: int = DRAWS, seed: int = 0, level: float = 0.95
+    labels,
+    predicted,
+    probabilities,
+    classes: Sequence,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> dict[str, dict[str, float]]:
     """Every metric with its interval -> {name: {"value", "low", "high"}}; `roc_auc` for two classes alone.
 
@@ -132,7 +148,9 @@ def measure(
     found = {name: METRICS[name](labels, predicted, probabilities) for name in names}
     rows = _draws_within_classes(labels, draws, seed)
     resampled = {
-        name: [METRICS[name](labels[drawn], predicted[drawn], probabilities[drawn]) for drawn in rows]
+        name: [
+            METRICS[name](labels[drawn], predicted[drawn], probabilities[drawn]) for drawn in rows
+        ]
         for name in names
         if name != "accuracy"
     }
@@ -141,7 +159,10 @@ def measure(
     low, high = intervals["calibration_error"]
     value = found["calibration_error"]
     intervals["calibration_error"] = max(2 * value - high, 0.0), max(2 * value - low, value)
-    return {name: {"value": found[name], "low": intervals[name][0], "high": intervals[name][1]} for name in names}
+    return {
+        name: {"value": found[name], "low": intervals[name][0], "high": intervals[name][1]}
+        for name in names
+    }
 
 
 def paired_difference(
@@ -156,7 +177,10 @@ def paired_difference(
     score = METRICS[metric]
 
     def difference(rows):
-        own = [score(labels[rows], predicted[rows], shares[rows]) for predicted, shares in (first, second)]
+        own = [
+            score(labels[rows], predicted[rows], shares[rows])
+            for predicted, shares in (first, second)
+        ]
         return own[0] - own[1]
 
     values = [difference(drawn) for drawn in _draws_within_classes(labels, draws, seed)]
@@ -173,7 +197,9 @@ def _draws_within_classes(labels, draws, seed):
     """(draws, n) rows: each class as often as it is, its images drawn with replacement."""
     rng = np.random.default_rng(seed)
     parts = [np.flatnonzero(labels == code) for code in np.unique(labels)]
-    return np.concatenate([part[rng.integers(len(part), size=(draws, len(part)))] for part in parts], axis=1)
+    return np.concatenate(
+        [part[rng.integers(len(part), size=(draws, len(part)))] for part in parts], axis=1
+    )
 
 
 def corrected_score(
@@ -212,7 +238,12 @@ def corrected_score(
 
 
 def score_interval(
-    facts: np.ndarray, scoring: Scoring, labels: np.ndarray, draws: int = DRAWS, seed: int = 0, level: float = 0.95
+    facts: np.ndarray,
+    scoring: Scoring,
+    labels: np.ndarray,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> tuple[float, float]:
     """Interval of one candidate's score, facts (n,): Wilson's of accuracy, else the bootstrap's percentiles (Efron &
     Tibshirani, 1993), images drawn within each class."""
@@ -225,7 +256,9 @@ def score_interval(
 
 def _multinomial(n, draws, seed):
     """(draws, n) how often each image is drawn with replacement."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float32)
+    return (
+        np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float32)
+    )
 
 
 def tied_with_best(
@@ -253,7 +286,9 @@ def tied_with_best(
     tied = np.ones(len(means), bool)
     while True:
         places = np.flatnonzero(tied)
-        reached = [np.quantile((around[:, places] - around[:, [row]]).max(axis=1), level) for row in places]
+        reached = [
+            np.quantile((around[:, places] - around[:, [row]]).max(axis=1), level) for row in places
+        ]
         left_out = places[means.max() - means[places] > np.array(reached) + 1e-6]
         if not len(left_out):
             return tied
@@ -273,7 +308,12 @@ def simplest(rows: Sequence, tied: np.ndarray) -> int:
     rows : leaderboard rows, best first, with `head`, `dim` and `members`.
     """
     costs = {
-        place: (len(row.members) if row.head == "blend" else 1, HEAD_COSTS.get(row.head, 0), row.dim, place)
+        place: (
+            len(row.members) if row.head == "blend" else 1,
+            HEAD_COSTS.get(row.head, 0),
+            row.dim,
+            place,
+        )
         for place, row in enumerate(rows)
         if tied[place]
     }

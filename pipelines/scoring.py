@@ -48,7 +48,9 @@ def _mean_recall(labels, facts, weights):
     for code in np.unique(labels):
         own = labels == code
         counts = weights[:, own].sum(axis=1, keepdims=True)
-        recalls = recalls + weights[:, own] @ np.asarray(facts[:, own].T, weights.dtype) / np.maximum(counts, 1e-9)
+        recalls = recalls + weights[:, own] @ np.asarray(
+            facts[:, own].T, weights.dtype
+        ) / np.maximum(counts, 1e-9)
         present = present + (counts > 0)
     return recalls / np.maximum(present, 1)
 
@@ -72,7 +74,8 @@ def _area(labels, facts, weights):
         order = np.argsort(ties, kind="stable")
         starts = np.searchsorted(ties[order], np.arange(len(values)))
         ups, downs = (
-            np.add.reduceat((weights * side)[:, order], starts, axis=1, dtype=float) for side in (second, 1 - second)
+            np.add.reduceat((weights * side)[:, order], starts, axis=1, dtype=float)
+            for side in (second, 1 - second)
         )
         below = np.cumsum(downs, axis=1) - downs / 2
         with np.errstate(invalid="ignore"):
@@ -84,13 +87,29 @@ SCORINGS = {
     scoring.name: scoring
     for scoring in (
         Scoring("accuracy", "accuracy", "accuracy", _right, _mean, proportion=True),
-        Scoring("balanced_accuracy", "balanced accuracy", "balanced_accuracy", _right, _mean_recall, proportion=True),
-        Scoring("f1_macro", "macro F1", "macro_f1", lambda labels, answers, shares: answers, _mean_f1, proportion=True),
+        Scoring(
+            "balanced_accuracy",
+            "balanced accuracy",
+            "balanced_accuracy",
+            _right,
+            _mean_recall,
+            proportion=True,
+        ),
+        Scoring(
+            "f1_macro",
+            "macro F1",
+            "macro_f1",
+            lambda labels, answers, shares: answers,
+            _mean_f1,
+            proportion=True,
+        ),
         Scoring(
             "neg_log_loss",
             "minus log loss",
             "log_loss",
-            lambda labels, answers, shares: np.log(np.maximum(shares[np.arange(len(labels)), labels], 1e-15)),
+            lambda labels, answers, shares: np.log(
+                np.maximum(shares[np.arange(len(labels)), labels], 1e-15)
+            ),
             _mean,
             sign=-1,
             perfect=0.0,
@@ -106,7 +125,9 @@ def find_scoring(name: str, n_classes: int | None = None) -> Scoring:
         near = get_close_matches(str(name), SCORINGS, n=1) or list(SCORINGS)
         raise ValueError(f"unknown scoring {name!r}: expected {' or '.join(near)}")
     if name == "roc_auc" and n_classes not in (None, 2):
-        raise ValueError(f"scoring 'roc_auc' is of two classes and there are {n_classes}: take neg_log_loss instead")
+        raise ValueError(
+            f"scoring 'roc_auc' is of two classes and there are {n_classes}: take neg_log_loss instead"
+        )
     return SCORINGS[name]
 
 

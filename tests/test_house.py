@@ -59,12 +59,16 @@ def test_imports_point_one_way(file):
 )
 def test_needs_no_torch(code):
     check = "import sys; assert not {'torch', 'torchvision', 'h5py', 'sklearn'} & set(sys.modules), 'heavy'"
-    subprocess.run([sys.executable, "-c", f"{code}\n{check}"], check=True, cwd=ROOT, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", f"{code}\n{check}"], check=True, cwd=ROOT, capture_output=True
+    )
 
 
 def test_a_strangers_data_package_is_named(tmp_path):
     (tmp_path / "data.py").write_text("")
     code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import pipelines"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode != 0
     assert str(tmp_path / "data.py") in done.stderr.splitlines()[-1]

@@ -40,7 +40,9 @@ def folder(tmp_path, monkeypatch):
         (tmp_path / "photos" / kind).mkdir(parents=True)
         for i in range(10):
             pixels = rng.integers(shift, shift + 120, (30, 40, 3)).astype(np.uint8)
-            Image.fromarray(pixels).resize((160, 120)).save(tmp_path / "photos" / kind / f"{i + 1}.jpg")
+            Image.fromarray(pixels).resize((160, 120)).save(
+                tmp_path / "photos" / kind / f"{i + 1}.jpg"
+            )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return tmp_path
@@ -56,7 +58,9 @@ def test_the_python_examples_run(folder):
 
 @needs_weights
 def test_the_shell_examples_run(folder):
-    lines = [line for block in blocks("sh") for line in block.splitlines() if "pip install" not in line]
+    lines = [
+        line for block in blocks("sh") for line in block.splitlines() if "pip install" not in line
+    ]
     assert len(lines) == 3
     for line in lines:
         words = shlex.split(line)

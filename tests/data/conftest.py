@@ -43,7 +43,9 @@ def badzoo(tmp_path_factory):
     shared = Path(os.environ.get("PERMAFROST_SHARED", Path(__file__).parents[2].parent / "shared"))
     script = shared / "data" / "make_badzoo.py"
     if not script.exists():
-        pytest.skip(f"no {script}; set PERMAFROST_SHARED to the folder that holds data/make_badzoo.py")
+        pytest.skip(
+            f"no {script}; set PERMAFROST_SHARED to the folder that holds data/make_badzoo.py"
+        )
     folder = tmp_path_factory.mktemp("badzoo")
     subprocess.run([sys.executable, script, folder], check=True, capture_output=True)
     return folder, json.loads((folder / "EXPECTED.json").read_text(encoding="utf-8"))

@@ -33,7 +33,9 @@ def picture(seed, side=96):
 def encoded(pixels, size, quality):
     """The picture resized and through JPEG, as a PIL image."""
     file = io.BytesIO()
-    Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC).save(file, "JPEG", quality=quality)
+    Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC).save(
+        file, "JPEG", quality=quality
+    )
     return Image.open(file).convert("RGB")
 
 
@@ -48,7 +50,10 @@ def looks():
 
 
 def found(images, looks, **options):
-    return {(pair.first, pair.second): pair.kind for pair in find_copies(looks, read_thumbnails(images, 2), **options)}
+    return {
+        (pair.first, pair.second): pair.kind
+        for pair in find_copies(looks, read_thumbnails(images, 2), **options)
+    }
 
 
 def with_copy(pictures, looks, copy, alike=True):
@@ -63,7 +68,9 @@ def test_different_pictures_are_no_copies(pictures, looks):
 
 @pytest.mark.parametrize("size", [40, 64, 200])
 @pytest.mark.parametrize("quality", [30, 90])
-def test_a_copy_of_another_size_and_quality_is_found_whatever_the_features_say(pictures, looks, size, quality):
+def test_a_copy_of_another_size_and_quality_is_found_whatever_the_features_say(
+    pictures, looks, size, quality
+):
     copy = encoded(pictures[3], size, quality)
     assert with_copy(pictures, looks, copy, alike=False) == {(3, N): "copy"}
 
@@ -202,8 +209,15 @@ def test_small_scans_that_look_alike_are_no_copies():
 def test_a_copy_of_a_small_scan_is_found(sides):
     """Re-encoded at 8 x 8, or at another size where the scan was blown up before."""
     before, after = sides
-    pixels = [np.asarray(Image.fromarray(one).resize((before, before), Image.Resampling.BICUBIC)) for one in digits()]
+    pixels = [
+        np.asarray(Image.fromarray(one).resize((before, before), Image.Resampling.BICUBIC))
+        for one in digits()
+    ]
     copies = [encoded(pixels[i], after, 90) for i in (3, 50, 77)]
     scans = [*digits(), *digits()[[3, 50, 77]]]
     features = np.reshape(scans, (403, -1)).astype(np.float32)
-    assert found([*pixels, *copies], features) == {(3, 400): "copy", (50, 401): "copy", (77, 402): "copy"}
+    assert found([*pixels, *copies], features) == {
+        (3, 400): "copy",
+        (50, 401): "copy",
+        (77, 402): "copy",
+    }

@@ -24,7 +24,12 @@ def encoded(image, kind, **options):
 
 
 def chunk(name, body, flip=0):
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body) ^ flip)
+    return (
+        struct.pack(">I", len(body))
+        + name
+        + body
+        + struct.pack(">I", zlib.crc32(name + body) ^ flip)
+    )
 
 
 def png(depth, colour, rows, size, *more, flip=()):
@@ -67,7 +72,10 @@ SIXTEEN = np.array([[0, 13107, 65535]], np.uint16)
         (encoded(GRAY.convert("RGB"), "PNG", transparency=(51, 51, 51)), [0, 255, 255]),
         (encoded(GRAY.convert("P"), "PNG", transparency=0), [255, 51, 255]),
         (encoded(GRAY.convert("P"), "PNG", transparency=bytes(255)), [255, 255, 255]),
-        (png(16, 0, [SIXTEEN.astype(">u2").tobytes()], (3, 1), (b"tRNS", b"\x33\x33")), [0, 255, 255]),
+        (
+            png(16, 0, [SIXTEEN.astype(">u2").tobytes()], (3, 1), (b"tRNS", b"\x33\x33")),
+            [0, 255, 255],
+        ),
         (png(8, 6, [bytes([9, 9, 9, 0] * 3)], (3, 1)), [255, 255, 255]),
     ],
 )
@@ -117,7 +125,9 @@ def test_exif_orientation(quadrants, order, orientation, corners, kind, prefix):
 def test_tiff_orientation_is_applied_once(quadrants):
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert np.array_equal(pixels(decode(encoded(quadrants, "TIFF", exif=exif))), np.rot90(quadrants, 3))
+    assert np.array_equal(
+        pixels(decode(encoded(quadrants, "TIFF", exif=exif))), np.rot90(quadrants, 3)
+    )
 
 
 @pytest.mark.parametrize(
@@ -165,7 +175,16 @@ def test_dct_scale(width, height, at_least, scale):
 
 
 def test_jpegs_come_out_at_exactly_our_scale():
-    for width, height in [(1, 1), (3, 50), (7, 9), (15, 17), (16, 64), (63, 65), (100, 41), (449, 447)]:
+    for width, height in [
+        (1, 1),
+        (3, 50),
+        (7, 9),
+        (15, 17),
+        (16, 64),
+        (63, 65),
+        (100, 41),
+        (449, 447),
+    ]:
         data = encoded(Image.new("RGB", (width, height)), "JPEG")
         for at_least in (1, 2, 5, 8, 30, 224):
             scale = dct_scale(width, height, at_least)
@@ -269,7 +288,13 @@ def test_names_no_file_can_have(name):
 def test_open_image_takes_paths_images_and_arrays(tmp_path, quadrants):
     quadrants.save(tmp_path / "x.png")
     array = np.asarray(quadrants)
-    for source in (tmp_path / "x.png", str(tmp_path / "x.png"), quadrants, array, array[:, ::-1][:, ::-1]):
+    for source in (
+        tmp_path / "x.png",
+        str(tmp_path / "x.png"),
+        quadrants,
+        array,
+        array[:, ::-1][:, ::-1],
+    ):
         assert np.array_equal(pixels(open_image(source)), array)
     assert pixels(open_image(np.full((2, 3), 7, np.uint8))).tolist() == [[[7, 7, 7]] * 3] * 2
 
@@ -293,7 +318,9 @@ def test_damage_of_any_kind_is_an_image_error(quadrants, capfd):
     exif[0x0112] = 6
     dice = random.Random(0)
     for kind in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM"):
-        whole = encoded(quadrants, kind, **({} if kind in ("GIF", "BMP", "PPM") else {"exif": exif}))
+        whole = encoded(
+            quadrants, kind, **({} if kind in ("GIF", "BMP", "PPM") else {"exif": exif})
+        )
         for _ in range(60):
             data = bytearray(whole)
             for _ in range(dice.randint(1, 5)):
@@ -315,7 +342,9 @@ def test_odd_tiff_tags_do_not_warn_from_any_thread(quadrants):
 
 
 def test_many_threads_agree(quadrants):
-    files = [encoded(quadrants, kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM")] * 20
+    files = [
+        encoded(quadrants, kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
+    ] * 20
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda data: pixels(decode(data)).tobytes(), files))
     assert together == [pixels(decode(data)).tobytes() for data in files]
@@ -323,7 +352,11 @@ def test_many_threads_agree(quadrants):
 
 def test_image_errors_travel_between_processes():
     error = pickle.loads(pickle.dumps(ImageError("x.jpg", "is a directory")))
-    assert (error.path, error.reason, str(error)) == ("x.jpg", "is a directory", "x.jpg: is a directory")
+    assert (error.path, error.reason, str(error)) == (
+        "x.jpg",
+        "is a directory",
+        "x.jpg: is a directory",
+    )
 
 
 def test_docstrings():

@@ -6,7 +6,14 @@ import os
 import numpy as np
 import pytest
 
-from data import DataError, find_images, read_image_folder, read_images, read_manifest, read_named_set
+from data import (
+    DataError,
+    find_images,
+    read_image_folder,
+    read_images,
+    read_manifest,
+    read_named_set,
+)
 
 
 def below(folder, paths):
@@ -14,13 +21,24 @@ def below(folder, paths):
 
 
 def test_a_sub_folder_is_a_class(make_tree):
-    folder = make_tree("dog/2.JPG", "dog/deep/er/1.png", "cat/x.jpg", "cat/notes.txt", "cat/.hidden.jpg", "loose.jpg")
+    folder = make_tree(
+        "dog/2.JPG",
+        "dog/deep/er/1.png",
+        "cat/x.jpg",
+        "cat/notes.txt",
+        "cat/.hidden.jpg",
+        "loose.jpg",
+    )
     samples = read_image_folder(folder)
     assert below(folder, samples.paths) == ["cat/x.jpg", "dog/2.JPG", "dog/deep/er/1.png"]
     assert samples.labels.tolist() == ["cat", "dog", "dog"]
     assert samples.classes == ("cat", "dog")
     assert (samples.split, samples.groups, samples.problems) == (None, None, ())
-    assert samples.passed_over == {"other suffix": 1, "hidden": 1, "image outside the class folders": 1}
+    assert samples.passed_over == {
+        "other suffix": 1,
+        "hidden": 1,
+        "image outside the class folders": 1,
+    }
     assert samples.name == folder.name
 
 
@@ -36,7 +54,9 @@ def test_train_val_test_folders_are_the_split(make_tree, parts, sides):
     folder = make_tree(*(f"{part}/{label}/1.jpg" for part in parts for label in "ab"), ".git/x.jpg")
     samples = read_images(folder)
     assert samples.labels.tolist() == ["a", "b"] * len(parts)
-    assert samples.split.tolist() == [sides[path.split("/")[0]] for path in below(folder, samples.paths)]
+    assert samples.split.tolist() == [
+        sides[path.split("/")[0]] for path in below(folder, samples.paths)
+    ]
 
 
 @pytest.mark.parametrize("names", [("train/1.jpg", "plane/1.jpg"), ("val/1.jpg", "test/1.jpg")])
@@ -60,7 +80,10 @@ def test_unlabelled_takes_any_folder(make_tree):
         (("1.jpg", "2.jpg"), "2 images but no class folders; expected .*CLASS"),
         (("train/1.jpg", "test/a/1.jpg"), "1 images but no class folders; expected .*train.CLASS"),
         (("a/notes.txt",), "1 other suffix, 1 class folder without images"),
-        (("train/a/1.jpg", "test/a/1.jpg", "test/b/1.jpg"), "class 'b' has test images but none in train"),
+        (
+            ("train/a/1.jpg", "test/a/1.jpg", "test/b/1.jpg"),
+            "class 'b' has test images but none in train",
+        ),
     ],
 )
 def test_folders_that_can_not_be_used(make_tree, names, message):
@@ -167,7 +190,11 @@ def test_manifests_in_small_variations(make_tree, name, text, labelled, labels, 
         ("m.csv", "", "has no rows; expected path,label"),
         ("m.csv", "file,label\n1.jpg,a\n", "has the columns file, label; expected path,label"),
         ("m.csv", "path,label\n1.jpg,a\n1.jpg,\n", "line 3: no label; every row needs one"),
-        ("m.csv", "path,label,group\n1.jpg,a,g\n1.jpg,a,\n", "line 3: no group; other rows have one"),
+        (
+            "m.csv",
+            "path,label,group\n1.jpg,a,g\n1.jpg,a,\n",
+            "line 3: no group; other rows have one",
+        ),
         (
             "m.csv",
             "path,label,split\n1.jpg,a,dev\n",
@@ -196,11 +223,20 @@ def test_bad_rows_name_their_line(make_tree, name, text, message):
 
 def test_digits():
     samples = read_images("digits")
-    assert (len(samples), samples.paths[0], samples.paths[-1]) == (1797, "digits/0001", "digits/1797")
+    assert (len(samples), samples.paths[0], samples.paths[-1]) == (
+        1797,
+        "digits/0001",
+        "digits/1797",
+    )
     assert samples.classes == tuple("0123456789")
     assert (samples.split, samples.name) == (None, "digits")
     first = samples.inputs[0]
-    assert (first.shape, first.dtype, first.min(), first.max()) == ((8, 8, 3), np.uint8, 0, 239)  # 15 of 16
+    assert (first.shape, first.dtype, first.min(), first.max()) == (
+        (8, 8, 3),
+        np.uint8,
+        0,
+        239,
+    )  # 15 of 16
     assert (first[..., 0] == first[..., 2]).all()
     assert read_named_set("digits", labelled=False).labels is None
 

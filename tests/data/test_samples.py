@@ -63,7 +63,12 @@ def test_pixels_are_fetched_only_when_asked_for():
     part = Samples(PATHS, pixels=source)[1:][[2, 0]]
     assert source.fetched == ()
     assert isinstance(part.inputs, PixelRows)
-    assert (len(part.inputs), part.inputs[0], part.inputs[-1], list(part.inputs[1:])) == (2, "d", "b", ["b"])
+    assert (len(part.inputs), part.inputs[0], part.inputs[-1], list(part.inputs[1:])) == (
+        2,
+        "d",
+        "b",
+        ["b"],
+    )
     assert source.fetched == (3, 1, 1)
 
 
@@ -78,7 +83,10 @@ def test_inputs_are_the_paths_of_files(samples):
         ({"groups": [["1"]] * 4}, r"groups has shape \(4, 1\) for 4 paths"),
         ({"pixels": [0]}, "pixels has 1 images for 4 paths"),
         ({"labels": list("xyxz"), "classes": ("x", "y")}, "labels holds 'z'; expected one of x, y"),
-        ({"split": ["train", "val", "test", "test"]}, "split holds 'val'; expected one of train, test"),
+        (
+            {"split": ["train", "val", "test", "test"]},
+            "split holds 'val'; expected one of train, test",
+        ),
     ],
 )
 def test_fields_that_do_not_fit_are_refused(fields, message):
@@ -96,5 +104,7 @@ def test_every_public_name_is_there():
 def test_reading_a_folder_loads_neither_torch_nor_sklearn(make_tree):
     folder = make_tree("x/1.jpg")
     code = "import sys, data; data.read_images(sys.argv[1]); print({'torch', 'sklearn'} & set(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code, folder], capture_output=True, text=True, check=True
+    )
     assert run.stdout.strip() == "set()"

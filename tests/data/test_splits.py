@@ -32,7 +32,9 @@ def test_sides_are_apart_complete_and_stratified(split, groups, seed):
 @pytest.mark.parametrize("split", SPLITTERS.values(), ids=SPLITTERS)
 @pytest.mark.parametrize("groups", [None, GROUPS], ids=["images", "groups"])
 def test_the_seed_decides(split, groups):
-    first, again, other = (split(labels=LABELS, groups=groups, seed=seed)[0][1].tolist() for seed in (0, 0, 1))
+    first, again, other = (
+        split(labels=LABELS, groups=groups, seed=seed)[0][1].tolist() for seed in (0, 0, 1)
+    )
     assert first == again
     assert first != other
 
@@ -58,7 +60,10 @@ def test_a_class_of_two_large_groups_is_on_both_sides():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: hold_out(["a", "a", "b"]), "class 'b' has 1 image; a train and a test part need 2"),
+        (
+            lambda: hold_out(["a", "a", "b"]),
+            "class 'b' has 1 image; a train and a test part need 2",
+        ),
         (
             lambda: hold_out(list("aabb"), list("1233")),
             "class 'b' has 1 group; a train and a test part need 2",
@@ -66,7 +71,10 @@ def test_a_class_of_two_large_groups_is_on_both_sides():
         (lambda: folds(["a"] * 5 + ["b"] * 4), "class 'b' has 4 images; 5 folds need 5"),
         (lambda: folds(list("aabb"), 3, list("1234")), "class 'a' has 2 groups; 3 folds need 3"),
         (lambda: folds(list("aabb"), 1), "n_folds is 1; expected 2 or more"),
-        (lambda: hold_out(list("aabb"), fraction=1.5), "fraction is 1.5; expected a number between 0 and 1"),
+        (
+            lambda: hold_out(list("aabb"), fraction=1.5),
+            "fraction is 1.5; expected a number between 0 and 1",
+        ),
         (lambda: hold_out(list("aabb"), list("12")), r"labels \(4,\) and groups \(2,\)"),
     ],
 )

@@ -80,7 +80,17 @@ class OutOfRange(Fake):
 
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch):
-    for kind in (ByTrain, BySplit, TrainVal, TrainvalTest, Whole, Unkept, Broken, NoPart, OutOfRange):
+    for kind in (
+        ByTrain,
+        BySplit,
+        TrainVal,
+        TrainvalTest,
+        Whole,
+        Unkept,
+        Broken,
+        NoPart,
+        OutOfRange,
+    ):
         monkeypatch.setattr(datasets, kind.__name__, kind, raising=False)
         monkeypatch.setattr(kind, "opened", ())
 
@@ -110,7 +120,9 @@ def test_families(tmp_path, kind, parts, split, labels):
         assert samples.split is None
     else:
         words = split.split()
-        assert samples.split.tolist() == np.repeat(words[::2], [int(n) for n in words[1::2]]).tolist()
+        assert (
+            samples.split.tolist() == np.repeat(words[::2], [int(n) for n in words[1::2]]).tolist()
+        )
 
 
 def test_images_are_opened_one_by_one(tmp_path):
@@ -124,7 +136,9 @@ def test_images_are_opened_one_by_one(tmp_path):
 
 def test_the_default_folder_is_the_users_cache(monkeypatch):
     roots = []
-    monkeypatch.setattr(Whole, "__init__", lambda self, root: roots.append(root) or Unkept.__init__(self, root))
+    monkeypatch.setattr(
+        Whole, "__init__", lambda self, root: roots.append(root) or Unkept.__init__(self, root)
+    )
     assert read_images("torchvision:Whole", labelled=False).labels is None
     assert roots[0].replace("\\", "/").endswith("permafrost/torchvision")
 

@@ -42,7 +42,9 @@ def test_blocks_are_kept_inside_and_given_back_after_an_error_too(libc):
     assert libc.said[2:] == [*allocator.USUAL.items(), "trim"]
 
 
-@pytest.mark.parametrize(("platform", "library"), [("darwin", None), ("win32", None), ("linux", object())])
+@pytest.mark.parametrize(
+    ("platform", "library"), [("darwin", None), ("win32", None), ("linux", object())]
+)
 def test_without_glibc_nothing_is_asked(monkeypatch, platform, library):
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: library)

@@ -30,7 +30,10 @@ def test_an_own_module_is_a_backbone(backbone, tiny_net):
     card = backbone.card
     assert (card.name.rpartition(".")[2], card.weights) == ("TinyNet", "own")
     assert card.choose_layers("all") == ["layer1.0", "layer2.0", "layer3.0"]
-    assert card.architecture == load_backbone(tiny_net(3), preprocessing=Preprocessing(32, 1.0)).card.architecture
+    assert (
+        card.architecture
+        == load_backbone(tiny_net(3), preprocessing=Preprocessing(32, 1.0)).card.architecture
+    )
     assert card.width(Tap("layer3.0", "grid2")) == 64
     assert card.fits(Tap("layer3.0", "grid4"))
     assert not card.fits(Tap("layer3.0", "grid5"))
@@ -58,7 +61,10 @@ def test_a_file_fills_an_own_module(tmp_path, tiny_net, small, backbone):
     filled = load_backbone(network, str(tmp_path / "w.pth"), preprocessing=small)
     assert filled.card.digest == backbone.card.digest
     assert recipe_of(filled, "float32").id == recipe_of(backbone, "float32").id
-    assert load_backbone(network, tmp_path / "w.pth", preprocessing=small).card.digest == backbone.card.digest
+    assert (
+        load_backbone(network, tmp_path / "w.pth", preprocessing=small).card.digest
+        == backbone.card.digest
+    )
 
 
 @pytest.mark.parametrize("weights", ["DEFAULT", "IMAGENET1K_V1", "random", "wheel", "weights.bin"])
@@ -116,7 +122,9 @@ def test_a_name_that_is_none_is_refused(module, name, said):
 
 @pytest.mark.parametrize("thing", [3, None, nn.Module, "array"])
 def test_what_is_no_network_is_refused(thing):
-    with pytest.raises(ExtractError, match=r"expected a torch.nn.Module, a name or module:function"):
+    with pytest.raises(
+        ExtractError, match=r"expected a torch.nn.Module, a name or module:function"
+    ):
         load_backbone(np.zeros(3) if thing == "array" else thing)
 
 
@@ -141,14 +149,20 @@ def test_weights_that_can_not_be_fetched_are_one_clear_line(monkeypatch):
         raise OSError("<urlopen error [Errno -3] Temporary failure in name resolution>")
 
     monkeypatch.setattr(models, "get_model", no_network)
-    with pytest.raises(ExtractError, match=r"could not fetch https://.*resnet18.*pass --weights FILE.pth"):
+    with pytest.raises(
+        ExtractError, match=r"could not fetch https://.*resnet18.*pass --weights FILE.pth"
+    ):
         _ = load_backbone("resnet18").card
 
 
 @pytest.mark.parametrize(
     ("name", "weights", "said"),
     [
-        ("resnet18", "IMAGENET1K_V9", "unknown weights 'IMAGENET1K_V9' for resnet18: expected DEFAULT, IMAGENET1K_V1"),
+        (
+            "resnet18",
+            "IMAGENET1K_V9",
+            "unknown weights 'IMAGENET1K_V9' for resnet18: expected DEFAULT, IMAGENET1K_V1",
+        ),
         ("resnet18", "wheel", "holds mobilenet_v2 alone"),
         ("resnet18", "gone.pth", "no weights file gone.pth"),
     ],
@@ -171,7 +185,9 @@ def test_random_weights_are_seeded_and_leave_the_generators_alone(tmp_path):
 
 
 def test_a_size_that_the_network_can_not_run_is_one_clear_line():
-    with pytest.raises(ExtractError, match=r"densenet121 does not run on 16x16 px: .*; try another size") as caught:
+    with pytest.raises(
+        ExtractError, match=r"densenet121 does not run on 16x16 px: .*; try another size"
+    ) as caught:
         _ = load_backbone("densenet121", "random", size=16).card
     assert "\n" not in str(caught.value)
     with pytest.raises(ExtractError, match="size=0"):
@@ -182,7 +198,9 @@ class Own:
     transform_id = "own/1"
 
     def __init__(self, make=None):
-        self.make = make or (lambda image: np.asarray(image.resize((24, 24)), np.float32).transpose(2, 0, 1) / 255)
+        self.make = make or (
+            lambda image: np.asarray(image.resize((24, 24)), np.float32).transpose(2, 0, 1) / 255
+        )
 
     def __call__(self, image):
         return self.make(image)
@@ -201,7 +219,12 @@ def test_a_preprocessing_of_ones_own(tiny_net):
 
 
 @pytest.mark.parametrize(
-    "make", [np.asarray, lambda image: np.zeros((3, 8, 8), np.uint8), lambda image: np.zeros((1, 3, 8, 8), np.float32)]
+    "make",
+    [
+        np.asarray,
+        lambda image: np.zeros((3, 8, 8), np.uint8),
+        lambda image: np.zeros((1, 3, 8, 8), np.float32),
+    ],
 )
 def test_a_preprocessing_that_gives_something_else_is_refused(tiny_net, make):
     with pytest.raises(ExtractError, match=r"expected a float array \(3, height, width\)"):
@@ -221,14 +244,18 @@ class Scaled(torch.nn.Module):
 """
 
 
-def test_what_a_module_computes_with_beside_its_weights_tells_its_recipe(tmp_path, monkeypatch, small):
+def test_what_a_module_computes_with_beside_its_weights_tells_its_recipe(
+    tmp_path, monkeypatch, small
+):
     """Two networks of one class with other constants had one recipe, and took each other's features."""
     (tmp_path / "scaled.py").write_text(SCALED)
     monkeypatch.syspath_prepend(tmp_path)
     from scaled import Scaled
 
     networks = [Scaled(1.0), Scaled(2.0), Scaled(1.0, hidden=3.0), Scaled(1.0)]
-    ids = [recipe_of(load_backbone(network, preprocessing=small), "float32").id for network in networks]
+    ids = [
+        recipe_of(load_backbone(network, preprocessing=small), "float32").id for network in networks
+    ]
     assert len(set(ids)) == 3
     assert ids[0] == ids[3]
 
@@ -242,7 +269,9 @@ def test_the_source_of_a_class_and_the_version_tell_the_recipe(tmp_path, monkeyp
         scaled = __import__(name).Scaled
         scaled.__module__ = "scaled"
         monkeypatch.setitem(sys.modules, "scaled", sys.modules[name])
-        architectures.append(load_backbone(scaled(1.0), preprocessing=small, version=version).card.architecture)
+        architectures.append(
+            load_backbone(scaled(1.0), preprocessing=small, version=version).card.architecture
+        )
     assert len(set(architectures)) == 3
 
 
@@ -271,7 +300,9 @@ def test_a_pickle_leaves_the_network_out(tmp_path, backbone):
     _ = backbone.network
     own = pickle.loads(pickle.dumps(load_backbone_of_known_class(backbone)))
     assert own.card.digest == backbone.card.digest
-    with pytest.raises(ExtractError, match="was unpickled without its network: pass the module again"):
+    with pytest.raises(
+        ExtractError, match="was unpickled without its network: pass the module again"
+    ):
         _ = own.network
 
 
@@ -290,7 +321,9 @@ print(card.digest, "torch" in sys.modules, "torchvision" in sys.modules)
 
 def test_a_remembered_card_takes_no_torch(tmp_path):
     first = card(tmp_path)
-    done = subprocess.run([sys.executable, "-c", SECOND, tmp_path], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SECOND, tmp_path], capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == [first.digest, "False", "False"]
 
 
@@ -303,7 +336,9 @@ def test_a_remembered_card_is_the_card(tmp_path):
     assert second._built is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "{}", '{"activations": 3}', "\x00\x01"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", "null", "{}", '{"activations": 3}', "\x00\x01"]
+)
 def test_a_memory_that_can_not_be_read_is_made_anew(tmp_path, text):
     first = card(tmp_path)
     (memory,) = (tmp_path / "backbones").iterdir()
@@ -325,7 +360,11 @@ def test_a_card_is_made_anew_when_the_file_changes(tmp_path):
         network = models.mobilenet_v3_small(weights=None)
         nn.init.constant_(network.features[0][0].weight, fill)
         torch.save(network.state_dict(), path)
-        digests.append(load_backbone("mobilenet_v3_small", str(path), size=32, cache=tmp_path / "cache").card.digest)
+        digests.append(
+            load_backbone(
+                "mobilenet_v3_small", str(path), size=32, cache=tmp_path / "cache"
+            ).card.digest
+        )
     assert digests[0] != digests[1]
 
 
@@ -346,7 +385,9 @@ def test_weights_that_are_not_those_remembered_are_refused(tmp_path):
 def test_settings_beside_a_backbone_are_refused(backbone):
     assert isinstance(backbone, Backbone)
     for arguments in ({"weights": "random"}, {"size": 64}, {"preprocessing": Preprocessing()}):
-        with pytest.raises(ExtractError, match=f"{next(iter(arguments))} can't be set on a Backbone"):
+        with pytest.raises(
+            ExtractError, match=f"{next(iter(arguments))} can't be set on a Backbone"
+        ):
             load_backbone(backbone, **arguments)
 
 
@@ -365,17 +406,23 @@ print("torch._dynamo.utils" in sys.modules, import_torchvision() is package)
 
 
 def test_torchvision_comes_without_the_compiler_and_works_whole():
-    done = subprocess.run([sys.executable, "-c", TORCHVISION], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", TORCHVISION], capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines() == ["torchvision []", "(1, 3, 2, 2)", "True True"]
 
 
 def test_a_torchvision_that_asks_for_more_of_the_compiler_gets_it(tmp_path):
     (tmp_path / "torchvision").mkdir()
-    (tmp_path / "torchvision" / "__init__.py").write_text("from torch._dynamo.utils import counters\n")
+    (tmp_path / "torchvision" / "__init__.py").write_text(
+        "from torch._dynamo.utils import counters\n"
+    )
     script = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
         "from extract.backbones import import_torchvision\n"
         "print(import_torchvision().counters is not None, 'torch._dynamo' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "True True"

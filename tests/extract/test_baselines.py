@@ -20,7 +20,9 @@ def load(name):
 
 
 def rows(name, images, pooling="avg"):
-    extractor = FeatureExtractor(backbone=load(name), layer=name, pooling=pooling, numerics="float32", cache=False)
+    extractor = FeatureExtractor(
+        backbone=load(name), layer=name, pooling=pooling, numerics="float32", cache=False
+    )
     return extractor.transform(images)
 
 
@@ -47,7 +49,9 @@ def test_rows_are_the_same_whenever_they_are_made(name, pixels):
 
 def test_pixels_are_the_pixels():
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
-    np.testing.assert_allclose(rows("pixels", images), images.transpose(0, 3, 1, 2).reshape(2, -1) / 255, atol=1e-6)
+    np.testing.assert_allclose(
+        rows("pixels", images), images.transpose(0, 3, 1, 2).reshape(2, -1) / 255, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("cells", [1, 2])
@@ -56,9 +60,14 @@ def test_the_histogram_counts_colours_by_cell(cells):
     maps = ColourBins(4, cells)(torch.tensor(levels / 255, dtype=torch.float32)).numpy()
     side = 6 // cells
     for image, row, column in np.ndindex(2, cells, cells):
-        part = levels[image, :, row * side : (row + 1) * side, column * side : (column + 1) * side] // 64
+        part = (
+            levels[image, :, row * side : (row + 1) * side, column * side : (column + 1) * side]
+            // 64
+        )
         counts = np.histogramdd(part.reshape(3, -1).T, bins=4, range=[(0, 4)] * 3)[0]
-        np.testing.assert_allclose(maps[image, :, row, column] ** 2, counts.ravel() / side**2, atol=1e-6)
+        np.testing.assert_allclose(
+            maps[image, :, row, column] ** 2, counts.ravel() / side**2, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("level", range(4))

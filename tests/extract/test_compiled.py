@@ -10,15 +10,30 @@ from PIL import Image
 from extract import ExtractError, Preprocessing, Tap, load_backbone
 from extract import compiled as compiled_file
 from extract import engines as engines_file
-from extract.compiled import Candidate, CompiledEngine, MeasuredEngine, OpenVinoEngine, TorchCompileEngine, start_engine
+from extract.compiled import (
+    Candidate,
+    CompiledEngine,
+    MeasuredEngine,
+    OpenVinoEngine,
+    TorchCompileEngine,
+    start_engine,
+)
 from extract.engines import TorchEngine, fastest_numerics, lacks_numerics, stack_for
 
-TAPS = [Tap("layer1.0", "flatten"), Tap("layer2.0", "grid2"), Tap("layer3.0", "std"), Tap("layer3.0", "avg")]
+TAPS = [
+    Tap("layer1.0", "flatten"),
+    Tap("layer2.0", "grid2"),
+    Tap("layer3.0", "std"),
+    Tap("layer3.0", "avg"),
+]
 
 needs_openvino = pytest.mark.skipif(
-    importlib.util.find_spec("openvino") is None, reason='openvino is not installed: pip install ".[fast]"'
+    importlib.util.find_spec("openvino") is None,
+    reason='openvino is not installed: pip install ".[fast]"',
 )
-needs_compiler = pytest.mark.skipif(not compiled_file._has_compiler(), reason="no C++ compiler is found")
+needs_compiler = pytest.mark.skipif(
+    not compiled_file._has_compiler(), reason="no C++ compiler is found"
+)
 
 # a ResNet, VGG, MobileNet, EfficientNet, ConvNeXt and ViT, with a middle and a late layer and the input's side
 ARCHITECTURES = {
@@ -50,7 +65,9 @@ class Renamed(CompiledEngine):
 
     def _compile(self, example):
         assert len(example) == self.batch_size
-        return lambda part: [rows + self.change for rows in self._eager.forward(torch.from_numpy(part))]
+        return lambda part: [
+            rows + self.change for rows in self._eager.forward(torch.from_numpy(part))
+        ]
 
 
 def candidate(make, start_seconds=0.0):
@@ -58,14 +75,18 @@ def candidate(make, start_seconds=0.0):
 
 
 def apart(found, expected):
-    return max(np.linalg.norm(found[tap] - rows) / np.linalg.norm(rows) for tap, rows in expected.items())
+    return max(
+        np.linalg.norm(found[tap] - rows) / np.linalg.norm(rows) for tap, rows in expected.items()
+    )
 
 
 @pytest.mark.parametrize("n", [1, 4, 5, 6, 12])
 def test_batches_of_any_size_go_through_in_one_size(eager, batch, n):
     with eager.running():
         expected, found = eager(batch[:n]), Renamed(eager, "float32")(batch[:n])
-    assert {tap: rows.shape for tap, rows in found.items()} == {tap: rows.shape for tap, rows in expected.items()}
+    assert {tap: rows.shape for tap, rows in found.items()} == {
+        tap: rows.shape for tap, rows in expected.items()
+    }
     assert apart(found, expected) < 1e-5
 
 
@@ -102,7 +123,9 @@ def test_openvino_takes_what_is_not_square_and_what_is_made_ready(tiny_net):
             with eager.running():
                 expected = eager(images)
         except ExtractError:
-            assert preprocessing.__class__ is Own  # it says no size, so its layers were probed at another
+            assert (
+                preprocessing.__class__ is Own
+            )  # it says no size, so its layers were probed at another
             continue
         with eager.running():
             assert apart(OpenVinoEngine(eager, "float32")(images), expected) <= 1e-4
@@ -116,7 +139,9 @@ def test_torch_compile_gives_the_same_float32(eager, batch):
 
 
 def test_the_faster_engine_goes_on(backbone, eager, batch, monkeypatch):
-    clock = iter(np.cumsum([0.0, 1, 1, 1, 1, 0.5] + [9] * 9))  # the second batch took 1 s, the candidate 0.5 s
+    clock = iter(
+        np.cumsum([0.0, 1, 1, 1, 1, 0.5] + [9] * 9)
+    )  # the second batch took 1 s, the candidate 0.5 s
     monkeypatch.setattr(compiled_file.time, "perf_counter", lambda: next(clock))
     engine = MeasuredEngine(eager, "float32", [candidate(Renamed)], images=1000)
     names = []
@@ -128,7 +153,9 @@ def test_the_faster_engine_goes_on(backbone, eager, batch, monkeypatch):
     assert names == ["torch-eager", "renamed", "renamed"]
 
 
-@pytest.mark.parametrize("why", ["slower", "other features", "no numbers", "fails", "too few images"])
+@pytest.mark.parametrize(
+    "why", ["slower", "other features", "no numbers", "fails", "too few images"]
+)
 def test_an_engine_is_left_where_it_is_no_gain(why, eager, batch, monkeypatch, caplog):
     second = 2.0 if why == "slower" else 0.5
     clock = iter(np.cumsum([0.0, 1, 1, 1, 1, second] + [9] * 9))
@@ -163,7 +190,11 @@ def test_an_engine_that_nothing_stands_in_for_says_what_is_wrong(change, eager, 
             self.change = change
             return super()._compile(example)
 
-    said = r"can't run this network \(no such operator\)" if change is None else "gives other features than torch"
+    said = (
+        r"can't run this network \(no such operator\)"
+        if change is None
+        else "gives other features than torch"
+    )
     with eager.running():
         if change == 0:
             assert apart(Reduced(eager, "bfloat16-openvino")(batch), eager(batch)) < 1e-5
@@ -179,7 +210,9 @@ def test_an_engine_is_chosen_by_its_numerics(backbone, monkeypatch):
         compiled_file,
         "CANDIDATES",
         [
-            Candidate(OpenVinoEngine, ("float32", "bfloat16-openvino"), ("cpu",), 1.0, lambda: True),
+            Candidate(
+                OpenVinoEngine, ("float32", "bfloat16-openvino"), ("cpu",), 1.0, lambda: True
+            ),
         ],
     )
     made = start_engine(backbone, "cpu", "bfloat16-openvino", TAPS, 10)
@@ -193,7 +226,9 @@ def test_an_engine_is_chosen_by_its_numerics(backbone, monkeypatch):
 def test_numerics_without_their_engine_are_refused(backbone, monkeypatch):
     monkeypatch.setattr(engines_file, "has_openvino", lambda: False)
     monkeypatch.setattr(engines_file, "_has_bfloat16", lambda kind: True)
-    with pytest.raises(ExtractError, match=r"bfloat16-openvino: openvino is not installed \(pip install"):
+    with pytest.raises(
+        ExtractError, match=r"bfloat16-openvino: openvino is not installed \(pip install"
+    ):
         start_engine(backbone, "cpu", "bfloat16-openvino", TAPS, 10)
     monkeypatch.setattr(compiled_file, "CANDIDATES", [])
     monkeypatch.setattr(engines_file, "has_openvino", lambda: True)

@@ -34,7 +34,10 @@ def rows_of(backbone, batch, taps, numerics="float32"):
 def plain(network, preprocessing, batch, layer):
     """The layer's output of the unfolded eager network."""
     seen = {}
-    mean, std = (torch.tensor(v, dtype=torch.float64)[:, None, None] for v in (preprocessing.mean, preprocessing.std))
+    mean, std = (
+        torch.tensor(v, dtype=torch.float64)[:, None, None]
+        for v in (preprocessing.mean, preprocessing.std)
+    )
     images = ((torch.from_numpy(batch).permute(0, 3, 1, 2) / 255 - mean) / std).float()
 
     def note(name, _module, _inputs, output):
@@ -58,7 +61,9 @@ def test_a_row_does_not_depend_on_its_batch(backbone, batch):
     taps = [Tap(layer, "avg") for layer in LAYERS]
     together = rows_of(backbone, batch, taps)
     for tap in taps:
-        alone = np.concatenate([rows_of(backbone, batch[i : i + 1], [tap])[tap] for i in range(len(batch))])
+        alone = np.concatenate(
+            [rows_of(backbone, batch[i : i + 1], [tap])[tap] for i in range(len(batch))]
+        )
         assert np.linalg.norm(alone - together[tap]) <= 1e-5 * np.linalg.norm(alone)
 
 
@@ -92,17 +97,29 @@ def test_a_class_token_is_not_changed_by_what_follows(small):
 
 
 def test_all_taps_come_from_one_pass_cut_behind_the_deepest(backbone, batch):
-    taps = [Tap("layer2.0", "avg"), Tap("layer2.0", "grid2"), Tap("conv1", "max"), Tap("layer2.0", "avg")]
+    taps = [
+        Tap("layer2.0", "avg"),
+        Tap("layer2.0", "grid2"),
+        Tap("conv1", "max"),
+        Tap("layer2.0", "avg"),
+    ]
     engine, calls = TorchEngine(backbone, "cpu", "float32", taps), []
 
     def note(name, _module, _inputs, _output):
         calls.append(name)
 
-    modules = {name: engine.network.get_submodule(name) for name in ("conv1", "layer2.0.relu", "down3", "layer3", "fc")}
+    modules = {
+        name: engine.network.get_submodule(name)
+        for name in ("conv1", "layer2.0.relu", "down3", "layer3", "fc")
+    }
     with hooked(modules, note), engine.running():
         rows = engine(batch)
     assert calls == ["conv1", "layer2.0.relu", "layer2.0.relu"]
-    assert {tap: row.shape for tap, row in rows.items()} == {taps[0]: (12, 12), taps[1]: (12, 48), taps[2]: (12, 8)}
+    assert {tap: row.shape for tap, row in rows.items()} == {
+        taps[0]: (12, 12),
+        taps[1]: (12, 48),
+        taps[2]: (12, 8),
+    }
 
 
 def test_no_hooks_stay(backbone, batch):
@@ -124,7 +141,9 @@ def test_no_hooks_stay_after_an_error(backbone):
     "error",
     [
         torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 8192 bytes"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 8192 bytes"
+        ),
     ],
 )
 def test_a_batch_that_does_not_fit_is_halved(error, backbone, batch, monkeypatch):
@@ -162,7 +181,8 @@ def test_a_layer_that_gives_another_size_is_an_error(tiny_net):
 
     backbone = load_backbone(tiny_net(), preprocessing=Own())
     with pytest.raises(
-        ExtractError, match=r"layer conv1 gave \(8, 16, 16\), expected \(8, 128, 128\): is a size missing"
+        ExtractError,
+        match=r"layer conv1 gave \(8, 16, 16\), expected \(8, 128, 128\): is a size missing",
     ):
         rows_of(backbone, np.zeros((2, 3, 32, 32), np.float32), [Tap("conv1", "avg")])
 
@@ -179,11 +199,14 @@ def test_a_module_called_twice_gives_its_last_call(small):
     network, tap = Twice(), Tap("conv", "flatten")
     batch = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     found = rows_of(load_backbone(network, preprocessing=small), batch, [tap])[tap]
-    np.testing.assert_allclose(found, plain(network, small, batch, "conv").flatten(1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        found, plain(network, small, batch, "conv").flatten(1), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "layer"), [("vit_b_32", None, "encoder.layers.encoder_layer_1"), ("swin_t", 64, "features.1.1")]
+    ("name", "size", "layer"),
+    [("vit_b_32", None, "encoder.layers.encoder_layer_1"), ("swin_t", 64, "features.1.1")],
 )
 def test_tokens_and_channels_last_are_pooled_as_maps(name, size, layer):
     backbone = load_backbone(name, "random", size=size)
@@ -218,7 +241,9 @@ def test_tf32_is_off_inside_and_back_after(backbone):
 
 
 def test_numerics_that_this_machine_lacks_are_refused(backbone, monkeypatch):
-    with pytest.raises(ExtractError, match="numerics bfloat16-cuda: bfloat16-cuda is computed on cuda, not on cpu"):
+    with pytest.raises(
+        ExtractError, match="numerics bfloat16-cuda: bfloat16-cuda is computed on cuda, not on cpu"
+    ):
         TorchEngine(backbone, "cpu", "bfloat16-cuda", [Tap("fc", "avg")])
     monkeypatch.setattr(engines_file, "_has_bfloat16", lambda kind: False)
     with pytest.raises(ExtractError, match="this machine's cpu has no bfloat16 in hardware"):
@@ -228,7 +253,9 @@ def test_numerics_that_this_machine_lacks_are_refused(backbone, monkeypatch):
 def test_bfloat16_is_near(backbone, batch, monkeypatch):
     monkeypatch.setattr(engines_file, "_has_bfloat16", lambda kind: True)
     tap = Tap("layer3.0", "avg")
-    full, reduced = (rows_of(backbone, batch, [tap], name)[tap] for name in ("float32", "bfloat16-torch"))
+    full, reduced = (
+        rows_of(backbone, batch, [tap], name)[tap] for name in ("float32", "bfloat16-torch")
+    )
     assert reduced.dtype == np.float32
     assert 1e-5 < np.linalg.norm(full - reduced) / np.linalg.norm(full) < 0.1
 
@@ -249,7 +276,8 @@ def test_names_that_are_none_are_refused():
     assert choose_device("cpu") == "cpu"
     for device in ("tpu", "", "gpu"):
         with pytest.raises(
-            ExtractError, match=f"device '{device}' is not on this machine: expected auto or one of cpu"
+            ExtractError,
+            match=f"device '{device}' is not on this machine: expected auto or one of cpu",
         ):
             choose_device(device)
 
@@ -268,5 +296,9 @@ def test_an_input_that_is_not_square(tiny_net):
     preprocessing = Preprocessing(size=(24, 48), crop=1.0)
     backbone, tap = load_backbone(tiny_net(), preprocessing=preprocessing), Tap("layer1.0", "grid2")
     batch = np.random.default_rng(0).integers(0, 256, (2, 24, 48, 3), np.uint8)
-    expected = nn.functional.adaptive_avg_pool2d(plain(backbone.network, preprocessing, batch, "layer1.0"), 2)
-    np.testing.assert_allclose(rows_of(backbone, batch, [tap])[tap], expected.flatten(1), rtol=1e-4, atol=1e-5)
+    expected = nn.functional.adaptive_avg_pool2d(
+        plain(backbone.network, preprocessing, batch, "layer1.0"), 2
+    )
+    np.testing.assert_allclose(
+        rows_of(backbone, batch, [tap])[tap], expected.flatten(1), rtol=1e-4, atol=1e-5
+    )

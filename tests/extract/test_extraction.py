@@ -45,7 +45,9 @@ def _small_batches(monkeypatch):
 
 
 def run(inputs, taps, backbone, store, **settings):
-    return extract(inputs, taps, backbone, store, **{"numerics": "float32", "device": "cpu"} | settings)
+    return extract(
+        inputs, taps, backbone, store, **{"numerics": "float32", "device": "cpu"} | settings
+    )
 
 
 def rows(done, taps, store):
@@ -84,7 +86,9 @@ def test_new_images_alone_are_computed(tmp_path, photos, backbone, store, forwar
 
 
 @pytest.mark.parametrize("change", ["weights", "size", "crop", "numerics"])
-def test_what_decides_a_value_computes_all(photos, backbone, store, forwarded, change, tiny_net, monkeypatch):
+def test_what_decides_a_value_computes_all(
+    photos, backbone, store, forwarded, change, tiny_net, monkeypatch
+):
     run(photos, [A], backbone, store)
     forwarded.clear()
     monkeypatch.setattr(engines_file, "_has_bfloat16", lambda kind: True)
@@ -100,7 +104,10 @@ def test_what_decides_a_value_computes_all(photos, backbone, store, forwarded, c
 
 
 def taps_in(store):
-    return sorted(sorted(part.taps) for part in FeatureStore(store.cache)._look(next(store.cache.glob("*/parts"))))
+    return sorted(
+        sorted(part.taps)
+        for part in FeatureStore(store.cache)._look(next(store.cache.glob("*/parts")))
+    )
 
 
 def test_a_new_layer_computes_that_tap_alone(photos, backbone, store, forwarded):
@@ -134,7 +141,13 @@ def test_duplicates_are_computed_once(tmp_path, photos, backbone, store, forward
 def test_bad_images_are_collected(tmp_path, photos, backbone, store):
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty.png").touch()
-    inputs = [photos[0], tmp_path / "text.png", tmp_path / "gone.png", photos[1], tmp_path / "empty.png"]
+    inputs = [
+        photos[0],
+        tmp_path / "text.png",
+        tmp_path / "gone.png",
+        photos[1],
+        tmp_path / "empty.png",
+    ]
     done = run(inputs, [A], backbone, store)
     assert sorted(done.bad) == [1, 2, 4]
     assert done.good.tolist() == [0, 3]
@@ -198,7 +211,9 @@ def test_a_file_that_changed_while_one_tap_was_computed_gets_the_other_too(
     assert rows(done, [A, B], store).shape == (12, 8 + 48)
 
 
-def test_a_file_that_vanished_before_it_was_decoded_is_bad(photos, backbone, store, change_before_decoding):
+def test_a_file_that_vanished_before_it_was_decoded_is_bad(
+    photos, backbone, store, change_before_decoding
+):
     change_before_decoding(lambda: os.unlink(photos[0]))
     done = run(photos, [A], backbone, store)
     assert sorted(done.bad) == [0]
@@ -206,7 +221,11 @@ def test_a_file_that_vanished_before_it_was_decoded_is_bad(photos, backbone, sto
 
 
 def held(store, backbone, numerics, photos, taps=(A,)):
-    return (~store.missing(recipe_of(backbone, numerics), list(taps), run(photos, [], backbone, store).ids)).sum()
+    return (
+        ~store.missing(
+            recipe_of(backbone, numerics), list(taps), run(photos, [], backbone, store).ids
+        )
+    ).sum()
 
 
 @pytest.mark.parametrize("kept", ["float32", "bfloat16-torch"])
@@ -281,7 +300,9 @@ extract(sys.argv[2:], [Tap("features.1", "avg")], backbone, FeatureStore(sys.arg
 
 def test_a_killed_pass_keeps_its_finished_parts(photos, store):
     command = [sys.executable, "-c", KILLED, store.cache, *photos]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         while process.stdout.readline().strip() != "8":
             assert process.poll() is None
         limit = time.monotonic() + 20
@@ -313,8 +334,12 @@ def test_where_nothing_is_missing_torch_is_not_imported(photos, store):
 
 def test_a_full_disk_is_refused_before_the_pass(photos, backbone, store, monkeypatch, forwarded):
     usage = shutil.disk_usage(photos[0])
-    monkeypatch.setattr(extraction_file.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
-    with pytest.raises(ExtractError, match=r"the features need 0.0 GB and .*cache has 0.0 GB free: .*--cache"):
+    monkeypatch.setattr(
+        extraction_file.shutil, "disk_usage", lambda folder: usage._replace(free=1000)
+    )
+    with pytest.raises(
+        ExtractError, match=r"the features need 0.0 GB and .*cache has 0.0 GB free: .*--cache"
+    ):
         run(photos, [A], backbone, store)
     assert forwarded == []
 
@@ -327,7 +352,9 @@ def test_a_cache_that_can_not_be_written_is_one_clear_line(tmp_path, photos, bac
     assert "\n" not in str(caught.value)
 
 
-def test_a_part_that_can_not_be_written_ends_the_pass_with_a_clear_line(photos, backbone, store, monkeypatch):
+def test_a_part_that_can_not_be_written_ends_the_pass_with_a_clear_line(
+    photos, backbone, store, monkeypatch
+):
     def full(*args):
         raise OSError(28, "No space left on device")
 
@@ -340,7 +367,14 @@ def test_a_part_that_can_not_be_written_ends_the_pass_with_a_clear_line(photos, 
 def test_the_plan_and_the_progress_are_told(tmp_path, photos, backbone, store):
     run(photos[:3], [A], backbone, store)
     plans, progress = [], []
-    run([*photos, tmp_path / "gone.png"], [A], backbone, store, on_plan=plans.append, on_progress=progress.append)
+    run(
+        [*photos, tmp_path / "gone.png"],
+        [A],
+        backbone,
+        store,
+        on_plan=plans.append,
+        on_progress=progress.append,
+    )
     ((plan,),) = [plans]
     assert (plan.compute, plan.kept, plan.n_bytes) == (9, 3, 9 * 8 * 4)
     assert plan.seconds > 0
@@ -358,7 +392,12 @@ def test_a_single_batch_with_unreadable_images_has_a_plan_too(tmp_path, photos, 
 
 def test_the_accounting_adds_up(photos, backbone, store):
     done = run(photos, [A], backbone, store).accounting()
-    assert (done["images"], done["from_store"], done["computed"], done["engine"]) == (12, 0, 12, "torch-eager")
+    assert (done["images"], done["from_store"], done["computed"], done["engine"]) == (
+        12,
+        0,
+        12,
+        "torch-eager",
+    )
     assert 0 < done["forward_seconds"] < done["seconds"]
     assert done["bottleneck"] in ("decode", "forward")
     again = run(photos, [A], backbone, store).accounting()
@@ -377,7 +416,9 @@ def test_examining_the_network_counts_and_ids_are_found_once(photos, backbone, s
             return card.check(tap)
 
     monkeypatch.setattr(type(backbone), "card", Slow())
-    monkeypatch.setattr(extraction_file, "image_ids", lambda *args: found.append(1) or image_ids(*args))
+    monkeypatch.setattr(
+        extraction_file, "image_ids", lambda *args: found.append(1) or image_ids(*args)
+    )
     done = run(photos, [A], backbone, store, view="plain+flipped")
     assert done.times["start"] >= 0.2
     assert done.seconds >= done.times["start"]
@@ -387,15 +428,37 @@ def test_examining_the_network_counts_and_ids_are_found_once(photos, backbone, s
 @pytest.mark.parametrize(
     ("device", "times", "said"),
     [
-        ("cuda", {"wait": 7.0, "forward": 3.0}, "decoding held the GPU back 70 % of the time: more cores or pre-re"),
-        ("cuda:1", {"wait": 1.0, "forward": 3.0}, "the network took 75 % of the time and decoding kept up: the GPU"),
-        ("cpu", {"wait": 7.0, "forward": 3.0}, "decoding took 70 % of the time: more cores or pre-resized images"),
-        ("cpu", {"wait": 1.0, "forward": 3.0}, "the network took 75 % of the time: a GPU, a smaller backbone or"),
-        ("cpu", {"wait": 1.0, "write_wait": 3.0}, "writing held the pass back 75 % of the time: a faster disk"),
+        (
+            "cuda",
+            {"wait": 7.0, "forward": 3.0},
+            "decoding held the GPU back 70 % of the time: more cores or pre-re",
+        ),
+        (
+            "cuda:1",
+            {"wait": 1.0, "forward": 3.0},
+            "the network took 75 % of the time and decoding kept up: the GPU",
+        ),
+        (
+            "cpu",
+            {"wait": 7.0, "forward": 3.0},
+            "decoding took 70 % of the time: more cores or pre-resized images",
+        ),
+        (
+            "cpu",
+            {"wait": 1.0, "forward": 3.0},
+            "the network took 75 % of the time: a GPU, a smaller backbone or",
+        ),
+        (
+            "cpu",
+            {"wait": 1.0, "write_wait": 3.0},
+            "writing held the pass back 75 % of the time: a faster disk",
+        ),
     ],
 )
 def test_where_the_time_went_is_said_in_words(device, times, said):
-    done = extraction_file.Extraction(np.zeros((1, 16), np.uint8), {}, None, computed=1, device=device)
+    done = extraction_file.Extraction(
+        np.zeros((1, 16), np.uint8), {}, None, computed=1, device=device
+    )
     done.times |= times
     assert done.in_words().startswith(said)
     done.computed = 0
@@ -404,7 +467,9 @@ def test_where_the_time_went_is_said_in_words(device, times, said):
 
 def test_the_stages_add_up_to_the_whole(photos, backbone, store):
     done = run(photos, [A], backbone, store).accounting()
-    stages = sum(done[f"{name}_seconds"] for name in ("ids", "start", "wait", "forward", "write_wait"))
+    stages = sum(
+        done[f"{name}_seconds"] for name in ("ids", "start", "wait", "forward", "write_wait")
+    )
     assert 0.5 * done["seconds"] < stages <= done["seconds"] + 0.01
 
 
@@ -418,10 +483,14 @@ def test_rows_are_fetched_when_the_next_batch_is_on_its_way(photos, backbone, st
         return lambda: (order.append(("rows", number)), rows())[1]
 
     expected = rows(
-        run(photos, [A], backbone, FeatureStore(store.cache / "cpu")), [A], FeatureStore(store.cache / "cpu")
+        run(photos, [A], backbone, FeatureStore(store.cache / "cpu")),
+        [A],
+        FeatureStore(store.cache / "cpu"),
     )
     monkeypatch.setattr(extraction_file, "choose_device", lambda device: "meta")
-    monkeypatch.setattr(extraction_file, "start_engine", lambda *args: TorchEngine(backbone, "cpu", "float32", [A]))
+    monkeypatch.setattr(
+        extraction_file, "start_engine", lambda *args: TorchEngine(backbone, "cpu", "float32", [A])
+    )
     monkeypatch.setattr(TorchEngine, "start", noted)
     done = run(photos, [A], backbone, store)
     assert [what for what, _ in order] == ["start", "start", "rows", "start", "rows", "rows"]
@@ -442,7 +511,9 @@ def test_small_parts_are_joined_when_the_pass_ends(photos, backbone, store, monk
     assert len(rows(done, [A], store)) == 12
 
 
-def test_a_tap_that_can_not_be_taken_is_refused_before_anything_is_read(photos, backbone, store, monkeypatch):
+def test_a_tap_that_can_not_be_taken_is_refused_before_anything_is_read(
+    photos, backbone, store, monkeypatch
+):
     monkeypatch.setattr(extraction_file, "image_ids", None)
     with pytest.raises(ExtractError, match="unknown layer"):
         run(photos, [Tap("gone", "avg")], backbone, store)
@@ -473,7 +544,9 @@ def test_two_threads_of_one_process_may_extract_at_once(photos, backbone, store)
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(2) as pool:
-        jobs = [pool.submit(run, photos, [tap], backbone, FeatureStore(store.cache)) for tap in (A, B)]
+        jobs = [
+            pool.submit(run, photos, [tap], backbone, FeatureStore(store.cache)) for tap in (A, B)
+        ]
     assert [job.result().computed for job in jobs] == [12, 12]
     assert run(photos, [A, B], backbone, store).computed == 0
 
@@ -482,22 +555,34 @@ def test_a_slow_decode_does_not_fill_the_memory(photos, backbone, store, monkeyp
     """On a CPU a batch is decoded when the network is ready for it."""
     decoded, forwarded_so_far = [], []
     decode = loader_file._decode_one
-    monkeypatch.setattr(loader_file, "_decode_one", lambda *args: (decoded.append(1), decode(*args))[1])
-    run(photos, [A], backbone, store, on_progress=lambda done: forwarded_so_far.append(len(decoded) - done))
+    monkeypatch.setattr(
+        loader_file, "_decode_one", lambda *args: (decoded.append(1), decode(*args))[1]
+    )
+    run(
+        photos,
+        [A],
+        backbone,
+        store,
+        on_progress=lambda done: forwarded_so_far.append(len(decoded) - done),
+    )
     assert forwarded_so_far == [0, 0, 0]
 
 
-def test_flips_compute_the_flipped_view_alone_and_are_averaged_on_reading(photos, pixels, backbone, store, forwarded):
+def test_flips_compute_the_flipped_view_alone_and_are_averaged_on_reading(
+    photos, pixels, backbone, store, forwarded
+):
     plain = run(photos, [A, B], backbone, store)
     forwarded.clear()
     both = run(photos, [A, B], backbone, store, view="plain+flipped")
     assert (both.computed, sum(forwarded), both.recipe.view) == (12, 12, "plain+flipped")
-    assert sorted(folder.name for folder in store.cache.iterdir() if folder.name != "ids") == sorted(
-        replace(plain.recipe, view=view).id for view in ("plain", "flipped")
-    )
+    assert sorted(
+        folder.name for folder in store.cache.iterdir() if folder.name != "ids"
+    ) == sorted(replace(plain.recipe, view=view).id for view in ("plain", "flipped"))
     mirrored = run(list(pixels[:, :, ::-1]), [A, B], backbone, store)
     expected = (rows(plain, [A, B], store) + rows(mirrored, [A, B], store)) / 2
-    np.testing.assert_allclose(read_features(store, both.recipe, [A, B], both.ids), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        read_features(store, both.recipe, [A, B], both.ids), expected, rtol=1e-4, atol=1e-5
+    )
     forwarded.clear()
     assert run(photos, [B], backbone, store, view="plain+flipped").computed == len(forwarded) == 0
 

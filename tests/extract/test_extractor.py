@@ -27,7 +27,9 @@ def cache(tmp_path):
 
 @pytest.fixture
 def extractor(backbone, cache):
-    return FeatureExtractor("layer2.0", backbone=backbone, cache=cache, numerics="float32", device="cpu")
+    return FeatureExtractor(
+        "layer2.0", backbone=backbone, cache=cache, numerics="float32", device="cpu"
+    )
 
 
 def test_paths_become_rows_in_their_order(extractor, photos, forwarded):
@@ -46,7 +48,9 @@ def test_images_in_memory_are_taken_too(extractor, photos, pixels, forwarded):
     assert np.array_equal(extractor.transform(pixels), X)
     assert np.array_equal(extractor.transform([Image.fromarray(image) for image in pixels]), X)
     assert np.array_equal(extractor.transform(list(pixels)), X)
-    assert np.array_equal(extractor.transform([pixels[0], photos[1], Image.fromarray(pixels[2])]), X[:3])
+    assert np.array_equal(
+        extractor.transform([pixels[0], photos[1], Image.fromarray(pixels[2])]), X[:3]
+    )
     assert sum(forwarded) == 24
 
 
@@ -82,7 +86,10 @@ def test_a_column_of_a_table_and_an_iterator_are_lists(extractor, photos):
         (np.zeros((0, 8, 8, 3), np.uint8), "got no images"),
         (None, "got a NoneType, expected a list of images"),
         (7, "got a int, expected a list of images"),
-        (np.zeros((8, 8, 3), np.uint8), r"got a uint8 array of shape \(8, 8, 3\), expected \(n, height, width, 3\)"),
+        (
+            np.zeros((8, 8, 3), np.uint8),
+            r"got a uint8 array of shape \(8, 8, 3\), expected \(n, height, width, 3\)",
+        ),
         (np.zeros((2, 3, 8, 8), np.uint8), "got a uint8 array of shape"),
         (np.zeros((2, 8, 8, 3)), "got an array of float64, expected uint8 pixels"),
     ],
@@ -128,7 +135,10 @@ def test_readable_images_pass_bad_ones_by(extractor, photos, tmp_path):
         ({"numerics": "half"}, "unknown numerics 'half'"),
         ({"device": "tpu"}, "unknown device 'tpu'"),
         ({"keep": ["layer1.0:mean"]}, "unknown pooling 'mean'"),
-        ({"keep": "layer1.0:avg"}, r"keep='layer1.0:avg': expected a list of taps, such as \['layer1.0:avg'\]"),
+        (
+            {"keep": "layer1.0:avg"},
+            r"keep='layer1.0:avg': expected a list of taps, such as \['layer1.0:avg'\]",
+        ),
         ({"backbone": "resnet19", "weights": "random"}, "unknown backbone 'resnet19'"),
         ({"size": 64}, "size can't be set on a Backbone"),
     ],
@@ -146,7 +156,10 @@ def test_nothing_is_done_before_the_first_call(cache):
 def test_it_is_an_estimator(extractor, photos):
     assert clone(extractor).get_params() == extractor.get_params()
     assert "numerics_" not in vars(clone(extractor.fit(photos[:2])))
-    assert extractor.set_params(pooling="grid2", layer="layer1.0").transform(photos[:2]).shape == (2, 32)
+    assert extractor.set_params(pooling="grid2", layer="layer1.0").transform(photos[:2]).shape == (
+        2,
+        32,
+    )
     assert repr(extractor).startswith("FeatureExtractor(")
 
 
@@ -180,7 +193,9 @@ def test_fresh_and_kept_rows_are_the_same_bit_for_bit(backbone, tmp_path, photos
     for numerics in ("float32", "bfloat16-torch"):
         found = []
         for cache in (tmp_path / "a", tmp_path / "a", False):
-            extractor = FeatureExtractor("layer2.0", backbone=backbone, cache=cache, numerics=numerics, device="cpu")
+            extractor = FeatureExtractor(
+                "layer2.0", backbone=backbone, cache=cache, numerics=numerics, device="cpu"
+            )
             found += [extractor.fit_transform(photos), extractor.transform(photos)]
         assert all(np.array_equal(X, found[0]) for X in found)
 
@@ -196,7 +211,9 @@ def test_without_a_cache_nothing_is_written(extractor, photos, tmp_path, forward
 
 
 def test_the_default_cache_is_the_users(backbone, photos):
-    FeatureExtractor("layer1.0", backbone=backbone, numerics="float32", device="cpu").transform(photos[:2])
+    FeatureExtractor("layer1.0", backbone=backbone, numerics="float32", device="cpu").transform(
+        photos[:2]
+    )
     assert list(FeatureStore().cache.glob("*/parts/*.h5"))
     assert Path(os.environ["HOME"]) in FeatureStore().cache.parents
 
@@ -230,13 +247,17 @@ def test_keep_computes_further_taps_in_the_same_pass(extractor, photos, forwarde
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_a_grid_search_never_computes_twice(extractor, pixels, photos, forwarded, keep, monkeypatch):
+def test_a_grid_search_never_computes_twice(
+    extractor, pixels, photos, forwarded, keep, monkeypatch
+):
     for name in ("CPU_BATCH", "LARGEST_CHUNK"):
         monkeypatch.setattr(extraction_file, name, 5)
     taps = [f"{layer}:{pooling}" for layer in LAYERS for pooling in POOLINGS]
     labels = np.arange(12) % 2
     search = GridSearchCV(
-        make_pipeline(extractor.set_params(keep=taps if keep else ()), StandardScaler(), LogisticRegression()),
+        make_pipeline(
+            extractor.set_params(keep=taps if keep else ()), StandardScaler(), LogisticRegression()
+        ),
         {
             "featureextractor__layer": LAYERS,
             "featureextractor__pooling": POOLINGS,
@@ -253,11 +274,15 @@ def test_a_grid_search_never_computes_twice(extractor, pixels, photos, forwarded
 
 def test_a_pipeline_scores_images_in_memory(extractor, pixels):
     pipeline = make_pipeline(extractor, LogisticRegression())
-    assert cross_val_score(pipeline, list(map(Image.fromarray, pixels)), np.arange(12) % 2, cv=3).shape == (3,)
+    assert cross_val_score(
+        pipeline, list(map(Image.fromarray, pixels)), np.arange(12) % 2, cv=3
+    ).shape == (3,)
 
 
 def test_a_pickle_leaves_the_network_and_the_rows_out(cache, photos):
-    extractor = FeatureExtractor("features.1", backbone="mobilenet_v3_small", weights="random", size=32, device="cpu")
+    extractor = FeatureExtractor(
+        "features.1", backbone="mobilenet_v3_small", weights="random", size=32, device="cpu"
+    )
     for setting in (cache, False):
         extractor.set_params(cache=setting)
         X = extractor.fit_transform(photos)
@@ -269,7 +294,9 @@ def test_a_pickle_leaves_the_network_and_the_rows_out(cache, photos):
 
 
 def test_an_own_module_may_be_given_as_it_is(tiny_net, cache, pixels, forwarded):
-    extractor = FeatureExtractor("layer1.0", backbone=tiny_net(), cache=cache, numerics="float32", device="cpu")
+    extractor = FeatureExtractor(
+        "layer1.0", backbone=tiny_net(), cache=cache, numerics="float32", device="cpu"
+    )
     images = pixels[:2]
     X = extractor.transform(images)
     assert np.array_equal(clone(extractor).transform(images), X)
@@ -292,9 +319,14 @@ def test_numerics_set_after_a_call_are_taken(extractor, photos, monkeypatch):
 
 
 def test_the_last_features_of_a_named_backbone(photos, cache):
-    extractor = FeatureExtractor(backbone="mobilenet_v3_small", weights="random", size=32, cache=cache, device="cpu")
+    extractor = FeatureExtractor(
+        backbone="mobilenet_v3_small", weights="random", size=32, cache=cache, device="cpu"
+    )
     assert extractor.transform(photos[:2]).shape == (2, 576)
-    assert load_backbone("mobilenet_v3_small", "random", size=32, cache=cache) is extractor.load_backbone()
+    assert (
+        load_backbone("mobilenet_v3_small", "random", size=32, cache=cache)
+        is extractor.load_backbone()
+    )
     assert not (cache / "photos").exists()
 
 

@@ -94,7 +94,11 @@ class WrappedConv(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem, self.bn, self.relu = nn.Sequential(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4), nn.ReLU()
+        self.stem, self.bn, self.relu = (
+            nn.Sequential(nn.Conv2d(3, 4, 3)),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+        )
 
     def forward(self, x):
         return self.relu(self.bn(self.stem(x)))
@@ -135,13 +139,19 @@ def test_what_can_not_be_folded_gives_the_same_at_every_layer(case, small):
     for layer in backbone.card.activations:
         tap = Tap(layer, "avg")
         with TorchEngine(backbone, "cpu", "float32", [tap]).running() as engine:
-            np.testing.assert_allclose(engine(images)[tap], expected[layer], rtol=1e-4, atol=1e-5, err_msg=layer)
+            np.testing.assert_allclose(
+                engine(images)[tap], expected[layer], rtol=1e-4, atol=1e-5, err_msg=layer
+            )
 
 
 def test_a_norm_without_affine_parameters_is_folded():
-    network = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, affine=False), nn.ReLU())
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, affine=False), nn.ReLU()
+    )
     assert folds_of(network) == [("0", "1")]
-    assert torch.allclose(fold(copy.deepcopy(network), [("0", "1")])(BATCH), network(BATCH), rtol=1e-4, atol=1e-5)
+    assert torch.allclose(
+        fold(copy.deepcopy(network), [("0", "1")])(BATCH), network(BATCH), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_normalised_output_does_not_hinder_folding():

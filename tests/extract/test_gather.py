@@ -26,7 +26,9 @@ def column(tmp_path, rows):
     (tmp_path / "rows").write_bytes(data)
     checksums = np.array([zlib.crc32(block) for block in blocks], np.uint32)
     checked = np.zeros(len(blocks), bool)
-    return Column(tmp_path / "rows", len(data), rows.dtype, rows.shape, STEP, offsets, checksums, checked)
+    return Column(
+        tmp_path / "rows", len(data), rows.dtype, rows.shape, STEP, offsets, checksums, checked
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -44,7 +46,9 @@ def test_rows_come_to_their_places(column, rows, dtype, task_bytes, monkeypatch)
 
 def test_a_checksum_is_looked_at_once(column, rows, monkeypatch):
     sizes, crc32 = [], zlib.crc32
-    monkeypatch.setattr("extract.gather.zlib.crc32", lambda block: sizes.append(len(block)) or crc32(block))
+    monkeypatch.setattr(
+        "extract.gather.zlib.crc32", lambda block: sizes.append(len(block)) or crc32(block)
+    )
     out = np.empty((2, 5), np.float32)
     for _ in range(3):
         gather([(column, np.array([9, 49]), np.arange(2), out)])

@@ -9,19 +9,50 @@ from extract.layers import block_layers, probe_layers, spread, unknown_layer
 
 RESNET = [f"layer{i}.{j}" for i in (1, 2, 3, 4) for j in (0, 1)]
 LAST_BLOCKS = [f"encoder.layers.encoder_layer_{i}" for i in (2, 4, 6, 8, 10)]
-DENSE = [f"features.{name}" for name in ("transition1", "denseblock2", "transition2", "transition3", "denseblock4")]
+DENSE = [
+    f"features.{name}"
+    for name in ("transition1", "denseblock2", "transition2", "transition3", "denseblock4")
+]
 
 # name -> (size, how many blocks, first and last block, auto, kind and shape of the last)
 ARCHITECTURES = {
     "resnet18": (32, 8, "layer1.0", [*RESNET[1:4], *RESNET[5:]], "map", (512, 1, 1)),
-    "vgg11": (32, 8, "features.1", [f"features.{i}" for i in (4, 7, 9, 14, 17, 19)], "map", (512, 2, 2)),
-    "mobilenet_v2": (32, 19, "features.0", [f"features.{i}" for i in (3, 6, 9, 12, 15, 18)], "map", (1280, 1, 1)),
-    "mobilenet_v3_small": (32, 13, "features.0", [f"features.{i}" for i in (2, 4, 6, 8, 10, 12)], "map", (576, 1, 1)),
+    "vgg11": (
+        32,
+        8,
+        "features.1",
+        [f"features.{i}" for i in (4, 7, 9, 14, 17, 19)],
+        "map",
+        (512, 2, 2),
+    ),
+    "mobilenet_v2": (
+        32,
+        19,
+        "features.0",
+        [f"features.{i}" for i in (3, 6, 9, 12, 15, 18)],
+        "map",
+        (1280, 1, 1),
+    ),
+    "mobilenet_v3_small": (
+        32,
+        13,
+        "features.0",
+        [f"features.{i}" for i in (2, 4, 6, 8, 10, 12)],
+        "map",
+        (576, 1, 1),
+    ),
     "efficientnet_b0": (
         32,
         18,
         "features.0",
-        ["features.2.0", "features.3.1", "features.4.2", "features.5.2", "features.6.2", "features.8"],
+        [
+            "features.2.0",
+            "features.3.1",
+            "features.4.2",
+            "features.5.2",
+            "features.6.2",
+            "features.8",
+        ],
         "map",
         (1280, 1, 1),
     ),
@@ -29,11 +60,25 @@ ARCHITECTURES = {
         32,
         22,
         "features.0",
-        ["features.1.2", "features.3.2", "features.5.1", "features.5.5", "features.6", "features.7.2"],
+        [
+            "features.1.2",
+            "features.3.2",
+            "features.5.1",
+            "features.5.5",
+            "features.6",
+            "features.7.2",
+        ],
         "map",
         (768, 1, 1),
     ),
-    "vit_b_32": (None, 13, "encoder.layers.encoder_layer_0", [*LAST_BLOCKS, "encoder.ln"], "tokens", (50, 768)),
+    "vit_b_32": (
+        None,
+        13,
+        "encoder.layers.encoder_layer_0",
+        [*LAST_BLOCKS, "encoder.ln"],
+        "tokens",
+        (50, 768),
+    ),
     "swin_t": (
         64,
         17,
@@ -56,8 +101,12 @@ def test_the_blocks_of_an_architecture(name):
     assert card.choose_layers("auto") == auto
     last = card.activations[blocks[-1]]
     assert (last.kind, last.shape) == (kind, shape)
-    assert [card.activations[block].order for block in blocks] == sorted(card.activations[b].order for b in blocks)
-    assert bool(card.folds) == (name in ("resnet18", "densenet121") or name.startswith(("mobilenet", "efficient")))
+    assert [card.activations[block].order for block in blocks] == sorted(
+        card.activations[b].order for b in blocks
+    )
+    assert bool(card.folds) == (
+        name in ("resnet18", "densenet121") or name.startswith(("mobilenet", "efficient"))
+    )
     if name == "vit_b_32":
         assert (last.tokens_grid, last.prefix_tokens) == ((7, 7), 1)
 
@@ -184,15 +233,23 @@ class Tokens(nn.Module):
 @pytest.mark.parametrize("shape", [(3, 32, 32), (3, 16, 48), (3, 48, 32)])
 def test_patch_tokens_are_found_behind_class_tokens(prefix, shape):
     found = probe(nn.Sequential(nn.AvgPool2d(4), Tokens(prefix)), shape)["1"]
-    assert (found.kind, found.tokens_grid, found.prefix_tokens) == ("tokens", (shape[1] // 4, shape[2] // 4), prefix)
+    assert (found.kind, found.tokens_grid, found.prefix_tokens) == (
+        "tokens",
+        (shape[1] // 4, shape[2] // 4),
+        prefix,
+    )
 
 
 def test_swin_is_channels_last_even_where_its_map_is_as_wide_as_it_has_channels():
     """At 384 px the first stage of swin_t is 96 x 96 with 96 channels, and was read as channels first."""
-    network = nn.Sequential(nn.Conv2d(3, 8, 4, 4), ChannelsLast(), nn.LayerNorm(8), nn.Linear(8, 20))
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 4, 4), ChannelsLast(), nn.LayerNorm(8), nn.Linear(8, 20)
+    )
     found = probe(network)
     assert [found[name].kind for name in "0123"] == ["map", "grid", "grid", "grid"]
-    network = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 20, 1))
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 4, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 20, 1)
+    )
     assert [found.kind for found in probe(network).values()] == ["map"] * 4
 
 

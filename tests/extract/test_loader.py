@@ -60,7 +60,12 @@ def test_rows_come_in_the_order_asked(photos, small):
 
 def test_bad_images_are_reported_and_the_others_go_on(tmp_path, photos, small):
     (tmp_path / "text.png").write_text("no image")
-    inputs = [str(tmp_path / "text.png"), photos[0], str(tmp_path / "gone.png"), str(tmp_path / "text.png")]
+    inputs = [
+        str(tmp_path / "text.png"),
+        photos[0],
+        str(tmp_path / "gone.png"),
+        str(tmp_path / "text.png"),
+    ]
     first, second = load_batches(inputs, [0, 1, 2, 3], small, lambda: 2, 0)
     assert first.rows.tolist() == [1]
     assert list(first.bad) == [0]
@@ -81,7 +86,9 @@ def test_stopping_early_stops_the_threads(pixels, small, decoded):
 
 
 def test_a_float_preprocessing_passes_as_it_is(pixels):
-    (batch,) = load_batches(pixels, [0, 1], lambda image: np.full((3, 2, 2), image.width, np.float32), lambda: 2, 0)
+    (batch,) = load_batches(
+        pixels, [0, 1], lambda image: np.full((3, 2, 2), image.width, np.float32), lambda: 2, 0
+    )
     assert batch.pixels.dtype == np.float32
     assert batch.pixels.shape == (2, 3, 2, 2)
 

@@ -14,7 +14,9 @@ LIGHT = "import sys, extract; {use}; print([m for m in ('torch', 'torchvision', 
     "use", ["extract.__all__", "extract.Recipe, extract.Tap, extract.parse_taps, extract.Backbone"]
 )
 def test_importing_takes_no_torch_and_no_h5py(use):
-    done = subprocess.run([sys.executable, "-c", LIGHT.format(use=use)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT.format(use=use)], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 

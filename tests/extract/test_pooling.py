@@ -11,7 +11,12 @@ from extract.pooling import POOLINGS, Activation, find_pooling
 def grid(maps, n):
     rows, _, height, width = maps.shape
     cells = [
-        maps[:, :, y * height // n : -(-(y + 1) * height // n), x * width // n : -(-(x + 1) * width // n)].mean((2, 3))
+        maps[
+            :,
+            :,
+            y * height // n : -(-(y + 1) * height // n),
+            x * width // n : -(-(x + 1) * width // n),
+        ].mean((2, 3))
         for y in range(n)
         for x in range(n)
     ]
@@ -35,9 +40,14 @@ MAPS = np.random.default_rng(0).normal(size=(3, 5, 4, 6)).astype(np.float32)
 KINDS = {
     "map": (MAPS, Activation("map", (5, 4, 6), 0, 1)),
     "grid": (MAPS.transpose(0, 2, 3, 1), Activation("grid", (4, 6, 5), 0, 1)),
-    "tokens": (MAPS.reshape(3, 5, 24).transpose(0, 2, 1), Activation("tokens", (24, 5), 0, 1, (4, 6))),
+    "tokens": (
+        MAPS.reshape(3, 5, 24).transpose(0, 2, 1),
+        Activation("tokens", (24, 5), 0, 1, (4, 6)),
+    ),
     "class token": (
-        np.concatenate([np.full((3, 2, 5), 9.0, np.float32), MAPS.reshape(3, 5, 24).transpose(0, 2, 1)], 1),
+        np.concatenate(
+            [np.full((3, 2, 5), 9.0, np.float32), MAPS.reshape(3, 5, 24).transpose(0, 2, 1)], 1
+        ),
         Activation("tokens", (26, 5), 0, 1, (4, 6)),
     ),
 }
@@ -82,7 +92,9 @@ def test_cls_is_refused_where_there_is_no_class_token(kind):
     assert KINDS[kind][1].problem("cls") == "cls needs a class token, and it has none"
 
 
-@pytest.mark.parametrize(("pooling", "fits"), [("grid4", True), ("grid5", False), ("grid6", False), ("grid99", False)])
+@pytest.mark.parametrize(
+    ("pooling", "fits"), [("grid4", True), ("grid5", False), ("grid6", False), ("grid99", False)]
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_grid_has_to_fit_the_shorter_side(kind, pooling, fits):
     problem = KINDS[kind][1].problem(pooling)
@@ -90,10 +102,14 @@ def test_a_grid_has_to_fit_the_shorter_side(kind, pooling, fits):
 
 
 def test_gem_takes_negative_values_as_none():
-    assert torch.allclose(find_pooling("gem").apply(torch.full((1, 2, 3, 3), -5.0)), torch.full((1, 2), 1e-6))
+    assert torch.allclose(
+        find_pooling("gem").apply(torch.full((1, 2, 3, 3), -5.0)), torch.full((1, 2), 1e-6)
+    )
 
 
-@pytest.mark.parametrize("name", ["mean", "grid", "grid0", "grid03", "grid-1", "grid100", "GRID3", "", 3, None])
+@pytest.mark.parametrize(
+    "name", ["mean", "grid", "grid0", "grid03", "grid-1", "grid100", "GRID3", "", 3, None]
+)
 def test_an_unknown_pooling_is_refused_with_the_known_ones(name):
     with pytest.raises(ExtractError, match=r"unknown pooling .*expected one of avg, max, .*gridN"):
         find_pooling(name)

@@ -45,7 +45,9 @@ def test_it_is_the_resize_of_the_largest_centred_box(image_size, crop, size):
     made = preprocessing(image)
     assert made.dtype == np.uint8
     assert made.shape == (*preprocessing.shape, 3)
-    assert np.abs(made - reference(image, preprocessing)).max() <= 1.01  # Pillow rounds once per direction
+    assert (
+        np.abs(made - reference(image, preprocessing)).max() <= 1.01
+    )  # Pillow rounds once per direction
 
 
 @pytest.mark.parametrize("image_size", [(1, 4000), (4000, 3), (4000, 1)])
@@ -54,7 +56,9 @@ def test_a_sliver_is_cut_to_its_middle(image_size):
     image = noise(*image_size)
     side, middle = min(image_size), [(s - min(image_size)) / 2 for s in image_size]
     box = (*middle, *(m + side for m in middle))
-    assert np.array_equal(preprocessing(image), np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR, box=box)))
+    assert np.array_equal(
+        preprocessing(image), np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR, box=box))
+    )
 
 
 def test_the_usual_preset_is_a_centre_crop_at_256():
@@ -93,7 +97,9 @@ def test_to_dict_goes_through_json_and_back(size):
     assert Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict()))) == preprocessing
 
 
-@pytest.mark.parametrize(("size", "crop", "at_least"), [(224, 0.875, 256), (64, 1.0, 64), ((32, 48), 0.5, 96)])
+@pytest.mark.parametrize(
+    ("size", "crop", "at_least"), [(224, 0.875, 256), (64, 1.0, 64), ((32, 48), 0.5, 96)]
+)
 def test_at_least_is_the_side_before_the_crop(size, crop, at_least):
     assert Preprocessing(size=size, crop=crop).at_least == at_least
 

@@ -43,7 +43,9 @@ def test_the_id_of_a_file_is_of_its_bytes_alone(tmp_path, photos):
 
 
 def test_a_pil_image_and_the_array_of_its_pixels_are_one_image(pixels):
-    ids, _ = image_ids([pixels[0], Image.fromarray(pixels[0]), np.asfortranarray(pixels[0]), pixels[1]])
+    ids, _ = image_ids(
+        [pixels[0], Image.fromarray(pixels[0]), np.asfortranarray(pixels[0]), pixels[1]]
+    )
     assert ids[0].tolist() == ids[1].tolist() == ids[2].tolist() != ids[3].tolist()
 
 
@@ -54,7 +56,9 @@ def test_the_same_bytes_in_another_shape_are_another_image(pixels):
 
 def test_what_can_not_be_read_is_told_by_row(tmp_path, photos):
     (tmp_path / "empty.png").touch()
-    ids, bad = image_ids([photos[0], tmp_path / "gone.png", 7, tmp_path / "empty.png", photos[1]], tmp_path / "ids")
+    ids, bad = image_ids(
+        [photos[0], tmp_path / "gone.png", 7, tmp_path / "empty.png", photos[1]], tmp_path / "ids"
+    )
     assert sorted(bad) == [1, 2, 3]
     assert all(isinstance(error, ImageError) for error in bad.values())
     assert ids[[1, 2, 3]].max() == 0
@@ -126,7 +130,9 @@ def test_a_link_is_known_by_the_file_behind_it(tmp_path, photos, reads, monkeypa
     assert first.tolist() == second.tolist() != third.tolist()
 
 
-def test_what_two_processes_learn_of_one_folder_is_kept_by_both(tmp_path, photos, reads, monkeypatch):
+def test_what_two_processes_learn_of_one_folder_is_kept_by_both(
+    tmp_path, photos, reads, monkeypatch
+):
     settled(monkeypatch)
     one, two = IdMemory(tmp_path / "ids"), IdMemory(tmp_path / "ids")
     one.find(photos[0]), two.find(photos[1])
@@ -139,7 +145,10 @@ def test_what_two_processes_learn_of_one_folder_is_kept_by_both(tmp_path, photos
 def test_many_may_save_at_once(tmp_path, photos, monkeypatch):
     settled(monkeypatch)
     found = []
-    threads = [threading.Thread(target=lambda: found.append(image_ids(photos, tmp_path / "ids")[0])) for _ in range(6)]
+    threads = [
+        threading.Thread(target=lambda: found.append(image_ids(photos, tmp_path / "ids")[0]))
+        for _ in range(6)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -150,12 +159,16 @@ def test_many_may_save_at_once(tmp_path, photos, monkeypatch):
     assert len(json.loads(memory.read_text())) == 12
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "\x00\xff", '{"00.png": 3}', '{"00.png": [1]}', "BAD HEX"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", "\x00\xff", '{"00.png": 3}', '{"00.png": [1]}', "BAD HEX"]
+)
 def test_a_memory_that_can_not_be_read_is_made_anew(tmp_path, photos, text, monkeypatch):
     settled(monkeypatch)
     expected, _ = image_ids(photos, tmp_path / "ids")
     (memory,) = (tmp_path / "ids").iterdir()
     if text == "BAD HEX":
-        text = json.dumps({name: [*row[:-1], "no hex"] for name, row in json.loads(memory.read_text()).items()})
+        text = json.dumps(
+            {name: [*row[:-1], "no hex"] for name, row in json.loads(memory.read_text()).items()}
+        )
     memory.write_text(text)
     assert np.array_equal(image_ids(photos, tmp_path / "ids")[0], expected)

@@ -51,7 +51,9 @@ def test_any_order_and_repeated_ids_across_parts(store, recipe, ids, rows):
     keep_in_parts(store, recipe, ids, {A: rows, B: -rows}, 5)
     order = np.random.default_rng(3).integers(0, 40, 200)
     for reader in (store, FeatureStore(store.cache)):
-        assert np.array_equal(reader.read(recipe, [B, A], ids[order]), np.hstack([-rows, rows])[order])
+        assert np.array_equal(
+            reader.read(recipe, [B, A], ids[order]), np.hstack([-rows, rows])[order]
+        )
 
 
 def test_ids_that_end_in_zeros_are_told_apart(store, recipe):
@@ -67,14 +69,22 @@ def test_ids_that_end_in_zeros_are_told_apart(store, recipe):
 
 def test_ids_that_begin_alike_are_told_apart(store, recipe):
     ids = np.zeros((300, 16), np.uint8)
-    ids[:, 15], ids[:, 8], ids[:, 7] = np.arange(300) % 100, np.arange(300) // 100, np.arange(300) // 150
+    ids[:, 15], ids[:, 8], ids[:, 7] = (
+        np.arange(300) % 100,
+        np.arange(300) // 100,
+        np.arange(300) // 150,
+    )
     rows = np.arange(300, dtype=np.float32)[:, None]
     order = np.random.default_rng(0).permutation(300)
     keep_in_parts(store, recipe, ids[order], {A: rows[order]}, 4)
     assert np.array_equal(store.read(recipe, [A], ids), rows)
     other = np.zeros((2, 16), np.uint8)
     other[:, 14] = 1
-    assert store.missing(recipe, [A], np.concatenate([other, ids[:1]])).ravel().tolist() == [True, True, False]
+    assert store.missing(recipe, [A], np.concatenate([other, ids[:1]])).ravel().tolist() == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_no_ids_give_no_rows_of_the_taps_width(store, recipe, ids, rows):
@@ -89,13 +99,21 @@ def test_many_chunks_of_many_parts_in_any_order(store, recipe, monkeypatch, stor
     monkeypatch.setattr(store_file, "CHUNK_BYTES", 200)
     monkeypatch.setattr("extract.gather.TASK_BYTES", 600)
     rng = np.random.default_rng(0)
-    ids, rows = rng.integers(0, 256, (1000, 16), np.uint8), rng.normal(size=(1000, 6)).astype(np.float32)
+    ids, rows = (
+        rng.integers(0, 256, (1000, 16), np.uint8),
+        rng.normal(size=(1000, 6)).astype(np.float32),
+    )
     keep_in_parts(store, recipe, ids, {A: rows, B: rows[:, :3]}, 7)
     with store.writer(recipe, stored) as writer:
         for some in np.array_split(np.arange(1000), 7):
             writer.add(ids[some], {Tap("other", "max"): rows[some]})
     kept = rows.astype(stored).astype(np.float32)
-    for order in (rng.permutation(1000)[:800], rng.integers(0, 1000, 3000), np.arange(1000), np.array([999])):
+    for order in (
+        rng.permutation(1000)[:800],
+        rng.integers(0, 1000, 3000),
+        np.arange(1000),
+        np.array([999]),
+    ):
         expected = np.hstack([rows[:, :3], kept, rows])[order]
         assert np.array_equal(store.read(recipe, [B, Tap("other", "max"), A], ids[order]), expected)
 
@@ -104,8 +122,12 @@ def test_what_is_known_of_parts_is_shared_in_a_process(store, recipe, ids, rows,
     keep_in_parts(store, recipe, ids, {A: rows}, 3)
     looked, checked = [], []
     read_index, crc32 = store_file._read_index, store_file.zlib.crc32
-    monkeypatch.setattr(store_file, "_read_index", lambda path: looked.append(path) or read_index(path))
-    monkeypatch.setattr(store_file.zlib, "crc32", lambda block: checked.append(block.shape) or crc32(block))
+    monkeypatch.setattr(
+        store_file, "_read_index", lambda path: looked.append(path) or read_index(path)
+    )
+    monkeypatch.setattr(
+        store_file.zlib, "crc32", lambda block: checked.append(block.shape) or crc32(block)
+    )
     for _ in range(3):
         assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
     assert len(looked) == 3
@@ -139,7 +161,9 @@ def test_recipes_are_kept_apart(store, recipe, ids, rows):
     assert (store.cache / recipe.id / "recipe.json").read_text() == recipe.to_json()
 
 
-@pytest.mark.parametrize(("peak", "dtype"), [(65504, np.float16), (65520, np.float32), (1e30, np.float32)])
+@pytest.mark.parametrize(
+    ("peak", "dtype"), [(65504, np.float16), (65520, np.float32), (1e30, np.float32)]
+)
 def test_a_row_that_overflows_float16_is_wide_alone(store, recipe, ids, rows, peak, dtype):
     rows[3, 2] = -peak
     keep(store, recipe, ids, {A: rows}, np.float16)
@@ -172,7 +196,9 @@ def test_a_part_reads_as_the_design_says(store, recipe, ids, rows):
 @pytest.mark.parametrize("width", [3, 1280, 60_000, 400_000])
 def test_chunks_are_whole_rows_of_about_half_a_megabyte(tmp_path, width):
     n = max(2, 3 * (1 << 19) // (4 * width))
-    path = write_part(tmp_path, np.zeros((n, 16), np.uint8), {"a:avg": np.zeros((n, width), np.float32)}, {})
+    path = write_part(
+        tmp_path, np.zeros((n, 16), np.uint8), {"a:avg": np.zeros((n, width), np.float32)}, {}
+    )
     with h5py.File(path) as file:
         chunk = file["taps/a:avg"].chunks
     assert chunk[1] == width
@@ -220,7 +246,9 @@ def test_what_was_added_before_an_error_is_kept(store, recipe, ids, rows):
     assert not FeatureStore(store.cache).missing(recipe, [A], ids).any()
 
 
-def test_an_interrupt_while_rows_are_added_keeps_all_of_a_batch_or_nothing(store, recipe, ids, rows, monkeypatch):
+def test_an_interrupt_while_rows_are_added_keeps_all_of_a_batch_or_nothing(
+    store, recipe, ids, rows, monkeypatch
+):
     calls, as_stored = [], store_file.as_stored
 
     def interrupted(values, stored):
@@ -314,14 +342,19 @@ def test_a_part_truncated_while_it_is_read_is_set_aside(store, recipe, ids, rows
     assert [path.suffix for path in sorted(listed[0].path.parent.iterdir())] == [".h5", ".damaged"]
 
 
-@pytest.mark.parametrize("change", ["compressed", "split rows", "no checksums", "a checksum too few", "contiguous"])
+@pytest.mark.parametrize(
+    "change", ["compressed", "split rows", "no checksums", "a checksum too few", "contiguous"]
+)
 def test_a_part_that_is_not_in_plain_chunks_is_set_aside(store, recipe, ids, rows, change):
     keep(store, recipe, ids, {A: rows})
     (part,) = parts_of(store, recipe)
     with h5py.File(part, "r+") as file:
         checksums = file[f"taps/{A}"].attrs["crc32"]
         del file[f"taps/{A}"]
-        layout = {"compressed": {"compression": "gzip", "chunks": (40, 7)}, "split rows": {"chunks": (40, 3)}}
+        layout = {
+            "compressed": {"compression": "gzip", "chunks": (40, 7)},
+            "split rows": {"chunks": (40, 3)},
+        }
         plain = {} if change == "contiguous" else {"chunks": (40, 7)}
         dataset = file.create_dataset(f"taps/{A}", data=rows, **layout.get(change, plain))
         if change != "no checksums":
@@ -352,7 +385,9 @@ def test_two_readers_may_find_the_same_damage(store, recipe, ids, rows):
     assert part.with_suffix(".damaged").exists()
 
 
-def test_a_part_that_only_this_moment_can_not_be_opened_is_not_damaged(store, recipe, ids, rows, monkeypatch):
+def test_a_part_that_only_this_moment_can_not_be_opened_is_not_damaged(
+    store, recipe, ids, rows, monkeypatch
+):
     keep(store, recipe, ids, {A: rows})
 
     def too_many(*args, **kwargs):
@@ -375,7 +410,9 @@ def test_many_small_parts_are_joined(store, recipe, ids, rows):
     assert store.compact(recipe) == 0
 
 
-def test_joined_rows_lie_in_the_order_they_came_and_each_once(store, recipe, ids, rows, monkeypatch):
+def test_joined_rows_lie_in_the_order_they_came_and_each_once(
+    store, recipe, ids, rows, monkeypatch
+):
     monkeypatch.setattr(store_file, "CHUNK_BYTES", 200)
     keep_in_parts(store, recipe, ids, {A: rows}, 5)
     keep_in_parts(store, recipe, ids[::-1], {A: rows[::-1]}, 5)
@@ -426,7 +463,9 @@ def test_a_reader_whose_parts_were_joined_meanwhile_looks_again(store, recipe, i
     assert np.array_equal(reader.read(recipe, [A], ids), rows)
 
 
-def test_parts_joined_between_their_names_and_their_index_are_looked_for_again(store, recipe, ids, rows, monkeypatch):
+def test_parts_joined_between_their_names_and_their_index_are_looked_for_again(
+    store, recipe, ids, rows, monkeypatch
+):
     keep_in_parts(store, recipe, ids, {A: rows}, 10)
     reader, read_index, joined = FeatureStore(store.cache), store_file._read_index, []
 
@@ -469,7 +508,9 @@ def test_parts_that_can_not_be_joined_stay(store, recipe, ids, rows, monkeypatch
     assert np.array_equal(store.read(recipe, [A], ids), rows)
 
 
-def test_a_temporary_file_that_is_finished_while_stale_ones_are_removed(store, recipe, ids, rows, monkeypatch):
+def test_a_temporary_file_that_is_finished_while_stale_ones_are_removed(
+    store, recipe, ids, rows, monkeypatch
+):
     keep(store, recipe, ids, {A: rows})
     folder = store.cache / recipe.id / "parts"
     old, gone = folder / ".tmp-1-a.h5", folder / ".tmp-2-b.h5"
@@ -490,7 +531,9 @@ def test_two_processes_write_at_once(store, recipe, ids, rows):
     context = multiprocessing.get_context("fork")
     jobs = [
         context.Process(target=write_some, args=(store.cache, recipe, ids, rows, A)),
-        context.Process(target=write_some, args=(store.cache, recipe, ids[::-1].copy(), rows[::-1].copy(), A)),
+        context.Process(
+            target=write_some, args=(store.cache, recipe, ids[::-1].copy(), rows[::-1].copy(), A)
+        ),
     ]
     for job in jobs:
         job.start()
@@ -518,8 +561,17 @@ with FeatureStore(sys.argv[1]).writer(Recipe("net", "digest", "box", "float32"))
 
 def test_a_killed_writer_keeps_its_finished_parts(store, recipe, ids, rows, tmp_path):
     np.save(tmp_path / "ids.npy", ids), np.save(tmp_path / "rows.npy", rows)
-    command = [sys.executable, "-c", KILLED, store.cache, tmp_path / "ids.npy", tmp_path / "rows.npy"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        "-c",
+        KILLED,
+        store.cache,
+        tmp_path / "ids.npy",
+        tmp_path / "rows.npy",
+    ]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         while int(process.stdout.readline()) < 24:
             pass
         limit = time.monotonic() + 20
@@ -571,7 +623,11 @@ def test_an_export_is_read_by_three_lines_of_h5py(tmp_path, rows):
     classes = ["Katze", "犬"]
     labels = ["Katze", "犬"] * 20
     made = export_features(
-        tmp_path / "new" / "out.h5", {"a:avg": rows}, [f"p/ü {i}.png" for i in range(40)], labels, classes
+        tmp_path / "new" / "out.h5",
+        {"a:avg": rows},
+        [f"p/ü {i}.png" for i in range(40)],
+        labels,
+        classes,
     )
     f = h5py.File(made)
     X = f["features/a:avg"][:]

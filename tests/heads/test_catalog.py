@@ -17,10 +17,18 @@ PIPELINE_FAILS = {
 }
 # what the classifier fails on its own as well, or is spared by a tag that Pipeline does not pass on
 CLASSIFIER_FAILS = {
-    "lineardiscriminantanalysis": {"check_classifiers_one_label": "the eigen solver divides 0 by 0"},
-    "nearestcentroid": {"check_classifiers_train": "decision_function is another rule than predict"},
+    "lineardiscriminantanalysis": {
+        "check_classifiers_one_label": "the eigen solver divides 0 by 0"
+    },
+    "nearestcentroid": {
+        "check_classifiers_train": "decision_function is another rule than predict"
+    },
     "dummyclassifier": dict.fromkeys(
-        ("check_estimators_nan_inf", "check_classifiers_regression_target", "check_supervised_y_no_nan"),
+        (
+            "check_estimators_nan_inf",
+            "check_classifiers_regression_target",
+            "check_supervised_y_no_nan",
+        ),
         "DummyClassifier validates nothing",
     ),
 }
@@ -30,7 +38,9 @@ def expected_failures(head):
     return PIPELINE_FAILS | CLASSIFIER_FAILS.get(head.steps[-1][0], {})
 
 
-@parametrize_with_checks([make_head(name) for name in HEADS], expected_failed_checks=expected_failures)
+@parametrize_with_checks(
+    [make_head(name) for name in HEADS], expected_failed_checks=expected_failures
+)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -47,7 +57,11 @@ def test_grid_values_are_parameters_of_the_head(name):
 
 def test_parameters_by_plain_and_by_pipeline_name():
     plain, full = make_head("logistic", C=0.1), make_head("logistic", logisticregression__C=0.1)
-    assert plain.get_params()["logisticregression__C"] == full.get_params()["logisticregression__C"] == 0.1
+    assert (
+        plain.get_params()["logisticregression__C"]
+        == full.get_params()["logisticregression__C"]
+        == 0.1
+    )
 
 
 def test_unknown_head_offers_the_nearest_names():

@@ -21,5 +21,7 @@ def test_solutions_and_inverse_are_those_of_the_matrix(n, kind, close):
 
 
 def test_an_indefinite_matrix_is_refused():
-    with pytest.raises(np.linalg.LinAlgError, match="potrf: the matrix of 3 rows is not positive definite"):
+    with pytest.raises(
+        np.linalg.LinAlgError, match="potrf: the matrix of 3 rows is not positive definite"
+    ):
         factorise(np.diag([1.0, -1.0, 1.0]))

@@ -16,7 +16,10 @@ def folds_of(d, k, n=95, splits=3):
     y = np.arange(n) % k
     X = rng.normal(size=(k, d))[y] + 1.5 * rng.normal(size=(n, d))
     whole = Fold(X, np.arange(n), np.arange(0))
-    folds = [Fold(X, *split) for split in StratifiedKFold(splits, shuffle=True, random_state=0).split(X, y)]
+    folds = [
+        Fold(X, *split)
+        for split in StratifiedKFold(splits, shuffle=True, random_state=0).split(X, y)
+    ]
     share_moments(X, [whole, *folds])
     share_grams(X, [whole, *folds])
     return whole, folds, y
@@ -45,7 +48,8 @@ def test_folds_together_equal_folds_alone(name, d, k, size, monkeypatch):
         assert (found.certificate <= linear.TOL).all()
         for i in range(len(ROWS)):
             ours, theirs = (
-                fold.others @ coefficients(fold, part, i).T + part.intercept[i] for part in (found, expected)
+                fold.others @ coefficients(fold, part, i).T + part.intercept[i]
+                for part in (found, expected)
             )
             assert ours == pytest.approx(theirs, abs=1e-3 * np.abs(theirs).max())
 

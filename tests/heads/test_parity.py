@@ -28,7 +28,11 @@ GRIDS = {
     "logistic": {"C": [1e-4, 1e-2, 1.0]},
     "linear_svm": {"C": [1e-5, 1e-3, 1e-2]},
     "rbf_svm": {"C": [10.0], "gamma": ["scale", 0.002]},
-    "knn": {"metric": ["euclidean", "cosine"], "n_neighbors": [7, 1], "weights": ["uniform", "distance"]},
+    "knn": {
+        "metric": ["euclidean", "cosine"],
+        "n_neighbors": [7, 1],
+        "weights": ["uniform", "distance"],
+    },
     "ridge": {"alpha": [1e6, 1e3, 1.0]},
     "lda": {"shrinkage": [0.9, 0.01]},
     "centroid": {},
@@ -44,7 +48,12 @@ def classes_of(n, d, k, seed=0, spread=1.0, counts=None):
     rng = np.random.default_rng(seed)
     y = np.arange(n) % k if counts is None else np.repeat(np.arange(len(counts)), counts)
     latent = 2 * rng.normal(size=(y.max() + 1, 12))[y] + rng.normal(size=(len(y), 12))
-    X = latent @ rng.normal(size=(12, d)) / 3 + rng.normal(size=(len(y), d)) + rng.normal(size=d) - 1
+    X = (
+        latent @ rng.normal(size=(12, d)) / 3
+        + rng.normal(size=(len(y), d))
+        + rng.normal(size=d)
+        - 1
+    )
     return np.maximum(X, 0) * np.exp(spread * rng.normal(size=d)), y
 
 
@@ -143,7 +152,11 @@ def slack(name, head, X):
     """By how much scores (n, classes) may differ where rounding decides: votes of pairs, equally near neighbours."""
     free = np.zeros((len(X), len(head.classes_)))
     if name == "rbf_svm" and len(head.classes_) > 2:
-        pairs = head[-1].set_params(decision_function_shape="ovo").decision_function(head[0].transform(X))
+        pairs = (
+            head[-1]
+            .set_params(decision_function_shape="ovo")
+            .decision_function(head[0].transform(X))
+        )
         head[-1].set_params(decision_function_shape="ovr")
         level = np.abs(pairs) <= BAR * np.abs(pairs).max()
         for pair, classes in enumerate(zip(*np.triu_indices(len(head.classes_), 1), strict=True)):
@@ -184,7 +197,9 @@ def check_certificate(name, head, X, y):
     aside = (slope.sum(axis=0) + (name == "linear_svm") * model.intercept_ / model.C) / curvature
     unit = np.mean(np.sum(Z**2, axis=1))
     error = np.sqrt(unit * np.sum(above**2) + np.sum(aside**2))
-    assert error <= 1.2 * CERTIFIED * np.sqrt(unit * np.sum(model.coef_**2) + np.sum(model.intercept_**2))
+    assert error <= 1.2 * CERTIFIED * np.sqrt(
+        unit * np.sum(model.coef_**2) + np.sum(model.intercept_**2)
+    )
 
 
 def check_parity(X, y, heads, class_weight=None):
@@ -218,7 +233,9 @@ def check_parity(X, y, heads, class_weight=None):
 
 
 def grid_of(name, grid=None):
-    return {name: {HEADS[name].prefix + key: values for key, values in (grid or GRIDS[name]).items()}}
+    return {
+        name: {HEADS[name].prefix + key: values for key, values in (grid or GRIDS[name]).items()}
+    }
 
 
 def but_for(pairs, **known):
@@ -283,7 +300,10 @@ def test_parameters_beyond_the_shared_work_are_fitted_by_scikit_learn():
 
 def test_float32_features_give_the_scores_of_float64():
     X, y = CASES["wide"]
-    one, two = (HeadSearchCV(cv=3).fit(part, y) for part in (X.astype(np.float32), X.astype(np.float32).astype(float)))
+    one, two = (
+        HeadSearchCV(cv=3).fit(part, y)
+        for part in (X.astype(np.float32), X.astype(np.float32).astype(float))
+    )
     assert one.oof_scores_ == pytest.approx(two.oof_scores_, rel=1e-9, abs=1e-9)
 
 
@@ -300,7 +320,11 @@ def test_strengths_beyond_every_bound_share_one_svm(weights, monkeypatch):
     assert len(fitted) < 15
     for j, (train, val) in enumerate(folds):
         for i, C in enumerate(grid["rbf_svm"]["svc__C"]):
-            svc = make_head("rbf_svm", C=C, gamma=0.02, class_weight=weights).fit(X[train], y[train])
+            svc = make_head("rbf_svm", C=C, gamma=0.02, class_weight=weights).fit(
+                X[train], y[train]
+            )
             scores = head_scores(svc, X[val])
-            assert found.oof_scores_[i, val] == pytest.approx(scores, abs=1e-3 * np.abs(scores).max())
+            assert found.oof_scores_[i, val] == pytest.approx(
+                scores, abs=1e-3 * np.abs(scores).max()
+            )
             assert found.cv_results_[f"split{j}_test_score"][i] == svc.score(X[val], y[val])

@@ -36,12 +36,16 @@ def test_all_is_as_of_the_standardised_features(shape):
     assert fold.scale == pytest.approx(scaler.scale_, rel=1e-6)
     assert fold.gram == pytest.approx(B @ B.T, abs=1e-7 * size)
     assert fold.distances == pytest.approx(pairwise_distances(B, B[train]) ** 2, abs=1e-6 * size)
-    assert Fold(X, train, others).other_distances == pytest.approx(fold.distances[30:], abs=1e-6 * size)
+    assert Fold(X, train, others).other_distances == pytest.approx(
+        fold.distances[30:], abs=1e-6 * size
+    )
     assert fold.train @ fold.train.T == pytest.approx(B[train] @ B[train].T, abs=1e-7 * size)
     assert fold.others @ fold.train.T == pytest.approx(B[others] @ B[train].T, abs=1e-6 * size)
     assert fold.train.mean(axis=0) == pytest.approx(0, abs=1e-9)
     values, vectors = fold.spectrum
-    assert (vectors * values) @ vectors.T == pytest.approx(fold.train.T @ fold.train, abs=1e-7 * size)
+    assert (vectors * values) @ vectors.T == pytest.approx(
+        fold.train.T @ fold.train, abs=1e-7 * size
+    )
 
 
 @pytest.mark.parametrize("shape", CASES.values(), ids=CASES)
@@ -91,8 +95,12 @@ def test_shared_crosses_equal_those_of_the_gram(n_jobs):
     for fold in folds:
         B = (X - fold.mean) / fold.scale
         train, others = B[fold.rows[: fold.n]], B[fold.rows[fold.n :]]
-        assert fold.other_distances == pytest.approx(pairwise_distances(others, train) ** 2, rel=1e-9)
-        assert 1 - fold.cosines == pytest.approx(pairwise_distances(others, train, metric="cosine"), abs=1e-9)
+        assert fold.other_distances == pytest.approx(
+            pairwise_distances(others, train) ** 2, rel=1e-9
+        )
+        assert 1 - fold.cosines == pytest.approx(
+            pairwise_distances(others, train, metric="cosine"), abs=1e-9
+        )
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])

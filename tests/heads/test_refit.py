@@ -60,5 +60,7 @@ def test_every_head_unpickles_and_predicts_without_this_project(tmp_path):
         "print([name for name, (head, labels) in heads.items() if (pickle.loads(head).predict(X) != labels).any()]);"
         "print([name for name in sys.modules if name.split('.')[0] == 'heads'])"
     )
-    done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split("\n")[:2] == ["[]", "[]"]

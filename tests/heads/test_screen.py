@@ -20,7 +20,9 @@ def cloud(n, d, k, signal, seed=0):
 def test_equals_leaving_every_row_out(n, d, k, alpha):
     X, y = cloud(n, d, k, signal=0.4)
     # the scaler sees all rows, in the closed form as here
-    expected = cross_val_score(RidgeClassifier(alpha), StandardScaler().fit_transform(X), y, cv=LeaveOneOut())
+    expected = cross_val_score(
+        RidgeClassifier(alpha), StandardScaler().fit_transform(X), y, cv=LeaveOneOut()
+    )
     assert screen_features(X, y, alphas=[alpha]) == pytest.approx(expected.mean())
 
 

@@ -26,9 +26,14 @@ def photos(n=90, d=30, k=3, seed=0):
 
 
 @parametrize_with_checks(
-    [HeadSearchCV(heads, cv=2) for heads in (SMALL, ["linear_svm"], {"rbf_svm": {"svc__C": [0.1, 1.0]}})],
+    [
+        HeadSearchCV(heads, cv=2)
+        for heads in (SMALL, ["linear_svm"], {"rbf_svm": {"svc__C": [0.1, 1.0]}})
+    ],
     expected_failed_checks=lambda search: (
-        {"check_class_weight_classifiers": "knn takes no class weights"} if "knn" in search.heads else {}
+        {"check_class_weight_classifiers": "knn takes no class weights"}
+        if "knn" in search.heads
+        else {}
     ),
 )
 def test_scikit_learn_checks(estimator, check):
@@ -50,7 +55,9 @@ def test_candidates_keep_a_documented_order():
 
 def test_ties_go_to_the_earlier_candidate():
     X, y = photos(k=2)
-    search = HeadSearchCV({"prior": [{}], "logistic": {"logisticregression__C": [1e-12]}}, cv=3).fit(X, y)
+    search = HeadSearchCV(
+        {"prior": [{}], "logistic": {"logisticregression__C": [1e-12]}}, cv=3
+    ).fit(X, y)
     assert search.best_params_ == {"head": "prior"} or search.best_score_ > 0.6
     tied = HeadSearchCV({"logistic": {"logisticregression__C": [1.0, 1.0]}}, cv=3).fit(X, y)
     assert tied.best_index_ == 0
@@ -91,9 +98,15 @@ def test_another_number_of_threads_gives_the_same_choice_and_scores(n, d):
     for other in searches[1:]:
         assert other.best_params_ == searches[0].best_params_
         assert (other.oof_scores_ == searches[0].oof_scores_).all()
-        assert (other.cv_results_["mean_test_score"] == searches[0].cv_results_["mean_test_score"]).all()
-        assert np.array_equal(other.cv_results_["certificate"], searches[0].cv_results_["certificate"], equal_nan=True)
-        assert (head_scores(other.best_estimator_, X) == head_scores(searches[0].best_estimator_, X)).all()
+        assert (
+            other.cv_results_["mean_test_score"] == searches[0].cv_results_["mean_test_score"]
+        ).all()
+        assert np.array_equal(
+            other.cv_results_["certificate"], searches[0].cv_results_["certificate"], equal_nan=True
+        )
+        assert (
+            head_scores(other.best_estimator_, X) == head_scores(searches[0].best_estimator_, X)
+        ).all()
 
 
 @pytest.mark.parametrize("k", [2, 3])
@@ -106,7 +119,9 @@ def test_out_of_fold_scores_reproduce_the_fold_scores(k):
     for i, scores in enumerate(search.oof_scores_):
         right = search.classes_[scores.argmax(axis=1)] == y
         means = [right[val].mean() for _, val in folds]
-        assert means == pytest.approx([search.cv_results_[f"split{j}_test_score"][i] for j in range(3)], abs=0.05)
+        assert means == pytest.approx(
+            [search.cv_results_[f"split{j}_test_score"][i] for j in range(3)], abs=0.05
+        )
 
 
 @pytest.mark.parametrize("k", [2, 3])
@@ -124,7 +139,9 @@ def test_head_scores_of_every_head_agree_with_its_prediction(name, k):
 def test_rows_in_no_validation_fold_are_nan():
     X, y = photos()
     half = np.arange(len(y)) % 2 == 0
-    search = HeadSearchCV(["logistic"], cv=[(np.flatnonzero(half), np.flatnonzero(~half))]).fit(X, y)
+    search = HeadSearchCV(["logistic"], cv=[(np.flatnonzero(half), np.flatnonzero(~half))]).fit(
+        X, y
+    )
     assert np.isnan(search.oof_scores_[:, half]).all()
     assert np.isfinite(search.oof_scores_[:, ~half]).all()
 
@@ -133,7 +150,9 @@ def test_repeats_are_averaged():
     X, y = photos()
     folds = list(RepeatedStratifiedKFold(n_splits=3, n_repeats=2, random_state=0).split(X, y))
     both = HeadSearchCV(["logistic"], cv=folds).fit(X, y).oof_scores_
-    first, second = (HeadSearchCV(["logistic"], cv=part).fit(X, y).oof_scores_ for part in (folds[:3], folds[3:]))
+    first, second = (
+        HeadSearchCV(["logistic"], cv=part).fit(X, y).oof_scores_ for part in (folds[:3], folds[3:])
+    )
     assert both == pytest.approx((first + second) / 2, abs=1e-3 * np.abs(both).max())
 
 
@@ -185,15 +204,21 @@ def test_a_row_drawn_twice_counts_twice(d):
     X, y = photos(d=d)
     rng = np.random.default_rng(0)
     folds = [(np.r_[rng.choice(60, 80), :30], np.arange(60, 90)) for _ in range(2)]
-    search = HeadSearchCV({"logistic": {"logisticregression__C": [1.0]}}, cv=folds, refit=False).fit(X, y)
-    expected = np.mean([head_scores(logistic_at(X[train], y[train], 1.0), X[val]) for train, val in folds], axis=0)
+    search = HeadSearchCV(
+        {"logistic": {"logisticregression__C": [1.0]}}, cv=folds, refit=False
+    ).fit(X, y)
+    expected = np.mean(
+        [head_scores(logistic_at(X[train], y[train], 1.0), X[val]) for train, val in folds], axis=0
+    )
     assert search.oof_scores_[0, 60:] == pytest.approx(expected, abs=1e-3 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("C", [1e4, 1e6])
 def test_a_huge_strength_is_fitted_as_well(C):
     X, y = photos(120, 8)
-    best = HeadSearchCV({"logistic": {"logisticregression__C": [C]}}, cv=3).fit(X, y).best_estimator_
+    best = (
+        HeadSearchCV({"logistic": {"logisticregression__C": [C]}}, cv=3).fit(X, y).best_estimator_
+    )
     expected = head_scores(logistic_at(X, y, C), X)
     assert head_scores(best, X) == pytest.approx(expected, abs=2e-3 * np.abs(expected).max())
 
@@ -204,14 +229,20 @@ def test_folds_far_from_the_other_rows_keep_their_certificate(far):
     X, group = X.astype(np.float64), np.arange(300) % 5
     X[group == 0] += far
     folds = list(GroupKFold(5).split(X, y, group))
-    search = HeadSearchCV({"logistic": {"logisticregression__C": [0.01]}}, cv=folds, refit=False).fit(X, y)
+    search = HeadSearchCV(
+        {"logistic": {"logisticregression__C": [0.01]}}, cv=folds, refit=False
+    ).fit(X, y)
     for train, val in folds:
         expected = head_scores(logistic_at(X[train], y[train], 0.01), X[val])
-        assert search.oof_scores_[0, val] == pytest.approx(expected, abs=2e-3 * np.abs(expected).max())
+        assert search.oof_scores_[0, val] == pytest.approx(
+            expected, abs=2e-3 * np.abs(expected).max()
+        )
 
 
 def test_columns_that_never_vary_leave_the_shares_without_a_warning():
-    search = HeadSearchCV(["logistic", "linear_svm"], cv=2).fit(np.ones((60, 4)), np.tile([0, 1, 2], 20))
+    search = HeadSearchCV(["logistic", "linear_svm"], cv=2).fit(
+        np.ones((60, 4)), np.tile([0, 1, 2], 20)
+    )
     assert np.isfinite(search.oof_scores_).all()
 
 
@@ -263,7 +294,9 @@ def test_held_out_rows_change_no_scores_but_their_own(n, d):
     folds = list(StratifiedKFold(3).split(X, y))
     kept, changed = folds[0][1], X.copy()
     changed[kept[1:]] += 5 * np.random.default_rng(0).normal(size=(len(kept) - 1, d))
-    one, other = (HeadSearchCV(cv=folds[:1]).fit(part, y).oof_scores_[:, kept[0]] for part in (X, changed))
+    one, other = (
+        HeadSearchCV(cv=folds[:1]).fit(part, y).oof_scores_[:, kept[0]] for part in (X, changed)
+    )
     assert other == pytest.approx(one, abs=2e-3 * np.abs(one).max())
 
 

@@ -44,7 +44,9 @@ def objective(loss, Z, targets, weights, C, penalize):
         penalty = np.sum(W[:, :-1] ** 2) + penalize * np.sum(W[:, -1] ** 2)
         slope = LOSSES[loss].slope(margins[None], targets, weights)[0][0]
         gradient = np.c_[C * slope @ Z + W[:, :-1], C * slope.sum(axis=1) + penalize * W[:, -1]]
-        return C * np.sum(weights[0] * VALUES[loss](margins, targets[0])) + penalty / 2, gradient.ravel()
+        return C * np.sum(
+            weights[0] * VALUES[loss](margins, targets[0])
+        ) + penalty / 2, gradient.ravel()
 
     return value
 
@@ -61,7 +63,9 @@ def test_reaches_the_optimum_for_every_strength_at_once(loss, penalize, basis):
     for i, strength in enumerate(C):
         value = objective(loss, Z, targets, weights, strength, penalize)
         start = np.zeros(targets.shape[1] * (Z.shape[1] + 1))
-        best = minimize(value, start, jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 5000})
+        best = minimize(
+            value, start, jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 5000}
+        )
         coef = best.x.reshape(targets.shape[1], -1)[:, :-1]
         assert np.linalg.norm(coefficients(found)[i] - coef) <= 1e-3 * np.linalg.norm(coef)
 
@@ -97,7 +101,15 @@ def test_direct_steps_and_conjugate_gradients_find_one_optimum(basis, monkeypatc
     found = []
     for worth in (0, 10**9):
         monkeypatch.setattr(solvers, "SWEEPS", worth)
-        one = solve("squared_hinge", rows, targets, weights, [0.01, 1.0, 100.0], penalize_intercept=True, tol=1e-6)
+        one = solve(
+            "squared_hinge",
+            rows,
+            targets,
+            weights,
+            [0.01, 1.0, 100.0],
+            penalize_intercept=True,
+            tol=1e-6,
+        )
         found.append(coefficients(one))
     assert found[0] == pytest.approx(found[1], abs=1e-5 * np.abs(found[0]).max())
 
@@ -107,11 +119,18 @@ def test_a_stack_solves_each_problem_on_its_own_rows(loss):
     penalize = loss == "squared_hinge"
     made = [problem(loss, n=n, r=40, seed=seed) for seed, n in enumerate([60, 60, 59])]
     C = np.array([1e-2, 1.0])
-    alone = [solve(loss, Products(Z @ Z.T), y, w, C, penalize_intercept=penalize) for Z, y, w in made]
+    alone = [
+        solve(loss, Products(Z @ Z.T), y, w, C, penalize_intercept=penalize) for Z, y, w in made
+    ]
     pad = [((0, 0), (0, 0), (0, 60 - len(Z))) for Z, _, _ in made]
     parts = [Products(np.pad(Z @ Z.T, (0, 60 - len(Z)))) for Z, _, _ in made]
     y, w = (
-        np.concatenate([np.repeat(np.pad(part[i], width), 2, axis=0) for part, width in zip(made, pad, strict=True)])
+        np.concatenate(
+            [
+                np.repeat(np.pad(part[i], width), 2, axis=0)
+                for part, width in zip(made, pad, strict=True)
+            ]
+        )
         for i in (1, 2)
     )
     stack = Stack(parts, np.repeat(np.arange(3), 2))
@@ -129,7 +148,15 @@ def test_direct_steps_start_from_the_solution_they_follow(monkeypatch):
     C = [0.01, 1.0, 100.0]
     options = {"penalize_intercept": True, "tol": 1e-6}
     free = solve("squared_hinge", Products(Z @ Z.T), targets, weights, C, **options)
-    after = solve("squared_hinge", Products(Z @ Z.T), targets, weights, C, follows=np.array([-1, 0, 1]), **options)
+    after = solve(
+        "squared_hinge",
+        Products(Z @ Z.T),
+        targets,
+        weights,
+        C,
+        follows=np.array([-1, 0, 1]),
+        **options,
+    )
     assert after.coef @ Z == pytest.approx(free.coef @ Z, abs=1e-5 * np.abs(free.coef @ Z).max())
 
 
@@ -141,7 +168,9 @@ def test_a_matrix_without_factor_leaves_the_problem_unsolved(monkeypatch):
     monkeypatch.setattr(Products, "solve_directly", refuse)
     Z, targets, weights = problem("squared_hinge", n=200, r=60)
     with pytest.warns(ConvergenceWarning, match="1 of 1 problems stopped"):
-        solve("squared_hinge", Products(Z @ Z.T), targets, weights, [100.0], penalize_intercept=True)
+        solve(
+            "squared_hinge", Products(Z @ Z.T), targets, weights, [100.0], penalize_intercept=True
+        )
 
 
 def digits(products):
@@ -155,7 +184,8 @@ def digits(products):
 
 
 @pytest.mark.parametrize(
-    ("products", "basis"), [(0, by_columns), (576, by_columns), (576, by_products), (1500, by_products)]
+    ("products", "basis"),
+    [(0, by_columns), (576, by_columns), (576, by_products), (1500, by_products)],
 )
 def test_squared_hinge_never_stalls_on_real_features(products, basis):
     Z, y = digits(products)
@@ -164,7 +194,15 @@ def test_squared_hinge_never_stalls_on_real_features(products, basis):
     start = None
     for strength in np.logspace(-3, 3, 7):
         C = np.full(len(signs), strength)
-        found = solve("squared_hinge", rows, signs, np.ones((1, 1, 1080)), C, penalize_intercept=True, start=start)
+        found = solve(
+            "squared_hinge",
+            rows,
+            signs,
+            np.ones((1, 1, 1080)),
+            C,
+            penalize_intercept=True,
+            start=start,
+        )
         assert (found.certificate <= 2e-4).all()
         start = found.coef, found.intercept
 
@@ -175,7 +213,9 @@ def test_too_few_steps_are_said():
         solve("softmax", Columns(Z), targets, weights, [1.0, 10.0], max_iter=2)
 
 
-@pytest.mark.parametrize("rows", [Columns(np.zeros((60, 0))), Columns(np.zeros((60, 3))), Products(np.zeros((60, 60)))])
+@pytest.mark.parametrize(
+    "rows", [Columns(np.zeros((60, 0))), Columns(np.zeros((60, 3))), Products(np.zeros((60, 60)))]
+)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_features_without_rank_leave_the_intercept(loss, rows):
     _, targets, weights = problem(loss)

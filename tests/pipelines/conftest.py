@@ -12,8 +12,12 @@ def draw(kind: str, seed: int) -> Image.Image:
     rng = np.random.default_rng([seed, kind == "cats"])
     wave = 100 + 80 * np.sin(np.arange(48) / (2 + seed % 12 * 0.3) + rng.uniform(0, 6))
     plane = np.tile(wave, (40, 1)) if kind == "cats" else np.tile(wave[:40, None], (1, 48))
-    plane = plane + np.kron(rng.normal(0, 18, (5, 6)), np.ones((8, 8)))  # else any two were near copies
-    return Image.fromarray(np.clip(plane[..., None] + rng.normal(0, 10, (40, 48, 3)), 0, 255).astype(np.uint8))
+    plane = plane + np.kron(
+        rng.normal(0, 18, (5, 6)), np.ones((8, 8))
+    )  # else any two were near copies
+    return Image.fromarray(
+        np.clip(plane[..., None] + rng.normal(0, 10, (40, 48, 3)), 0, 255).astype(np.uint8)
+    )
 
 
 def write_photos(folder, per_class=12, start=0):
@@ -51,7 +55,11 @@ def run(tmp_path, small, capsys):
         from pipelines.run import main
 
         given = [str(argument) for argument in arguments]
-        rest = [*small, "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")] if defaults else []
+        rest = (
+            [*small, "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
+            if defaults
+            else []
+        )
         code = main([*given, *rest])
         return code, *capsys.readouterr()
 

@@ -31,12 +31,24 @@ def results(**changes):
     [
         ({}, "an earlier layer beats the last one by 0.100 (early 0.900, the last 0.800)"),
         ({"leaderboard": [row("late", 0.9), row("early", 0.8)]}, "the last layer is the best"),
-        ({"leaderboard": [row("early", 0.9), row("late", 0.89, tied=True)]}, "early and late layers do equally well"),
+        (
+            {"leaderboard": [row("early", 0.9), row("late", 0.89, tied=True)]},
+            "early and late layers do equally well",
+        ),
         ({}, "pretraining is worth +0.200 (0.900 against 0.700"),
         ({"leaderboard": [row("late", 0.71)]}, "pretraining is worth only +0.010"),
-        ({}, "the last doubling of images brought +0.040 (+0.010 to +0.070): more images are a likely gain"),
-        ({"learning_curve": {"gain": 0.0, "gain_low": -0.01, "gain_high": 0.01}}, "more of this kind will hardly help"),
-        ({"baselines": [row(None, 0.5, "majority"), row("gabor", 0.89, "gabor")]}, "gabor alone gives 0.890"),
+        (
+            {},
+            "the last doubling of images brought +0.040 (+0.010 to +0.070): more images are a likely gain",
+        ),
+        (
+            {"learning_curve": {"gain": 0.0, "gain_low": -0.01, "gain_high": 0.01}},
+            "more of this kind will hardly help",
+        ),
+        (
+            {"baselines": [row(None, 0.5, "majority"), row("gabor", 0.89, "gabor")]},
+            "gabor alone gives 0.890",
+        ),
         ({"data": {"imbalance": find_imbalance(np.repeat(["x", "y"], [90, 10]))}}, "x 90, y 10"),
         ({"chosen": results()["chosen"] | {"test_score_high": 0.8}}, "the test images differ"),
         (
@@ -44,7 +56,10 @@ def results(**changes):
             "--scoring balanced_accuracy and --class-weight balanced would weigh the classes alike",
         ),
         (
-            {"data": {"imbalance": find_imbalance(np.repeat(["x", "y"], [90, 10]))}, "class_weight": "balanced"},
+            {
+                "data": {"imbalance": find_imbalance(np.repeat(["x", "y"], [90, 10]))},
+                "class_weight": "balanced",
+            },
             "; --scoring balanced_accuracy would weigh",
         ),
         ({"scoring": "f1_macro"}, "brought +0.040 of accuracy"),
@@ -63,4 +78,7 @@ def test_each_sentence_has_its_figure(changes, sentence):
 
 
 def test_nothing_is_said_without_a_measurement():
-    assert give_advice(results(baselines=[], learning_curve={"gain": None}, layers={"net": ["late"]})) == []
+    assert (
+        give_advice(results(baselines=[], learning_curve={"gain": None}, layers={"net": ["late"]}))
+        == []
+    )

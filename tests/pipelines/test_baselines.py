@@ -14,7 +14,12 @@ def test_baselines_stand_beside_the_leaderboard_and_are_kept(photos, run, tmp_pa
     code, out, err = run(photos, "--heads", "ridge")
     first = results_of(tmp_path)
     assert code == 0, err
-    assert [row["backbone"] for row in first["baselines"]] == ["majority", "pixels", "histogram", "gabor"]
+    assert [row["backbone"] for row in first["baselines"]] == [
+        "majority",
+        "pixels",
+        "histogram",
+        "gabor",
+    ]
     assert all(row["cv_low"] <= row["cv_accuracy"] <= row["cv_high"] for row in first["baselines"])
     assert f"baselines: {baselines_in_words(first['baselines'])}" in out
     run(photos, "--heads", "ridge")

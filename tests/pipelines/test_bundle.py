@@ -17,7 +17,13 @@ from pipelines.blending import BlendedHead, Voter
 from pipelines.classifier import training_rows
 from pipelines.joined import JoinedExtractor
 
-OPTIONS = {"backbone": "mobilenet_v3_small", "weights": "random", "size": 32, "layer": "features.4", "pooling": "grid2"}
+OPTIONS = {
+    "backbone": "mobilenet_v3_small",
+    "weights": "random",
+    "size": 32,
+    "layer": "features.4",
+    "pooling": "grid2",
+}
 
 
 @pytest.fixture
@@ -35,7 +41,9 @@ def test_every_head_comes_back_the_same(samples, tmp_path, head):
     classifier = fit(samples, tmp_path, head=head)
     loaded = load_classifier(save_classifier(classifier, tmp_path / "bundle"))
     assert np.array_equal(loaded.predict(samples.paths), classifier.predict(samples.paths))
-    assert np.array_equal(loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths))
+    assert np.array_equal(
+        loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths)
+    )
     assert loaded.classes_.tolist() == ["cats", "dogs"]
 
 
@@ -50,18 +58,25 @@ def test_a_loaded_bundle_keeps_nothing_on_disk(samples, tmp_path):
 def test_joined_taps_come_back(samples, tmp_path):
     classifier = fit(samples, tmp_path, layer="features.4:grid2+features.6:avg")
     loaded = load_classifier(save_classifier(classifier, tmp_path / "bundle"))
-    assert np.array_equal(loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths))
+    assert np.array_equal(
+        loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths)
+    )
 
 
 def test_local_weights_are_copied_in(samples, tmp_path):
     import torch
 
-    torch.save(load_backbone("mobilenet_v3_small", "random", seed=5).network.state_dict(), tmp_path / "w.pth")
+    torch.save(
+        load_backbone("mobilenet_v3_small", "random", seed=5).network.state_dict(),
+        tmp_path / "w.pth",
+    )
     classifier = fit(samples, tmp_path, weights=str(tmp_path / "w.pth"))
     expected = classifier.predict_proba(samples.paths)
     save_classifier(classifier, tmp_path / "bundle")
     (tmp_path / "w.pth").unlink()
-    assert np.array_equal(load_classifier(tmp_path / "bundle").predict_proba(samples.paths), expected)
+    assert np.array_equal(
+        load_classifier(tmp_path / "bundle").predict_proba(samples.paths), expected
+    )
 
 
 def test_a_bundle_of_ones_own_module_needs_it_again(samples, tmp_path):
@@ -78,12 +93,18 @@ def test_a_bundle_of_ones_own_module_needs_it_again(samples, tmp_path):
 def test_another_bundle_in_the_same_place_leaves_nothing_of_the_old_one(samples, tmp_path):
     import torch
 
-    torch.save(load_backbone("mobilenet_v3_small", "random", seed=5).network.state_dict(), tmp_path / "w.pth")
-    save_classifier(fit(samples, tmp_path, weights=str(tmp_path / "w.pth"), head="knn"), tmp_path / "bundle")
+    torch.save(
+        load_backbone("mobilenet_v3_small", "random", seed=5).network.state_dict(),
+        tmp_path / "w.pth",
+    )
+    save_classifier(
+        fit(samples, tmp_path, weights=str(tmp_path / "w.pth"), head="knn"), tmp_path / "bundle"
+    )
     classifier = fit(samples, tmp_path)
     save_classifier(classifier, tmp_path / "bundle")
     assert np.array_equal(
-        load_classifier(tmp_path / "bundle").predict(samples.paths), classifier.predict(samples.paths)
+        load_classifier(tmp_path / "bundle").predict(samples.paths),
+        classifier.predict(samples.paths),
     )
     assert {file.name for file in (tmp_path / "bundle").iterdir()} == {"bundle.json", "head.skops"}
     assert not list(tmp_path.glob(".tmp-*"))
@@ -93,7 +114,9 @@ def test_a_ready_backbone_keeps_its_size_and_seed(samples, tmp_path):
     ready = load_backbone("mobilenet_v3_small", "random", size=40, seed=3)
     classifier = fit(samples, tmp_path, backbone=ready, weights=None, size=None)
     loaded = load_classifier(save_classifier(classifier, tmp_path / "bundle"))
-    assert np.array_equal(loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths))
+    assert np.array_equal(
+        loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths)
+    )
 
 
 def test_ones_own_module_with_weights_of_a_file(samples, tmp_path):
@@ -140,9 +163,18 @@ def change(folder, *path, **values):
         (lambda folder: (folder / "head.skops").write_bytes(b"no zip"), "can't read"),
         (lambda folder: (folder / "head.skops").unlink(), "can't read"),
         (lambda folder: (folder / "bundle.json").write_text("[]"), "schema None"),
-        (lambda folder: (folder / "bundle.json").write_text('{"schema": 1}'), "lacks what a run writes"),
-        (lambda folder: change(folder, "extractors", 0, "recipe", numerics="bfloat16-foo"), "bfloat16-foo"),
-        (lambda folder: change(folder, "extractors", 0, "recipe", decode="another rule"), "trained with decode"),
+        (
+            lambda folder: (folder / "bundle.json").write_text('{"schema": 1}'),
+            "lacks what a run writes",
+        ),
+        (
+            lambda folder: change(folder, "extractors", 0, "recipe", numerics="bfloat16-foo"),
+            "bfloat16-foo",
+        ),
+        (
+            lambda folder: change(folder, "extractors", 0, "recipe", decode="another rule"),
+            "trained with decode",
+        ),
         (lambda folder: change(folder, "extractors", 0, taps=["features.4:avg"]), "its head takes"),
     ],
 )
@@ -172,7 +204,9 @@ def test_a_folder_that_is_no_bundle_is_not_written_over(samples, tmp_path):
         save_classifier(fit(samples, tmp_path), tmp_path / "photos")
 
 
-def test_a_machine_without_the_numerics_predicts_in_float32_and_says_so(samples, tmp_path, monkeypatch):
+def test_a_machine_without_the_numerics_predicts_in_float32_and_says_so(
+    samples, tmp_path, monkeypatch
+):
     classifier = fit(samples, tmp_path, numerics="float32")
     folder = save_classifier(classifier, tmp_path / "bundle")
     change(folder, "extractors", 0, "recipe", numerics="bfloat16-cuda")
@@ -188,10 +222,18 @@ def test_a_machine_without_the_numerics_predicts_in_float32_and_says_so(samples,
 def test_a_bundle_is_hardly_larger_than_the_rows_it_keeps(tmp_path, head, kind):
     """Without backbone weights <= 1.2 x its kept rows; with random labels nearly all rows are support vectors."""
     rng = np.random.default_rng(0)
-    rows, y = rng.gamma(1.0, size=(200, 4096)).astype(kind), rng.permutation(np.repeat(["a", "b"], 100))
+    rows, y = (
+        rng.gamma(1.0, size=(200, 4096)).astype(kind),
+        rng.permutation(np.repeat(["a", "b"], 100)),
+    )
     rows[:, 7] = 0.5
     X = rows.astype(np.float32)
-    options = {"backbone": "mobilenet_v3_small", "weights": "random", "size": 32, "numerics": "float32"}
+    options = {
+        "backbone": "mobilenet_v3_small",
+        "weights": "random",
+        "size": 32,
+        "numerics": "float32",
+    }
     extractor = FeatureExtractor(layer="features.0", pooling="flatten", **options)
     fitted = make_head(head).fit(X, y)
     classifier = ImageClassifier().assemble(extractor, fitted, rows=training_rows(fitted, X))
@@ -223,7 +265,9 @@ def test_nothing_in_a_bundle_is_a_pickle(samples, tmp_path):
 @pytest.fixture
 def blend(samples, tmp_path):
     """A classifier of three heads on two taps, one of which keeps training rows."""
-    extractor = FeatureExtractor(**{**OPTIONS, "layer": "features.4:grid2+features.6:avg"}, cache=tmp_path / "cache")
+    extractor = FeatureExtractor(
+        **{**OPTIONS, "layer": "features.4:grid2+features.6:avg"}, cache=tmp_path / "cache"
+    )
     X, y = extractor.transform(samples.paths), samples.labels
     width = extractor.load_backbone().card.width(extractor.taps()[0])
     voters = []
@@ -231,7 +275,11 @@ def blend(samples, tmp_path):
                                   ("linear_svm", (width, X.shape[1]), 0.3)):  # fmt: skip
         own = X[:, slice(*columns)]
         head = make_head(name).fit(own, y)
-        calibration = None if name == "logistic" else fit_calibration(head_scores(head, own), y, head.classes_)
+        calibration = (
+            None
+            if name == "logistic"
+            else fit_calibration(head_scores(head, own), y, head.classes_)
+        )
         voters.append(Voter(head, calibration, columns, weight, training_rows(head, own)))
     return ImageClassifier().assemble(extractor, BlendedHead(voters))
 
@@ -251,7 +299,10 @@ def test_a_blend_comes_back_the_same(blend, samples, tmp_path):
     [
         (lambda folder: (folder / "head-1.skops").unlink(), "can't read"),
         (lambda folder: change(folder, members=[{"weight": 1.0}]), "a member lacks 'rows'"),
-        (lambda folder: change(folder, "extractors", 0, taps=["features.4:grid2"]), "its head takes"),
+        (
+            lambda folder: change(folder, "extractors", 0, taps=["features.4:grid2"]),
+            "its head takes",
+        ),
     ],
 )
 def test_a_spoilt_blend_is_one_clear_line(blend, tmp_path, spoil, message):
@@ -265,7 +316,9 @@ def test_flips_come_back(samples, tmp_path):
     classifier = fit(samples, tmp_path, flips=True, head="rbf_svm")
     loaded = load_classifier(save_classifier(classifier, tmp_path / "bundle"))
     assert loaded.extractor_.flips
-    assert np.array_equal(loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths))
+    assert np.array_equal(
+        loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths)
+    )
 
 
 @pytest.fixture
@@ -294,7 +347,9 @@ def test_a_blend_across_backbones_comes_back_the_same(two_backbones, samples, tm
     with pytest.raises(BundleError, match="a bundle holds no code"):
         load_classifier(folder)
     loaded = load_classifier(folder, backbone=own)
-    assert np.array_equal(loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths))
+    assert np.array_equal(
+        loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths)
+    )
 
 
 def test_an_image_that_one_backbone_can_not_read_is_passed_over(two_backbones, samples, tmp_path):
@@ -310,7 +365,12 @@ def test_rows_that_several_heads_of_a_blend_keep_are_stored_once(tmp_path):
     """<= 1.2 x the distinct rows and the linear heads, though an SVM and kNN on each of two taps keep nearly all."""
     rng = np.random.default_rng(0)
     y = rng.permutation(np.repeat(["a", "b"], 100))
-    options = {"backbone": "mobilenet_v3_small", "weights": "random", "size": 32, "numerics": "float32"}
+    options = {
+        "backbone": "mobilenet_v3_small",
+        "weights": "random",
+        "size": 32,
+        "numerics": "float32",
+    }
     extractor = FeatureExtractor(layer="features.0:flatten+features.0:grid16", **options)
     rows = rng.gamma(1.0, size=(200, 2 * 4096)).astype(np.float16)
     X, voters = rows.astype(np.float32), []
@@ -318,7 +378,9 @@ def test_rows_that_several_heads_of_a_blend_keep_are_stored_once(tmp_path):
         own = X[:, slice(*columns)]
         for name in ("rbf_svm", "knn", "linear_svm"):
             head = make_head(name).fit(own, y)
-            calibration = None if name == "knn" else fit_calibration(head_scores(head, own), y, head.classes_)
+            calibration = (
+                None if name == "knn" else fit_calibration(head_scores(head, own), y, head.classes_)
+            )
             voters.append(Voter(head, calibration, columns, 1 / 6, training_rows(head, own)))
     classifier = ImageClassifier().assemble(extractor, BlendedHead(voters))
     folder = save_classifier(classifier, tmp_path / "bundle")

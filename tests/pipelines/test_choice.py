@@ -79,7 +79,10 @@ def test_a_head_is_fitted_as_scikit_learn_fits_it(halves, name):
 def test_the_simplest_of_the_tied_is_no_blend_where_one_row_is_as_good():
     rng = np.random.default_rng(0)
     labels = np.repeat(["x", "y"], 30)
-    arrays = [((labels == "x")[:, None] * 5 + rng.normal(size=(60, width))).astype(np.float32) for width in (9, 4)]
+    arrays = [
+        ((labels == "x")[:, None] * 5 + rng.normal(size=(60, width))).astype(np.float32)
+        for width in (9, 4)
+    ]
     sources = [Source("net", "wide", "avg", 9), Source("net", "narrow", "avg", 4)]
     board = make_leaderboard(arrays.__getitem__, sources, labels, folds(labels, 4), HEAD_NAMES)
     row = board.rows[choose_row(board, "simplest")]

@@ -14,7 +14,13 @@ from heads import make_head
 from pipelines import ImageClassifier
 from pipelines.bundle import take_rows
 
-OPTIONS = {"backbone": "mobilenet_v3_small", "weights": "random", "size": 32, "layer": "features.4", "pooling": "grid2"}
+OPTIONS = {
+    "backbone": "mobilenet_v3_small",
+    "weights": "random",
+    "size": 32,
+    "layer": "features.4",
+    "pooling": "grid2",
+}
 
 
 @pytest.fixture
@@ -47,7 +53,9 @@ def test_images_in_memory_are_the_same_as_their_files(samples, tmp_path):
 
 def test_grid_search_over_layer_pooling_and_head_parameters(samples, tmp_path):
     classifier = make(
-        tmp_path, head=make_head("logistic"), keep=["features.4:avg", "features.6:avg", "features.6:grid2"]
+        tmp_path,
+        head=make_head("logistic"),
+        keep=["features.4:avg", "features.6:avg", "features.6:grid2"],
     )
     grid = {
         "layer": ["features.4", "features.6"],
@@ -64,7 +72,9 @@ def test_it_is_cloned_and_pickled_without_the_network(samples, tmp_path):
     assert clone(classifier).get_params() == classifier.get_params()
     data = pickle.dumps(classifier)
     assert len(data) < 200_000
-    assert np.array_equal(pickle.loads(data).predict(samples.paths), classifier.predict(samples.paths))
+    assert np.array_equal(
+        pickle.loads(data).predict(samples.paths), classifier.predict(samples.paths)
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +92,9 @@ def test_it_is_cloned_and_pickled_without_the_network(samples, tmp_path):
 def test_wrong_calls_say_what_to_do(samples, tmp_path, change, message):
     options = {key: change[key] for key in ("head", "layer") if key in change}
     with pytest.raises(ValueError, match=message):
-        make(tmp_path, **options).fit(change.get("paths", samples.paths), change.get("labels", samples.labels))
+        make(tmp_path, **options).fit(
+            change.get("paths", samples.paths), change.get("labels", samples.labels)
+        )
 
 
 def test_an_unreadable_image_is_named(samples, tmp_path):
@@ -108,7 +120,9 @@ def test_the_rows_a_head_keeps_are_those_its_scaler_gives(samples, tmp_path, hea
 
 def test_parameters_are_chosen_by_the_scoring(samples, tmp_path):
     for scoring in ("neg_log_loss", "roc_auc"):
-        classifier = make(tmp_path, head="linear_svm", scoring=scoring).fit(samples.paths, samples.labels)
+        classifier = make(tmp_path, head="linear_svm", scoring=scoring).fit(
+            samples.paths, samples.labels
+        )
         assert classifier.score(samples.paths, samples.labels) > 0.9
     with pytest.raises(ValueError, match="unknown scoring 'acuracy'"):
         make(tmp_path, scoring="acuracy").fit(samples.paths, samples.labels)
@@ -123,6 +137,10 @@ def test_flips_are_averaged_in_fit_and_predict(samples, tmp_path):
     plain = make(tmp_path).fit(samples.paths, samples.labels)
     flips = make(tmp_path, flips=True).fit(samples.paths, samples.labels)
     assert flips.extractor_.extraction_.computed == 24
-    assert not np.array_equal(flips.predict_proba(samples.paths), plain.predict_proba(samples.paths))
+    assert not np.array_equal(
+        flips.predict_proba(samples.paths), plain.predict_proba(samples.paths)
+    )
     mirrored = [ImageOps.mirror(Image.open(path).convert("RGB")) for path in samples.paths]
-    np.testing.assert_allclose(flips.predict_proba(mirrored), flips.predict_proba(samples.paths), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        flips.predict_proba(mirrored), flips.predict_proba(samples.paths), rtol=1e-3, atol=1e-4
+    )

@@ -35,7 +35,17 @@ def call(tmp_path, capsys):
 def test_it_says_what_there_is_and_how_long_a_pass_takes(call):
     code, out, err = call()
     assert (code, err) == (0, "")
-    for name in ("processor", "GPU", "decoder", "engines", "numerics", "cache", "decoding", "forward", "a pass"):
+    for name in (
+        "processor",
+        "GPU",
+        "decoder",
+        "engines",
+        "numerics",
+        "cache",
+        "decoding",
+        "forward",
+        "a pass",
+    ):
         assert f"\n{name}" in "\n" + out
     assert "100 images take about" in out
     assert "10,000 images take about" in out
@@ -53,7 +63,9 @@ def test_json_holds_the_same_of_ones_own_images(call, photos):
 
 
 def test_it_takes_named_sets_and_backbones_without_weights(tmp_path, capsys):
-    assert main(["digits", "--backbone", "pixels", "--seconds", "0.05", "--cache", str(tmp_path)]) == 0
+    assert (
+        main(["digits", "--backbone", "pixels", "--seconds", "0.05", "--cache", str(tmp_path)]) == 0
+    )
     assert "1,797 images take about" in capsys.readouterr().out
 
 

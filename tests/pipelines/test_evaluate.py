@@ -20,7 +20,10 @@ def problem():
     rng = np.random.default_rng(0)
     labels = np.repeat(["x", "y", "z"], 20)
     centres = np.eye(3)[np.repeat([0, 1, 2], 20)] * 4
-    arrays = [rng.normal(size=(60, 8)), np.hstack([centres, np.zeros((60, 3))]) + rng.normal(size=(60, 6))]
+    arrays = [
+        rng.normal(size=(60, 8)),
+        np.hstack([centres, np.zeros((60, 3))]) + rng.normal(size=(60, 6)),
+    ]
     sources = [Source("net", "early", "avg", 8), Source("net", "late", "avg", 6)]
     return [array.astype(np.float32) for array in arrays], sources, labels
 
@@ -33,7 +36,9 @@ def board_of(problem, heads=HEAD_NAMES, **options):
 def test_there_is_a_row_for_every_source_and_head_best_first(problem):
     board = board_of(problem)
     alone = [row for row in board.rows if row.members is None]
-    assert {(row.layer, row.head) for row in alone} == {(a, b) for a in ("early", "late") for b in HEAD_NAMES}
+    assert {(row.layer, row.head) for row in alone} == {
+        (a, b) for a in ("early", "late") for b in HEAD_NAMES
+    }
     scores = [row.cv_accuracy for row in board.rows]
     assert scores == sorted(scores, reverse=True)
     assert board.rows[0].layer == "late"
@@ -44,7 +49,9 @@ def test_rows_carry_their_own_out_of_fold_scores(problem):
     board = board_of(problem)
     labels = problem[2]
     for row, oof in zip(board.rows, board.oof, strict=True):
-        assert accuracy_score(labels, board.classes[oof.argmax(axis=1)]) == pytest.approx(row.cv_accuracy)
+        assert accuracy_score(labels, board.classes[oof.argmax(axis=1)]) == pytest.approx(
+            row.cv_accuracy
+        )
 
 
 def test_equal_accuracy_is_ordered_by_log_loss(problem):
@@ -72,7 +79,9 @@ def test_random_labels_give_a_corrected_accuracy_near_chance():
     rng = np.random.default_rng(3)
     labels = rng.permutation(np.repeat(["x", "y"], 50))
     arrays = [rng.normal(size=(100, 20)).astype(np.float32) for _ in range(6)]
-    board = board_of((arrays, [Source("net", str(i), "avg", 20) for i in range(6)], labels), ["logistic", "knn"])
+    board = board_of(
+        (arrays, [Source("net", str(i), "avg", 20) for i in range(6)], labels), ["logistic", "knn"]
+    )
     assert board.corrected[0] < board.rows[0].cv_accuracy
     assert abs(board.corrected[0] - 0.5) < 0.12
 
@@ -141,14 +150,20 @@ def test_class_weights_help_the_rare_class():
     arrays = [(rng.normal(size=(200, 3)) + 1.2 * (labels == "y")[:, None]).astype(np.float32)]
     options = {"heads": ["logistic", "linear_svm"], "scoring": SCORINGS["balanced_accuracy"]}
     found = [
-        board_of((arrays, [Source("net", "late", "avg", 3)], labels), class_weight=weight, **options).rows[0].cv_score
+        board_of(
+            (arrays, [Source("net", "late", "avg", 3)], labels), class_weight=weight, **options
+        )
+        .rows[0]
+        .cv_score
         for weight in (None, "balanced")
     ]
     assert found[1] > found[0] + 0.1
 
 
 def test_a_row_alone_has_no_blend(problem):
-    assert [row.head for row in board_of(([problem[0][1]], problem[1][1:], problem[2]), ["knn"]).rows] == ["knn"]
+    assert [
+        row.head for row in board_of(([problem[0][1]], problem[1][1:], problem[2]), ["knn"]).rows
+    ] == ["knn"]
 
 
 def test_the_best_row_is_tied_with_itself_and_noise_is_not(problem):
@@ -179,9 +194,13 @@ def test_of_many_sources_the_best_are_searched_and_the_others_listed_with_their_
     labels = np.repeat(["x", "y", "z"], 20)
     centres = np.eye(3)[np.repeat([0, 1, 2], 20)] * 3
     useful = {1, 4, 15}
-    arrays = [(centres * (i in useful) + rng.normal(size=(60, 3))).astype(np.float32) for i in range(16)]
+    arrays = [
+        (centres * (i in useful) + rng.normal(size=(60, 3))).astype(np.float32) for i in range(16)
+    ]
     seen = []
-    searched, out = screen_sources(arrays.__getitem__, 16, labels, n_jobs=n_jobs, on_progress=seen.append)
+    searched, out = screen_sources(
+        arrays.__getitem__, 16, labels, n_jobs=n_jobs, on_progress=seen.append
+    )
     assert len(searched) == 12
     assert useful < set(searched)
     assert searched == sorted(searched)

@@ -22,15 +22,24 @@ def call(small, tmp_path, capsys):
 
 
 def test_three_lines_of_h5py_read_what_was_exported(photos, tmp_path, call):
-    code, out, err = call(photos, "--layers", "features.4", "--pooling", "avg,grid2", "--to", tmp_path / "f.h5")
+    code, out, err = call(
+        photos, "--layers", "features.4", "--pooling", "avg,grid2", "--to", tmp_path / "f.h5"
+    )
     assert code == 0, err
     assert "24 images, 2 taps: 24 computed" in out
     with h5py.File(tmp_path / "f.h5") as file:
         X, labels = file["features/features.4:grid2"][:], file["labels"].asstr()[:]
         paths, classes = file["paths"].asstr()[:], file["classes"].asstr()[:]
     samples = read_image_folder(photos)
-    options = {"backbone": "mobilenet_v3_small", "weights": "random", "size": 32, "cache": tmp_path / "cache"}
-    expected = FeatureExtractor(layer="features.4", pooling="grid2", **options).transform(samples.paths)
+    options = {
+        "backbone": "mobilenet_v3_small",
+        "weights": "random",
+        "size": 32,
+        "cache": tmp_path / "cache",
+    }
+    expected = FeatureExtractor(layer="features.4", pooling="grid2", **options).transform(
+        samples.paths
+    )
     assert np.array_equal(X, expected)
     assert labels.tolist() == samples.labels.tolist()
     assert paths.tolist() == list(samples.paths)
@@ -38,7 +47,9 @@ def test_three_lines_of_h5py_read_what_was_exported(photos, tmp_path, call):
 
 
 def test_labels_are_not_needed(photos, tmp_path, call):
-    code, out, _ = call(photos / "cats", "--layers", "features.4", "--pooling", "avg", "--to", tmp_path / "f.h5")
+    code, out, _ = call(
+        photos / "cats", "--layers", "features.4", "--pooling", "avg", "--to", tmp_path / "f.h5"
+    )
     assert code == 0
     assert "12 images" in out
     with h5py.File(tmp_path / "f.h5") as file:
@@ -55,17 +66,25 @@ def test_what_can_not_be_read_is_named(photos, call):
 
 def test_a_second_call_computes_nothing(photos, call):
     call(photos, "--layers", "features.4", "--pooling", "avg")
-    assert "0 computed, 24 from the store" in call(photos, "--layers", "features.4", "--pooling", "avg")[1]
+    assert (
+        "0 computed, 24 from the store"
+        in call(photos, "--layers", "features.4", "--pooling", "avg")[1]
+    )
 
 
 def test_every_readable_image_is_exported_copies_too(photos, tmp_path, call):
     (photos / "cats" / "copy.png").write_bytes((photos / "dogs" / "0.png").read_bytes())
-    _, out, _ = call(photos, "--layers", "features.4", "--pooling", "avg", "--to", tmp_path / "f.h5")
+    _, out, _ = call(
+        photos, "--layers", "features.4", "--pooling", "avg", "--to", tmp_path / "f.h5"
+    )
     assert "25 images" in out
     with h5py.File(tmp_path / "f.h5") as file:
         paths = file["paths"].asstr()[:].tolist()
         X = file["features/features.4:avg"][:]
-    rows = [paths.index(str(photos / "cats" / "copy.png")), paths.index(str(photos / "dogs" / "0.png"))]
+    rows = [
+        paths.index(str(photos / "cats" / "copy.png")),
+        paths.index(str(photos / "dogs" / "0.png")),
+    ]
     assert np.array_equal(X[rows[0]], X[rows[1]])
 
 
@@ -79,7 +98,9 @@ def test_every_readable_image_is_exported_copies_too(photos, tmp_path, call):
         ("photos", ["--to", "photos/cats/0.png/f.h5"], "choose another file with --to"),
     ],
 )
-def test_wrong_calls_give_one_line_and_exit_2(photos, call, images, arguments, message, monkeypatch):
+def test_wrong_calls_give_one_line_and_exit_2(
+    photos, call, images, arguments, message, monkeypatch
+):
     monkeypatch.chdir(photos.parent)
     code, _, err = call(photos if images == "photos" else images, *arguments)
     assert code == 2

@@ -32,7 +32,9 @@ def test_a_named_layer_that_does_not_fit_is_refused(backbone):
 
 def test_taps_are_joined_by_a_plus_and_may_name_their_pooling(backbone):
     first, second = Tap("features.4", "grid2"), Tap("features.6", "avg")
-    assert choose_taps(backbone.card, "features.4:grid2+features.6:avg, features.6", ["avg", "max"]) == [
+    assert choose_taps(
+        backbone.card, "features.4:grid2+features.6:avg, features.6", ["avg", "max"]
+    ) == [
         (first, second),
         (second,),
         (Tap("features.6", "max"),),
@@ -41,10 +43,21 @@ def test_taps_are_joined_by_a_plus_and_may_name_their_pooling(backbone):
         choose_taps(backbone.card, "features.6+features.44", ["avg"])
 
 
-def test_joined_taps_are_one_source_and_their_columns_follow_one_another(photos, backbone, tmp_path):
-    table = kept(read_image_folder(photos), backbone, tmp_path / "cache", "features.4:grid2+features.6:avg,features.4")
+def test_joined_taps_are_one_source_and_their_columns_follow_one_another(
+    photos, backbone, tmp_path
+):
+    table = kept(
+        read_image_folder(photos),
+        backbone,
+        tmp_path / "cache",
+        "features.4:grid2+features.6:avg,features.4",
+    )
     joined, alone = table.sources
-    assert (joined.layer, joined.pooling, joined.tap) == (None, None, "features.4:grid2+features.6:avg")
+    assert (joined.layer, joined.pooling, joined.tap) == (
+        None,
+        None,
+        "features.4:grid2+features.6:avg",
+    )
     assert (alone.layer, alone.pooling, alone.tap) == ("features.4", "avg", "features.4:avg")
     rows = np.arange(5)
     widths = [backbone.card.width(tap) for tap in table.taps[0]]
@@ -101,7 +114,9 @@ def test_the_cost_of_changes_to_a_folder(photos, backbone, tmp_path, add_photos)
     """10 new images compute 10, a moved folder 0, a new layer that tap alone."""
 
     def computed(folder, layers="features.4", network=backbone):
-        return kept(read_image_folder(folder), network, tmp_path / "cache", layers).accounting()["computed"]
+        return kept(read_image_folder(folder), network, tmp_path / "cache", layers).accounting()[
+            "computed"
+        ]
 
     assert computed(photos) == 24
     add_photos(photos, per_class=5, start=100)
@@ -111,7 +126,10 @@ def test_the_cost_of_changes_to_a_folder(photos, backbone, tmp_path, add_photos)
     assert computed(moved, "features.4,features.6") == 34
     assert computed(moved, "features.6") == 0
     assert computed(moved, network=load_backbone("mobilenet_v3_small", "random", size=40)) == 34
-    assert computed(moved, network=load_backbone("mobilenet_v3_small", "random", size=32, seed=1)) == 34
+    assert (
+        computed(moved, network=load_backbone("mobilenet_v3_small", "random", size=32, seed=1))
+        == 34
+    )
 
 
 def test_bad_images_are_left_out_with_their_reason(photos, backbone, tmp_path):

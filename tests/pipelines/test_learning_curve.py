@@ -35,7 +35,9 @@ def test_the_last_point_is_the_cross_validated_accuracy(problem, head):
     curve = learning_curve(X, y, parts, head, HEADS[head])
     grid = {key: [value] for key, value in HEADS[head].items()}
     search = HeadSearchCV({head: grid}, cv=parts, refit=False).fit(X, y)
-    assert curve.points[-1].accuracy == pytest.approx(np.mean(search.classes_[search.oof_scores_[0].argmax(1)] == y))
+    assert curve.points[-1].accuracy == pytest.approx(
+        np.mean(search.classes_[search.oof_scores_[0].argmax(1)] == y)
+    )
     assert curve.points[-1].images == 180
     assert curve.gain == pytest.approx(curve.points[-1].accuracy - curve.points[-2].accuracy)
 
@@ -50,7 +52,9 @@ def test_sizes_double_and_the_curve_rises(problem):
 
 def test_two_runs_print_the_same_and_another_seed_does_not(problem):
     def curve(**options):
-        return learning_curve(*problem, folds(problem[1], 4), "logistic", HEADS["logistic"], **options)
+        return learning_curve(
+            *problem, folds(problem[1], 4), "logistic", HEADS["logistic"], **options
+        )
 
     assert curve() == curve(n_jobs=2)
     assert curve() != curve(seed=1)

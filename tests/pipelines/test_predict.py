@@ -16,7 +16,12 @@ from pipelines.predict import main
 def bundle(photos, tmp_path):
     """A trained bundle of a small network."""
     samples = read_image_folder(photos)
-    options = {"backbone": "mobilenet_v3_small", "weights": "random", "size": 32, "layer": "features.4"}
+    options = {
+        "backbone": "mobilenet_v3_small",
+        "weights": "random",
+        "size": 32,
+        "layer": "features.4",
+    }
     classifier = ImageClassifier(head="linear_svm", cache=tmp_path / "cache", **options)
     return save_classifier(classifier.fit(samples.paths, samples.labels), tmp_path / "bundle")
 
@@ -42,13 +47,23 @@ def test_a_folder_as_json_lines(bundle, photos, capsys):
 def test_as_csv(bundle, photos, capsys):
     _, out, _ = call(capsys, bundle, photos / "cats" / "0.png", photos / "dogs" / "1.png", "--csv")
     rows = list(csv.DictReader(io.StringIO(out)))
-    assert [row["path"] for row in rows] == [str(photos / "cats" / "0.png"), str(photos / "dogs" / "1.png")]
+    assert [row["path"] for row in rows] == [
+        str(photos / "cats" / "0.png"),
+        str(photos / "dogs" / "1.png"),
+    ]
     assert all(row["label"] in ("cats", "dogs") and row["error"] == "" for row in rows)
 
 
-def test_a_file_that_cannot_be_read_has_an_error_and_the_others_their_labels(bundle, photos, tmp_path, capsys):
+def test_a_file_that_cannot_be_read_has_an_error_and_the_others_their_labels(
+    bundle, photos, tmp_path, capsys
+):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
-    paths = [photos / "cats" / "0.png", tmp_path / "broken.jpg", photos / "cats" / "1.png", tmp_path / "gone.png"]
+    paths = [
+        photos / "cats" / "0.png",
+        tmp_path / "broken.jpg",
+        photos / "cats" / "1.png",
+        tmp_path / "gone.png",
+    ]
     code, out, err = call(capsys, bundle, *paths, "--json")
     lines = [json.loads(line) for line in out.splitlines()]
     answers = {answer["path"]: answer for answer in lines}

@@ -9,7 +9,9 @@ import pytest
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text(encoding="utf-8")
 NAMED_BY_DATA = {"params", "layers", "test_recall", "passed_over"}
-TIMES = re.compile(r"seconds|images_per_second|in_words|command|bottleneck|engine|from_store|computed")
+TIMES = re.compile(
+    r"seconds|images_per_second|in_words|command|bottleneck|engine|from_store|computed"
+)
 
 
 def results_of(out):
@@ -59,7 +61,11 @@ def test_two_runs_with_one_seed_print_the_same_figures(photos, run, tmp_path, mo
                                  "--backbone", "mobilenet_v3_small", "--weights", "random", "--size", "32", "--cv", "3",
                                  "--cache", tmp_path / f"cache{threads}", "--out", out, defaults=False)  # fmt: skip
         assert code == 0, err
-        lines = [line for line in printed.splitlines() if not re.search(r" s in all|% of the time|out\d", line)]
+        lines = [
+            line
+            for line in printed.splitlines()
+            if not re.search(r" s in all|% of the time|out\d", line)
+        ]
         found.append((lines, without_times(results_of(out))))
     assert found[0] == found[1]
     assert any("test accuracy" in line for line in found[0][0])

@@ -43,7 +43,9 @@ def test_the_whole_job(photos, run, tmp_path):
     assert {row["head"] for row in alone} == set(HEADS)
     assert len({(row["layer"], row["pooling"]) for row in alone}) * 4 == len(alone)
     assert board[0]["tied"]
-    assert [row["cv_accuracy"] for row in board] == sorted((row["cv_accuracy"] for row in board), reverse=True)
+    assert [row["cv_accuracy"] for row in board] == sorted(
+        (row["cv_accuracy"] for row in board), reverse=True
+    )
     assert {key: chosen[key] for key in board[0]} in board
     assert chosen["test_low"] <= chosen["test_accuracy"] <= chosen["test_high"]
     assert results["extraction"]["computed"] == results["extraction"]["images"] == 24
@@ -67,16 +69,32 @@ def test_the_bundle_predicts_the_same_labels_with_the_folder_moved(photos, run, 
     moved = Path(shutil.move(photos, tmp_path / "elsewhere"))
     paths = [str(moved / Path(row["path"]).relative_to(photos)) for row in rows]
     shutil.rmtree(tmp_path / "cache")
-    command = [sys.executable, "-m", "pipelines.predict", str(tmp_path / "out" / "model"), *paths, "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.predict",
+        str(tmp_path / "out" / "model"),
+        *paths,
+        "--json",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
-    assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == [row["predicted"] for row in rows]
+    assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == [
+        row["predicted"] for row in rows
+    ]
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_second_run_computes_nothing_and_takes_no_torch(photos, run, small, tmp_path):
     run(photos)
     first = results_of(tmp_path)
-    arguments = [str(photos), *small, "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
+    arguments = [
+        str(photos),
+        *small,
+        "--cache",
+        str(tmp_path / "cache"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     code = (
         "import sys\nfrom pipelines.run import main\n"
         f"assert main({arguments!r}) == 0\nassert not {{'torch', 'torchvision'}} & set(sys.modules)"
@@ -106,7 +124,10 @@ def test_a_split_inside_is_used(tmp_path, run, add_photos):
     add_photos(tmp_path / "set" / "train", per_class=8)
     add_photos(tmp_path / "set" / "val", per_class=3, start=50)
     run(tmp_path / "set", "--heads", "knn")
-    assert (results_of(tmp_path)["data"]["split"], results_of(tmp_path)["data"]["n_test"]) == ("given", 6)
+    assert (results_of(tmp_path)["data"]["split"], results_of(tmp_path)["data"]["n_test"]) == (
+        "given",
+        6,
+    )
 
 
 def test_test_images_of_their_own(photos, tmp_path, run, add_photos):
@@ -137,7 +158,9 @@ def assert_the_bundle_predicts_as_the_run(tmp_path):
     return loaded
 
 
-def test_flips_stand_beside_the_plain_rows_and_are_predicted_with(photos, run, tmp_path, monkeypatch):
+def test_flips_stand_beside_the_plain_rows_and_are_predicted_with(
+    photos, run, tmp_path, monkeypatch
+):
     run(photos, "--heads", "ridge")
     monkeypatch.setattr(choice, "choose_row", lambda board, how: next(
         i for i, row in enumerate(board.rows) if row.view == "plain+flipped" and row.head != "blend"))  # fmt: skip
@@ -202,7 +225,17 @@ def test_the_run_chooses_by_the_scoring(photos, run, tmp_path, scoring):
 
 
 def test_class_weights_reach_the_bundle(photos, run, tmp_path):
-    run(photos, "--heads", "logistic", "--layers", "features.4", "--pooling", "avg", "--class-weight", "balanced")
+    run(
+        photos,
+        "--heads",
+        "logistic",
+        "--layers",
+        "features.4",
+        "--pooling",
+        "avg",
+        "--class-weight",
+        "balanced",
+    )
     assert load_classifier(tmp_path / "out" / "model").head_[-1].class_weight == "balanced"
 
 
@@ -282,7 +315,9 @@ def split_inside(photos):
         (None, ["--layers", ",,"], "expected auto, all, or names"),
     ],
 )
-def test_wrong_calls_give_one_line_and_exit_2(photos, tmp_path, small, capsys, prepare, arguments, message):
+def test_wrong_calls_give_one_line_and_exit_2(
+    photos, tmp_path, small, capsys, prepare, arguments, message
+):
     from pipelines.run import main
 
     (tmp_path / "file").touch()
@@ -300,7 +335,9 @@ def test_wrong_calls_give_one_line_and_exit_2(photos, tmp_path, small, capsys, p
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("arguments", [("--hed", "knn"), ("--seed", "-1"), ("--heads", ","), ("--cv", "x")])
+@pytest.mark.parametrize(
+    "arguments", [("--hed", "knn"), ("--seed", "-1"), ("--heads", ","), ("--cv", "x")]
+)
 def test_arguments_that_are_none_exit_with_2(run, arguments):
     with pytest.raises(SystemExit) as caught:
         run(*arguments)
@@ -323,11 +360,16 @@ def test_a_group_on_both_sides_of_a_given_split_is_refused(photos, run, tmp_path
     assert "12 groups" in err
 
 
-def test_test_images_without_groups_leave_the_training_groups(photos, tmp_path, run, add_photos, monkeypatch):
+def test_test_images_without_groups_leave_the_training_groups(
+    photos, tmp_path, run, add_photos, monkeypatch
+):
     from pipelines.run import read_samples
 
     manifest = write_manifest(
-        tmp_path / "m.csv", photos, "path,label,group", lambda i, path: (path, path.parent.name, i // 2)
+        tmp_path / "m.csv",
+        photos,
+        "path,label,group",
+        lambda i, path: (path, path.parent.name, i // 2),
     )
     other = add_photos(tmp_path / "other", per_class=2, start=60)
     samples = read_samples(str(manifest), str(other))
@@ -350,7 +392,11 @@ def test_groups_of_paths_are_named_by_the_first_part_or_the_whole_match(photos):
 
     samples = read_images(str(photos))
     assert set(group_by_path(samples, r"(cats|dogs)/[0-9]+").groups) == {"cats", "dogs"}
-    assert set(group_by_path(samples, r"cats/1[01]?\.").groups[:12]) >= {"cats/1.", "cats/10.", "cats/11."}
+    assert set(group_by_path(samples, r"cats/1[01]?\.").groups[:12]) >= {
+        "cats/1.",
+        "cats/10.",
+        "cats/11.",
+    }
     assert len(set(group_by_path(samples, r"cats/1()\.").groups)) == 24
 
 
@@ -414,7 +460,10 @@ def test_an_unexpected_error_is_one_line_and_a_traceback_only_with_debug(photos,
 
     monkeypatch.setattr("pipelines.features.extract", fail)
     code, _, err = run(photos)
-    assert (code, err.splitlines()) == (1, ["error: RuntimeError: boom (run with --debug for the traceback)"])
+    assert (code, err.splitlines()) == (
+        1,
+        ["error: RuntimeError: boom (run with --debug for the traceback)"],
+    )
     _, _, err = run(photos, "--debug")
     assert "Traceback" in err
 
@@ -431,5 +480,8 @@ def test_many_taps_are_screened_and_those_left_out_are_listed(photos, run, tmp_p
     assert {"backbone", "layer", "pooling", "dim", "screening_accuracy"} <= set(row)
     chosen = results["chosen"]
     loaded = load_classifier(tmp_path / "out" / "model")
-    taps = {member["tap"] for member in chosen["members"] or [{"tap": f"{chosen['layer']}:{chosen['pooling']}"}]}
+    taps = {
+        member["tap"]
+        for member in chosen["members"] or [{"tap": f"{chosen['layer']}:{chosen['pooling']}"}]
+    }
     assert set(map(str, loaded.extractor_.taps())) == taps

@@ -28,7 +28,9 @@ THEIRS = {
     "balanced_accuracy": lambda y, p, shares: sklearn.metrics.balanced_accuracy_score(y, p),
     "macro_f1": lambda y, p, shares: sklearn.metrics.f1_score(y, p, average="macro"),
     "log_loss": lambda y, p, shares: sklearn.metrics.log_loss(y, shares),
-    "brier_score": lambda y, p, shares: np.square(shares - np.eye(shares.shape[1])[y]).sum(axis=1).mean(),
+    "brier_score": lambda y, p, shares: (
+        np.square(shares - np.eye(shares.shape[1])[y]).sum(axis=1).mean()
+    ),
     "roc_auc": lambda y, p, shares: sklearn.metrics.roc_auc_score(y, shares[:, 1]),
 }
 
@@ -98,7 +100,9 @@ def test_calibration_error_by_hand():
 
 def test_calibration_error_of_certainty_is_the_share_of_errors():
     shares = np.eye(2)[[0, 0, 1, 1]]
-    assert calibration_error(np.array([0, 1, 1, 1]), shares.argmax(axis=1), shares) == pytest.approx(0.25)
+    assert calibration_error(
+        np.array([0, 1, 1, 1]), shares.argmax(axis=1), shares
+    ) == pytest.approx(0.25)
 
 
 def test_recall_is_by_the_classes_that_have_images():
@@ -111,7 +115,9 @@ def test_auc_without_one_class_is_not_a_number():
 
 
 def test_log_loss_of_a_certain_error_is_finite():
-    assert METRICS["log_loss"](np.array([0]), np.array([1]), np.array([[0.0, 1.0]])) == pytest.approx(34.54, abs=0.01)
+    assert METRICS["log_loss"](
+        np.array([0]), np.array([1]), np.array([[0.0, 1.0]])
+    ) == pytest.approx(34.54, abs=0.01)
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -133,16 +139,24 @@ def test_the_interval_of_a_metric_covers_its_true_value():
     covered = dict.fromkeys(("macro_f1", "log_loss", "brier_score", "balanced_accuracy"), 0)
     for seed in range(60):
         rows = rng.choice(60_000, 150, replace=False)
-        found = measure(labels[rows], predicted[rows], shares[rows], [0, 1, 2], draws=200, seed=seed)
+        found = measure(
+            labels[rows], predicted[rows], shares[rows], [0, 1, 2], draws=200, seed=seed
+        )
         for name in covered:
-            covered[name] += found[name]["low"] <= METRICS[name](labels, predicted, shares) <= found[name]["high"]
+            covered[name] += (
+                found[name]["low"]
+                <= METRICS[name](labels, predicted, shares)
+                <= found[name]["high"]
+            )
     assert all(52 <= count <= 60 for count in covered.values()), covered
 
 
 def test_a_paired_difference_is_narrower_than_its_parts():
     labels, predicted, shares = answers(3, n=300)
     other = np.where(np.arange(300) < 12, labels, predicted)
-    difference, low, high = paired_difference("accuracy", labels, (other, shares), (predicted, shares))
+    difference, low, high = paired_difference(
+        "accuracy", labels, (other, shares), (predicted, shares)
+    )
     assert difference == pytest.approx(np.mean(other == labels) - np.mean(predicted == labels))
     assert 0 <= low <= difference <= high
     assert high - low < 0.1
@@ -199,7 +213,13 @@ def test_the_simplest_of_the_tied():
     def row(head, dim, members=None):
         return SimpleNamespace(head=head, dim=dim, members=members)
 
-    rows = [row("blend", 90, [{}, {}]), row("rbf_svm", 16), row("logistic", 64), row("linear_svm", 64), row("knn", 4)]
+    rows = [
+        row("blend", 90, [{}, {}]),
+        row("rbf_svm", 16),
+        row("logistic", 64),
+        row("linear_svm", 64),
+        row("knn", 4),
+    ]
     assert simplest(rows, np.array([True] * 5)) == 2
     assert simplest(rows, np.array([True, True, False, False, False])) == 1
     assert simplest(rows, np.array([True, False, False, False, False])) == 0

@@ -37,7 +37,11 @@ def problem(name, n=60, candidates=4):
     shares = rng.integers(1, 6, (candidates, n, classes)) + 2.0 * np.eye(classes)[labels]
     shares /= shares.sum(axis=2, keepdims=True)
     scoring = SCORINGS[name]
-    return labels, shares, np.array([scoring.facts(labels, own.argmax(axis=1), own) for own in shares])
+    return (
+        labels,
+        shares,
+        np.array([scoring.facts(labels, own.argmax(axis=1), own) for own in shares]),
+    )
 
 
 @pytest.mark.parametrize("name", SCORINGS)
@@ -70,7 +74,9 @@ def test_each_has_an_interval_a_corrected_figure_and_ties(name):
 
 def test_the_interval_of_accuracy_is_wilsons():
     labels, _, facts = problem("accuracy")
-    assert score_interval(facts[0], SCORINGS["accuracy"], labels) == wilson_interval(facts[0].sum(), len(labels))
+    assert score_interval(facts[0], SCORINGS["accuracy"], labels) == wilson_interval(
+        facts[0].sum(), len(labels)
+    )
 
 
 @pytest.mark.parametrize("name", ["balanced_accuracy", "f1_macro", "neg_log_loss"])
@@ -84,11 +90,17 @@ def test_scores_other_than_accuracy_notice_the_rare_class(name):
     facts = np.array([scoring.facts(labels, own.argmax(axis=1), own) for own in (blind, knows)])
     plain = SCORINGS["accuracy"]
     assert (
-        best_first(plain.values(labels, np.array([blind.argmax(axis=1) == labels, knows.argmax(axis=1) == labels])))
+        best_first(
+            plain.values(
+                labels, np.array([blind.argmax(axis=1) == labels, knows.argmax(axis=1) == labels])
+            )
+        )
         == 0
     )
     if name == "neg_log_loss":
-        assert scoring.values(labels, facts)[0] == pytest.approx(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
+        assert scoring.values(labels, facts)[0] == pytest.approx(
+            0.9 * np.log(0.9) + 0.1 * np.log(0.1)
+        )
     else:
         assert best_first(scoring.values(labels, facts)) == 1
 
