@@ -4,16 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from data import DataError, Samples
-from data.audit import (
-    Copies,
-    find_copies,
-    group_copies,
-    rank_labels,
-    rank_outliers,
-    read_thumbnails,
-)
+from data import DataError, Samples, read_thumbnails
 from pipelines.evaluate import Leaderboard
+from pipelines.evaluation.labels import rank_labels
+from pipelines.exploration.copies import Copies, find_copies, group_copies
+from pipelines.exploration.outliers import rank_outliers
 from pipelines.features import FeatureTable
 
 SAME = ("exact", "copy", "edited")  # mirrored pictures are listed, and stay apart

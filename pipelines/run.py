@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data import DataError, Samples, folds, hold_out, read_images
+from data import DataError, Samples, make_folds, read_images, split_rows
 from pipelines.console import (
     DONE,
     WorkFailed,
@@ -30,7 +30,6 @@ from pipelines.results import (
     write_predictions,
 )
 
-HELD_OUT = 0.25
 EXAMPLE = "example: python -m pipelines.run photos --out runs/photos"
 
 
@@ -364,7 +363,7 @@ def check_request(samples: Samples, options: argparse.Namespace) -> None:
     except ValueError as error:
         raise WrongCall(str(error)) from error
     train, _ = split_rows(samples, options.seed)
-    make_folds(samples, train, options)
+    make_folds(samples, train, options.cv, options.seed)
 
 
 def split(samples: Samples, copies, options) -> tuple[np.ndarray, np.ndarray, list]:
@@ -377,41 +376,9 @@ def split(samples: Samples, copies, options) -> tuple[np.ndarray, np.ndarray, li
     joined = with_groups(samples, copies)
     try:
         train, test = split_rows(joined if samples.split is None else samples, options.seed)
-        return train, test, make_folds(joined, train, options)
+        return train, test, make_folds(joined, train, options.cv, options.seed)
     except DataError as error:
         raise hint_at_copies(error) if joined is not samples else error from None
-
-
-def split_rows(samples: Samples, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(training rows, test rows): as given, else a stratified quarter held out."""
-    if samples.split is not None:
-        train, test = (np.flatnonzero(samples.split == name) for name in ("train", "test"))
-        for rows, name in ((train, "training"), (test, "test")):
-            if not len(rows):
-                raise DataError(
-                    f"{samples.name} has a split without {name} images: expected both parts"
-                )
-        refuse_shared_groups(samples, train, test)
-        return train, test
-    return hold_out(samples.labels, samples.groups, HELD_OUT, seed)
-
-
-def refuse_shared_groups(samples: Samples, train: np.ndarray, test: np.ndarray) -> None:
-    """A group on both sides of a given split would make its test figures too good."""
-    if samples.groups is None:
-        return
-    shared = sorted(set(samples.groups[train]) & set(samples.groups[test]))
-    if shared:
-        raise DataError(
-            f"{len(shared)} groups, {shared[0]!r} among them, have images in both train and test: "
-            "give each group to one side"
-        )
-
-
-def make_folds(samples: Samples, train: np.ndarray, options) -> list:
-    """Cross-validation folds of the training rows, as index pairs into them."""
-    groups = None if samples.groups is None else samples.groups[train]
-    return folds(samples.labels[train], options.cv, groups, options.seed)
 
 
 @contextlib.contextmanager

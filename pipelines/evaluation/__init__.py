@@ -1,0 +1,1 @@
+"""How good heads and labels are, from arrays of labels, features and probabilities."""
