@@ -90,6 +90,69 @@ class SearchAdvanced:
 
 
 @dataclass(frozen=True)
+class Task:
+    """What a run is about."""
+
+    samples: Samples
+    settings: RunSettings
+    store: FeatureStore
+    backbones: list[Backbone]
+    on_event: Listener
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the search over taps and heads found.
+
+    table : the sources that were searched in full. screened_out : the others' scores, by their number.
+    """
+
+    table: FeatureTable
+    split: Split
+    search: Search
+    board: Leaderboard
+    place: int
+    head: ChosenHead
+    screened_out: dict[int, float]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n_train,) class names."""
+        return self.table.samples.labels[self.split.train]
+
+    @property
+    def source(self) -> Source:
+        """The chosen source; of a blend the first."""
+        return self.table.sources[self.head.sources[0]]
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the chosen source is made by."""
+        return self.table.features[self.head.sources[0]].recipe
+
+    def read(self, source: int) -> np.ndarray:
+        """(n_train, d) features of one of the sources searched."""
+        return self.table.read(source, self.split.train)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The chosen heads on the test images, touched this once."""
+
+    samples: Samples
+    classifier: ImageClassifier
+    predicted: np.ndarray
+    probabilities: np.ndarray
+    chosen: dict
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """(n_test,) probability of the class that is predicted."""
+        columns = np.searchsorted(self.classifier.classes_, self.predicted)
+        return self.probabilities[np.arange(len(columns)), columns]
+
+
+@dataclass(frozen=True)
 class RunResult:
     """What a run found, without its files.
 
@@ -223,7 +286,7 @@ def run_job(
         watch.lap("baselines")
         curve = trace_curve(found.board, found.place, found.read, found.labels, found.search)
         watch.lap("curve")
-        tested = test_choice(task, found)
+        tested = score_choice(task, found)
         audit = audit_images(task, table, copies, found)
         if out is not None:
             write_predictions(out, tested.samples, tested.predicted, tested.confidence)
@@ -240,17 +303,6 @@ def run_job(
         if out is not None:
             write_results(out, results)
     return RunResult(table, found, tested, results)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a run is about."""
-
-    samples: Samples
-    settings: RunSettings
-    store: FeatureStore
-    backbones: list[Backbone]
-    on_event: Listener
 
 
 def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) -> Task:
@@ -311,41 +363,6 @@ def split_together(samples: Samples, copies: Sequence[Copies], settings: RunSett
     return split_samples(samples, together, settings.cv, settings.seed)
 
 
-@dataclass(frozen=True)
-class Found:
-    """What the search over taps and heads found.
-
-    table : the sources that were searched in full. screened_out : the others' scores, by their number.
-    """
-
-    table: FeatureTable
-    split: Split
-    search: Search
-    board: Leaderboard
-    place: int
-    head: ChosenHead
-    screened_out: dict[int, float]
-
-    @property
-    def labels(self) -> np.ndarray:
-        """(n_train,) class names."""
-        return self.table.samples.labels[self.split.train]
-
-    @property
-    def source(self) -> Source:
-        """The chosen source; of a blend the first."""
-        return self.table.sources[self.head.sources[0]]
-
-    @property
-    def recipe(self) -> Recipe:
-        """What the chosen source is made by."""
-        return self.table.features[self.head.sources[0]].recipe
-
-    def read(self, source: int) -> np.ndarray:
-        """(n_train, d) features of one of the sources searched."""
-        return self.table.read(source, self.split.train)
-
-
 def search_taps(task: Task, table: FeatureTable, split: Split) -> Found:
     """Cross-validate all heads on all taps, choose, and fit the choice on all training images."""
     settings, n_sources = task.settings, len(table.sources)
@@ -404,24 +421,7 @@ def find_baselines(task: Task, table: FeatureTable, found: Found) -> list[Row]:
     return measure_baselines(majority, features, found.labels, found.search)
 
 
-@dataclass(frozen=True)
-class Tested:
-    """The chosen heads on the test images, touched this once."""
-
-    samples: Samples
-    classifier: ImageClassifier
-    predicted: np.ndarray
-    probabilities: np.ndarray
-    chosen: dict
-
-    @property
-    def confidence(self) -> np.ndarray:
-        """(n_test,) probability of the class that is predicted."""
-        columns = np.searchsorted(self.classifier.classes_, self.predicted)
-        return self.probabilities[np.arange(len(columns)), columns]
-
-
-def test_choice(task: Task, found: Found) -> Tested:
+def score_choice(task: Task, found: Found) -> Tested:
     """Predict the test images by the chosen heads."""
     samples = found.table.samples[found.split.test]
     head = found.head
