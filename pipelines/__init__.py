@@ -1,4 +1,4 @@
-"""The rooms put together: a whole run as one call, the image classifier, its bundle, command lines."""
+"""The rooms put together: a run as one call, the image classifier, its bundle, command lines."""
 
 import importlib.util
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The console script `permafrost run|extract|predict|doctor`: each command is the module of that name."""
+"""The console script `permafrost run|extract|…`: each command is the module of that name."""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The bundle: a trained classifier as a folder that predicts from image files, with no code inside."""
+"""The bundle: a trained classifier as a folder without code, which predicts from image files."""
 
 import contextlib
 import importlib
@@ -81,7 +81,7 @@ def _holds_something_else(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def _folder_aside(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its place as a whole on leaving without an error."""
+    """A temporary folder that takes the place of `folder` as a whole, unless an error leaves it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder.parent) as work:
         aside = Path(work, "new")
@@ -137,7 +137,7 @@ def _numbered(name: str, number: int) -> str:
 
 
 def _write_members(members: Sequence[Member], folder: Path) -> list[dict]:
-    """Write a blend's heads -> their description; rows are kept once for heads on the same columns."""
+    """Write a blend's heads -> their description; heads on the same columns share their rows."""
     rows_by_columns: dict[Any, list[tuple[int, np.ndarray]]] = {}
     for number, member in enumerate(members):
         head, rows = take_rows(member.estimator, member.rows)
@@ -213,12 +213,13 @@ def load_classifier(
     path : str or Path
         The folder that `save_classifier` wrote.
     backbone : Backbone, torch module, or list of such
-        The network of a bundle whose backbone is one's own; of several in the bundle's order. A bundle
-        never imports code it names.
+        The network of a bundle whose backbone is one's own; of several in the bundle's order. A
+        bundle never imports code it names.
     cache, device
         As in `FeatureExtractor`.
     on_warning : callable
-        Called with one line where this machine can't compute as the training did and float32 is used.
+        Called with one line where this machine can't compute as the training did and float32 is
+        used.
 
     Returns
     -------
@@ -227,7 +228,8 @@ def load_classifier(
     Raises
     ------
     BundleError
-        The folder is no bundle, or the network or its weights differ from those it was trained with.
+        The folder is no bundle, or the network or its weights differ from those it was trained
+        with.
     """
     folder = Path(path)
     content = _read(folder)
@@ -258,7 +260,7 @@ def _calibration(numbers: dict | None) -> Calibration | None:
 def _load_extractors(
     folder: Path, described: Sequence[dict], given: Any, place: _Place
 ) -> list[FeatureExtractor]:
-    """The extractors of a bundle; networks that are one's own are taken from those given, in order."""
+    """The extractors of a bundle; networks of one's own are taken from those given, in order."""
     networks = list(given) if isinstance(given, (list, tuple)) else [given]
     extractors = []
     for number, extractor in enumerate(described):
@@ -317,8 +319,8 @@ def _usable_numerics(numerics: str, place: _Place) -> str:
 def _import_skops() -> Any:
     """Import skops without torch.
 
-    It imports every module of scikit-learn, and one of those takes seconds to import torch where it is
-    there; a None in `sys.modules` makes that import fail at once, as where it is not.
+    It imports every module of scikit-learn, and one of those takes seconds to import torch where it
+    is there; a None in `sys.modules` makes that import fail at once, as where it is not.
     """
     hide = "torch" not in sys.modules
     if hide:
@@ -394,7 +396,7 @@ def _load_member(folder: Path, number: int, described: dict) -> Member:
 def _load_head(
     folder: Path, name: str = HEAD, files: Sequence[Path] | None = None
 ) -> tuple[Any, np.ndarray | None]:
-    """A head and the rows it keeps: of `files` (rows, their places), or of the one file there may be."""
+    """A head and the rows it keeps, of `files` (rows, their places) or of the one there may be."""
     skops, file = _import_skops(), folder / name
     if files is None:
         files = [folder / ROWS] if (folder / ROWS).exists() else []

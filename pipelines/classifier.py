@@ -30,13 +30,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     head : str or estimator
-        Name of a head, whose parameters are then chosen by cross-validation on the training images, or
-        a scikit-learn classifier, used as it is.
+        Name of a head, whose parameters are then chosen by cross-validation on the training images,
+        or a scikit-learn classifier, used as it is.
     layer, pooling, backbone, weights, size, numerics, device, cache, keep, seed, flips
         As in `FeatureExtractor`.
     scoring : str
-        What the parameters of a named head are chosen by: "accuracy", "balanced_accuracy", "f1_macro",
-        "neg_log_loss", or "roc_auc" for two classes.
+        What the parameters of a named head are chosen by: "accuracy", "balanced_accuracy",
+        "f1_macro", "neg_log_loss", or "roc_auc" for two classes.
     class_weight : None or "balanced"
         For named heads whose classifier takes weights.
 
@@ -122,7 +122,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         calibration: Calibration | None = None,
         rows: np.ndarray | None = None,
     ) -> "ImageClassifier":
-        """Become fitted from an extractor, a head fitted on its features, its calibration and rows."""
+        """Become fitted from an extractor and a head on its features."""
         self.extractor_ = extractor
         self.head_ = head
         self.calibration_ = calibration
@@ -147,7 +147,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
         Returns
         -------
-        rows (m,) read, their labels (m,), probabilities (m, classes), {row: ImageError} of the others
+        rows (m,) read, their labels (m,), probabilities (m, classes), {row: ImageError} of the
+        others
         """
         check_is_fitted(self)
         rows, features, bad = self.extractor_.transform_readable(X)
@@ -174,7 +175,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         folds = min(FOLDS, np.unique(y, return_counts=True)[1].min())
         if folds < 2:
             raise ValueError(
-                "a class has a single image: expected two or more, or pass a head that is an estimator"
+                "a class has a single image: expected two or more, "
+                "or pass a head that is an estimator"
             )
         scoring = find_scoring(self.scoring)
         search = Search([self.head], int(folds), scoring, self.class_weight, self.seed, None)

@@ -65,8 +65,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "numerics": {
         "metavar": "N",
-        "help": "auto, float32, or a reduced precision such as bfloat16-torch, which `doctor` lists "
-        "(default: auto)",
+        "help": "auto, float32, or a reduced precision such as bfloat16-torch, which `doctor` "
+        "lists (default: auto)",
     },
     "device": {"help": "auto, cpu, cuda, cuda:1 or mps (default: auto)"},
     "cache": {
@@ -106,8 +106,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "duplicates": {
         "choices": ("group", "drop", "keep"),
-        "help": "near copies: on one side of the split and of every fold, one of each kept, or left "
-        "(default: group)",
+        "help": "near copies: on one side of the split and of every fold, one of each kept, or "
+        "left (default: group)",
     },
     "baselines": {
         "choices": ON_OFF,
@@ -126,8 +126,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "flips": {
         "choices": ON_OFF,
-        "help": "also try features averaged with those of the mirrored images; twice the work of the "
-        "network (default: off)",
+        "help": "also try features averaged with those of the mirrored images; twice the work of "
+        "the network (default: off)",
     },
     "out": {
         "type": Path,
@@ -141,8 +141,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 # what a feature is made by and where it is kept
-FEATURE_OPTIONS = ("backbone", "weights", "layers", "pooling", "size", "numerics", "device", "cache",
-                   "seed")  # fmt: skip
+FEATURE_OPTIONS = ("backbone", "weights", "layers", "pooling", "size", "numerics", "device",
+                   "cache", "seed")  # fmt: skip
 
 
 def add_options(parser: argparse.ArgumentParser, options: Iterable[str]) -> None:
@@ -223,7 +223,7 @@ def say(text: str) -> None:
 
 
 class Narrator:
-    """Says what a job is about to do, and shows its progress: the `on_event` of the command lines."""
+    """Says what a job is about to do and shows its progress: the command lines' `on_event`."""
 
     def __init__(self) -> None:
         self._bar: Any = None

@@ -1,4 +1,4 @@
-"""What this machine has, how fast it decodes images and runs a network, and how long a pass would take."""
+"""What this machine has, how fast it decodes images and runs a network, how long a pass takes."""
 
 import argparse
 import json
@@ -84,7 +84,7 @@ def measure_backbone(
     seconds: float,
     counts: Sequence[int],
 ) -> dict:
-    """Rates of one backbone with all the taps that a run would keep, and seconds for some image counts.
+    """Rates of one backbone with all taps that a run would keep, and seconds for image counts.
 
     sample : the images to measure with. seconds : how long to measure.
     """
@@ -117,7 +117,8 @@ def described(row: dict, own_images: bool) -> str:
     )
     engines = ", ".join(f"{name} {rate:.0f}" for name, rate in row["forward"].items())
     return (
-        f"\n{row['backbone']} at {height} x {width} pixels, {row['taps']} taps, {row['numerics']} on {row['device']}\n"
+        f"\n{row['backbone']} at {height} x {width} pixels, {row['taps']} taps, "
+        f"{row['numerics']} on {row['device']}\n"
         f"{'decoding':<10} {row['decode']:.0f} images/s, {images}\n"
         f"{'forward':<10} images/s: {engines}\n"
         f"{'a pass':<10} {times}"

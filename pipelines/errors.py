@@ -1,4 +1,4 @@
-"""What goes wrong in a job, each as one line that says what came, what was expected and what to do."""
+"""What goes wrong in a job, in one line: what came, what was expected and what to do."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Features alone: one pass over images whose labels are not needed, kept in the store and, if asked, exported."""
+"""Features alone: one pass over images without labels, kept in the store and exported if asked."""
 
 import argparse
 import sys
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from data import Samples
     from pipelines.features import FeatureTable
 
-EXAMPLE = "example: python -m pipelines.extract photos --layers features.14 --pooling grid3 --to photos.h5"
+EXAMPLE = (
+    "example: python -m pipelines.extract photos --layers features.14 --pooling grid3 "
+    "--to photos.h5"
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

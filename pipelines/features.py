@@ -1,4 +1,4 @@
-"""Features for a set of samples: taps chosen, one pass a backbone, bad and duplicate images settled."""
+"""Features of samples: taps chosen, one pass a backbone, bad and duplicate images settled."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +51,7 @@ class Source:
 
 @dataclass(frozen=True)
 class PassPlanned:
-    """A pass is about to begin. plan: what it will compute and write, and about how long it takes."""
+    """A pass is about to begin. plan: what it will compute and write, and how long it may take."""
 
     backbone: str
     taps: Sequence[Tap]
@@ -86,7 +86,7 @@ class KeptFeatures:
         return replace(self.extraction.recipe, view=self.source.view)
 
     def read(self, places: np.ndarray) -> np.ndarray:
-        """(len(places), d) float32 of these images of the pass; what is damaged is computed again."""
+        """(len(places), d) float32 of these images; what is damaged is computed again."""
         return self.extraction.read(list(self.taps), places, self.source.view)
 
 
@@ -138,14 +138,14 @@ class FeatureTable:
         )
 
     def middle(self) -> int:
-        """The middle one of the first backbone's taps, a grid where there is one: it tells copies best."""
+        """The middle one of the first backbone's taps, a grid if there is one: it tells copies."""
         own = self._of_first_backbone()
         grids = [i for i in own if self.features[i].taps[0].pooling.startswith("grid")]
         candidates = grids or own
         return candidates[len(candidates) // 2]
 
     def last(self) -> int:
-        """The deepest tap of the first backbone, averaged where it is: it tells foreign images best."""
+        """The deepest tap of the first backbone, an average if there is one: it tells strangers."""
         own = self._of_first_backbone()
         deepest = self.features[own[-1]].taps[0].layer
         at_end = [i for i in own if self.features[i].taps[0].layer == deepest]
@@ -166,7 +166,7 @@ class FeatureTable:
 def load_backbones(
     samples: Samples, settings: FeatureSettings, store: FeatureStore
 ) -> list[Backbone]:
-    """The backbones that the settings name; 8x8 digits are seen at 96 px unless `size` says else."""
+    """The backbones that the settings name; 8x8 digits are seen at 96 px unless told else."""
     size = settings.size or (DIGITS_SIZE if samples.name == "digits" else None)
     return [_load(given, settings, size, store) for given in settings.backbones]
 
@@ -182,10 +182,10 @@ def _load(
 
 
 def choose_taps(card: Card, layers: str, poolings: Sequence[str]) -> list[tuple[Tap, ...]]:
-    """Layers (`auto`, `all`, names) times poolings, each a tap or, written `a:grid2+b:avg`, taps to join.
+    """Layers (`auto`, `all`, names) times poolings; `a:grid2+b:avg` are two taps to join.
 
-    A layer that names its own pooling takes no other. With `auto` and `all`, what does not fit a layer
-    is left out.
+    A layer that names its own pooling takes no other. With `auto` and `all`, what does not fit a
+    layer is left out.
 
     Raises ExtractError for a named layer or a pooling that can't be used.
     """
@@ -238,7 +238,9 @@ def keep_features(
     if not readable:
         path, reason = samples.paths[min(bad)], bad[min(bad)].reason
         raise WorkFailed(f"none of the {len(ids)} images can be read, the first, {path}: {reason}")
-    rows, contradictions, n_duplicates = np.array(readable), [], 0
+    rows = np.array(readable)
+    contradictions: list[tuple[str, str]] = []
+    n_duplicates = 0
     if settle:
         rows, contradictions, n_duplicates = settle_duplicates(samples, ids, readable)
     unreadable = [(samples.paths[row], bad[row].reason) for row in sorted(bad)]
@@ -285,7 +287,7 @@ def listening(name: str, taps: Sequence[Tap], on_event: Listener) -> dict[str, C
 def settle_duplicates(
     samples: Samples, ids: np.ndarray, rows: Sequence[int]
 ) -> tuple[np.ndarray, list[tuple[str, str]], int]:
-    """Of identical images keep one -> (rows left, (path, reason) of contradictions, copies dropped).
+    """Of identical images keep one -> (rows left, contradictions with reasons, copies dropped).
 
     A test copy is kept before a training copy, so that no test image is trained on. Where copies
     disagree on the label none is kept: which of them is right can't be known.
@@ -319,8 +321,8 @@ def baseline_features(
 ) -> Iterator[tuple[Source, np.ndarray]]:
     """(source, features (n, d) of the samples) of every tap of every baseline.
 
-    The last is `backbone` with random weights from its seed, in these numerics; it is left out where
-    `backbone` is a baseline, one's own module, or untrained itself.
+    The last is `backbone` with random weights from its seed, in these numerics; it is left out
+    where `backbone` is a baseline, one's own module, or untrained itself.
     """
 
     def read(name: str, network: Backbone, taps: Sequence[Tap], numerics: str) -> Iterator:
@@ -353,7 +355,7 @@ def baseline_features(
 
 
 def _untrained_taps(card: Card, poolings: Sequence[str]) -> list[Tap]:
-    """A few layers over the depth, each with the last pooling that gives few values, else averaged."""
+    """A few layers over the depth, each with the last pooling that is not too wide."""
     layers = card.choose_layers("auto")
     places = sorted({round(i) for i in np.linspace(0, len(layers) - 1, UNTRAINED)})
     found = []

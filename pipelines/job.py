@@ -104,7 +104,8 @@ class Task:
 class Found:
     """What the search over taps and heads found.
 
-    table : the sources that were searched in full. screened_out : the others' scores, by their number.
+    table : the sources that were searched in full. screened_out : the others' scores, by their
+        number.
     """
 
     table: FeatureTable
@@ -240,7 +241,7 @@ class RunResult:
         raise KeyError(f"no features of {tap} ({view}) of {wanted[0]}: expected one of {there}")
 
     def oof_probabilities(self, place: int | None = None) -> np.ndarray:
-        """(n_train, classes) out-of-fold probabilities of a row of the leaderboard, or of the chosen."""
+        """(n_train, classes) out-of-fold probabilities of a row, or of the chosen one."""
         place = self.found.place if place is None else place
         return self.leaderboard.probabilities(place, self.found.labels)
 
@@ -338,7 +339,7 @@ def keep_images(task: Task, out: Path | None) -> FeatureTable:
 
 
 def settle_copies(table: FeatureTable, how: str) -> tuple[FeatureTable, list[Copies]]:
-    """Find near copies, and keep one of each group where they are to be dropped -> (table, pairs left)."""
+    """Find near copies, and drop all but one of each group if asked -> (table, pairs left)."""
     pairs = find_copies(table.read(table.middle()), table.thumbnails())
     if how != "drop":
         return table, pairs
@@ -463,7 +464,7 @@ def _make_extractor(task: Task, name: str, kept: Sequence[KeptFeatures]) -> Feat
 
 
 def audit_images(task: Task, table: FeatureTable, copies: Sequence[Copies], found: Found) -> dict:
-    """Copies, training labels that look wrong, and images unlike all others, as results.json lists them."""
+    """Copies, suspect training labels, and images unlike all others, as results.json has them."""
     board = found.board
     believed = range(min(BELIEVED, len(board.rows)))
     probabilities = np.mean(

@@ -1,4 +1,4 @@
-"""The main job: images in, one pass, the leaderboard, the chosen classifier with its accuracy and its bundle."""
+"""The main job: images in, the leaderboard, the chosen classifier, its accuracy and its bundle."""
 
 import argparse
 import sys

@@ -77,10 +77,10 @@ def _alone(paths: Sequence[str]) -> list[str]:
 
 
 def group_by_path(samples: Samples, pattern: str | None) -> Samples:
-    """Samples grouped by what a regular expression finds in their paths: its first (…), or all of it.
+    """Samples grouped by what a pattern finds in their paths: its first (…), or all of it.
 
-    An image in whose path it finds nothing is alone. Raises WrongCall for no pattern, one that matches
-    no path, or samples with groups of their own.
+    An image in whose path it finds nothing is alone. Raises WrongCall for no pattern, one that
+    matches no path, or samples with groups of their own.
     """
     if pattern is None:
         return samples
@@ -98,7 +98,8 @@ def group_by_path(samples: Samples, pattern: str | None) -> Samples:
         ) from error
     if not any(found):
         raise WrongCall(
-            f"--groups {pattern} matches no path, such as {samples.paths[0]}: expected one that does"
+            f"--groups {pattern} matches no path, such as {samples.paths[0]}: "
+            "expected one that does"
         )
     groups = [_subject(match, path) for match, path in zip(found, samples.paths, strict=True)]
     return replace(samples, groups=groups)

@@ -124,7 +124,8 @@ class RunSettings(FeatureSettings):
     def check(self, samples: "Samples") -> None:
         """Refuse before the pass what would fail after it.
 
-        Raises WrongSetting, ExtractError, or DataError for one class or too few images for the folds.
+        Raises WrongSetting, ExtractError, or DataError for one class or too few images for the
+        folds.
         """
         from data import DataError
         from pipelines.samples import split_samples

@@ -1,1 +1,1 @@
-"""How good a classifier is, and how sure that is: figures from labels, features and probabilities alone."""
+"""How good a classifier is, and how sure that is: figures from arrays alone."""

@@ -1,4 +1,4 @@
-"""What the pretrained network has to beat: the majority class, and a plain head on plain features."""
+"""What the pretrained network has to beat: the majority class, a plain head on plain features."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,8 +10,8 @@ from pipelines.evaluation.leaderboard import Row, RowSource, describe_row
 from pipelines.evaluation.search import Search, search_heads
 
 HEAD = "logistic"
-# of seven strengths: for pixels, colours and Gabor filters, of digits and of photos, within 0.006 of
-# the best
+# of seven strengths: for pixels, colours and Gabor filters, of digits and of photos, within 0.006
+# of the best
 GRID = {HEAD: {"logisticregression__C": (1e-3, 1e-2, 1e-1)}}
 
 
@@ -21,7 +21,7 @@ def measure_baselines(
     labels: np.ndarray,
     search: Search,
 ) -> list[Row]:
-    """Cross-validate every baseline over the leaderboard's folds -> their rows, the majority class first.
+    """Cross-validate baselines over the leaderboard's folds -> rows, the majority class first.
 
     majority : what its row says of features that it has none of.
     features : (source, (n, d) training rows), those of one backbone together; of several taps of a

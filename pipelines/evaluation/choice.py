@@ -25,9 +25,9 @@ from pipelines.evaluation.search import Search
 def choose_row(board: Leaderboard, how: str = "best") -> int:
     """The place of the row to use: the best, or the simplest of those tied with it.
 
-    The best is the blend where it does no worse than the best row alone does when it, too, is chosen
-    without the fold that scores it: the first row's own score was helped by being the best of many.
-    Else it is the first row.
+    The best is the blend where it does no worse than the best row alone does when it, too, is
+    chosen without the fold that scores it: the first row's own score was helped by being the best
+    of many. Else it is the first row.
     """
     if how == "simplest":
         return simplest(board.rows, np.array([row.tied for row in board.rows]))
@@ -115,7 +115,7 @@ def trace_curve(
     labels: np.ndarray,
     search: Search,
 ) -> dict:
-    """The `learning_curve` of results.json, in accuracy: of the row, or of a blend's heaviest member."""
+    """The `learning_curve` of results.json: of the row, or of a blend's heaviest member."""
     heaviest = board.members[place][0]
     row = next(
         board.rows[i]

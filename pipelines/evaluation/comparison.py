@@ -31,8 +31,8 @@ def corrected_score(
     percentile interval, of a share of right answers never narrower than Wilson's of the mean: where
     every draw is right it would have no width.
 
-    facts : (candidates, n), of accuracy whether each candidate's out-of-fold prediction of each image
-        is right.
+    facts : (candidates, n), of accuracy whether each candidate's out-of-fold prediction of each
+        image is right.
     labels : (n,) class numbers, for scorings other than accuracy.
     """
     n = facts.shape[1]
@@ -86,12 +86,13 @@ def tied_with_best(
     """(rows,) bool: which rows the best one does not beat beyond chance; the best is among them.
 
     Multiple comparisons with the best (Hsu, 1981), by a bootstrap of the images: a row is left out
-    where the best leads it by more than the largest lead of any row over it, each less its own score,
-    reaches in `level` of the draws. All rows are compared at once, so the luck of being the best of
-    many counts for nothing. Rows left out are then no longer compared with, until none is left out
-    (step-down, as Hansen, Lunde & Nason, 2011, do): a poor row's large chance errors would otherwise
-    excuse the others.
-    It speaks of the heads as trained in the folds: what other training images would do is not in it.
+    where the best leads it by more than the largest lead of any row over it, each less its own
+    score, reaches in `level` of the draws. All rows are compared at once, so the luck of being the
+    best of many counts for nothing. Rows left out are then no longer compared with, until none is
+    left out (step-down, as Hansen, Lunde & Nason, 2011, do): a poor row's large chance errors would
+    otherwise excuse the others.
+    It speaks of the heads as trained in the folds: what other training images would do is not in
+    it.
 
     facts, labels : as in `corrected_score`.
     """

@@ -26,11 +26,11 @@ def wilson_interval(right: float, n: float, level: float = LEVEL) -> tuple[float
 def nadeau_bengio_interval(
     scores: Sequence[float] | np.ndarray, n_train: float, n_val: float, level: float = LEVEL
 ) -> tuple[float, float]:
-    """Interval of the mean of J fold scores that allows for their training sets' overlap -> (low, high).
+    """Interval of the mean of J fold scores, whose training sets overlap -> (low, high).
 
     The variance of the mean is taken as (1/J + n_val/n_train) times that of the scores, with t of
-    J - 1 degrees of freedom (Nadeau & Bengio, 2003; for repeated cross-validation Bouckaert & Frank,
-    2004). Clipped to 0..1.
+    J - 1 degrees of freedom (Nadeau & Bengio, 2003; for repeated cross-validation Bouckaert &
+    Frank, 2004). Clipped to 0..1.
 
     scores : (J,) accuracies, two folds or more, repeats one after the other.
     n_train, n_val : images in a fold's parts.
@@ -48,13 +48,13 @@ def nadeau_bengio_interval(
 
 
 def percentiles(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """The (1 - level)/2 and (1 + level)/2 quantiles of bootstrap values (Efron & Tibshirani, 1993)."""
+    """Quantiles (1 - level)/2 and (1 + level)/2 of bootstrap values (Efron & Tibshirani, 1993)."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def draw_within_classes(labels: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """(draws, n) rows of a bootstrap: each class as often as it is, its images drawn with replacement.
+    """(draws, n) rows of a bootstrap within classes: each is drawn as often as it is.
 
     So no class goes missing from a draw, and metrics that average over the classes stay defined.
     """

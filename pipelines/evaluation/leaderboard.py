@@ -36,9 +36,10 @@ class RowSource(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the leaderboard: a tap and a head with its best parameters, or a blend of several such.
+    """One line of the leaderboard: a tap and a head with its best parameters, or a blend.
 
-    backbone, view, layer, pooling, dim, tap : as in `features.Source`; a blend has no tap of its own.
+    backbone, view, layer, pooling, dim, tap : as in `features.Source`; a blend has no tap of its
+        own.
     members : of a blend or of joined taps, each with its tap, head, parameters and weight.
     cv_accuracy : share of the training images predicted right while out of fold.
     cv_low, cv_high : its Wilson interval at 95 %.
@@ -187,7 +188,7 @@ def _nested_score(facts: np.ndarray, codes: np.ndarray, search: Search) -> float
 
 
 def is_right(oof: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(n,) bool: whether the highest of an image's out-of-fold scores (n, classes) is its label's."""
+    """(n,) bool: whether an image's highest out-of-fold score of (n, classes) is its label's."""
     return np.unique(labels)[oof.argmax(axis=1)] == labels
 
 
@@ -262,7 +263,7 @@ def _describe_blend(
     labels: np.ndarray,
     seconds: float,
 ) -> dict:
-    """What a blend's row says beside its figures; what it joins has no tap or parameters of its own."""
+    """What a blend's row says beside its figures; it has no tap or parameters of its own."""
     used = {member.source: sources[member.source] for member in members}
     codes = np.unique(labels, return_inverse=True)[1]
     return {

@@ -1,4 +1,4 @@
-"""The learning curve: score against number of training images per class, from features that are there."""
+"""The learning curve: accuracy against training images per class, from features that are there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ Splits = Sequence[tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Point:
-    """One size of training set: images, and images per class, on average; accuracy, interval at 95 %."""
+    """One size of training set, images and per class on average; accuracy, interval at 95 %."""
 
     images: float
     per_class: float
@@ -29,7 +29,7 @@ class Point:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Points from few images to all; `gain` is what the last doubling brought, with its interval at 95 %.
+    """Points from few images to all; `gain`: what the last doubling brought, interval at 95 %.
 
     The gain is None where there is one point alone.
     """
@@ -43,20 +43,20 @@ class LearningCurve:
 def learning_curve(
     features: np.ndarray, labels: np.ndarray, head: str, params: dict, search: Search
 ) -> LearningCurve:
-    """Accuracy of one head with all, half, a quarter, … of each fold's training images, to two a class.
+    """Accuracy of one head with all, half, a quarter, … of the training images, to two a class.
 
     The smaller sets are drawn within each class, three times, each inside the next larger one. An
     accuracy is the mean over draws and validation images. Its variance is that of the images' means
-    plus that of the draws' means, each over its count (for images crossed with draws: Owen, 2007, "The
-    pigeonhole bootstrap"; a little too wide), made an interval by Wilson's with the number of images
-    that would give it. All images are one draw: what other training images would have done is not in
-    the last interval.
+    plus that of the draws' means, each over its count (for images crossed with draws: Owen, 2007,
+    "The pigeonhole bootstrap"; a little too wide), made an interval by Wilson's with the number of
+    images that would give it. All images are one draw: what other training images would have done
+    is not in the last interval.
 
     features : (n, d). labels : (n,) class names.
     head, params : as in a leaderboard row; parameters that the head bounds by the number of its
         training rows (neighbours) are no more than there are.
-    search : its folds are (training, validation) rows of a cross-validation, or one pair of training
-        and test rows; its heads are not asked for.
+    search : its folds are (training, validation) rows of a cross-validation, or one pair of
+        training and test rows; its heads are not asked for.
 
     Raises ValueError for an unknown head.
     """
@@ -93,7 +93,7 @@ def learning_curve(
 
 
 def _fractions(labels: np.ndarray, splits: Splits) -> list[float]:
-    """Shares of the training images, from small to 1: halves while a class keeps LEAST images or more."""
+    """Shares of the training images, small to 1: halves while a class keeps LEAST images."""
     largest = min(np.unique(labels[train], return_counts=True)[1].max() for train, _ in splits)
     halvings = min(POINTS - 1, int(np.log2(max(largest / LEAST, 1))))
     return [0.5**power for power in range(halvings, -1, -1)]
@@ -120,7 +120,7 @@ def _first(labels: np.ndarray, train: np.ndarray, ranks: np.ndarray, share: floa
 def _right(
     features: np.ndarray, labels: np.ndarray, setting: tuple[str, dict], search: Search
 ) -> np.ndarray:
-    """(n,) 1 where the head, trained on the other part, is right; NaN for rows in no validation part."""
+    """(n,) 1 where the head, trained on the other part, is right; NaN for rows never validated."""
     head, params = setting
     fewest = min(len(train) for train, _ in search.folds)
     found = HeadSearchCV(

@@ -19,8 +19,8 @@ class Metric:
 
     words : as printed.
     value : labels (n,) and predicted (n,) as class numbers, probabilities (n, classes) -> a number.
-    interval : "wilson" (of a proportion), "percentile" (of the bootstrap), or "basic": twice the value
-        less the percentiles, for a metric that a draw with repeats tends to raise.
+    interval : "wilson" (of a proportion), "percentile" (of the bootstrap), or "basic": twice the
+        value less the percentiles, for a metric that a draw with repeats tends to raise.
     n_classes : the one number of classes it is defined for, or None.
     """
 
@@ -80,8 +80,8 @@ def brier_score(
 ) -> float:
     """Mean over images of the squared distance between their probabilities and 0/1 truth.
 
-    Summed over the classes: 0 is perfect, 2 the worst (Brier, 1950). For two classes it is twice what
-    scikit-learn gives.
+    Summed over the classes: 0 is perfect, 2 the worst (Brier, 1950). For two classes it is twice
+    what scikit-learn gives.
     """
     own = probabilities[np.arange(len(labels)), labels]
     # |p - e_y|^2 = |p|^2 - 2 p_y + 1
@@ -93,9 +93,9 @@ def calibration_error(
 ) -> float:
     """Expected calibration error: |accuracy - mean confidence| by bins of the top probability.
 
-    BINS bins of equal width, weighted by their images (Naeini et al., 2015; Guo et al., 2017, who take
-    15 too). Confidence is the predicted class's probability. With few images a bin's accuracy is noisy
-    and the figure too high.
+    BINS bins of equal width, weighted by their images (Naeini et al., 2015; Guo et al., 2017, who
+    take 15 too). Confidence is the predicted class's probability. With few images a bin's accuracy
+    is noisy and the figure too high.
     """
     confidence = probabilities[np.arange(len(labels)), predicted]
     # bins are open to the left, as in both papers: a confidence of 1/15 is in the first
@@ -134,7 +134,7 @@ def measure(
     labels: np.ndarray,
     predicted: np.ndarray,
     probabilities: np.ndarray,
-    classes: Sequence,
+    classes: Sequence | np.ndarray,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
@@ -142,20 +142,20 @@ def measure(
 
     Accuracy has Wilson's interval. The others have the percentile interval of a bootstrap of the
     images, drawn within each class so that no class goes missing (Efron & Tibshirani, 1993);
-    calibration error, which a draw with repeats tends to raise, has the basic one of theirs: twice the
-    value less the percentiles, held around the value. A metric of another number of classes is left
-    out.
+    calibration error, which a draw with repeats tends to raise, has the basic one of theirs: twice
+    the value less the percentiles, held around the value. A metric of another number of classes is
+    left out.
 
     labels, predicted : (n,) among `classes`.
     probabilities : (n, classes), columns in the order of `classes`, which is sorted.
     """
-    classes = np.asarray(classes)
-    own = np.searchsorted(classes, labels)
-    said = np.searchsorted(classes, predicted)
+    names = np.asarray(classes)
+    own = np.searchsorted(names, labels)
+    said = np.searchsorted(names, predicted)
     drawn = draw_within_classes(own, draws, seed)
     found = {}
     for name, metric in METRICS.items():
-        if metric.n_classes in (None, len(classes)):
+        if metric.n_classes in (None, len(names)):
             value = metric.value(own, said, probabilities)
             low, high = _INTERVALS[metric.interval](
                 metric, value, (own, said, probabilities), drawn
@@ -164,17 +164,21 @@ def measure(
     return found
 
 
-def _wilson(metric, value, answers, drawn):
+Answers = tuple[np.ndarray, np.ndarray, np.ndarray]
+Interval = tuple[float, float]
+
+
+def _wilson(metric: Metric, value: float, answers: Answers, drawn: np.ndarray) -> Interval:
     own, said, _ = answers
     return wilson_interval((own == said).sum(), len(own))
 
 
-def _percentile(metric, value, answers, drawn):
+def _percentile(metric: Metric, value: float, answers: Answers, drawn: np.ndarray) -> Interval:
     own, said, probabilities = answers
     return percentiles([metric.value(own[r], said[r], probabilities[r]) for r in drawn])
 
 
-def _basic(metric, value, answers, drawn):
+def _basic(metric: Metric, value: float, answers: Answers, drawn: np.ndarray) -> Interval:
     low, high = _percentile(metric, value, answers, drawn)
     return max(2 * value - high, 0.0), max(2 * value - low, value)
 

@@ -19,8 +19,8 @@ class Scoring:
 
     words : as printed.
     metric, sign : the score is sign times this one of `metrics.METRICS`.
-    facts : (labels (n,), answers (n,), probabilities (n, classes)), class numbers -> (n,): all of an
-        image that the score is made of.
+    facts : (labels (n,), answers (n,), probabilities (n, classes)), class numbers -> (n,): all of
+        an image that the score is made of.
     weighted : (labels (n,), facts (candidates, n), weights (k, n)) -> (k, candidates) scores, each
         image counted as often as its weight says; NaN where what is weighted gives none.
     perfect : the most it can be.
@@ -103,7 +103,8 @@ def _area(labels: np.ndarray, facts: np.ndarray, weights: np.ndarray) -> np.ndar
         values, ties = np.unique(probabilities, return_inverse=True)
         order = np.argsort(ties, kind="stable")
         starts = np.searchsorted(ties[order], np.arange(len(values)))
-        # weights of each class at every distinct probability, in float64: ranks are sums over all images
+        # weights of each class at every distinct probability, in float64: ranks are sums over all
+        # images
         ups = np.add.reduceat((weights * second)[:, order], starts, axis=1, dtype=float)
         downs = np.add.reduceat((weights * (1 - second))[:, order], starts, axis=1, dtype=float)
         below = np.cumsum(downs, axis=1) - downs / 2
@@ -142,13 +143,14 @@ SCORINGS = {
 
 
 def find_scoring(name: str, n_classes: int | None = None) -> Scoring:
-    """The scoring of a name; ValueError for one that is unknown, or that these classes have none of."""
+    """The scoring of a name; ValueError for one unknown, or not defined for so many classes."""
     if name not in SCORINGS:
         near = get_close_matches(str(name), SCORINGS, n=1) or list(SCORINGS)
         raise ValueError(f"unknown scoring {name!r}: expected {' or '.join(near)}")
     if name == "roc_auc" and n_classes not in (None, 2):
         raise ValueError(
-            f"scoring 'roc_auc' is of two classes and there are {n_classes}: take neg_log_loss instead"
+            f"scoring 'roc_auc' is of two classes and there are {n_classes}: "
+            "take neg_log_loss instead"
         )
     return SCORINGS[name]
 

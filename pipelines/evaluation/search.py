@@ -1,4 +1,4 @@
-"""Heads searched on features: which taps are worth it, and the best of every head by cross-validation."""
+"""Heads searched on features: which taps are worth it, and the best setting of every head."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ def screen_sources(
     n_jobs: int | None = 1,
     on_progress: Callable[[int], None] | None = None,
 ) -> tuple[list[int], dict[int, float]]:
-    """Which sources are worth the full search -> (their numbers in order, {every other's: its score}).
+    """Which sources are worth the full search -> (their numbers, {every other's: its score}).
 
     Up to SEARCHED sources are all searched. Of more, those with the best leave-one-out accuracy of
     ridge regression are; that accuracy saw every label, so it ranks sources and estimates nothing.
@@ -110,7 +110,7 @@ def _in_parallel(jobs: Any, n_jobs: int | None) -> Any:
 def search_heads(
     X: np.ndarray, labels: np.ndarray, search: Search
 ) -> tuple[dict[str, Candidate], np.ndarray]:
-    """Cross-validate heads on features (n, d) -> (by head its best, (candidates, n) facts of all tried).
+    """Cross-validate heads on features (n, d) -> (best of each, (candidates, n) facts of all).
 
     A head every parameter of whose grid asks for more images than there are is left out.
 

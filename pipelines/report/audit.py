@@ -1,4 +1,4 @@
-"""The `audit` block of results.json: near copies, training labels that look wrong, foreign images."""
+"""The `audit` block of results.json: near copies, suspect training labels, foreign images."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ LISTED = 100
 
 
 def describe_copies(samples: Samples, pairs: Sequence[Copies], test: np.ndarray) -> dict:
-    """Pairs of rows of the samples, with the side of the split that each is on; `test`: its rows."""
+    """Pairs of rows of the samples that show one picture; `test`: the rows on that side."""
     paths, labels = samples.paths, samples.labels
     is_test = np.zeros(len(paths), bool)
     is_test[test] = True

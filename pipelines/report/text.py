@@ -150,17 +150,19 @@ def audit_in_words(audit: dict) -> list[str]:
             f"; {across} across train and test, which flatters the test accuracy" if across else ""
         )
         lines.append(
-            f"near copies of other images: {audit['n_copies']}, {what[audit['duplicates']]}{warning}"
+            f"near copies of other images: {audit['n_copies']}, "
+            f"{what[audit['duplicates']]}{warning}"
         )
     if audit["n_suspect_labels"]:
         first = audit["suspect_labels"][0]
         lines.append(
-            f"training labels that look wrong: {audit['n_suspect_labels']}, most of all {first['path']}: "
-            f"{first['label']}, or rather {first['proposed']}?"
+            f"training labels that look wrong: {audit['n_suspect_labels']}, "
+            f"most of all {first['path']}: {first['label']}, or rather {first['proposed']}?"
         )
     if audit["n_outliers"]:
         lines.append(
-            f"images unlike all others: {audit['n_outliers']}, most of all {audit['outliers'][0]['path']}"
+            f"images unlike all others: {audit['n_outliers']}, "
+            f"most of all {audit['outliers'][0]['path']}"
         )
     return lines
 
