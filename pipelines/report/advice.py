@@ -35,7 +35,8 @@ def _on_imbalance(results: dict) -> str | None:
     return (
         f"the classes are of unequal size ({found['largest']} {found['n_largest']}, "
         f"{found['smallest']} {found['n_smallest']}): read balanced accuracy, "
-        f"{results['chosen']['test_balanced_accuracy']:.3f}, and the recall of each class{_against_imbalance(results)}"
+        f"{results['chosen']['test_balanced_accuracy']:.3f}, "
+        f"and the recall of each class{_against_imbalance(results)}"
     )
 
 
@@ -120,7 +121,8 @@ def _on_shortcuts(results: dict) -> str | None:
         return None
     return (
         f"{near['backbone']} alone gives {near['cv_score']:.3f}, "
-        f"close to the best {best['cv_score']:.3f}: an easy set, or one that gives the class away by its background or light"
+        f"close to the best {best['cv_score']:.3f}: "
+        "an easy set, or one that gives the class away by its background or light"
     )
 
 
