@@ -11,8 +11,8 @@ from data.audit import (
     group_copies,
     rank_labels,
     rank_outliers,
-    read_thumbnails,
 )
+from extract import read_thumbnails
 from pipelines.evaluate import Leaderboard
 from pipelines.features import FeatureTable
 
@@ -24,7 +24,8 @@ LISTED = 100
 def find_near_copies(kept: FeatureTable) -> list[Copies]:
     """Pairs of samples that show the same picture, by the features of a middle layer and by thumbnails."""
     features = kept.read(_middle(kept), np.arange(len(kept.samples)))
-    return find_copies(features, read_thumbnails(kept.samples.inputs))
+    thumbnails = read_thumbnails(kept.store, kept.samples.inputs, kept.ids)
+    return find_copies(features, thumbnails)
 
 
 def _middle(kept):
@@ -48,8 +49,14 @@ def drop_copies(kept: FeatureTable, pairs: list[Copies]) -> tuple[FeatureTable, 
         if pair.first in place and pair.second in place
     ]
     dropped = len(groups) - len(rows)
-    samples, ids = kept.samples[rows], kept.ids[rows]
-    return replace(kept, samples=samples, ids=ids, n_duplicates=kept.n_duplicates + dropped), left
+    left_over = replace(
+        kept,
+        samples=kept.samples[rows],
+        ids=kept.ids[rows],
+        places=kept.places[rows],
+        n_duplicates=kept.n_duplicates + dropped,
+    )
+    return left_over, left
 
 
 def with_groups(samples: Samples, pairs: list[Copies]) -> Samples:

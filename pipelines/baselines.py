@@ -1,15 +1,14 @@
 """What the pretrained network has to beat: the majority class, pixels, colours, Gabor filters, itself untrained."""
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
-from extract import Tap, extract, load_backbone
+from extract import Tap, Watch, extract, load_backbone
 from extract.backbones import BASELINES
 from heads import HeadSearchCV
 from pipelines.evaluate import Row, Source, describe_row, search_heads
-from pipelines.features import FeatureTable, read_twice
+from pipelines.features import FeatureTable
 from pipelines.scores import ACCURACY
 from pipelines.scoring import Scoring
 
@@ -32,7 +31,7 @@ def measure_baselines(
     scoring: Scoring = ACCURACY,
     class_weight: str | None = None,
     n_jobs: int = 1,
-    watch: Callable[[str, list[Tap]], dict] = lambda name, taps: {},
+    watch: Callable[[str, list[Tap]], Watch] = lambda name, taps: Watch(),
 ) -> list[Row]:
     """Cross-validate every baseline on the training rows, over the leaderboard's folds -> their rows.
 
@@ -77,16 +76,18 @@ def _features(kept, samples, backbone, poolings, numerics, device, watch):
 
 
 def _rows(name, backbone, taps, samples, store, numerics, device, watch):
-    def keep():
-        watched = watch(name, taps)
-        return extract(
-            samples.inputs, taps, backbone, store, numerics=numerics, device=device, **watched
-        )
-
-    done = keep()
+    done = extract(
+        samples.inputs,
+        taps,
+        backbone,
+        store,
+        numerics=numerics,
+        device=device,
+        watch=watch(name, taps),
+    )
     for tap in taps:
         source = Source(name, tap.layer, tap.pooling, backbone.card.width(tap))
-        yield name, source, read_twice(partial(store.read, done.recipe, [tap], done.ids), keep)
+        yield name, source, done.read([tap], np.arange(len(done.ids)))
 
 
 def _fitting_tap(card, layer, poolings):

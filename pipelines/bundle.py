@@ -15,13 +15,20 @@ from pathlib import Path
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from extract import Backbone, ExtractError, FeatureExtractor, Recipe, recipe_of
+from extract import (
+    Backbone,
+    ExtractError,
+    FeatureExtractor,
+    JoinedExtractor,
+    Recipe,
+    extractors_of,
+    recipe_of,
+)
 from extract.engines import NUMERICS, choose_device, lacks_numerics
 from extract.weights import is_file_source, save_weights
 from heads import Calibration
 from pipelines.blending import BlendedHead, Voter
 from pipelines.classifier import ImageClassifier
-from pipelines.joined import JoinedExtractor, extractors_of
 
 SCHEMA = 1
 OURS = ("torchvision.", "permafrost.")  # architectures that are built from their name alone

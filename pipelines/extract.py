@@ -33,6 +33,7 @@ def extract_features(options: argparse.Namespace) -> int:
     """Have the features kept, and exported where asked -> exit code."""
     from extract import FeatureStore, export_features
     from pipelines.features import keep_features, load_backbones
+    from pipelines.report.extraction import describe_extraction
 
     refuse_unwritable(options.to)
     samples = read_any(options.images)
@@ -50,7 +51,7 @@ def extract_features(options: argparse.Namespace) -> int:
     )
     for path, reason in kept.bad:
         say(f"left out: {path}: {reason}")
-    done = kept.accounting()
+    done = describe_extraction(kept.passes)
     print(
         f"{len(kept.samples)} images, {len(kept.sources)} taps: {done['computed']} computed, "
         f"{done['from_store']} from the store, {done['seconds']:.1f} s; kept in {store.cache}"

@@ -13,13 +13,12 @@ from extract import (
     FeatureStore,
     Recipe,
     Tap,
+    Watch,
     extract,
     load_backbone,
     parse_taps,
-    read_features,
 )
 from extract.backbones import BASELINES, Card
-from extract.store import DamagedPart
 from pipelines.console import WorkFailed
 from pipelines.evaluate import Source
 
@@ -31,12 +30,14 @@ VIEWS = {"off": ("plain",), "on": ("plain", "plain+flipped")}  # by --flips
 class FeatureTable:
     """Samples that can be used, with every source's features of them.
 
-    samples: without bad and duplicate images. ids: (n, 16) uint8. sources: one per backbone, view and tap or joined
-    taps; `taps` and `recipes` beside them. bad: (path, reason). n_duplicates: images dropped as copies of others.
+    samples: without bad and duplicate images. ids: (n, 16) uint8. places: (n,) int, where they stand among the
+    inputs of the passes. sources: one per backbone, view and tap or joined taps; `taps` and `recipes` beside them.
+    bad: (path, reason). n_duplicates: images dropped as copies of others.
     """
 
     samples: Samples
     ids: np.ndarray
+    places: np.ndarray
     store: FeatureStore
     sources: list[Source]
     taps: list[tuple[Tap, ...]]
@@ -46,29 +47,10 @@ class FeatureTable:
     n_duplicates: int
 
     def read(self, source: int, rows: np.ndarray) -> np.ndarray:
-        """(len(rows), d) float32 features of these samples."""
-        return read_features(
-            self.store, self.recipes[source], list(self.taps[source]), self.ids[rows]
-        )
-
-    def accounting(self) -> dict:
-        """The `extraction` block of results.json; with several backbones, sums and the slowest one's bottleneck."""
-        blocks = [done.accounting() for done in self.passes]
-        if len(blocks) == 1:
-            return blocks[0]
-        slowest = max(blocks, key=lambda block: block["seconds"])
-        summed = {
-            key: sum(block[key] for block in blocks) for key in blocks[0] if key.endswith("seconds")
-        }
-        return (
-            slowest
-            | {key: round(value, 3) for key, value in summed.items()}
-            | {
-                "from_store": min(block["from_store"] for block in blocks),
-                "computed": max(block["computed"] for block in blocks),
-                "images_per_second": None,
-            }
-        )
+        """(len(rows), d) float32 features of these samples, computed again where they are not kept any more."""
+        recipe = self.recipes[source]
+        own = next(done for done in self.passes if replace(done.recipe, view=recipe.view) == recipe)
+        return own.read(self.taps[source], self.places[rows], recipe.view)
 
 
 def load_backbones(samples: Samples, options, store: FeatureStore) -> list[Backbone]:
@@ -118,13 +100,15 @@ def keep_features(
     device: str = "auto",
     views: Sequence[str] = VIEWS["off"],
     settle: bool = True,
-    watch: Callable[[str, list[Tap]], dict] = lambda name, taps: {},
+    watch: Callable[[str, list[Tap]], Watch] = lambda name, taps: Watch(),
+    thumbnails: bool = False,
 ) -> FeatureTable:
     """Have every tap of every sample in the store -> the table of what can be used.
 
     views : each with sources of its own; one that joins others has all of them kept.
     settle : drop copies of images, and images whose copies carry other labels; else all that can be read stay.
-    watch : (backbone name, its taps) -> `on_plan` and `on_progress` for the pass.
+    watch : (backbone name, its taps) -> what is told of the pass.
+    thumbnails : keep one of each image that is computed, for the audit.
     """
     sources, taps, recipes, passes, bad = [], [], [], [], {}
     for backbone in backbones:
@@ -138,7 +122,8 @@ def keep_features(
             numerics="float32" if backbone.name in BASELINES else numerics,
             device=device,
             view=views[-1],
-            **watch(backbone.name, singles),
+            thumbnails=thumbnails,
+            watch=watch(backbone.name, singles),
         )
         passes.append(done)
         bad |= done.bad
@@ -160,7 +145,16 @@ def keep_features(
         *contradictions,
     ]
     return FeatureTable(
-        samples[kept], ids[kept], store, sources, taps, recipes, passes, reasons, n_duplicates
+        samples[kept],
+        ids[kept],
+        np.asarray(kept, int),
+        store,
+        sources,
+        taps,
+        recipes,
+        passes,
+        reasons,
+        n_duplicates,
     )
 
 
@@ -192,12 +186,3 @@ def settle_duplicates(samples: Samples, ids: np.ndarray, rows: Sequence[int]):
         kept.append((in_test or same)[0])
     kept.sort()
     return np.array(kept, int), contradictions, len(rows) - len(kept) - len(contradictions)
-
-
-def read_twice(read: Callable[[], np.ndarray], again: Callable[[], object]) -> np.ndarray:
-    """Read; where a part turns out damaged (it is set aside then), compute what it held and read again."""
-    try:
-        return read()
-    except DamagedPart:
-        again()
-        return read()

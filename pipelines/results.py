@@ -9,6 +9,7 @@ from pathlib import Path
 from data import Samples
 from pipelines.advice import find_imbalance, give_advice
 from pipelines.console import table
+from pipelines.report.extraction import describe_extraction
 from pipelines.scoring import SCORINGS
 
 RESULTS_SCHEMA = 1
@@ -80,7 +81,7 @@ def describe_run(
         "backbone": describe_backbone(backbones, kept, chosen),
         "backbones": [describe_backbone([backbone], kept, None) for backbone in backbones],
         "layers": {name: list(own) for name, own in layers.items()},
-        "extraction": kept.accounting(),
+        "extraction": describe_extraction(kept.passes),
         "leaderboard": [vars(row) for row in board.rows],
         "screened_out": describe_screened(kept.sources, screened_out),
         **found,

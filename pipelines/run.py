@@ -151,30 +151,28 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
     from pipelines import audit, choice, evaluate
     from pipelines.baselines import measure_baselines
     from pipelines.blending import answers
-    from pipelines.features import VIEWS, keep_features, read_twice
+    from pipelines.features import VIEWS, keep_features
     from pipelines.scoring import find_scoring
 
     seconds = {"read": lap()}
 
-    def keep():
-        return keep_features(
-            samples,
-            backbones,
-            options.layers,
-            options.pooling,
-            store,
-            numerics=options.numerics,
-            device=options.device,
-            views=VIEWS[options.flips],
-            watch=watch_pass,
-        )
-
-    kept = keep()
+    kept = keep_features(
+        samples,
+        backbones,
+        options.layers,
+        options.pooling,
+        store,
+        numerics=options.numerics,
+        device=options.device,
+        views=VIEWS[options.flips],
+        watch=watch_pass,
+        thumbnails=True,
+    )
     write_bad_images(out, kept.bad)
     refuse_too_many_bad(kept, len(samples) + len(samples.problems), options.max_bad, out)
     seconds["extract"] = lap()
 
-    copies = read_twice(lambda: audit.find_near_copies(kept), keep)
+    copies = audit.find_near_copies(kept)
     if options.duplicates == "drop":
         kept, copies = audit.drop_copies(kept, copies)
     train, test, cv = split(kept.samples, copies if options.duplicates == "group" else [], options)
@@ -183,7 +181,7 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
     labels, workers = kept.samples.labels, count_workers(len(kept.sources))
 
     def read(source):
-        return read_twice(lambda: kept.read(source, train), keep)
+        return kept.read(source, train)
 
     scoring = find_scoring(options.scoring, len(samples.classes))
     weigh = {"class_weight": options.class_weight}
@@ -445,8 +443,10 @@ def make_out_folder(out: Path | None, name: str) -> Path:
     return out
 
 
-def watch_pass(name: str, taps) -> dict:
+def watch_pass(name: str, taps):
     """Callbacks that say what a pass is about to do, then show a bar."""
+    from extract import Watch
+
     state = {}
 
     def on_plan(plan):
@@ -462,7 +462,7 @@ def watch_pass(name: str, taps) -> dict:
             if done == state["bar"].total:
                 state["bar"].close()
 
-    return {"on_plan": on_plan, "on_progress": on_progress}
+    return Watch(on_plan, on_progress)
 
 
 def refuse_too_many_bad(kept, n_images: int, max_bad: float, out: Path) -> None:
@@ -479,18 +479,17 @@ def refuse_too_many_bad(kept, n_images: int, max_bad: float, out: Path) -> None:
 
 def count_workers(jobs: int) -> int:
     """As many threads as there are cores, and no more than jobs."""
-    from extract.loader import cores
+    from extract.cores import cores
 
     return max(1, min(cores(), jobs))
 
 
 def save_bundle(path: Path, kept, sources: list[int], fitted, options, backbones) -> None:
     """The chosen taps and heads as a bundle."""
-    from extract import FeatureExtractor
+    from extract import FeatureExtractor, JoinedExtractor
     from extract.backbones import BASELINES
     from pipelines.bundle import save_classifier
     from pipelines.classifier import ImageClassifier
-    from pipelines.joined import JoinedExtractor
 
     named = {backbone.name: backbone for backbone in backbones}
     extractors = []

@@ -8,6 +8,7 @@ import pytest
 from data import Samples, read_image_folder
 from extract import ExtractError, FeatureStore, Tap, load_backbone
 from pipelines.features import VIEWS, choose_taps, keep_features, settle_duplicates
+from pipelines.report.extraction import describe_extraction
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +69,13 @@ def test_flips_add_sources_and_compute_the_mirrored_images_alone(photos, backbon
     samples, cache = read_image_folder(photos), FeatureStore(tmp_path / "cache")
     keep_features(samples, [backbone], "features.4", ["avg"], cache)
     table = keep_features(samples, [backbone], "features.4", ["avg"], cache, views=VIEWS["on"])
-    assert table.accounting()["computed"] == 24
+    assert describe_extraction(table.passes)["computed"] == 24
     assert [source.view for source in table.sources] == ["plain", "plain+flipped"]
     assert not np.array_equal(table.read(0, np.arange(24)), table.read(1, np.arange(24)))
     again = keep_features(samples, [backbone], "features.4", ["avg"], cache, views=VIEWS["on"])
-    assert again.accounting()["computed"] == 0
+    assert describe_extraction(again.passes)["computed"] == 0
     more = keep_features(samples, [backbone], "features.4,features.6", ["avg"], cache)
-    assert more.accounting()["computed"] == 24
+    assert describe_extraction(more.passes)["computed"] == 24
 
 
 def test_a_pooling_that_fits_nowhere_is_refused(backbone):
@@ -88,7 +89,7 @@ def test_rows_follow_the_samples(photos, backbone, tmp_path):
     rows = np.array([5, 0, 5, 20])
     again = kept(samples[rows[[0, 1, 3]]], backbone, tmp_path / "cache")
     assert np.array_equal(table.read(0, rows)[[0, 1, 3]], again.read(0, np.arange(3)))
-    assert again.accounting()["computed"] == 0
+    assert describe_extraction(again.passes)["computed"] == 0
 
 
 @pytest.mark.parametrize(
@@ -114,9 +115,8 @@ def test_the_cost_of_changes_to_a_folder(photos, backbone, tmp_path, add_photos)
     """10 new images compute 10, a moved folder 0, a new layer that tap alone."""
 
     def computed(folder, layers="features.4", network=backbone):
-        return kept(read_image_folder(folder), network, tmp_path / "cache", layers).accounting()[
-            "computed"
-        ]
+        table = kept(read_image_folder(folder), network, tmp_path / "cache", layers)
+        return describe_extraction(table.passes)["computed"]
 
     assert computed(photos) == 24
     add_photos(photos, per_class=5, start=100)

@@ -1,0 +1,1 @@
+"""What people look at: the results, in files and in words."""
