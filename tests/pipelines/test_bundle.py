@@ -9,13 +9,12 @@ import pytest
 from sklearn.dummy import DummyClassifier
 
 from data import read_image_folder
-from extract import FeatureExtractor, Preprocessing, load_backbone
+from extract import FeatureExtractor, JoinedExtractor, Preprocessing, load_backbone
 from heads import HEADS, fit_calibration, head_scores, make_head
 from pipelines import BundleError, ImageClassifier, load_classifier, save_classifier
 from pipelines import bundle as bundle_module
 from pipelines.blending import BlendedHead, Voter
 from pipelines.classifier import training_rows
-from pipelines.joined import JoinedExtractor
 
 OPTIONS = {
     "backbone": "mobilenet_v3_small",
