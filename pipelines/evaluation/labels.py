@@ -84,7 +84,7 @@ def rank_labels(
     best = others.argmax(axis=1)
     quality = own - others[rows, best]
     likely = others >= _mean_confidence(own, codes, len(names))
-    suspected = (likely & (others > own[:, None])).any(axis=1)
+    suspected = np.any(likely & (others > own[:, None]), axis=1)
     return SuspectLabels(np.argsort(quality, kind="stable"), quality, names[best], suspected)
 
 

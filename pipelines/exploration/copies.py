@@ -10,7 +10,7 @@ from pipelines.exploration.neighbours import find_neighbours, pair_cosines, unit
 
 # each picture is compared with this many others
 NEIGHBOURS = 10
-# pixels cut off each side of a thumbnail: frames and stamps there are shared by different pictures
+# pixels cut off each side of a thumbnail, where different pictures share frames and stamps
 BORDER = 3
 # how far copies may be apart, in units of the distance to a typical image's tenth nearest
 SAME_PIXELS = 0.1
@@ -18,8 +18,8 @@ LIKE_PIXELS = 0.65
 SAME_FEATURES = 0.2
 # the least such unit: in a set of nothing but copies the tenth nearest is a copy as well
 LEAST_SCALE = 0.2
-# pictures with less detail than this (photos have 0.03 to 0.3, 8x8 digits 0.01) look alike honestly:
-# only those whose correlation is this near 1 are copies
+# pictures with less detail than this look alike honestly (photos have 0.03 to 0.3, 8x8 digits
+# 0.01): only those whose correlation is this near 1 are copies
 LEAST_DETAIL = 0.025
 DETAIL_SIDE = 12
 SAME_SIMPLE = 0.005
@@ -56,10 +56,10 @@ def find_copies(
     and by the cosine of their standardised features, which cropping hardly touches.
 
     How near is near depends on the set: distances count as shares of the median distance to the
-    tenth nearest image. A tenth of it in pixels makes a copy; a fifth of it in features with 0.65 of
-    it in pixels makes an edited copy; a tenth of it in the flipped pixels a mirrored one. Pictures of
-    little detail, which 12 x 12 pixels hold nearly whole (such as scans of 8 x 8), correlate though
-    they are different: of these a copy has a correlation of 0.995.
+    tenth nearest image. A tenth of it in pixels makes a copy; a fifth of it in features with 0.65
+    of it in pixels makes an edited copy; a tenth of it in the flipped pixels a mirrored one.
+    Pictures of little detail, which 12 x 12 pixels hold nearly whole (such as scans of 8 x 8),
+    correlate though they are different: of these a copy has a correlation of 0.995.
 
     A row is compared with its ten nearest, and memory is bounded by blocks of rows.
 
@@ -88,8 +88,9 @@ def find_copies(
     >>> rng = np.random.default_rng(0)
     >>> thumbnails = rng.integers(0, 256, (20, 32, 32)).astype(np.float32)
     >>> thumbnails[7] = thumbnails[3] * 0.9
-    >>> [(pair.first, pair.second, pair.kind) for pair in find_copies(rng.random((20, 5)), thumbnails)]
-    [(3, 7, 'copy')]
+    >>> [pair] = find_copies(rng.random((20, 5)), thumbnails)
+    >>> pair.first, pair.second, pair.kind
+    (3, 7, 'copy')
     """
     if len(features) != len(thumbnails):
         raise ValueError(
@@ -143,22 +144,22 @@ def group_copies(
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    if groups is None:
-        own = np.arange(n)
-    else:
+    own = np.arange(n)
+    if groups is not None:
         own = np.unique(np.asarray(groups), return_inverse=True)[1]
     n_groups = own.max(initial=-1) + 1
     joining = [pair for pair in pairs if pair.kind in kinds]
-    firsts = own[[pair.first for pair in joining]] if joining else np.empty(0, int)
-    seconds = own[[pair.second for pair in joining]] if joining else np.empty(0, int)
-    graph = coo_array((np.ones(len(firsts)), (firsts, seconds)), shape=(n_groups, n_groups))
+    firsts = own[np.array([pair.first for pair in joining], int)]
+    seconds = own[np.array([pair.second for pair in joining], int)]
+    edges = (np.ones(len(joining)), (firsts, seconds))
+    graph = coo_array(edges, shape=(n_groups, n_groups))
     _, joined = connected_components(graph, directed=False)
     return np.array([f"g{number}" for number in joined[own]], dtype=str)
 
 
 @dataclass(frozen=True)
 class _Pixels:
-    """Thumbnails as they are compared: unit rows of edges, their neighbours, what counts as near."""
+    """Thumbnails as they are compared: unit rows of edges, their neighbours, what is near."""
 
     edges: np.ndarray
     neighbours: np.ndarray
@@ -172,7 +173,7 @@ class _Pixels:
         return cls(edges, neighbours, _scale(cosines), _detail(thumbnails) < LEAST_DETAIL)
 
     def distances(self, similarity: np.ndarray, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Distances (pairs,) in units of the scale; infinite for simple pictures not nearly the same."""
+        """Distances (pairs,) in units of the scale; infinite for simple pictures not as one."""
         distances = 1 - similarity
         simple = self.simple[rows] | self.simple[others]
         return np.where(simple & (distances > SAME_SIMPLE), np.inf, distances / self.scale)

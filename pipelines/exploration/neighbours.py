@@ -2,7 +2,7 @@
 
 import numpy as np
 
-# rows of a block: its products with all others are in memory at once, 2 KB for each of n
+# rows of a block: its products with all other rows are in memory at once
 BLOCK = 512
 
 
@@ -11,17 +11,18 @@ def find_neighbours(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k rows of highest cosine for each row, never itself.
 
-    Works through blocks of rows: never an n x n matrix at once. Ties are in the order of rows.
+    Works through blocks of rows: never an n x n matrix at once. Neighbours that are equally near
+    are in the order of their rows; which of more than k such rows are taken is left open.
 
     Parameters
     ----------
     units : ndarray of shape (n, d), float32
         Rows of length one, as of `unit_rows`.
     k : int
-        How many neighbours; n - 1 where there are fewer.
+        How many neighbours; all n - 1 others where these are fewer.
     others : ndarray of shape (n, d), float32, optional
-        The rows among which neighbours are looked for, `others[i]` being another look at the same
-        image as `units[i]` and no neighbour of it. By default `units`.
+        The rows among which neighbours are looked for; `others[i]` shows the same image as
+        `units[i]` and is no neighbour of it. By default `units`.
 
     Returns
     -------
@@ -40,7 +41,7 @@ def find_neighbours(
     if others is None:
         others = units
     n = len(units)
-    k = min(k, len(others) - 1)
+    k = max(0, min(k, n - 1))
     cosines = np.empty((n, k), np.float32)
     rows = np.empty((n, k), int)
     for start in range(0, n, BLOCK):
@@ -48,7 +49,7 @@ def find_neighbours(
         products = units[block] @ others.T
         own = np.arange(len(products))
         products[own, start + own] = -np.inf
-        # argpartition leaves ties in any order; sorted rows and a stable sort make them the same everywhere
+        # argpartition leaves ties in any order: sorted rows and a stable sort settle them
         near = np.sort(np.argpartition(-products, k - 1, axis=1)[:, :k], axis=1)
         values = np.take_along_axis(products, near, axis=1)
         order = np.argsort(-values, axis=1, kind="stable")
