@@ -43,7 +43,7 @@ class PixelRows(Sequence):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Samples:
-    """n images in a fixed order, with what is known of each.
+    """Images in a fixed order, n of them, with what is known of each.
 
     `samples[rows]` with a slice, indices or a boolean mask is again Samples.
 

@@ -56,7 +56,7 @@ def refuse_shared_groups(samples: Samples, train: np.ndarray, test: np.ndarray) 
     """DataError for a group on both sides: it would make the test figures too good."""
     if samples.groups is None:
         return
-    shared = sorted(set(samples.groups[train]) & set(samples.groups[test]))
+    shared = np.intersect1d(samples.groups[train], samples.groups[test]).tolist()
     if shared:
         raise DataError(
             f"{len(shared)} groups, {shared[0]!r} among them, have images in both train and test: "
@@ -233,32 +233,32 @@ def _draw_groups(
     """
     _, group_of = np.unique(np.asarray(groups), return_inverse=True)
     names, class_of = np.unique(labels, return_inverse=True)
-    # how much of each class a group holds, (groups, classes): rare classes count like others
-    shares = np.zeros((group_of.max() + 1, class_of.max() + 1))
-    np.add.at(shares, (group_of, class_of), 1)
-    shares /= shares.sum(0)
-    order = rng.permutation(len(shares))
+    # what portion of each class a group holds, (groups, classes): rare classes count like others
+    portions = np.zeros((group_of.max() + 1, class_of.max() + 1))
+    np.add.at(portions, (group_of, class_of), 1)
+    portions /= portions.sum(0)
+    order = rng.permutation(len(portions))
     # stable: groups of one size stay shuffled
-    order = order[np.argsort(-shares[order].sum(1), kind="stable")]
-    in_test = np.zeros(len(shares), bool)
+    order = order[np.argsort(-portions[order].sum(1), kind="stable")]
+    in_test = np.zeros(len(portions), bool)
     for group in order:
-        gap = fraction - shares[in_test].sum(0)
-        in_test[group] = np.square(gap - shares[group]).sum() < np.square(gap).sum()
+        gap = fraction - portions[in_test].sum(0)
+        in_test[group] = np.square(gap - portions[group]).sum() < np.square(gap).sum()
     for side in (True, False):
-        _fill(in_test, side, shares, names, order[::-1])
+        _fill(in_test, side, portions, names, order[::-1])
     return in_test[group_of]
 
 
 def _fill(
-    in_test: np.ndarray, side: bool, shares: np.ndarray, names: np.ndarray, order: np.ndarray
+    in_test: np.ndarray, side: bool, portions: np.ndarray, names: np.ndarray, order: np.ndarray
 ) -> None:
     """Move groups to the side, in place, until it has every class."""
-    for missing in np.flatnonzero(shares[in_test == side].sum(0) == 0):
+    for missing in np.flatnonzero(portions[in_test == side].sum(0) == 0):
         for group in order:
-            if shares[group, missing] == 0 or in_test[group] == side:
+            if portions[group, missing] == 0 or in_test[group] == side:
                 continue
             in_test[group] = side
-            other_has_all = shares[in_test != side].sum(0).all()
+            other_has_all = portions[in_test != side].sum(0).all()
             if other_has_all:
                 break
             in_test[group] = not side

@@ -188,15 +188,15 @@ def _exact_pairs(ids: np.ndarray) -> Iterator[Copies]:
             yield Copies(at, row, "exact", 1.0)
 
 
-def _straight_pairs(pixels: _Pixels, looks: np.ndarray) -> Iterator[Copies]:
+def _straight_pairs(pixels: _Pixels, directions: np.ndarray) -> Iterator[Copies]:
     """Copies and edited copies among the neighbours in pixels."""
     rows, others = _pairs(pixels.neighbours)
     similarity = pair_cosines(pixels.edges, rows, pixels.edges, others)
     by_pixels = pixels.distances(similarity, rows, others)
-    look_cosines, _ = find_neighbours(looks, NEIGHBOURS)
-    by_looks = (1 - pair_cosines(looks, rows, looks, others)) / _scale(look_cosines)
+    cosines, _ = find_neighbours(directions, NEIGHBOURS)
+    by_features = (1 - pair_cosines(directions, rows, directions, others)) / _scale(cosines)
     is_copy = by_pixels <= SAME_PIXELS
-    is_edited = (by_pixels <= LIKE_PIXELS) & (by_looks <= SAME_FEATURES)
+    is_edited = (by_pixels <= LIKE_PIXELS) & (by_features <= SAME_FEATURES)
     for i in np.flatnonzero(is_copy | is_edited):
         kind = "copy" if is_copy[i] else "edited"
         yield Copies(int(rows[i]), int(others[i]), kind, float(similarity[i]))

@@ -65,14 +65,26 @@ def pair_cosines(
 
     Parameters
     ----------
-    units, others : ndarray of shape (n, d), float32
+    units : ndarray of shape (n, d), float32
         Rows of length one.
-    rows, other_rows : ndarray of shape (pairs,), int
+    rows : ndarray of shape (n_pairs,), int
         Pair i is `units[rows[i]]` and `others[other_rows[i]]`.
+    others : ndarray of shape (m, d), float32
+        Rows of length one.
+    other_rows : ndarray of shape (n_pairs,), int
+        As `rows`, of `others`.
 
     Returns
     -------
-    ndarray of shape (pairs,), float32
+    ndarray of shape (n_pairs,), float32
+        From -1 to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> units = unit_rows(np.array([[1, 0], [3, 4]]))
+    >>> pair_cosines(units, np.array([0, 1]), units, np.array([1, 1]))
+    array([0.6, 1. ], dtype=float32)
     """
     cosines = np.empty(len(rows), np.float32)
     for start in range(0, len(rows), BLOCK):
@@ -82,6 +94,26 @@ def pair_cosines(
 
 
 def unit_rows(rows: np.ndarray, least: float = 1e-12) -> np.ndarray:
-    """Rows (n, d) scaled to length one, float32; zeros for a row not longer than `least`."""
+    """Rows scaled to length one.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, d)
+        Any numbers.
+    least : float
+        A row that is no longer than this tells no direction.
+
+    Returns
+    -------
+    ndarray of shape (n, d), float32
+        Zeros for a row that tells none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> unit_rows(np.array([[3, 4], [0, 0]]))
+    array([[0.6, 0.8],
+           [0. , 0. ]], dtype=float32)
+    """
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.where(length > least, rows / np.maximum(length, least), 0).astype(np.float32)
