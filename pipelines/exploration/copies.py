@@ -99,14 +99,8 @@ def find_copies(
         )
     if len(features) < 2:
         return []
-    pixels = _Pixels.of(thumbnails)
-    # the first kind that is found of a pair stays
     found: dict[tuple[int, int], Copies] = {}
-    for pair in (
-        *(_exact_pairs(ids) if ids is not None else ()),
-        *_straight_pairs(pixels, _directions(features)),
-        *_mirrored_pairs(pixels, _edges(thumbnails[:, :, ::-1])),
-    ):
+    for pair in _pairs_of_all_kinds(features, thumbnails, ids):
         found.setdefault((pair.first, pair.second), pair)
     return sorted(found.values())
 
@@ -179,6 +173,17 @@ class _Pixels:
         return np.where(simple & (distances > SAME_SIMPLE), np.inf, distances / self.scale)
 
 
+def _pairs_of_all_kinds(
+    features: np.ndarray, thumbnails: np.ndarray, ids: np.ndarray | None
+) -> Iterator[Copies]:
+    """Pairs of rows, the kind that tells most of a pair first."""
+    if ids is not None:
+        yield from _exact_pairs(ids)
+    pixels = _Pixels.of(thumbnails)
+    yield from _straight_pairs(pixels, _directions(features))
+    yield from _mirrored_pairs(pixels, _edges(thumbnails[:, :, ::-1]))
+
+
 def _exact_pairs(ids: np.ndarray) -> Iterator[Copies]:
     """Rows with one id, each with the first of its copies."""
     first: dict[bytes, int] = {}
@@ -190,7 +195,7 @@ def _exact_pairs(ids: np.ndarray) -> Iterator[Copies]:
 
 def _straight_pairs(pixels: _Pixels, directions: np.ndarray) -> Iterator[Copies]:
     """Copies and edited copies among the neighbours in pixels."""
-    rows, others = _pairs(pixels.neighbours)
+    rows, others = _rows_of_pairs(pixels.neighbours)
     similarity = pair_cosines(pixels.edges, rows, pixels.edges, others)
     by_pixels = pixels.distances(similarity, rows, others)
     cosines, _ = find_neighbours(directions, NEIGHBOURS)
@@ -205,7 +210,7 @@ def _straight_pairs(pixels: _Pixels, directions: np.ndarray) -> Iterator[Copies]
 def _mirrored_pairs(pixels: _Pixels, mirrored: np.ndarray) -> Iterator[Copies]:
     """Pairs of a picture and the mirror image of another."""
     _, neighbours = find_neighbours(pixels.edges, NEIGHBOURS, mirrored)
-    rows, others = _pairs(neighbours)
+    rows, others = _rows_of_pairs(neighbours)
     similarity = pair_cosines(pixels.edges, rows, mirrored, others)
     for i in np.flatnonzero(pixels.distances(similarity, rows, others) <= SAME_PIXELS):
         yield Copies(int(rows[i]), int(others[i]), "mirrored", float(similarity[i]))
@@ -252,7 +257,7 @@ def _scale(cosines: np.ndarray) -> float:
     return float(np.clip(1 - np.median(cosines[:, -1]), LEAST_SCALE, 1))
 
 
-def _pairs(neighbours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _rows_of_pairs(neighbours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The neighbours' table (n, k) as pairs of rows, each pair once, the lower row first."""
     n, k = neighbours.shape
     rows = np.repeat(np.arange(n), k)
