@@ -72,6 +72,7 @@ FORMATS: tuple[tuple[bytes, str, type[ImageFile]], ...] = (
     (rb"BM", "BMP", BmpImageFile),
     # * is version 42, + is 43: files over 4 GB
     (rb"II[*+]\0|MM\0[*+]", "TIFF", TiffImageFile),
+    # 1 to 6: bits, gray and colour as text, then as bytes; f and F: floating gray and colour
     (rb"P[1-6fF]\s", "PPM", PpmImageFile),
 )
 
