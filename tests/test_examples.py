@@ -1,4 +1,4 @@
-"""The examples of README, CONTRIBUTING and docs run as they stand, among photos of cats and dogs."""
+"""The examples of README, CONTRIBUTING and docs run as they stand, on photos of cats and dogs."""
 
 import importlib.metadata
 import re
