@@ -17,7 +17,8 @@ from threadpoolctl import threadpool_limits
 
 from data import folds
 from heads import HeadSearchCV, make_head
-from pipelines.scores import corrected_score, tied_with_best, wilson_interval
+from pipelines.evaluation.comparison import corrected_score, tied_with_best
+from pipelines.evaluation.intervals import wilson_interval
 
 SIZES, CLASSES, SEPARATIONS = (60, 120, 240, 480, 1000), (2, 5, 10), (0.3, 0.8, 2.0)
 TRUTH = 6000

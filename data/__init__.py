@@ -18,6 +18,10 @@ _HOMES = {
     "read_bytes": "images",
     "folds": "splits",
     "hold_out": "splits",
+    "make_folds": "splits",
+    "split_rows": "splits",
+    "make_thumbnail": "thumbnails",
+    "read_thumbnails": "thumbnails",
 }
 __all__ = sorted(_HOMES)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data.samples import DataError
+from data.samples import DataError, Samples
 
 
 def hold_out(labels, groups=None, fraction=0.25, seed=0):
@@ -44,6 +44,43 @@ def folds(labels, n_folds=5, groups=None, seed=0):
                 f"class {str(absent[0])!r} can't be in every fold with these groups; use fewer folds"
             )
     return parts
+
+
+def split_rows(
+    samples: Samples, seed: int, fraction: float = 0.25
+) -> tuple[np.ndarray, np.ndarray]:
+    """(training rows, test rows): as given, else about `fraction` held out, stratified."""
+    if samples.split is None:
+        return hold_out(samples.labels, samples.groups, fraction, seed)
+    train = np.flatnonzero(samples.split == "train")
+    test = np.flatnonzero(samples.split == "test")
+    for rows, name in ((train, "training"), (test, "test")):
+        if not len(rows):
+            raise DataError(
+                f"{samples.name} has a split without {name} images: expected both parts"
+            )
+    refuse_shared_groups(samples, train, test)
+    return train, test
+
+
+def refuse_shared_groups(samples: Samples, train: np.ndarray, test: np.ndarray) -> None:
+    """A group on both sides of a given split would make its test figures too good."""
+    if samples.groups is None:
+        return
+    shared = sorted(set(samples.groups[train]) & set(samples.groups[test]))
+    if shared:
+        raise DataError(
+            f"{len(shared)} groups, {shared[0]!r} among them, have images in both train and test: "
+            "give each group to one side"
+        )
+
+
+def make_folds(
+    samples: Samples, train: np.ndarray, n_folds: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Cross-validation folds of the training rows, as index pairs into them."""
+    groups = None if samples.groups is None else samples.groups[train]
+    return folds(samples.labels[train], n_folds, groups, seed)
 
 
 def _draw_images(labels, fraction, rng):

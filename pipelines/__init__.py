@@ -1,34 +1,41 @@
-"""The rooms put together: image classifier, evaluation, bundle and command lines."""
+"""The rooms put together: a run as one call, the image classifier, its bundle, command lines."""
 
 import importlib.util
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 _HOMES = {
-    "BundleError": "bundle",
-    "load_classifier": "bundle",
-    "save_classifier": "bundle",
+    "BundleError": "errors",
     "ImageClassifier": "classifier",
-    "make_leaderboard": "evaluate",
+    "RunResult": "job",
+    "RunSettings": "settings",
+    "load_classifier": "bundle",
+    "run_job": "job",
+    "save_classifier": "bundle",
 }
 __all__ = sorted(_HOMES)
+ROOMS = ("data", "extract", "heads", "pipelines")
 
 
-def _refuse_strangers():
-    """`data` is a common name: say so at once where another package of that name hides ours."""
-    found = importlib.util.find_spec("data")
-    ours = Path(__file__).parent.parent / "data" / "__init__.py"
-    if found is None or found.origin is None or Path(found.origin).resolve() != ours.resolve():
-        raise ImportError(
-            f"the package 'data' of permafrost ({ours}) is hidden by {found.origin if found else 'nothing'}: "
-            "rename that one, or start from another folder"
-        )
+def _refuse_strangers() -> None:
+    """The rooms have common names: say so at once where another package of that name hides ours."""
+    root = Path(__file__).parent.parent
+    for room in ROOMS:
+        found = importlib.util.find_spec(room)
+        origin = found.origin if found else None
+        ours = root / room / "__init__.py"
+        if origin is None or Path(origin).resolve() != ours.resolve():
+            raise ImportError(
+                f"the package {room!r} of permafrost ({ours}) is hidden by {origin or 'nothing'}: "
+                "rename that one, or start from another folder"
+            )
 
 
 _refuse_strangers()
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
@@ -36,5 +43,5 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})

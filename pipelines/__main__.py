@@ -1,6 +1,7 @@
-"""The console script `permafrost run|extract|predict|doctor`: each command is the module of that name."""
+"""The console script `permafrost run|extract|…`: each command is the module of that name."""
 
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 
 COMMANDS = {
@@ -11,18 +12,22 @@ COMMANDS = {
 }
 
 
-def main(arguments=None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Hand the rest of the line to the command's own module -> exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments and arguments[0] in COMMANDS:
         return import_module(f"pipelines.{arguments[0]}").main(arguments[1:])
+    if arguments == ["--version"]:
+        from pipelines.console import version
+
+        print(version())
+        return 0
     asked = not arguments or arguments[0] in ("-h", "--help")
+    head = "usage: permafrost COMMAND …"
+    if not asked:
+        head = f"error: unknown command {arguments[0]!r}: expected one of"
     lines = [f"  permafrost {name:<8} {what}" for name, what in COMMANDS.items()]
-    head = (
-        "usage: permafrost COMMAND …"
-        if asked
-        else f"error: unknown command {arguments[0]!r}: expected one of"
-    )
+    # what was asked for is the answer; without a command it is part of a wrong call
     print("\n".join([head, *lines]), file=sys.stdout if asked and arguments else sys.stderr)
     return 0 if asked and arguments else 2
 

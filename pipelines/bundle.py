@@ -1,7 +1,6 @@
-"""The bundle: a trained classifier as a folder that predicts from image files, with no code inside."""
+"""The bundle: a trained classifier as a folder without code, which predicts from image files."""
 
 import contextlib
-import copy
 import importlib
 import importlib.metadata
 import json
@@ -9,67 +8,80 @@ import sys
 import tempfile
 import warnings
 import zipfile
-from dataclasses import asdict, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 
-from extract import Backbone, ExtractError, FeatureExtractor, Recipe, recipe_of
+from extract import (
+    Backbone,
+    ExtractError,
+    FeatureExtractor,
+    JoinedExtractor,
+    Recipe,
+    extractors_of,
+    recipe_of,
+)
 from extract.engines import NUMERICS, choose_device, lacks_numerics
 from extract.weights import is_file_source, save_weights
-from heads import Calibration
-from pipelines.blending import BlendedHead, Voter
+from heads import BlendedHead, Calibration, Member, put_rows, take_rows
+from heads.catalog import find_name, trusted_types
 from pipelines.classifier import ImageClassifier
-from pipelines.joined import JoinedExtractor, extractors_of
+from pipelines.errors import BundleError
+from pipelines.features import AVERAGED
 
 SCHEMA = 1
 OURS = ("torchvision.", "permafrost.")  # architectures that are built from their name alone
 KEYS = {"extractors", "classes", "calibration"}
 EXTRACTOR_KEYS = {"recipe", "backbone", "size", "taps"}
 RECIPE_KEYS = {field.name for field in fields(Recipe)}
-FILE, HEAD, ROWS, PLACES, WEIGHTS = (
-    "bundle.json",
-    "head.skops",
-    "rows.npy",
-    "places.npy",
-    "weights.safetensors",
-)
-# where a classifier keeps training rows
-ROW_KEEPERS = {"SVC": "support_vectors_", "KNeighborsClassifier": "_fit_X"}
+FILE = "bundle.json"
+HEAD = "head.skops"
+ROWS = "rows.npy"
+PLACES = "places.npy"
+WEIGHTS = "weights.safetensors"
 PACKAGES = ("permafrost", "torch", "torchvision", "scikit-learn", "numpy", "skops")
-# what heads are made of beyond what skops trusts by itself; no other type is ever loaded
-TRUSTED_TYPES = (
-    "sklearn.neighbors._kd_tree.KDTree",
-    "sklearn.neighbors._ball_tree.BallTree",
-    "sklearn.metrics._dist_metrics.EuclideanDistance64",
-    "sklearn.metrics._dist_metrics.EuclideanDistance32",
-    "sklearn._loss.loss.HalfMultinomialLoss",
-)
 
 
-class BundleError(ValueError):
-    """A bundle that can't be written or read, or whose weights differ from this machine's; one clear line."""
+def save_classifier(classifier: ImageClassifier, path: str | Path) -> Path:
+    """Write a fitted classifier as a folder: JSON, skops, rows that a head keeps, local weights.
 
+    Parameters
+    ----------
+    classifier : fitted ImageClassifier
+    path : str or Path
+        A folder that is not there, is empty, or holds a bundle, which is then replaced as a whole.
 
-def save_classifier(classifier: ImageClassifier, path) -> Path:
-    """Write a fitted classifier as a folder of JSON, skops, numpy rows that a head keeps, and local weights.
+    Returns
+    -------
+    Path
 
-    Raises BundleError where the folder already holds something else.
+    Raises
+    ------
+    BundleError
+        The folder holds something else, or the head is of types that no bundle may hold.
     """
     folder = Path(path)
-    if folder.exists() and (
-        not folder.is_dir() or (any(folder.iterdir()) and not (folder / FILE).exists())
-    ):
+    if _holds_something_else(folder):
         raise BundleError(f"{folder} exists and is no bundle: choose another path")
     with _folder_aside(folder) as aside:
         _write(classifier, aside)
     return folder
 
 
+def _holds_something_else(folder: Path) -> bool:
+    if not folder.exists():
+        return False
+    if not folder.is_dir():
+        return True
+    return any(folder.iterdir()) and not (folder / FILE).exists()
+
+
 @contextlib.contextmanager
-def _folder_aside(folder):
-    """A temporary folder beside `folder` that takes its place as a whole on leaving without an error."""
+def _folder_aside(folder: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `folder` as a whole, unless an error leaves it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder.parent) as work:
         aside = Path(work, "new")
@@ -80,34 +92,29 @@ def _folder_aside(folder):
         aside.rename(folder)
 
 
-def _write(classifier, folder):
-    extractors = [
-        _write_extractor(own, i, folder)
-        for i, own in enumerate(extractors_of(classifier.extractor_))
-    ]
-    voters = classifier.head_.voters if isinstance(classifier.head_, BlendedHead) else ()
-    if voters:
-        members = _dump_voters(voters, folder)
+def _write(classifier: ImageClassifier, folder: Path) -> None:
+    extractors = extractors_of(classifier.extractor_)
+    members = None
+    if isinstance(classifier.head_, BlendedHead):
+        members = _write_members(classifier.head_.members, folder)
     else:
         head, rows = take_rows(classifier.head_, classifier.rows_)
-        _dump_head(head, folder / HEAD)
+        _write_head(head, folder / HEAD)
         if rows is not None:
             np.save(folder / ROWS, rows, allow_pickle=False)
-    calibration = classifier.calibration_
     content = {
         "schema": SCHEMA,
-        "extractors": extractors,
+        "extractors": [_write_extractor(own, i, folder) for i, own in enumerate(extractors)],
         "classes": classifier.classes_.tolist(),
-        "calibration": calibration and calibration.to_dict(),
-        "members": members if voters else None,
+        "calibration": _as_numbers(classifier.calibration_),
+        "members": members,
         "versions": {name: _version(name) for name in PACKAGES},
     }
-    (folder / FILE).write_text(
-        json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    (folder / FILE).write_text(text, encoding="utf-8")
 
 
-def _write_extractor(extractor, number, folder):
+def _write_extractor(extractor: FeatureExtractor, number: int, folder: Path) -> dict:
     backbone = extractor.load_backbone()
     if is_file_source(backbone.weights):
         save_weights(backbone, folder / _numbered(WEIGHTS, number))
@@ -123,167 +130,201 @@ def _write_extractor(extractor, number, folder):
     }
 
 
-def _numbered(name, number):
+def _numbered(name: str, number: int) -> str:
     """`head.skops` -> `head-1.skops`."""
     stem, ending = name.split(".")
     return f"{stem}-{number}.{ending}"
 
 
-def _dump_voters(voters, folder):
-    """Write a blend's heads, and the rows they keep once for all heads on the same columns -> its description."""
-    taken = [take_rows(voter.head, voter.rows) for voter in voters]
-    tables = {}
-    for number, (voter, (head, rows)) in enumerate(zip(voters, taken, strict=True)):
-        _dump_head(head, folder / _numbered(HEAD, number))
+def _write_members(members: Sequence[Member], folder: Path) -> list[dict]:
+    """Write a blend's heads -> their description; heads on the same columns share their rows."""
+    rows_by_columns: dict[Any, list[tuple[int, np.ndarray]]] = {}
+    for number, member in enumerate(members):
+        head, rows = take_rows(member.estimator, member.rows)
+        _write_head(head, folder / _numbered(HEAD, number))
         if rows is not None:
-            tables.setdefault(voter.columns, []).append((number, rows))
-    kept_in = {}
-    for table, own in enumerate(tables.values()):
-        shared, places = _distinct([rows for _, rows in own])
-        np.save(folder / _numbered(ROWS, table), shared, allow_pickle=False)
-        for (number, _), where in zip(own, places, strict=True):
-            np.save(folder / _numbered(PLACES, number), where, allow_pickle=False)
-            kept_in[number] = table
+            rows_by_columns.setdefault(member.columns, []).append((number, rows))
+    table_of = {}
+    for table, own in enumerate(rows_by_columns.values()):
+        distinct, places = _distinct([rows for _, rows in own])
+        np.save(folder / _numbered(ROWS, table), distinct, allow_pickle=False)
+        for (number, _), places_of_member in zip(own, places, strict=True):
+            np.save(folder / _numbered(PLACES, number), places_of_member, allow_pickle=False)
+            table_of[number] = table
     return [
         {
-            "columns": list(voter.columns),
-            "weight": voter.weight,
-            "calibration": voter.calibration and voter.calibration.to_dict(),
-            "rows": kept_in.get(number),
+            "columns": list(member.columns),
+            "weight": member.weight,
+            "calibration": _as_numbers(member.calibration),
+            "rows": table_of.get(number),
         }
-        for number, voter in enumerate(voters)
+        for number, member in enumerate(members)
     ]
 
 
-def _distinct(arrays):
+def _as_numbers(calibration: Calibration | None) -> dict | None:
+    return None if calibration is None else calibration.to_dict()
+
+
+def _distinct(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
     """Arrays (m, d) -> (their distinct rows, for each array the places of its rows among these)."""
     joined = np.ascontiguousarray(np.concatenate(arrays))
-    keys = joined.view(np.dtype((np.void, joined.dtype.itemsize * joined.shape[1]))).ravel()
-    _, first, places = np.unique(keys, return_index=True, return_inverse=True)
+    # as one opaque value a row, so that rows are compared bit by bit and sorted at once
+    opaque = np.dtype((np.void, joined.dtype.itemsize * joined.shape[1]))
+    _, first, places = np.unique(
+        joined.view(opaque).ravel(), return_index=True, return_inverse=True
+    )
     ends = np.cumsum([len(rows) for rows in arrays])[:-1]
     return joined[first], np.split(places.ravel().astype(np.uint32), ends)
 
 
-def _dump_head(head, file):
+def _write_head(head: Any, file: Path) -> None:
     skops = _import_skops()
     skops.dump(head, file, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
-    strange = set(skops.get_untrusted_types(file=file)) - set(TRUSTED_TYPES)
+    strange = set(skops.get_untrusted_types(file=file)) - set(trusted_types())
     if strange:
         raise BundleError(
-            f"a head that holds {', '.join(sorted(strange))} can't be kept in a bundle: use a head of the catalogue"
+            f"a head that holds {', '.join(sorted(strange))} can't be kept in a bundle: "
+            "use a head of the catalogue"
         )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where and how a loaded classifier computes its features."""
+
+    cache: Any
+    device: str
+    on_warning: Callable
 
 
 def load_classifier(
-    path, *, backbone=None, cache=False, device="auto", on_warning=warnings.warn
+    path: str | Path,
+    *,
+    backbone: Any = None,
+    cache: Any = False,
+    device: str = "auto",
+    on_warning: Callable = warnings.warn,
 ) -> ImageClassifier:
     """A fitted ImageClassifier from a bundle; by default it keeps no features on disk.
 
-    backbone : the network (a Backbone or torch module) of a bundle whose backbone is one's own, or a list of such
-        in the bundle's order where it has several; a bundle never imports code it names.
+    Parameters
+    ----------
+    path : str or Path
+        The folder that `save_classifier` wrote.
+    backbone : Backbone, torch module, or list of such
+        The network of a bundle whose backbone is one's own; of several in the bundle's order. A
+        bundle never imports code it names.
+    cache, device
+        As in `FeatureExtractor`.
+    on_warning : callable
+        Called with one line where this machine can't compute as the training did and float32 is
+        used.
 
-    on_warning : called with one line where this machine can't compute as the training did and float32 is used.
+    Returns
+    -------
+    ImageClassifier
 
-    Raises BundleError where the folder is no bundle, or the network or its weights differ from those it was
-    trained with.
+    Raises
+    ------
+    BundleError
+        The folder is no bundle, or the network or its weights differ from those it was trained
+        with.
     """
-    folder, content = Path(path), _read(Path(path))
-    given = list(backbone) if isinstance(backbone, (list, tuple)) else [backbone]
-    extractors = []
-    for number, kept in enumerate(content["extractors"]):
-        own = not kept["recipe"]["architecture"].startswith(OURS)
-        network = given.pop(0) if given and (own or len(content["extractors"]) == 1) else None
-        weights = folder / _numbered(WEIGHTS, number)
-        extractors.append(
-            _load_extractor(folder, kept, network, weights, cache, device, on_warning)
-        )
+    folder = Path(path)
+    content = _read(folder)
+    place = _Place(cache, device, on_warning)
+    extractors = _load_extractors(folder, content["extractors"], backbone, place)
     extractor = extractors[0] if len(extractors) == 1 else JoinedExtractor(extractors)
-    head, rows = (
-        _load_blend(folder, content["members"]) if content.get("members") else _load_head(folder)
-    )
-    width = sum(one.load_backbone().card.width(tap) for one in extractors for tap in one.taps())
+    if content.get("members"):
+        head, rows = _load_blend(folder, content["members"]), None
+    else:
+        head, rows = _load_head(folder)
+    width = sum(own.load_backbone().card.width(tap) for own in extractors for tap in own.taps())
     if getattr(head, "n_features_in_", width) != width:
         raise BundleError(
-            f"{folder}: its taps give {width} features, its head takes {head.n_features_in_}: copy it again"
+            f"{folder}: its taps give {width} features, its head takes {head.n_features_in_}: "
+            "copy it again"
         )
     names = set(ImageClassifier().get_params())
-    params = {
-        name: value for name, value in extractors[0].get_params(deep=False).items() if name in names
-    }
-    calibration = content["calibration"] and Calibration.from_dict(content["calibration"])
+    params = extractors[0].get_params(deep=False)
+    params = {name: value for name, value in params.items() if name in names}
+    calibration = _calibration(content["calibration"])
     return ImageClassifier(head=head, **params).assemble(extractor, head, calibration, rows)
 
 
-def _load_extractor(folder, kept, network, weights_file, cache, device, on_warning):
-    source, recipe = kept["backbone"], kept["recipe"]
+def _calibration(numbers: dict | None) -> Calibration | None:
+    return None if numbers is None else Calibration.from_dict(numbers)
+
+
+def _load_extractors(
+    folder: Path, described: Sequence[dict], given: Any, place: _Place
+) -> list[FeatureExtractor]:
+    """The extractors of a bundle; networks of one's own are taken from those given, in order."""
+    networks = list(given) if isinstance(given, (list, tuple)) else [given]
+    extractors = []
+    for number, extractor in enumerate(described):
+        is_ours = extractor["recipe"]["architecture"].startswith(OURS)
+        network = None
+        if networks and (not is_ours or len(described) == 1):
+            network = networks.pop(0)
+        weights = folder / _numbered(WEIGHTS, number)
+        extractors.append(_load_extractor(folder, extractor, network, weights, place))
+    return extractors
+
+
+def _load_extractor(
+    folder: Path, described: dict, network: Any, weights_file: Path, place: _Place
+) -> FeatureExtractor:
+    source, recipe = described["backbone"], described["recipe"]
     if network is None and not recipe["architecture"].startswith(OURS):
         raise BundleError(
-            f"{folder} was trained on {source['name']}, which is one's own, and a bundle holds no code: "
-            "use load_classifier(path, backbone=…) in a script"
+            f"{folder} was trained on {source['name']}, which is one's own, and a bundle holds no "
+            "code: use load_classifier(path, backbone=…) in a script"
         )
     weights = source["weights"] if network is None else None
     if weights_file.exists() and not isinstance(network, Backbone):
         weights = str(weights_file)
+    size = described["size"]
     extractor = FeatureExtractor(
-        layer="+".join(kept["taps"]),
+        layer="+".join(described["taps"]),
         backbone=network if network is not None else source["name"],
         weights=weights,
-        size=None if isinstance(network, Backbone) else _size(kept["size"]),
+        size=None if isinstance(network, Backbone) else _as_tuple(size),
         seed=source["seed"],
-        numerics=_usable_numerics(recipe["numerics"], device, on_warning),
-        device=device,
-        cache=cache,
-        flips="+" in recipe["view"],
+        numerics=_usable_numerics(recipe["numerics"], place),
+        device=place.device,
+        cache=place.cache,
+        flips=recipe["view"] == AVERAGED,
     )
     _check_same(folder, recipe, extractor)
     return extractor
 
 
-def _usable_numerics(numerics, device, on_warning):
-    reason = lacks_numerics(numerics, choose_device(device))
+def _as_tuple(size: Any) -> Any:
+    # JSON has no tuples
+    return tuple(size) if isinstance(size, list) else size
+
+
+def _usable_numerics(numerics: str, place: _Place) -> str:
+    reason = lacks_numerics(numerics, choose_device(place.device))
     if reason is None:
         return numerics
-    on_warning(
+    place.on_warning(
         f"trained in {numerics}, predicting in float32: {reason}; labels may differ for close cases"
     )
     return "float32"
 
 
-def take_rows(head, rows):
-    """A fitted head and the training rows it keeps, unscaled -> (the head without them, the rows as narrow as exact).
+def _import_skops() -> Any:
+    """Import skops without torch.
 
-    Kept features are float16 or float32 before the scaler and float32 or float64 behind it. They are taken only
-    where scaling them again gives the very same numbers; else the head stays whole and rows are None.
+    It imports every module of scikit-learn, and one of those takes seconds to import torch where it
+    is there; a None in `sys.modules` makes that import fail at once, as where it is not.
     """
-    if rows is None:
-        return head, None
-    name = ROW_KEEPERS[type(head[-1]).__name__]
-    scaled = getattr(head[-1], name)
-    with np.errstate(over="ignore"):
-        half = rows.astype(np.float16)
-    rows = half if np.array_equal(half, rows) else rows
-    if not np.array_equal(_scaled(head, rows, scaled.dtype), scaled):
-        return head, None
-    slim = copy.copy(head[-1])
-    setattr(slim, name, np.empty((0, rows.shape[1]), scaled.dtype))
-    return Pipeline([head.steps[0], (head.steps[1][0], slim)]), rows
-
-
-def put_rows(head, rows) -> None:
-    """Give a head loaded from a bundle its training rows back, scaled."""
-    name = ROW_KEEPERS[type(head[-1]).__name__]
-    setattr(head[-1], name, _scaled(head, rows, getattr(head[-1], name).dtype))
-
-
-def _scaled(head, rows, dtype):
-    return np.ascontiguousarray(head[0].transform(rows.astype(np.float32)), dtype=dtype)
-
-
-def _import_skops():
-    """Import skops without torch: it imports every module of scikit-learn, and one of those takes seconds for torch."""
     hide = "torch" not in sys.modules
     if hide:
-        sys.modules["torch"] = None
+        sys.modules["torch"] = None  # type: ignore[assignment]  # what import reads as "not there"
     try:
         return importlib.import_module("skops.io")
     finally:
@@ -291,7 +332,7 @@ def _import_skops():
             del sys.modules["torch"]
 
 
-def _read(folder):
+def _read(folder: Path) -> dict:
     try:
         content = json.loads((folder / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -303,13 +344,12 @@ def _read(folder):
         raise BundleError(
             f"{folder} has schema {schema!r}, expected {SCHEMA}: use a matching version"
         )
-    if (
-        not set(content) >= KEYS
-        or not content["extractors"]
-        or not all(map(_is_whole, content["extractors"]))
-    ):
+    if not set(content) >= KEYS or not content["extractors"]:
         raise BundleError(f"{folder / FILE} lacks what a run writes: copy the whole bundle again")
-    for numerics in (kept["recipe"]["numerics"] for kept in content["extractors"]):
+    if not all(map(_is_whole, content["extractors"])):
+        raise BundleError(f"{folder / FILE} lacks what a run writes: copy the whole bundle again")
+    for extractor in content["extractors"]:
+        numerics = extractor["recipe"]["numerics"]
         if numerics not in NUMERICS:
             raise BundleError(
                 f"{folder} has numerics {numerics!r}, expected one of {', '.join(NUMERICS)}"
@@ -317,42 +357,56 @@ def _read(folder):
     return content
 
 
-def _is_whole(kept):
-    recipe = kept.get("recipe") if isinstance(kept, dict) and set(kept) >= EXTRACTOR_KEYS else None
+def _is_whole(extractor: Any) -> bool:
+    if not isinstance(extractor, dict) or not set(extractor) >= EXTRACTOR_KEYS:
+        return False
+    recipe = extractor["recipe"]
     return isinstance(recipe, dict) and set(recipe) >= RECIPE_KEYS
 
 
-def _load_blend(folder, members):
-    voters = []
+def _load_blend(folder: Path, described: Sequence[dict]) -> BlendedHead:
     try:
-        for number, member in enumerate(members):
-            table = member["rows"]
-            files = (
-                ()
-                if table is None
-                else (folder / _numbered(ROWS, table), folder / _numbered(PLACES, number))
-            )
-            head, rows = _load_head(folder, _numbered(HEAD, number), files)
-            calibration = member["calibration"] and Calibration.from_dict(member["calibration"])
-            start, stop = map(int, member["columns"])
-            voters.append(Voter(head, calibration, (start, stop), float(member["weight"]), rows))
+        return BlendedHead(
+            [_load_member(folder, number, own) for number, own in enumerate(described)]
+        )
     except (KeyError, TypeError) as error:
         raise BundleError(
             f"{folder / FILE}: a member lacks {error}; copy the whole bundle again"
         ) from error
-    return BlendedHead(voters), None
 
 
-def _load_head(folder, name=HEAD, files=None):
-    """A head and the rows it keeps: of `files` (rows, their places), or all those of the one file there may be."""
+def _load_member(folder: Path, number: int, described: dict) -> Member:
+    table = described["rows"]
+    files = []
+    if table is not None:
+        files = [folder / _numbered(ROWS, table), folder / _numbered(PLACES, number)]
+    head, rows = _load_head(folder, _numbered(HEAD, number), files)
+    start, stop = map(int, described["columns"])
+    return Member(
+        head=find_name(head) or "",
+        params={},
+        weight=float(described["weight"]),
+        estimator=head,
+        calibration=_calibration(described["calibration"]),
+        columns=(start, stop),
+        rows=rows,
+    )
+
+
+def _load_head(
+    folder: Path, name: str = HEAD, files: Sequence[Path] | None = None
+) -> tuple[Any, np.ndarray | None]:
+    """A head and the rows it keeps, of `files` (rows, their places) or of the one there may be."""
     skops, file = _import_skops(), folder / name
-    files = ([folder / ROWS] if (folder / ROWS).exists() else []) if files is None else files
+    if files is None:
+        files = [folder / ROWS] if (folder / ROWS).exists() else []
     try:
-        head = skops.load(file, trusted=list(TRUSTED_TYPES))
-        arrays = [np.load(file, allow_pickle=False) for file in files]
+        head = skops.load(file, trusted=list(trusted_types()))
+        arrays = [np.load(own, allow_pickle=False) for own in files]
         if not arrays:
             return head, None
-        rows = (arrays[0][arrays[1]] if len(arrays) > 1 else arrays[0]).astype(np.float32)
+        rows = arrays[0] if len(arrays) == 1 else arrays[0][arrays[1]]
+        rows = rows.astype(np.float32)  # kept as float16 where that is exact
         put_rows(head, rows)
         return head, rows
     except skops.exceptions.UntrustedTypesFoundException as error:
@@ -363,25 +417,23 @@ def _load_head(folder, name=HEAD, files=None):
         raise BundleError(f"can't read {file}: {error}; copy the whole bundle again") from error
 
 
-def _check_same(folder, kept, extractor):
+def _check_same(folder: Path, trained: dict, extractor: FeatureExtractor) -> None:
+    """Refuse a network here that differs from the one the bundle was trained with."""
     try:
         backbone = extractor.load_backbone()
-        here = asdict(recipe_of(backbone, kept["numerics"], kept["view"]))
+        here = asdict(recipe_of(backbone, trained["numerics"], trained["view"]))
     except ExtractError as error:
         raise BundleError(f"{folder} needs its backbone: {error}") from error
     for name, value in here.items():
-        if kept[name] != value:
+        if trained[name] != value:
             raise BundleError(
-                f"{folder} was trained with {name} {str(kept[name])[:40]!r}, this machine has {str(value)[:40]!r}: "
+                f"{folder} was trained with {name} {str(trained[name])[:40]!r}, "
+                f"this machine has {str(value)[:40]!r}: "
                 "use the backbone and version it was trained with"
             )
 
 
-def _size(size):
-    return tuple(size) if isinstance(size, list) else size
-
-
-def _version(name):
+def _version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

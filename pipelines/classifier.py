@@ -1,18 +1,25 @@
 """ImageClassifier: from image files to class names, as one scikit-learn estimator."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import Pipeline
-from sklearn.svm import SVC
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from extract import FeatureExtractor
-from heads import HeadSearchCV, fit_calibration, make_head
-from pipelines.blending import answers, probabilities
-from pipelines.evaluate import search_heads
-from pipelines.scoring import find_scoring
+from data import ImageError
+from extract import FeatureExtractor, JoinedExtractor
+from heads import (
+    Calibration,
+    answers,
+    fit_calibration,
+    fit_head,
+    probabilities,
+    training_rows,
+)
+from pipelines.evaluation.scoring import find_scoring
+from pipelines.evaluation.search import Search, search_heads
 
 FOLDS = 5
 
@@ -22,38 +29,46 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    head : name of a head, whose parameters are then chosen by cross-validation on the training images, or a
-        scikit-learn classifier, used as it is.
-    layer, pooling, backbone, weights, size, numerics, device, cache, keep, seed, flips : as in FeatureExtractor.
-    scoring : what the parameters of a named head are chosen by: `accuracy`, `balanced_accuracy`, `f1_macro`,
-        `neg_log_loss`, or `roc_auc` for two classes.
-    class_weight : None, or "balanced" for named heads whose classifier takes weights.
+    head : str or estimator
+        Name of a head, whose parameters are then chosen by cross-validation on the training images,
+        or a scikit-learn classifier, used as it is.
+    layer, pooling, backbone, weights, size, numerics, device, cache, keep, seed, flips
+        As in `FeatureExtractor`.
+    scoring : str
+        What the parameters of a named head are chosen by: "accuracy", "balanced_accuracy",
+        "f1_macro", "neg_log_loss", or "roc_auc" for two classes.
+    class_weight : None or "balanced"
+        For named heads whose classifier takes weights.
 
     Attributes
     ----------
-    classes_ : (classes,) labels in sorted order.
-    extractor_ : FeatureExtractor. head_ : fitted scikit-learn classifier on (n, d) features.
-    calibration_ : Calibration of the head's scores where it has no probabilities of its own, else None.
-    rows_ : training rows (m, d) that the head keeps, unscaled, for a bundle without waste; else None.
+    classes_ : array of shape (classes,)
+        Labels in sorted order.
+    extractor_ : FeatureExtractor or JoinedExtractor
+    head_ : fitted scikit-learn classifier on (n, d) features
+    calibration_ : Calibration or None
+        Of the head's scores where it has no probabilities of its own.
+    rows_ : array of shape (m, d) or None
+        Training rows that the head keeps, unscaled, for a bundle without waste.
     """
 
     def __init__(
         self,
-        head="logistic",
-        layer=None,
-        pooling="avg",
-        backbone="mobilenet_v2",
-        weights=None,
-        size=None,
-        numerics="auto",
-        device="auto",
-        cache=None,
-        keep=(),
-        seed=0,
-        flips=False,
-        scoring="accuracy",
-        class_weight=None,
-    ):
+        head: Any = "logistic",
+        layer: str | None = None,
+        pooling: str = "avg",
+        backbone: Any = "mobilenet_v2",
+        weights: str | None = None,
+        size: int | tuple[int, int] | None = None,
+        numerics: str = "auto",
+        device: str = "auto",
+        cache: Any = None,
+        keep: Sequence[str] = (),
+        seed: int = 0,
+        flips: bool = False,
+        scoring: str = "accuracy",
+        class_weight: str | None = None,
+    ) -> None:
         self.head = head
         self.layer = layer
         self.pooling = pooling
@@ -69,10 +84,20 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.scoring = scoring
         self.class_weight = class_weight
 
-    def fit(self, X, y) -> "ImageClassifier":
-        """X: n paths, PIL images or a uint8 array (n, height, width, 3); y: (n,) labels.
+    def fit(self, X: Any, y: Any) -> "ImageClassifier":
+        """Compute the features and fit the head on them.
 
-        Raises ImageError for an image that can't be read, ValueError for parameters that can't be used.
+        Parameters
+        ----------
+        X : n paths, n PIL images or a uint8 array of shape (n, height, width, 3)
+        y : array of shape (n,), labels
+
+        Raises
+        ------
+        ImageError
+            An image that can't be read.
+        ValueError
+            Parameters that can't be used, or labels of one class.
         """
         if y is None:
             raise ValueError("got no labels: expected one for each image")
@@ -90,85 +115,73 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         head, calibration = self._fit_head(features, y)
         return self.assemble(extractor, head, calibration, training_rows(head, features))
 
-    def assemble(self, extractor, head, calibration=None, rows=None) -> "ImageClassifier":
-        """Become fitted from an extractor, a head fitted on its features, its calibration, its `training_rows`."""
-        self.extractor_, self.head_, self.calibration_, self.rows_ = (
-            extractor,
-            head,
-            calibration,
-            rows,
-        )
+    def assemble(
+        self,
+        extractor: FeatureExtractor | JoinedExtractor,
+        head: Any,
+        calibration: Calibration | None = None,
+        rows: np.ndarray | None = None,
+    ) -> "ImageClassifier":
+        """Become fitted from an extractor and a head on its features."""
+        self.extractor_ = extractor
+        self.head_ = head
+        self.calibration_ = calibration
+        self.rows_ = rows
         self.classes_ = head.classes_
         return self
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X: Any) -> np.ndarray:
         """(n,) labels."""
         check_is_fitted(self)
         return self.head_.predict(self.extractor_.transform(X))
 
-    def predict_proba(self, X) -> np.ndarray:
+    def predict_proba(self, X: Any) -> np.ndarray:
         """(n, classes) probabilities, calibrated on out-of-fold scores for heads that give none."""
         check_is_fitted(self)
         return probabilities(self.head_, self.calibration_, self.extractor_.transform(X))
 
-    def predict_readable(self, X):
-        """Passing over images that can't be read -> (rows read, their labels, probabilities, {row: ImageError})."""
+    def predict_readable(
+        self, X: Sequence
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[int, ImageError]]:
+        """Predict, passing over images that can't be read.
+
+        Returns
+        -------
+        rows (m,) read, their labels (m,), probabilities (m, classes), {row: ImageError} of the
+        others
+        """
         check_is_fitted(self)
         rows, features, bad = self.extractor_.transform_readable(X)
         if not len(rows):
-            return rows, np.empty(0, self.classes_.dtype), np.empty((0, len(self.classes_))), bad
+            nothing = np.empty((0, len(self.classes_)))
+            return rows, np.empty(0, self.classes_.dtype), nothing, bad
         return rows, *answers(self.head_, self.calibration_, features), bad
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.no_validation = True
         tags.input_tags.two_d_array = False
         tags.input_tags.string = True
         return tags
 
-    def _make_extractor(self):
+    def _make_extractor(self) -> FeatureExtractor:
         names = set(FeatureExtractor().get_params())
-        return FeatureExtractor(
-            **{k: v for k, v in self.get_params(deep=False).items() if k in names}
-        )
+        own = self.get_params(deep=False)
+        return FeatureExtractor(**{name: value for name, value in own.items() if name in names})
 
-    def _fit_head(self, features, y):
+    def _fit_head(self, features: np.ndarray, y: np.ndarray) -> tuple[Any, Calibration | None]:
         if not isinstance(self.head, str):
             return clone(self.head).fit(features, y), None
         folds = min(FOLDS, np.unique(y, return_counts=True)[1].min())
         if folds < 2:
             raise ValueError(
-                "a class has a single image: expected two or more, or pass a head that is an estimator"
+                "a class has a single image: expected two or more, "
+                "or pass a head that is an estimator"
             )
         scoring = find_scoring(self.scoring)
-        best = search_heads(
-            features, y, int(folds), [self.head], scoring, self.class_weight, self.seed
-        )[0][self.head]
-        head = fit_head(self.head, best["params"], features, y, self.class_weight)
+        search = Search([self.head], int(folds), scoring, self.class_weight, self.seed, None)
+        best = search_heads(features, y, search)[0][self.head]
+        head = fit_head(self.head, best.params, features, y, self.class_weight)
         if hasattr(head, "predict_proba"):
             return head, None
-        return head, fit_calibration(best["oof"], y, np.unique(y))
-
-
-def fit_head(
-    name: str,
-    params: dict,
-    features: np.ndarray,
-    labels: np.ndarray,
-    class_weight: str | None = None,
-):
-    """A head on all rows, through the search's shared work: wide features take a tenth of the time so."""
-    if name == "knn":
-        return make_head(name, **params).fit(features, labels)
-    first = np.concatenate([np.flatnonzero(labels == label)[:2] for label in np.unique(labels)])
-    grid = {name: {key: [value] for key, value in params.items()}}
-    search = HeadSearchCV(grid, cv=[(first, first)], class_weight=class_weight)
-    return search.fit(features, labels).best_estimator_
-
-
-def training_rows(head, features: np.ndarray) -> np.ndarray | None:
-    """The rows of (n, d) training features that a head of the catalogue keeps: support vectors, or all for kNN."""
-    last = head[-1] if isinstance(head, Pipeline) and len(head) == 2 else None
-    if type(last) is SVC:
-        return features[last.support_]
-    return features if type(last) is KNeighborsClassifier and last._fit_method == "brute" else None
+        return head, fit_calibration(best.oof, y, np.unique(y))

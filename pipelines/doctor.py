@@ -1,14 +1,17 @@
-"""What this machine has, how fast it decodes images and runs a network, and how long a pass would take."""
+"""What this machine has, how fast it decodes images and runs a network, how long a pass takes."""
 
 import argparse
 import json
 import math
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pipelines.console import DONE, WrongCall, add_feature_arguments, run_command
+from pipelines.console import DONE, FEATURE_OPTIONS, add_options, run_command, settings_of
+from pipelines.errors import WrongCall
+from pipelines.settings import FeatureSettings
 
 SECONDS = 20.0
 SAMPLE = 256
@@ -25,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="?",
         help="a folder of images to measure with (default: made-up photos of 500 x 375 pixels)",
     )
-    add_feature_arguments(parser)
+    add_options(parser, FEATURE_OPTIONS)
     add(
         "--seconds",
         type=float,
@@ -37,29 +40,33 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments=None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line -> exit code."""
     return run_command(examine, build_parser(), arguments)
 
 
 def examine(options: argparse.Namespace) -> int:
     """Look, measure and print -> exit code."""
-    from extract import FeatureStore, machine
+    from extract import FeatureStore, machine, made_up_photos
 
     if not 0 < options.seconds < math.inf:
         raise WrongCall(f"--seconds {options.seconds:g}: expected a time above 0, such as 20")
-    there = machine(FeatureStore(options.cache).cache)
+    settings = settings_of(FeatureSettings, options)
+    there = machine(FeatureStore(settings.cache).cache)
     if not options.json:
         print("\n".join(f"{name:<10} {text}" for name, text in there.items()), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         paths = find(options.images) if options.images else None
+        sample = paths[:: -(-len(paths) // SAMPLE)] if paths else made_up_photos(Path(folder))
+        counts = [len(paths)] if paths else COUNTS
         measured = [
-            measured_backbone(name, paths, Path(folder), options) for name in options.backbone
+            measure_backbone(name, sample, settings, options.seconds, counts)
+            for name in settings.backbones
         ]
     if options.json:
         print(json.dumps({"machine": there, "backbones": measured}, indent=1))
     else:
-        print("\n".join(described(row, paths) for row in measured))
+        print("\n".join(described(row, paths is not None) for row in measured))
     return DONE
 
 
@@ -70,22 +77,28 @@ def find(images: str) -> list:
     return list(read_images(images, labelled=False).inputs)
 
 
-def measured_backbone(name: str, paths, folder: Path, options) -> dict:
-    """Rates, and seconds for some numbers of images, of one backbone with all the taps that a run would keep."""
-    from extract import load_backbone, made_up_photos, measure_speed
+def measure_backbone(
+    name: str,
+    sample: Sequence,
+    settings: FeatureSettings,
+    seconds: float,
+    counts: Sequence[int],
+) -> dict:
+    """Rates of one backbone with all taps that a run would keep, and seconds for image counts.
+
+    sample : the images to measure with. seconds : how long to measure.
+    """
+    from extract import load_backbone, measure_speed
     from extract.backbones import BASELINES
     from pipelines.features import choose_taps
 
     # the values of the weights change no time, so none are fetched
     own = ":" in name or name in BASELINES
-    backbone = load_backbone(
-        name, options.weights or (None if own else "random"), size=options.size, cache=options.cache
-    )
-    chosen = choose_taps(backbone.card, options.layers, options.pooling)
+    weights = settings.weights or (None if own else "random")
+    backbone = load_backbone(name, weights, size=settings.size, cache=settings.cache)
+    chosen = choose_taps(backbone.card, settings.layers, settings.poolings)
     taps = list(dict.fromkeys(tap for joined in chosen for tap in joined))
-    sample = paths[:: -(-len(paths) // SAMPLE)] if paths else made_up_photos(folder)
-    speed = measure_speed(backbone, taps, sample, options.device, options.numerics, options.seconds)
-    counts = [len(paths)] if paths else COUNTS
+    speed = measure_speed(backbone, taps, sample, settings.device, settings.numerics, seconds)
     return {
         "backbone": name,
         "size": backbone.preprocessing.shape,
@@ -95,23 +108,24 @@ def measured_backbone(name: str, paths, folder: Path, options) -> dict:
     }
 
 
-def described(row: dict, paths) -> str:
+def described(row: dict, own_images: bool) -> str:
     """One backbone's figures as a person reads them."""
-    images = "your images" if paths else "photos of 500 x 375 pixels"
+    images = "your images" if own_images else "photos of 500 x 375 pixels"
     height, width = row["size"]
     times = ", ".join(
         f"{int(count):,} images take about {_time(s)}" for count, s in row["seconds"].items()
     )
     engines = ", ".join(f"{name} {rate:.0f}" for name, rate in row["forward"].items())
     return (
-        f"\n{row['backbone']} at {height} x {width} pixels, {row['taps']} taps, {row['numerics']} on {row['device']}\n"
+        f"\n{row['backbone']} at {height} x {width} pixels, {row['taps']} taps, "
+        f"{row['numerics']} on {row['device']}\n"
         f"{'decoding':<10} {row['decode']:.0f} images/s, {images}\n"
         f"{'forward':<10} images/s: {engines}\n"
         f"{'a pass':<10} {times}"
     )
 
 
-def _time(seconds):
+def _time(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,8 +1,9 @@
-"""Features for a whole set of samples: taps chosen, one pass per backbone, bad and duplicate images settled."""
+"""Features of samples: taps chosen, one pass a backbone, bad and duplicate images settled."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -16,76 +17,175 @@ from extract import (
     extract,
     load_backbone,
     parse_taps,
-    read_features,
 )
 from extract.backbones import BASELINES, Card
-from extract.store import DamagedPart
-from pipelines.console import WorkFailed
-from pipelines.evaluate import Source
+from pipelines.errors import WorkFailed
+from pipelines.settings import FeatureSettings
 
 DIGITS_SIZE = 96
-VIEWS = {"off": ("plain",), "on": ("plain", "plain+flipped")}  # by --flips
+AVERAGED = "plain+flipped"
+# the widest tap of the untrained network, and how many of its taps, spread over its depth
+WIDEST, UNTRAINED = 2048, 3
 
 
-@dataclass
+@dataclass(frozen=True)
+class Source:
+    """Where a leaderboard row's features come from.
+
+    layer, pooling : None where several taps are joined.
+    view : `plain`, or `plain+flipped` where both are averaged.
+    tap : as `FeatureExtractor(layer=…)` takes it, such as `a:avg` or `a:avg+b:grid3`.
+    """
+
+    backbone: str
+    layer: str | None
+    pooling: str | None
+    dim: int
+    view: str = "plain"
+    tap: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.tap is None and self.layer is not None:
+            object.__setattr__(self, "tap", f"{self.layer}:{self.pooling}")
+
+
+@dataclass(frozen=True)
+class PassPlanned:
+    """A pass is about to begin. plan: what it will compute and write, and how long it may take."""
+
+    backbone: str
+    taps: Sequence[Tap]
+    plan: Any
+
+
+@dataclass(frozen=True)
+class PassAdvanced:
+    """So many images of the planned pass are done."""
+
+    done: int
+
+
+Listener = Callable[[Any], None]
+
+
+def ignore(event: Any) -> None:
+    """The listener of those who want to hear nothing."""
+
+
+@dataclass(frozen=True)
+class KeptFeatures:
+    """One source's features of all images of a pass."""
+
+    source: Source
+    taps: tuple[Tap, ...]
+    extraction: Extraction
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the features are made by, the source's view included."""
+        return replace(self.extraction.recipe, view=self.source.view)
+
+    def read(self, places: np.ndarray) -> np.ndarray:
+        """(len(places), d) float32 of these images; what is damaged is computed again."""
+        return self.extraction.read(list(self.taps), places, self.source.view)
+
+
+@dataclass(frozen=True)
 class FeatureTable:
     """Samples that can be used, with every source's features of them.
 
-    samples: without bad and duplicate images. ids: (n, 16) uint8. sources: one per backbone, view and tap or joined
-    taps; `taps` and `recipes` beside them. bad: (path, reason). n_duplicates: images dropped as copies of others.
+    samples : without bad and duplicate images.
+    ids : (n, 16) uint8 image ids. places : (n,) their places among the images of the passes.
+    features : one entry per backbone, view and tap or joined taps.
+    bad : (path, reason). n_duplicates : images dropped as copies of others.
     """
 
     samples: Samples
     ids: np.ndarray
-    store: FeatureStore
-    sources: list[Source]
-    taps: list[tuple[Tap, ...]]
-    recipes: list[Recipe]
-    passes: list[Extraction]
+    places: np.ndarray
+    features: tuple[KeptFeatures, ...]
     bad: list[tuple[str, str]]
     n_duplicates: int
 
-    def read(self, source: int, rows: np.ndarray) -> np.ndarray:
-        """(len(rows), d) float32 features of these samples."""
-        return read_features(
-            self.store, self.recipes[source], list(self.taps[source]), self.ids[rows]
+    @property
+    def sources(self) -> list[Source]:
+        """What each entry of `features` is."""
+        return [own.source for own in self.features]
+
+    @property
+    def passes(self) -> list[Extraction]:
+        """One for each backbone."""
+        return list({id(own.extraction): own.extraction for own in self.features}.values())
+
+    def read(self, source: int, rows: np.ndarray | None = None) -> np.ndarray:
+        """(len(rows), d) float32 features of these samples, or of all."""
+        places = self.places if rows is None else self.places[rows]
+        return self.features[source].read(places)
+
+    def only(self, sources: Sequence[int]) -> "FeatureTable":
+        """The same samples with some of the sources."""
+        return replace(self, features=tuple(self.features[source] for source in sources))
+
+    def of_rows(self, rows: np.ndarray) -> "FeatureTable":
+        """The same sources with some of the samples, the others dropped as duplicates."""
+        dropped = len(self.samples) - len(rows)
+        return replace(
+            self,
+            samples=self.samples[rows],
+            ids=self.ids[rows],
+            places=self.places[rows],
+            n_duplicates=self.n_duplicates + dropped,
         )
 
-    def accounting(self) -> dict:
-        """The `extraction` block of results.json; with several backbones, sums and the slowest one's bottleneck."""
-        blocks = [done.accounting() for done in self.passes]
-        if len(blocks) == 1:
-            return blocks[0]
-        slowest = max(blocks, key=lambda block: block["seconds"])
-        summed = {
-            key: sum(block[key] for block in blocks) for key in blocks[0] if key.endswith("seconds")
-        }
-        return (
-            slowest
-            | {key: round(value, 3) for key, value in summed.items()}
-            | {
-                "from_store": min(block["from_store"] for block in blocks),
-                "computed": max(block["computed"] for block in blocks),
-                "images_per_second": None,
-            }
-        )
+    def middle(self) -> int:
+        """The middle one of the first backbone's taps, a grid if there is one: it tells copies."""
+        own = self._of_first_backbone()
+        grids = [i for i in own if self.features[i].taps[0].pooling.startswith("grid")]
+        candidates = grids or own
+        return candidates[len(candidates) // 2]
+
+    def last(self) -> int:
+        """The deepest tap of the first backbone, an average if there is one: it tells strangers."""
+        own = self._of_first_backbone()
+        deepest = self.features[own[-1]].taps[0].layer
+        at_end = [i for i in own if self.features[i].taps[0].layer == deepest]
+        averaged = (i for i in at_end if self.features[i].taps[0].pooling == "avg")
+        return next(averaged, at_end[0])
+
+    def _of_first_backbone(self) -> list[int]:
+        """The first backbone's sources, of its first view, of single taps where there are any."""
+        first = self.sources[0]
+        own = [
+            i
+            for i, source in enumerate(self.sources)
+            if (source.backbone, source.view) == (first.backbone, first.view)
+        ]
+        return [i for i in own if len(self.features[i].taps) == 1] or own
 
 
-def load_backbones(samples: Samples, options, store: FeatureStore) -> list[Backbone]:
-    """The backbones that a command line's options name; the 8x8 digits are seen at 96 px unless --size says else."""
-    size = options.size or (DIGITS_SIZE if samples.name == "digits" else None)
-    return [
-        load_backbone(name, cache=store.cache)
-        if name in BASELINES
-        else load_backbone(name, options.weights, seed=options.seed, size=size, cache=store.cache)
-        for name in options.backbone
-    ]
+def load_backbones(
+    samples: Samples, settings: FeatureSettings, store: FeatureStore
+) -> list[Backbone]:
+    """The backbones that the settings name; 8x8 digits are seen at 96 px unless told else."""
+    size = settings.size or (DIGITS_SIZE if samples.name == "digits" else None)
+    return [_load(given, settings, size, store) for given in settings.backbones]
+
+
+def _load(
+    given: str | Backbone, settings: FeatureSettings, size: int | None, store: FeatureStore
+) -> Backbone:
+    if isinstance(given, Backbone):
+        return given
+    if given in BASELINES:  # they have no weights, and sizes of their own
+        return load_backbone(given, cache=store.cache)
+    return load_backbone(given, settings.weights, seed=settings.seed, size=size, cache=store.cache)
 
 
 def choose_taps(card: Card, layers: str, poolings: Sequence[str]) -> list[tuple[Tap, ...]]:
-    """Layers (`auto`, `all`, names) times poolings, each a tap or, written `a:grid2+b:avg`, taps to join.
+    """Layers (`auto`, `all`, names) times poolings; `a:grid2+b:avg` are two taps to join.
 
-    A layer that names its own pooling takes no other. With `auto` and `all`, what does not fit a layer is left out.
+    A layer that names its own pooling takes no other. With `auto` and `all`, what does not fit a
+    layer is left out.
 
     Raises ExtractError for a named layer or a pooling that can't be used.
     """
@@ -93,7 +193,9 @@ def choose_taps(card: Card, layers: str, poolings: Sequence[str]) -> list[tuple[
     written = [text.strip() for text in layers.split(",") if text.strip()]
     names = card.choose_layers(layers) if spread or not written else written
     taps = list(dict.fromkeys(parse_taps(name, pooling) for name in names for pooling in poolings))
-    fitting = [joined for joined in taps if all(map(card.fits, joined))] if spread else taps
+    fitting = taps
+    if spread:
+        fitting = [joined for joined in taps if all(map(card.fits, joined))]
     for joined in fitting or taps:
         for tap in joined:
             card.check(tap)
@@ -110,94 +212,155 @@ def describe_source(backbone: Backbone, taps: Sequence[Tap], view: str) -> Sourc
 def keep_features(
     samples: Samples,
     backbones: Sequence[Backbone],
-    layers: str,
-    poolings: Sequence[str],
     store: FeatureStore,
+    settings: FeatureSettings,
     *,
-    numerics: str = "auto",
-    device: str = "auto",
-    views: Sequence[str] = VIEWS["off"],
     settle: bool = True,
-    watch: Callable[[str, list[Tap]], dict] = lambda name, taps: {},
+    on_event: Listener = ignore,
 ) -> FeatureTable:
     """Have every tap of every sample in the store -> the table of what can be used.
 
-    views : each with sources of its own; one that joins others has all of them kept.
-    settle : drop copies of images, and images whose copies carry other labels; else all that can be read stay.
-    watch : (backbone name, its taps) -> `on_plan` and `on_progress` for the pass.
+    settings : which taps, views, numerics and device.
+    settle : drop copies of images, and images whose copies carry other labels; else all that can be
+        read stay.
+    on_event : called with PassPlanned and PassAdvanced.
+
+    Raises WorkFailed where no image can be read.
     """
-    sources, taps, recipes, passes, bad = [], [], [], [], {}
+    features: list[KeptFeatures] = []
+    bad: dict = {}
     for backbone in backbones:
-        chosen = choose_taps(backbone.card, layers, poolings)
-        singles = list(dict.fromkeys(tap for joined in chosen for tap in joined))
-        done = extract(
-            samples.inputs,
-            singles,
-            backbone,
-            store,
-            numerics="float32" if backbone.name in BASELINES else numerics,
-            device=device,
-            view=views[-1],
-            **watch(backbone.name, singles),
-        )
-        passes.append(done)
-        bad |= done.bad
-        for view in views:
-            sources += [describe_source(backbone, joined, view) for joined in chosen]
-            taps += chosen
-            recipes += [replace(done.recipe, view=view)] * len(chosen)
-    ids = passes[0].ids
+        own = _pass(samples, backbone, store, settings, on_event)
+        features += own
+        bad |= own[0].extraction.bad
+    ids = features[0].extraction.ids
     readable = [row for row in range(len(ids)) if row not in bad]
     if not readable:
         path, reason = samples.paths[min(bad)], bad[min(bad)].reason
         raise WorkFailed(f"none of the {len(ids)} images can be read, the first, {path}: {reason}")
-    kept, contradictions, n_duplicates = (
-        settle_duplicates(samples, ids, readable) if settle else (readable, [], 0)
+    rows = np.array(readable)
+    contradictions: list[tuple[str, str]] = []
+    n_duplicates = 0
+    if settle:
+        rows, contradictions, n_duplicates = settle_duplicates(samples, ids, readable)
+    unreadable = [(samples.paths[row], bad[row].reason) for row in sorted(bad)]
+    reasons = [*samples.problems, *unreadable, *contradictions]
+    return FeatureTable(samples[rows], ids[rows], rows, tuple(features), reasons, n_duplicates)
+
+
+def _pass(
+    samples: Samples,
+    backbone: Backbone,
+    store: FeatureStore,
+    settings: FeatureSettings,
+    on_event: Listener,
+) -> list[KeptFeatures]:
+    """One backbone's pass over all samples, for every tap and view."""
+    chosen = choose_taps(backbone.card, settings.layers, settings.poolings)
+    singles = list(dict.fromkeys(tap for joined in chosen for tap in joined))
+    views = ("plain", AVERAGED) if settings.flips else ("plain",)
+    extraction = extract(
+        samples.inputs,
+        singles,
+        backbone,
+        store,
+        numerics="float32" if backbone.name in BASELINES else settings.numerics,
+        device=settings.device,
+        view=views[-1],  # one that averages others has all of them kept
+        **listening(backbone.name, singles, on_event),
     )
-    reasons = [
-        *samples.problems,
-        *((samples.paths[row], bad[row].reason) for row in sorted(bad)),
-        *contradictions,
+    return [
+        KeptFeatures(describe_source(backbone, joined, view), joined, extraction)
+        for view in views
+        for joined in chosen
     ]
-    return FeatureTable(
-        samples[kept], ids[kept], store, sources, taps, recipes, passes, reasons, n_duplicates
-    )
 
 
-def settle_duplicates(samples: Samples, ids: np.ndarray, rows: Sequence[int]):
-    """Among `rows`, keep one of identical images -> (rows kept, (path, reason) of contradictions, copies dropped).
+def listening(name: str, taps: Sequence[Tap], on_event: Listener) -> dict[str, Callable]:
+    """The callbacks of a pass, as events."""
+    return {
+        "on_plan": lambda plan: on_event(PassPlanned(name, taps, plan)),
+        "on_progress": lambda done: on_event(PassAdvanced(done)),
+    }
 
-    A test copy is kept before a training copy, so that no test image is trained on. Where copies disagree on the
-    label none is kept: which of them is right can't be known.
+
+def settle_duplicates(
+    samples: Samples, ids: np.ndarray, rows: Sequence[int]
+) -> tuple[np.ndarray, list[tuple[str, str]], int]:
+    """Of identical images keep one -> (rows left, contradictions with reasons, copies dropped).
+
+    A test copy is kept before a training copy, so that no test image is trained on. Where copies
+    disagree on the label none is kept: which of them is right can't be known.
     """
-    copies = {}
+    copies: dict[bytes, list[int]] = {}
     for row in rows:
         copies.setdefault(ids[row].tobytes(), []).append(row)
-    kept, contradictions = [], []
+    left, contradictions = [], []
     for same in copies.values():
-        labels = (
-            Counter(samples.labels[same].tolist())
-            if samples.labels is not None
-            else Counter([None])
-        )
+        labels = Counter([None] if samples.labels is None else samples.labels[same].tolist())
         if len(labels) > 1:
             said = " and ".join(sorted(labels))
-            contradictions += [
-                (samples.paths[row], f"the same image is labelled {said}") for row in same
-            ]
+            reason = f"the same image is labelled {said}"
+            contradictions += [(samples.paths[row], reason) for row in same]
             continue
-        in_test = [
-            row for row in same if samples.split is not None and samples.split[row] == "test"
-        ]
-        kept.append((in_test or same)[0])
-    kept.sort()
-    return np.array(kept, int), contradictions, len(rows) - len(kept) - len(contradictions)
+        in_test = []
+        if samples.split is not None:
+            in_test = [row for row in same if samples.split[row] == "test"]
+        left.append((in_test or same)[0])
+    left.sort()
+    return np.array(left, int), contradictions, len(rows) - len(left) - len(contradictions)
 
 
-def read_twice(read: Callable[[], np.ndarray], again: Callable[[], object]) -> np.ndarray:
-    """Read; where a part turns out damaged (it is set aside then), compute what it held and read again."""
-    try:
-        return read()
-    except DamagedPart:
-        again()
-        return read()
+def baseline_features(
+    samples: Samples,
+    backbone: Backbone,
+    store: FeatureStore,
+    settings: FeatureSettings,
+    numerics: str,
+    on_event: Listener = ignore,
+) -> Iterator[tuple[Source, np.ndarray]]:
+    """(source, features (n, d) of the samples) of every tap of every baseline.
+
+    The last is `backbone` with random weights from its seed, in these numerics; it is left out
+    where `backbone` is a baseline, one's own module, or untrained itself.
+    """
+
+    def read(name: str, network: Backbone, taps: Sequence[Tap], numerics: str) -> Iterator:
+        done = extract(
+            samples.inputs,
+            taps,
+            network,
+            store,
+            numerics=numerics,
+            device=settings.device,
+            **listening(name, taps, on_event),
+        )
+        for tap in taps:
+            source = Source(name, tap.layer, tap.pooling, network.card.width(tap))
+            yield source, done.read([tap], np.arange(len(samples)))
+
+    for name in BASELINES:
+        tap = Tap(name, "avg" if name == "pixels" else "grid3")
+        yield from read(name, load_backbone(name, cache=store.cache), [tap], "float32")
+    if (
+        not backbone.card.architecture.startswith("torchvision.")
+        or backbone.card.weights == "random"
+    ):
+        return
+    own = load_backbone(
+        backbone.name, "random", seed=backbone.seed, size=backbone.size, cache=store.cache
+    )
+    taps = _untrained_taps(own.card, settings.poolings)
+    yield from read(f"{backbone.name} untrained", own, taps, numerics)
+
+
+def _untrained_taps(card: Card, poolings: Sequence[str]) -> list[Tap]:
+    """A few layers over the depth, each with the last pooling that is not too wide."""
+    layers = card.choose_layers("auto")
+    places = sorted({round(i) for i in np.linspace(0, len(layers) - 1, UNTRAINED)})
+    found = []
+    for layer in (layers[place] for place in places):
+        taps = [Tap(layer, pooling) for pooling in reversed(poolings)]
+        narrow = (tap for tap in taps if card.fits(tap) and card.width(tap) <= WIDEST)
+        found.append(next(narrow, Tap(layer, "avg")))
+    return found

@@ -4,11 +4,20 @@ import argparse
 import csv
 import json
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from pipelines.console import DONE, FAILED, WrongCall, run_command, say
+import numpy as np
+
+from pipelines.console import DONE, FAILED, run_command, say
+from pipelines.errors import WrongCall
+
+if TYPE_CHECKING:
+    from pipelines.classifier import ImageClassifier
 
 EXAMPLE = "example: python -m pipelines.predict runs/photos/model new.jpg more/ --json"
 CHUNK = 256
+COLUMNS = ("path", "label", "probability", "error")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -25,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments=None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line -> exit code."""
     return run_command(predict, build_parser(), arguments)
 
@@ -44,13 +53,10 @@ def predict(options: argparse.Namespace) -> int:
         raise WrongCall(
             f"no images in {', '.join(options.images)}: expected image files or folders of them"
         )
-    write = next(
-        WRITERS[name]
-        for name in ("json", "csv", "text")
-        if name == "text" or getattr(options, name)
-    )
-    if write is _write_csv:
-        csv.writer(sys.stdout).writerow(("path", "label", "probability", "error"))
+    form = "json" if options.json else "csv" if options.csv else "text"
+    write = WRITERS[form]
+    if form == "csv":
+        csv.writer(sys.stdout).writerow(COLUMNS)
     failed = 0
     for answer in _answers(classifier, entries):
         write(answer)
@@ -60,29 +66,30 @@ def predict(options: argparse.Namespace) -> int:
     return FAILED if failed else DONE
 
 
-def _answers(classifier, entries):
+def _answers(
+    classifier: "ImageClassifier", entries: Sequence[tuple[str, str | None]]
+) -> Iterator[dict]:
+    """An answer for each entry, in their order; a chunk of images is in memory at a time."""
     for at in range(0, len(entries), CHUNK):
         chunk = entries[at : at + CHUNK]
         readable = [path for path, problem in chunk if problem is None]
         found = iter(_predictions(classifier, readable) if readable else ())
-        yield from (
-            next(found) if problem is None else _failure(path, problem) for path, problem in chunk
-        )
+        for path, problem in chunk:
+            yield next(found) if problem is None else _failure(path, problem)
 
 
-def _predictions(classifier, paths):
-    rows, labels, shares, bad = classifier.predict_readable(paths)
-    answers = {
-        row: _answer(paths[row], classifier.classes_, labels[i], shares[i])
-        for i, row in enumerate(rows)
-    }
-    answers |= {row: _failure(paths[row], error.reason) for row, error in bad.items()}
+def _predictions(classifier: "ImageClassifier", paths: Sequence[str]) -> list[dict]:
+    rows, labels, probabilities, bad = classifier.predict_readable(paths)
+    answers = {row: _failure(paths[row], error.reason) for row, error in bad.items()}
+    for row, label, own in zip(rows, labels, probabilities, strict=True):
+        answers[row] = _answer(paths[row], classifier.classes_, label, own)
     return [answers[row] for row in range(len(paths))]
 
 
-def _answer(path, classes, label, shares):
+def _answer(path: str, classes: np.ndarray, label: str, probabilities: np.ndarray) -> dict:
     by_class = {
-        str(name): round(float(share), 6) for name, share in zip(classes, shares, strict=True)
+        str(name): round(float(probability), 6)
+        for name, probability in zip(classes, probabilities, strict=True)
     }
     return {
         "path": str(path),
@@ -93,7 +100,7 @@ def _answer(path, classes, label, shares):
     }
 
 
-def _failure(path, reason):
+def _failure(path: str, reason: str) -> dict:
     return {
         "path": str(path),
         "label": None,
@@ -103,26 +110,27 @@ def _failure(path, reason):
     }
 
 
-def _write_json(answer):
+def _write_json(answer: dict) -> None:
     print(json.dumps(answer, ensure_ascii=True))
 
 
-def _write_csv(answer):
-    csv.writer(sys.stdout).writerow(
-        answer[key] for key in ("path", "label", "probability", "error")
-    )
+def _write_csv(answer: dict) -> None:
+    csv.writer(sys.stdout).writerow(answer[key] for key in COLUMNS)
 
 
-def _write_text(answer):
-    outcome = (
-        f"error: {answer['error']}"
-        if answer["error"]
-        else f"{answer['label']}  {answer['probability']:.3f}"
-    )
+def _write_text(answer: dict) -> None:
+    if answer["error"]:
+        outcome = f"error: {answer['error']}"
+    else:
+        outcome = f"{answer['label']}  {answer['probability']:.3f}"
     print(f"{answer['path']}  {outcome}")
 
 
-WRITERS = {"json": _write_json, "csv": _write_csv, "text": _write_text}
+WRITERS: dict[str, Callable[[dict], None]] = {
+    "json": _write_json,
+    "csv": _write_csv,
+    "text": _write_text,
+}
 
 
 if __name__ == "__main__":

@@ -1,44 +1,103 @@
-"""The rooms import in one direction, and what needs no torch takes none."""
+"""The rooms import in one direction, at every depth, and what needs no torch takes none."""
 
 import ast
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+ROOMS = ("data", "extract", "heads", "pipelines")
 ALLOWED = {
     "data": set(),
     "heads": set(),
     "extract": {"data"},
     "pipelines": {"data", "extract", "heads"},
 }
-FILES = [file for room in ALLOWED for file in sorted((ROOT / room).glob("*.py"))]
+# inside pipelines: which of its own modules and folders each folder may import, beside itself
+ARROWS = {
+    "evaluation": set(),
+    "exploration": set(),
+    "report": {"evaluation", "exploration", "errors"},
+}
+# other rooms that a folder of pipelines may import: these two work on arrays alone
+ROOMS_BELOW = {"evaluation": {"heads"}, "exploration": {"data"}, "report": {"data"}}
+COMMANDS = {"run", "extract", "predict", "doctor", "__main__"}
 # one library, one room: where each may be imported
 HOMES = {
-    "torch": lambda file: file.parent.name == "extract",
-    "torchvision": lambda file: file.parent.name == "extract" or file.name == "torchvision_sets.py",
-    "h5py": lambda file: file.name == "store.py",
-    "argparse": lambda file: file.parent.name == "pipelines",
+    "torch": lambda place: place.parts[0] == "extract",
+    "torchvision": lambda place: (
+        place.parts[0] == "extract" or place == Path("data/torchvision_sets.py")
+    ),
+    "h5py": lambda place: place.parts[:2] == ("extract", "store"),
+    "argparse": lambda place: place.parts[0] == "pipelines" and len(place.parts) == 2,
 }
+PLACES = [file.relative_to(ROOT) for room in ROOMS for file in sorted((ROOT / room).rglob("*.py"))]
 
 
-def imported(file):
-    """Top-level names that a file imports anywhere in it."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+def imported(place):
+    """Dotted names of the modules that a file imports anywhere in it, but for types alone."""
+    tree = ast.parse((ROOT / place).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: relative import"
-            yield node.module.split(".")[0]
+            assert node.level == 0, f"{place}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
-def test_imports_point_one_way(file):
-    names, room = set(imported(file)), file.parent.name
-    assert names & set(ALLOWED) - {room} <= ALLOWED[room]
-    assert [name for name in names & set(HOMES) if not HOMES[name](file)] == []
+def test_every_depth_is_looked_at():
+    assert Path("pipelines/evaluation/leaderboard.py") in PLACES
+    assert Path("extract/store/parts.py") in PLACES or len(PLACES) > 60
+
+
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_imports_point_one_way(place):
+    room = place.parts[0]
+    names = {name.split(".")[0] for name in imported(place)}
+    assert names & set(ROOMS) - {room} <= ALLOWED[room]
+    assert [name for name in names & set(HOMES) if not HOMES[name](place)] == []
+
+
+@pytest.mark.parametrize(
+    "place", [place for place in PLACES if place.parts[0] == "pipelines"], ids=str
+)
+def test_arrows_inside_pipelines(place):
+    """Commands call the job, the job calls the folders; nothing calls back."""
+    dotted = [name.split(".") for name in imported(place)]
+    own = {name[1] for name in dotted if name[0] == "pipelines" and len(name) > 1}
+    if len(place.parts) == 2:
+        if place.stem not in COMMANDS:
+            assert own & COMMANDS == set()
+            assert "console" not in own or place.stem == "console"
+        return
+    folder = place.parts[1]
+    assert own - {folder} <= ARROWS[folder]
+    assert {name[0] for name in dotted} & (set(ROOMS) - {"pipelines"}) <= ROOMS_BELOW[folder]
+
+
+def test_the_wheel_holds_the_four_rooms_and_nothing_else(tmp_path):
+    """Every file of every folder, no tests; the version that `--version` prints."""
+    source = tmp_path / "source"
+    source.mkdir()
+    names = [*map(str, PLACES), "setup.cfg", "pyproject.toml", "README.md", "LICENSE"]
+    for name in names:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    code = (
+        "from setuptools import build_meta\n"
+        f"print(build_meta.build_wheel({str(tmp_path)!r}), file=open({str(tmp_path / 'name')!r}, 'w'))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, check=True)
+    with zipfile.ZipFile(tmp_path / (tmp_path / "name").read_text().strip()) as wheel:
+        held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert held == {name for name in names if name.endswith(".py")}
 
 
 @pytest.mark.parametrize(
@@ -50,6 +109,7 @@ def test_imports_point_one_way(file):
         "import pipelines",
         "from heads import HEADS",
         "from data import Samples, read_images, open_image",
+        "from pipelines import RunSettings",
         *(
             f"import contextlib, pipelines.{name} as command\n"
             "with contextlib.suppress(SystemExit): command.main(['--help'])"
@@ -64,11 +124,21 @@ def test_needs_no_torch(code):
     )
 
 
-def test_a_strangers_data_package_is_named(tmp_path):
-    (tmp_path / "data.py").write_text("")
+@pytest.mark.parametrize("room", ["data", "extract", "heads"])
+def test_a_strangers_package_of_a_rooms_name_is_named(tmp_path, room):
+    (tmp_path / f"{room}.py").write_text("")
     code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import pipelines"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode != 0
-    assert str(tmp_path / "data.py") in done.stderr.splitlines()[-1]
+    assert str(tmp_path / f"{room}.py") in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["run", "extract", "predict", "doctor", None])
+def test_every_command_says_its_version(command):
+    words = ["pipelines" if command is None else f"pipelines.{command}", "--version"]
+    done = subprocess.run(
+        [sys.executable, "-m", *words], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout.startswith("permafrost 0.")

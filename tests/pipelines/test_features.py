@@ -7,7 +7,9 @@ import pytest
 
 from data import Samples, read_image_folder
 from extract import ExtractError, FeatureStore, Tap, load_backbone
-from pipelines.features import VIEWS, choose_taps, keep_features, settle_duplicates
+from pipelines.features import choose_taps, keep_features, settle_duplicates
+from pipelines.report.extraction import describe_extraction
+from pipelines.settings import FeatureSettings
 
 
 @pytest.fixture(scope="module")
@@ -15,8 +17,13 @@ def backbone():
     return load_backbone("mobilenet_v3_small", "random", size=32)
 
 
-def kept(samples, backbone, cache, layers="features.4", poolings=("avg",)):
-    return keep_features(samples, [backbone], layers, poolings, FeatureStore(cache))
+def kept(samples, backbone, cache, layers="features.4", **options):
+    settings = FeatureSettings(layers=layers, pooling="avg", **options)
+    return keep_features(samples, [backbone], FeatureStore(cache), settings)
+
+
+def n_computed(table):
+    return describe_extraction(table.passes)["computed"]
 
 
 def test_auto_leaves_out_what_does_not_fit(backbone):
@@ -60,21 +67,21 @@ def test_joined_taps_are_one_source_and_their_columns_follow_one_another(
     )
     assert (alone.layer, alone.pooling, alone.tap) == ("features.4", "avg", "features.4:avg")
     rows = np.arange(5)
-    widths = [backbone.card.width(tap) for tap in table.taps[0]]
+    widths = [backbone.card.width(tap) for tap in table.features[0].taps]
     assert table.read(0, rows).shape == (5, sum(widths)) == (5, joined.dim)
 
 
 def test_flips_add_sources_and_compute_the_mirrored_images_alone(photos, backbone, tmp_path):
-    samples, cache = read_image_folder(photos), FeatureStore(tmp_path / "cache")
-    keep_features(samples, [backbone], "features.4", ["avg"], cache)
-    table = keep_features(samples, [backbone], "features.4", ["avg"], cache, views=VIEWS["on"])
-    assert table.accounting()["computed"] == 24
+    samples, cache = read_image_folder(photos), tmp_path / "cache"
+    kept(samples, backbone, cache)
+    table = kept(samples, backbone, cache, flips=True)
+    assert n_computed(table) == 24
     assert [source.view for source in table.sources] == ["plain", "plain+flipped"]
     assert not np.array_equal(table.read(0, np.arange(24)), table.read(1, np.arange(24)))
-    again = keep_features(samples, [backbone], "features.4", ["avg"], cache, views=VIEWS["on"])
-    assert again.accounting()["computed"] == 0
-    more = keep_features(samples, [backbone], "features.4,features.6", ["avg"], cache)
-    assert more.accounting()["computed"] == 24
+    again = kept(samples, backbone, cache, flips=True)
+    assert n_computed(again) == 0
+    more = kept(samples, backbone, cache, "features.4,features.6")
+    assert n_computed(more) == 24
 
 
 def test_a_pooling_that_fits_nowhere_is_refused(backbone):
@@ -88,7 +95,7 @@ def test_rows_follow_the_samples(photos, backbone, tmp_path):
     rows = np.array([5, 0, 5, 20])
     again = kept(samples[rows[[0, 1, 3]]], backbone, tmp_path / "cache")
     assert np.array_equal(table.read(0, rows)[[0, 1, 3]], again.read(0, np.arange(3)))
-    assert again.accounting()["computed"] == 0
+    assert n_computed(again) == 0
 
 
 @pytest.mark.parametrize(
@@ -114,9 +121,7 @@ def test_the_cost_of_changes_to_a_folder(photos, backbone, tmp_path, add_photos)
     """10 new images compute 10, a moved folder 0, a new layer that tap alone."""
 
     def computed(folder, layers="features.4", network=backbone):
-        return kept(read_image_folder(folder), network, tmp_path / "cache", layers).accounting()[
-            "computed"
-        ]
+        return n_computed(kept(read_image_folder(folder), network, tmp_path / "cache", layers))
 
     assert computed(photos) == 24
     add_photos(photos, per_class=5, start=100)

@@ -12,8 +12,9 @@ import pytest
 
 from extract import Interrupted
 from heads.blend import Blend
-from pipelines import choice, evaluate, load_classifier
-from pipelines.scoring import SCORINGS
+from pipelines import job, load_classifier
+from pipelines.evaluation import leaderboard
+from pipelines.evaluation.scoring import SCORINGS
 
 ROOT = Path(__file__).parent.parent.parent
 HEADS = ["logistic", "linear_svm", "rbf_svm", "knn"]
@@ -162,7 +163,7 @@ def test_flips_stand_beside_the_plain_rows_and_are_predicted_with(
     photos, run, tmp_path, monkeypatch
 ):
     run(photos, "--heads", "ridge")
-    monkeypatch.setattr(choice, "choose_row", lambda board, how: next(
+    monkeypatch.setattr(job, "choose_row", lambda board, how: next(
         i for i, row in enumerate(board.rows) if row.view == "plain+flipped" and row.head != "blend"))  # fmt: skip
     code, out, err = run(photos, "--heads", "ridge", "--flips", "on")
     results = results_of(tmp_path)
@@ -188,9 +189,9 @@ def test_joined_taps_are_a_row_and_a_bundle(photos, run, tmp_path):
 
 
 def test_a_blend_across_backbones_is_predicted_with(photos, run, tmp_path, monkeypatch):
-    monkeypatch.setattr(choice, "choose_row", lambda board, how: next(
+    monkeypatch.setattr(job, "choose_row", lambda board, how: next(
         i for i, row in enumerate(board.rows) if "+" in row.backbone))  # fmt: skip
-    monkeypatch.setattr(evaluate, "blend_candidates", all_alike)
+    monkeypatch.setattr(leaderboard, "blend_candidates", all_alike)
     code, _, err = run(photos, "--heads", "knn", "--backbone", "mobilenet_v3_small,shufflenet_v2_x0_5",
                        "--pooling", "avg", "--weights", "random", "--size", "32", "--cv", "3", "--cache",
                        tmp_path / "c", "--out", tmp_path / "out", defaults=False)  # fmt: skip
@@ -363,7 +364,7 @@ def test_a_group_on_both_sides_of_a_given_split_is_refused(photos, run, tmp_path
 def test_test_images_without_groups_leave_the_training_groups(
     photos, tmp_path, run, add_photos, monkeypatch
 ):
-    from pipelines.run import read_samples
+    from pipelines.samples import read_samples
 
     manifest = write_manifest(
         tmp_path / "m.csv",
@@ -388,7 +389,7 @@ def test_images_of_one_subject_stay_together(photos, run, tmp_path):
 
 def test_groups_of_paths_are_named_by_the_first_part_or_the_whole_match(photos):
     from data import read_images
-    from pipelines.run import group_by_path
+    from pipelines.samples import group_by_path
 
     samples = read_images(str(photos))
     assert set(group_by_path(samples, r"(cats|dogs)/[0-9]+").groups) == {"cats", "dogs"}

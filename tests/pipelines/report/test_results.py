@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = next(folder for folder in Path(__file__).parents if (folder / "setup.cfg").exists())
-FIGURES = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
+FIGURES = (Path(__file__).parents[3] / "docs" / "figures.md").read_text(encoding="utf-8")
 NAMED_BY_DATA = {"params", "layers", "test_recall", "passed_over"}
 TIMES = re.compile(
     r"seconds|images_per_second|in_words|command|bottleneck|engine|from_store|computed"
@@ -56,7 +55,7 @@ def test_two_runs_with_one_seed_print_the_same_figures(photos, run, tmp_path, mo
     """Features computed afresh each time; once with one thread, once with two."""
     found = []
     for threads in (1, 2):
-        monkeypatch.setattr("pipelines.run.count_workers", lambda jobs, threads=threads: threads)
+        monkeypatch.setattr("pipelines.job.count_workers", lambda jobs, threads=threads: threads)
         out = tmp_path / f"out{threads}"
         code, printed, err = run(photos, "--heads", "logistic,rbf_svm", "--scoring", scoring, "--flips", "on",
                                  "--backbone", "mobilenet_v3_small", "--weights", "random", "--size", "32", "--cv", "3",

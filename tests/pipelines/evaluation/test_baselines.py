@@ -1,9 +1,9 @@
-"""Tests of pipelines/baselines.py through the whole run."""
+"""Tests of pipelines/evaluation/baselines.py through the whole run."""
 
 import json
 
 from pipelines import load_classifier
-from pipelines.results import baselines_in_words
+from pipelines.report.text import baselines_in_words
 
 
 def results_of(tmp_path):

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from pipelines.scoring import SCORINGS
+from pipelines.evaluation.scoring import SCORINGS
 
 IMBALANCED = 3  # largest class over smallest
 CLOSE = 0.05
 
 
 def give_advice(results: dict) -> list[str]:
-    """The sentences for a run's results.json: where the next gain is likely, and what to mistrust."""
+    """The sentences for a run's results: where the next gain is likely, and what to mistrust."""
     sentences = [advise(results) for advise in ADVISERS]
     return [sentence for sentence in sentences if sentence]
 
@@ -17,7 +17,8 @@ def give_advice(results: dict) -> list[str]:
 def find_imbalance(labels: np.ndarray) -> dict:
     """Sizes of the largest and the smallest class of the training labels."""
     names, counts = np.unique(labels, return_counts=True)
-    largest, smallest = int(counts.argmax()), int(counts.argmin())
+    largest = int(counts.argmax())
+    smallest = int(counts.argmin())
     return {
         "largest": str(names[largest]),
         "n_largest": int(counts[largest]),
@@ -27,30 +28,28 @@ def find_imbalance(labels: np.ndarray) -> dict:
     }
 
 
-def _on_imbalance(results):
+def _on_imbalance(results: dict) -> str | None:
     found = results["data"]["imbalance"]
     if not found["imbalanced"]:
         return None
     return (
-        f"the classes are of unequal size ({found['largest']} {found['n_largest']}, {found['smallest']} "
-        f"{found['n_smallest']}): read balanced accuracy, {results['chosen']['test_balanced_accuracy']:.3f}, "
+        f"the classes are of unequal size ({found['largest']} {found['n_largest']}, "
+        f"{found['smallest']} {found['n_smallest']}): read balanced accuracy, "
+        f"{results['chosen']['test_balanced_accuracy']:.3f}, "
         f"and the recall of each class{_against_imbalance(results)}"
     )
 
 
-def _against_imbalance(results):
-    unused = [
-        call
-        for call, used in (
-            ("--scoring balanced_accuracy", results["scoring"] != "accuracy"),
-            ("--class-weight balanced", results["class_weight"]),
-        )
-        if not used
-    ]
+def _against_imbalance(results: dict) -> str:
+    unused = []
+    if results["scoring"] == "accuracy":
+        unused.append("--scoring balanced_accuracy")
+    if not results["class_weight"]:
+        unused.append("--class-weight balanced")
     return f"; {' and '.join(unused)} would weigh the classes alike" if unused else ""
 
 
-def _on_depth(results):
+def _on_depth(results: dict) -> str | None:
     rows = [row for row in results["leaderboard"] if row["head"] != "blend"]
     layers = results["layers"].get(rows[0]["backbone"], [])
     if len(layers) < 2:
@@ -69,12 +68,12 @@ def _on_depth(results):
     if last["tied"]:
         return f"early and late layers do equally well {figures}"
     return (
-        f"an earlier layer beats the last one by {gain:.3f} {figures}: the images are far from those the backbone "
-        "was trained on"
+        f"an earlier layer beats the last one by {gain:.3f} {figures}: "
+        "the images are far from those the backbone was trained on"
     )
 
 
-def _on_pretraining(results):
+def _on_pretraining(results: dict) -> str | None:
     untrained = next(
         (row for row in results["baselines"] if row["backbone"].endswith(" untrained")), None
     )
@@ -82,13 +81,19 @@ def _on_pretraining(results):
         return None
     best = results["leaderboard"][0]
     gain = best["cv_score"] - untrained["cv_score"]
-    figures = f"({best['cv_score']:.3f} against {untrained['cv_score']:.3f} for the same network untrained)"
+    figures = (
+        f"({best['cv_score']:.3f} against {untrained['cv_score']:.3f} "
+        "for the same network untrained)"
+    )
     if gain <= CLOSE and best["cv_score"] < SCORINGS[results["scoring"]].perfect - CLOSE:
-        return f"pretraining is worth only {gain:+.3f} {figures}: fine-tuning, or a backbone nearer to these images"
+        return (
+            f"pretraining is worth only {gain:+.3f} {figures}: "
+            "fine-tuning, or a backbone nearer to these images"
+        )
     return f"pretraining is worth {gain:+.3f} {figures}"
 
 
-def _on_more_images(results):
+def _on_more_images(results: dict) -> str | None:
     curve = results["learning_curve"]
     if curve is None or curve["gain"] is None:
         return None
@@ -102,7 +107,7 @@ def _on_more_images(results):
     return f"the last doubling of images brought {curve['gain']:+.3f}{unit} ({interval}): {likely}"
 
 
-def _on_shortcuts(results):
+def _on_shortcuts(results: dict) -> str | None:
     simple = [
         row
         for row in results["baselines"]
@@ -110,16 +115,18 @@ def _on_shortcuts(results):
     ]
     if not simple:
         return None
-    best, near = results["leaderboard"][0], max(simple, key=lambda row: row["cv_score"])
+    best = results["leaderboard"][0]
+    near = max(simple, key=lambda row: row["cv_score"])
     if near["cv_score_high"] < best["cv_score"]:
         return None
     return (
-        f"{near['backbone']} alone gives {near['cv_score']:.3f}, close to the best {best['cv_score']:.3f}: "
+        f"{near['backbone']} alone gives {near['cv_score']:.3f}, "
+        f"close to the best {best['cv_score']:.3f}: "
         "an easy set, or one that gives the class away by its background or light"
     )
 
 
-def _on_other_test_images(results):
+def _on_other_test_images(results: dict) -> str | None:
     chosen = results["chosen"]
     if chosen["test_score_high"] >= chosen["cv_corrected_low"]:
         return None

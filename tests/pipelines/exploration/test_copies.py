@@ -1,4 +1,4 @@
-"""Copies, suspect labels and outliers: what is planted is found, and nothing else."""
+"""Copies: what is planted is found, and nothing else."""
 
 import io
 
@@ -7,17 +7,8 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from data import DataError, ImageError
-from data import audit as audit_module
-from data.audit import (
-    Copies,
-    find_copies,
-    group_copies,
-    nearest,
-    rank_labels,
-    rank_outliers,
-    read_thumbnails,
-)
+from data.thumbnails import read_thumbnails
+from pipelines.exploration.copies import Copies, find_copies, group_copies
 
 N = 40
 
@@ -104,7 +95,6 @@ def test_pictures_without_any_edges_are_not_taken_for_copies(looks):
 @pytest.mark.parametrize("n", [0, 1, 2, 3])
 def test_few_pictures_are_no_trouble(pictures, looks, n):
     assert found(pictures[:n], looks[:n]) == {}
-    assert len(rank_outliers(looks[:n]).order) == n
 
 
 def test_a_frame_in_common_makes_no_copies(pictures, looks):
@@ -115,13 +105,8 @@ def test_a_frame_in_common_makes_no_copies(pictures, looks):
 
 
 def test_features_and_thumbnails_must_match(pictures, looks):
-    with pytest.raises(DataError, match="40 rows of features and 3 thumbnails"):
+    with pytest.raises(ValueError, match="40 rows of features and 3 thumbnails"):
         find_copies(looks, read_thumbnails(pictures[:3]))
-
-
-def test_an_image_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(ImageError, match=r"gone\.jpg: no such file"):
-        read_thumbnails([tmp_path / "gone.jpg"])
 
 
 def test_copies_of_copies_share_a_group():
@@ -136,56 +121,6 @@ def test_groups_that_were_given_are_kept_and_joined():
     assert len(set(names[:4])) == 1
     assert len(set(names)) == 3
     assert len(set(group_copies(4, []))) == 4
-
-
-@pytest.mark.parametrize("block", [1, 7, 512])
-def test_nearest_is_the_same_for_any_block(monkeypatch, looks, block):
-    monkeypatch.setattr(audit_module, "BLOCK", block)
-    units = looks / np.linalg.norm(looks, axis=1, keepdims=True)
-    full = units @ units.T
-    np.fill_diagonal(full, -np.inf)
-    cosines, rows = nearest(units, 4)
-    assert np.array_equal(rows, np.argsort(-full, axis=1)[:, :4])
-    np.testing.assert_allclose(cosines, np.take_along_axis(full, rows, axis=1), rtol=1e-5)
-
-
-def test_planted_label_errors_rank_first():
-    rng = np.random.default_rng(0)
-    codes = rng.integers(0, 4, 400)
-    shares = rng.dirichlet(np.ones(4), 400) * 0.5
-    shares[np.arange(400), codes] += 0.5
-    classes = np.array(["a", "b", "c", "d"])
-    labels, wrong = classes[codes], rng.permutation(400)[:20]
-    labels[wrong] = classes[(codes[wrong] + 1) % 4]
-    ranked = rank_labels(shares, labels, classes)
-    assert set(ranked.order[:20]) == set(wrong)
-    assert list(ranked.proposed[wrong]) == list(classes[codes[wrong]])
-    assert ranked.suspected[wrong].mean() > 0.3
-    assert not np.delete(ranked.suspected, wrong).any()
-    assert (ranked.quality[wrong] < 0).all()
-
-
-def test_a_class_without_images_is_never_proposed_confidently():
-    shares = np.array([[0.2, 0.1, 0.7], [0.1, 0.8, 0.1], [0.9, 0.05, 0.05]])
-    assert not rank_labels(shares, np.array(["a", "b", "a"]), ["a", "b", "c"]).suspected.any()
-
-
-def test_probabilities_of_another_shape_are_refused():
-    with pytest.raises(DataError, match=r"probabilities \(3, 2\): expected 2 labels x 2 classes"):
-        rank_labels(np.ones((3, 2)), ["a", "b"], ["a", "b"])
-
-
-def test_an_image_unlike_all_others_is_the_first_and_outlying():
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(60, 20)) * 0.2 + 3
-    features[17] = rng.normal(size=20) * 3
-    ranked = rank_outliers(features)
-    assert ranked.order[0] == 17
-    assert np.flatnonzero(ranked.outlying).tolist() == [17]
-
-
-def test_equal_images_are_not_outlying():
-    assert not rank_outliers(np.ones((10, 3))).outlying.any()
 
 
 def digits(count=400):

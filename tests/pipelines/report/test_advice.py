@@ -1,9 +1,9 @@
-"""Tests of pipelines/advice.py."""
+"""Tests of pipelines/report/advice.py."""
 
 import numpy as np
 import pytest
 
-from pipelines.advice import find_imbalance, give_advice
+from pipelines.report.advice import find_imbalance, give_advice
 
 
 def row(layer, accuracy, backbone="net", tied=False, members=None):

@@ -1,4 +1,4 @@
-"""Tests of pipelines/scores.py."""
+"""Tests of pipelines/evaluation: metrics, intervals, comparison, the simplest row."""
 
 from types import SimpleNamespace
 
@@ -7,19 +7,16 @@ import pytest
 import sklearn.metrics
 from scipy.stats import binomtest
 
-from pipelines.scores import (
+from pipelines.evaluation.choice import simplest
+from pipelines.evaluation.comparison import corrected_score, tied_with_best
+from pipelines.evaluation.intervals import nadeau_bengio_interval, wilson_interval
+from pipelines.evaluation.metrics import (
     METRICS,
     balanced_accuracy,
     calibration_error,
-    corrected_score,
     measure,
-    nadeau_bengio_interval,
-    paired_difference,
     per_class_recall,
     roc_auc,
-    simplest,
-    tied_with_best,
-    wilson_interval,
 )
 
 # what each metric is in scikit-learn, of labels, predicted and probabilities
@@ -83,7 +80,7 @@ def test_balanced_accuracy_weighs_classes_alike():
 @pytest.mark.parametrize("name", THEIRS)
 def test_metrics_are_scikit_learns(name, classes):
     found = answers(2 if name == "roc_auc" else classes)
-    assert METRICS[name](*found) == pytest.approx(THEIRS[name](*found))
+    assert METRICS[name].value(*found) == pytest.approx(THEIRS[name](*found))
 
 
 def test_every_metric_is_compared_but_one():
@@ -115,7 +112,7 @@ def test_auc_without_one_class_is_not_a_number():
 
 
 def test_log_loss_of_a_certain_error_is_finite():
-    assert METRICS["log_loss"](
+    assert METRICS["log_loss"].value(
         np.array([0]), np.array([1]), np.array([[0.0, 1.0]])
     ) == pytest.approx(34.54, abs=0.01)
 
@@ -127,7 +124,7 @@ def test_measure_gives_every_metric_inside_its_interval(classes):
     found = measure(names[labels], names[predicted], shares, names, draws=200)
     assert set(found) == set(METRICS) - ({"roc_auc"} if classes > 2 else set())
     for name, row in found.items():
-        assert row["value"] == pytest.approx(METRICS[name](labels, predicted, shares))
+        assert row["value"] == pytest.approx(METRICS[name].value(labels, predicted, shares))
         assert row["low"] <= row["value"] <= row["high"], name
         assert row["low"] < row["high"], name
     assert found == measure(names[labels], names[predicted], shares, names, draws=200)
@@ -145,22 +142,10 @@ def test_the_interval_of_a_metric_covers_its_true_value():
         for name in covered:
             covered[name] += (
                 found[name]["low"]
-                <= METRICS[name](labels, predicted, shares)
+                <= METRICS[name].value(labels, predicted, shares)
                 <= found[name]["high"]
             )
     assert all(52 <= count <= 60 for count in covered.values()), covered
-
-
-def test_a_paired_difference_is_narrower_than_its_parts():
-    labels, predicted, shares = answers(3, n=300)
-    other = np.where(np.arange(300) < 12, labels, predicted)
-    difference, low, high = paired_difference(
-        "accuracy", labels, (other, shares), (predicted, shares)
-    )
-    assert difference == pytest.approx(np.mean(other == labels) - np.mean(predicted == labels))
-    assert 0 <= low <= difference <= high
-    assert high - low < 0.1
-    assert paired_difference("log_loss", labels, (other, shares), (predicted, shares)) == (0, 0, 0)
 
 
 def test_nadeau_bengio_by_hand():

@@ -7,7 +7,8 @@ import pytest
 
 from data import folds
 from heads import HeadSearchCV
-from pipelines.learning_curve import learning_curve
+from pipelines.evaluation.learning_curve import learning_curve
+from pipelines.evaluation.search import Search
 
 HEADS = {
     "logistic": {"logisticregression__C": 0.01},
@@ -28,11 +29,15 @@ def problem():
     return (centres * 0.6 + rng.normal(size=(240, 30))).astype(np.float32)[order], labels[order]
 
 
+def curve_of(problem, splits, head, **options):
+    return learning_curve(*problem, head, HEADS[head], Search((), splits, **options))
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_the_last_point_is_the_cross_validated_accuracy(problem, head):
     X, y = problem
     parts = folds(y, 4)
-    curve = learning_curve(X, y, parts, head, HEADS[head])
+    curve = curve_of((X, y), parts, head)
     grid = {key: [value] for key, value in HEADS[head].items()}
     search = HeadSearchCV({head: grid}, cv=parts, refit=False).fit(X, y)
     assert curve.points[-1].accuracy == pytest.approx(
@@ -43,7 +48,7 @@ def test_the_last_point_is_the_cross_validated_accuracy(problem, head):
 
 
 def test_sizes_double_and_the_curve_rises(problem):
-    points = learning_curve(*problem, folds(problem[1], 4), "logistic", HEADS["logistic"]).points
+    points = curve_of(problem, folds(problem[1], 4), "logistic").points
     assert [round(point.per_class, 1) for point in points[1:]] == [6, 11.2, 22.5, 45]
     assert all(first.accuracy < second.accuracy for first, second in itertools.pairwise(points[:3]))
     assert all(point.low < point.accuracy < point.high for point in points)
@@ -52,9 +57,7 @@ def test_sizes_double_and_the_curve_rises(problem):
 
 def test_two_runs_print_the_same_and_another_seed_does_not(problem):
     def curve(**options):
-        return learning_curve(
-            *problem, folds(problem[1], 4), "logistic", HEADS["logistic"], **options
-        )
+        return curve_of(problem, folds(problem[1], 4), "logistic", **options)
 
     assert curve() == curve(n_jobs=2)
     assert curve() != curve(seed=1)
@@ -62,7 +65,7 @@ def test_two_runs_print_the_same_and_another_seed_does_not(problem):
 
 def test_a_test_part_may_stand_for_the_folds(problem):
     train, test = np.arange(160), np.arange(160, 240)
-    curve = learning_curve(*problem, [(train, test)], "logistic", HEADS["logistic"])
+    curve = curve_of(problem, [(train, test)], "logistic")
     assert curve.points[-1].images == 160
     low, high = curve.points[-1].low, curve.points[-1].high
     assert 0.05 < high - low < 0.25
@@ -70,19 +73,19 @@ def test_a_test_part_may_stand_for_the_folds(problem):
 
 def test_a_gain_beyond_chance_is_told_from_none(problem):
     X, y = problem
-    rising = learning_curve(X, y, folds(y, 4), "logistic", HEADS["logistic"])
+    rising = curve_of(problem, folds(y, 4), "logistic")
     assert rising.gain_low > 0 or rising.points[-1].accuracy > 0.95
-    flat = learning_curve(X, y, folds(y, 4), "prior", {})
+    flat = curve_of(problem, folds(y, 4), "prior")
     assert (flat.gain, flat.gain_low, flat.gain_high) == (0, 0, 0)
 
 
 def test_two_images_a_class_make_one_point():
     X, y = np.eye(8, 3), np.repeat(["a", "b"], 4)
-    curve = learning_curve(X, y, folds(y, 2), "logistic", HEADS["logistic"])
+    curve = curve_of((X, y), folds(y, 2), "logistic")
     assert [point.per_class for point in curve.points] == [2]
     assert curve.gain is None
 
 
 def test_an_unknown_head_is_refused(problem):
     with pytest.raises(ValueError, match="head 'nope' is unknown"):
-        learning_curve(*problem, folds(problem[1], 4), "nope", {})
+        learning_curve(*problem, "nope", {}, Search((), folds(problem[1], 4)))

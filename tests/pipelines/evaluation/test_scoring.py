@@ -5,8 +5,9 @@ import pytest
 from sklearn.metrics import get_scorer
 
 from heads import HeadSearchCV
-from pipelines.scores import corrected_score, score_interval, tied_with_best, wilson_interval
-from pipelines.scoring import SCORINGS, best_first, find_scoring, head_facts, no_score
+from pipelines.evaluation.comparison import corrected_score, score_interval, tied_with_best
+from pipelines.evaluation.intervals import wilson_interval
+from pipelines.evaluation.scoring import SCORINGS, best_first, find_scoring, head_facts, no_score
 
 
 class Said:

@@ -1,4 +1,4 @@
-"""Tests of pipelines/evaluate.py."""
+"""Tests of pipelines/evaluation/leaderboard.py and search.py."""
 
 import itertools
 
@@ -8,8 +8,10 @@ from sklearn.metrics import accuracy_score
 
 from data import folds
 from heads import HEADS
-from pipelines.evaluate import Source, make_leaderboard, screen_sources
-from pipelines.scoring import SCORINGS
+from pipelines.evaluation.leaderboard import make_leaderboard
+from pipelines.evaluation.scoring import SCORINGS
+from pipelines.evaluation.search import Search, screen_sources
+from pipelines.features import Source
 
 HEAD_NAMES = ["logistic", "linear_svm", "rbf_svm", "knn"]
 
@@ -28,9 +30,10 @@ def problem():
     return [array.astype(np.float32) for array in arrays], sources, labels
 
 
-def board_of(problem, heads=HEAD_NAMES, **options):
+def board_of(problem, heads=HEAD_NAMES, on_progress=None, **options):
     arrays, sources, labels = problem
-    return make_leaderboard(arrays.__getitem__, sources, labels, folds(labels, 4), heads, **options)
+    search = Search(heads, folds(labels, 4), **options)
+    return make_leaderboard(arrays.__getitem__, sources, labels, search, on_progress)
 
 
 def test_there_is_a_row_for_every_source_and_head_best_first(problem):
@@ -98,7 +101,7 @@ def halves():
 
 def test_layers_that_know_different_things_are_blended(halves):
     board = board_of(halves)
-    row, parts = board.rows[0], board.parts[0]
+    row, parts = board.rows[0], board.members[0]
     assert (row.head, row.layer, row.pooling, row.params, row.dim) == ("blend", None, None, {}, 4)
     assert row.cv_accuracy > board.rows[1].cv_accuracy + 0.1
     assert {member["tap"] for member in row.members} == {"early:avg", "late:avg"}

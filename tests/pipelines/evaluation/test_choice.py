@@ -1,4 +1,4 @@
-"""Tests of pipelines/choice.py."""
+"""Tests of pipelines/evaluation/choice.py."""
 
 from dataclasses import replace
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from data import folds
-from heads import HEADS, make_head
-from pipelines.blending import BlendedHead, answers, probabilities
-from pipelines.choice import choose_row, describe_choice, fit_chosen
-from pipelines.classifier import fit_head
-from pipelines.evaluate import Source, make_leaderboard
+from heads import HEADS, BlendedHead, answers, fit_head, make_head, probabilities
+from pipelines.evaluation.choice import choose_row, describe_choice, fit_chosen
+from pipelines.evaluation.leaderboard import make_leaderboard
+from pipelines.evaluation.search import Search
+from pipelines.features import Source
 
 HEAD_NAMES = ["logistic", "linear_svm", "rbf_svm", "knn"]
 
@@ -27,7 +27,7 @@ def halves():
 def board_of(halves, heads=HEAD_NAMES):
     arrays, labels = halves
     sources = [Source("net", name, "avg", 2) for name in ("early", "late")]
-    return make_leaderboard(arrays.__getitem__, sources, labels, folds(labels, 4), heads)
+    return make_leaderboard(arrays.__getitem__, sources, labels, Search(heads, folds(labels, 4)))
 
 
 @pytest.mark.parametrize("head", HEAD_NAMES)
@@ -36,7 +36,7 @@ def test_every_head_gives_probabilities_of_its_classes(halves, head):
     board = board_of(halves, [head])
     alone = next(i for i, row in enumerate(board.rows) if row.members is None)
     fitted = fit_chosen(board, alone, arrays.__getitem__, labels)
-    shares = probabilities(fitted.head, fitted.calibration, arrays[fitted.sources[0]])
+    shares = probabilities(fitted.estimator, fitted.calibration, arrays[fitted.sources[0]])
     assert shares.shape == (120, 4)
     assert shares.sum(axis=1) == pytest.approx(1)
 
@@ -45,15 +45,15 @@ def test_a_blend_is_the_weighted_mean_of_its_members(halves):
     arrays, labels = halves
     board = board_of(halves)
     fitted = fit_chosen(board, 0, arrays.__getitem__, labels)
-    assert isinstance(fitted.head, BlendedHead)
+    assert isinstance(fitted.estimator, BlendedHead)
     assert fitted.sources == [0, 1]
     joined = np.hstack(arrays)
     expected = sum(
         part.weight * probabilities(voter.head, voter.calibration, arrays[part.source])
-        for part, voter in zip(board.parts[0], fitted.head.voters, strict=True)
+        for part, voter in zip(board.parts[0], fitted.estimator.voters, strict=True)
     )
-    np.testing.assert_allclose(fitted.head.predict_proba(joined), expected, rtol=1e-12)
-    assert (fitted.head.predict(joined) == labels).mean() > 0.85
+    np.testing.assert_allclose(fitted.estimator.predict_proba(joined), expected, rtol=1e-12)
+    assert (fitted.estimator.predict(joined) == labels).mean() > 0.85
 
 
 def test_a_blend_is_calibrated_and_keeps_its_labels(halves):
@@ -61,11 +61,11 @@ def test_a_blend_is_calibrated_and_keeps_its_labels(halves):
     board = board_of(halves)
     fitted = fit_chosen(board, 0, arrays.__getitem__, labels)
     joined = np.hstack(arrays)
-    said, shares = answers(fitted.head, fitted.calibration, joined)
-    assert said.tolist() == fitted.head.predict(joined).tolist()
+    said, shares = answers(fitted.estimator, fitted.calibration, joined)
+    assert said.tolist() == fitted.estimator.predict(joined).tolist()
     assert shares.sum(axis=1) == pytest.approx(1)
-    np.testing.assert_array_equal(probabilities(fitted.head, fitted.calibration, joined), shares)
-    assert shares.max(axis=1).mean() > fitted.head.predict_proba(joined).max(axis=1).mean()
+    np.testing.assert_array_equal(probabilities(fitted.estimator, fitted.calibration, joined), shares)
+    assert shares.max(axis=1).mean() > fitted.estimator.predict_proba(joined).max(axis=1).mean()
 
 
 @pytest.mark.parametrize("name", sorted(HEADS))
@@ -84,7 +84,9 @@ def test_the_simplest_of_the_tied_is_no_blend_where_one_row_is_as_good():
         for width in (9, 4)
     ]
     sources = [Source("net", "wide", "avg", 9), Source("net", "narrow", "avg", 4)]
-    board = make_leaderboard(arrays.__getitem__, sources, labels, folds(labels, 4), HEAD_NAMES)
+    board = make_leaderboard(
+        arrays.__getitem__, sources, labels, Search(HEAD_NAMES, folds(labels, 4))
+    )
     row = board.rows[choose_row(board, "simplest")]
     assert (row.layer, row.members, row.tied) == ("narrow", None, True)
     assert row.head in ("logistic", "linear_svm")

@@ -1,0 +1,74 @@
+"""Thumbnails: small gray copies of images, by which pictures are compared and shown."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image
+
+from data.images import decode, open_image
+
+SIDE = 32
+# a JPEG comes out of its DCT at this side or more: the last halving is then a filtered one
+AT_LEAST = 2 * SIDE
+
+
+def make_thumbnail(source: str | os.PathLike | Image.Image | np.ndarray | bytes) -> np.ndarray:
+    """The whole picture in gray, squeezed into a square.
+
+    Parameters
+    ----------
+    source : path, PIL image, uint8 array (h, w, 3) or (h, w), or bytes
+        What `open_image` takes, or all bytes of an image file.
+
+    Returns
+    -------
+    ndarray of shape (32, 32), uint8
+        Gray values (ITU-R 601-2 luma), 0 is black.
+
+    Raises
+    ------
+    ImageError
+        For an image that can't be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> thumbnail = make_thumbnail(np.full((40, 60, 3), 200, np.uint8))
+    >>> thumbnail.shape, thumbnail.dtype, thumbnail.max()
+    ((32, 32), dtype('uint8'), np.uint8(200))
+    """
+    if isinstance(source, bytes):
+        image = decode(source, at_least=AT_LEAST)
+    else:
+        image = open_image(source, AT_LEAST)
+    return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
+def read_thumbnails(inputs: Sequence, threads: int | None = None) -> np.ndarray:
+    """Thumbnails of many images, read by several threads.
+
+    Parameters
+    ----------
+    inputs : sequence of n paths, PIL images, uint8 arrays or bytes
+        Each is what `make_thumbnail` takes.
+    threads : int, optional
+        How many threads read; by default what `ThreadPoolExecutor` takes.
+
+    Returns
+    -------
+    ndarray of shape (n, 32, 32), float32
+        Gray values from 0 to 255, in the order of `inputs`.
+
+    Raises
+    ------
+    ImageError
+        For the first image that can't be read.
+    """
+    # rows are indexed, not iterated: a lazy sequence opens its images in the threads
+    with ThreadPoolExecutor(threads) as pool:
+        made = list(pool.map(lambda row: make_thumbnail(inputs[row]), range(len(inputs))))
+    if not made:
+        return np.empty((0, SIDE, SIDE), np.float32)
+    return np.stack(made).astype(np.float32)

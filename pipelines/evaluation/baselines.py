@@ -1,0 +1,50 @@
+"""What the pretrained network has to beat: the majority class, a plain head on plain features."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from heads import HeadSearchCV, Member
+from pipelines.evaluation.leaderboard import Row, RowSource, describe_row
+from pipelines.evaluation.search import Search, search_heads
+
+HEAD = "logistic"
+# of seven strengths: for pixels, colours and Gabor filters, of digits and of photos, within 0.006
+# of the best
+GRID = {HEAD: {"logisticregression__C": (1e-3, 1e-2, 1e-1)}}
+
+
+def measure_baselines(
+    majority: RowSource,
+    features: Iterable[tuple[RowSource, np.ndarray]],
+    labels: np.ndarray,
+    search: Search,
+) -> list[Row]:
+    """Cross-validate baselines over the leaderboard's folds -> rows, the majority class first.
+
+    majority : what its row says of features that it has none of.
+    features : (source, (n, d) training rows), those of one backbone together; of several taps of a
+        backbone the best is given.
+    """
+    found = [_majority_row(majority, labels, search)]
+    search = replace(search, heads=GRID)
+    for source, X in features:
+        row = _best_row(source, X, labels, search)
+        if found[-1].backbone != row.backbone:
+            found.append(row)
+        elif row.cv_score > found[-1].cv_score:
+            found[-1] = row
+    return found
+
+
+def _best_row(source: RowSource, X: np.ndarray, labels: np.ndarray, search: Search) -> Row:
+    best = search_heads(X, labels, search)[0][HEAD]
+    member = Member(HEAD, best.params, oof=best.oof)
+    return describe_row(source, member, labels, search, round(best.seconds, 3))
+
+
+def _majority_row(source: RowSource, labels: np.ndarray, search: Search) -> Row:
+    nothing = np.zeros((len(labels), 1), np.float32)
+    found = HeadSearchCV(["prior"], cv=search.folds, refit=False).fit(nothing, labels)
+    return describe_row(source, Member("prior", {}, oof=found.oof_scores_[0]), labels, search, 0.0)

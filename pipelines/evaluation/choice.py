@@ -1,0 +1,163 @@
+"""The chosen row: fitted on all training rows, scored once on the test rows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from heads import (
+    HEADS,
+    BlendedHead,
+    Calibration,
+    Member,
+    fit_calibration,
+    fit_head,
+    log_probabilities,
+    training_rows,
+)
+from pipelines.evaluation.leaderboard import BLEND, Leaderboard, Row
+from pipelines.evaluation.learning_curve import learning_curve
+from pipelines.evaluation.metrics import measure, per_class_recall
+from pipelines.evaluation.search import Search
+
+
+def choose_row(board: Leaderboard, how: str = "best") -> int:
+    """The place of the row to use: the best, or the simplest of those tied with it.
+
+    The best is the blend where it does no worse than the best row alone does when it, too, is
+    chosen without the fold that scores it: the first row's own score was helped by being the best
+    of many. Else it is the first row.
+    """
+    if how == "simplest":
+        return simplest(board.rows, np.array([row.tied for row in board.rows]))
+    blend = next((place for place, row in enumerate(board.rows) if row.head == BLEND), 0)
+    return blend if board.rows[blend].cv_score >= board.nested else 0
+
+
+def simplest(rows: Sequence[Row], tied: np.ndarray) -> int:
+    """The place of the simplest leaderboard row among the tied.
+
+    Fewest members (a blend has several, each a head), then a head that keeps no training rows, then
+    the narrowest features, then the better score: the earlier row.
+
+    rows : leaderboard rows, best first, with `head`, `dim` and `members`.
+    """
+
+    def cost(place: int) -> tuple:
+        row = rows[place]
+        if row.head == BLEND:
+            return len(row.members or ()), 0, row.dim, place
+        return 1, HEADS[row.head].cost, row.dim, place
+
+    return min((int(place) for place in np.flatnonzero(tied)), key=cost)
+
+
+@dataclass(frozen=True)
+class ChosenHead:
+    """The chosen head on all training rows.
+
+    sources : whose features, joined in this order, it takes.
+    estimator : the fitted head, or BlendedHead.
+    calibration : of its scores where it has no probabilities, and of a blend's.
+    rows : the training rows it keeps, unscaled, for the bundle.
+    """
+
+    sources: list[int]
+    estimator: Any
+    calibration: Calibration | None
+    rows: np.ndarray | None
+
+
+def fit_chosen(
+    board: Leaderboard,
+    place: int,
+    read: Callable[[int], np.ndarray],
+    labels: np.ndarray,
+    class_weight: str | None = None,
+) -> ChosenHead:
+    """Fit a row's heads on the training rows; `read` gives a source's features (n, d)."""
+    members = board.members[place]
+    sources = sorted({member.source for member in members})
+    fitted: dict[int, Member] = {}
+    start = 0
+    for source in sources:  # one source's features at a time: they may be wide
+        features = read(source)
+        columns = start, start + features.shape[1]
+        start = columns[1]
+        for i, member in enumerate(members):
+            if member.source == source:
+                own = _fit_member(member, features, labels, class_weight)
+                fitted[i] = replace(own, columns=columns)
+    if len(members) == 1:
+        alone = fitted[0]
+        return ChosenHead(sources, alone.estimator, alone.calibration, alone.rows)
+    calibration = fit_calibration(log_probabilities(board.oof[place]), labels, board.classes)
+    blend = BlendedHead([fitted[i] for i in range(len(members))])
+    return ChosenHead(sources, blend, calibration, None)
+
+
+def _fit_member(
+    member: Member, features: np.ndarray, labels: np.ndarray, class_weight: str | None
+) -> Member:
+    head = fit_head(member.head, member.params, features, labels, class_weight)
+    calibration = None
+    if not hasattr(head, "predict_proba"):
+        calibration = fit_calibration(member.oof, labels, np.unique(labels))
+    rows = training_rows(head, features)
+    return replace(member, estimator=head, calibration=calibration, rows=rows)
+
+
+def trace_curve(
+    board: Leaderboard,
+    place: int,
+    read: Callable[[int], np.ndarray],
+    labels: np.ndarray,
+    search: Search,
+) -> dict:
+    """The `learning_curve` of results.json: of the row, or of a blend's heaviest member."""
+    heaviest = board.members[place][0]
+    row = next(
+        board.rows[i]
+        for i, members in enumerate(board.members)
+        if len(members) == 1 and members[0].oof is heaviest.oof
+    )
+    found = learning_curve(read(heaviest.source), labels, heaviest.head, heaviest.params, search)
+    names = ("backbone", "view", "layer", "pooling", "tap", "head", "params")
+    return {**{name: getattr(row, name) for name in names}, **asdict(found)}
+
+
+def describe_choice(
+    board: Leaderboard,
+    place: int,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    probabilities: np.ndarray,
+    seed: int = 0,
+) -> dict:
+    """The `chosen` block of results.json.
+
+    labels, predicted : (n,) class names of the test rows. probabilities : (n, classes).
+    """
+    measured = measure(labels, predicted, probabilities, board.classes, seed=seed)
+    corrected, corrected_low, corrected_high = board.corrected
+    accuracy = measured["accuracy"]
+    scoring = board.scoring
+    # a loss is its negative: the signed ends change places
+    ends = sorted(scoring.sign * figure for figure in measured[scoring.metric].values())
+    return {
+        **asdict(board.rows[place]),
+        "cv_corrected": corrected,
+        "cv_corrected_low": corrected_low,
+        "cv_corrected_high": corrected_high,
+        "cv_corrected_among": board.tried,
+        "test_accuracy": accuracy["value"],
+        "test_low": accuracy["low"],
+        "test_high": accuracy["high"],
+        "test_score": scoring.sign * measured[scoring.metric]["value"],
+        "test_score_low": ends[0],
+        "test_score_high": ends[-1],
+        "test_balanced_accuracy": measured["balanced_accuracy"]["value"],
+        "test_metrics": measured,
+        "test_recall": per_class_recall(labels, predicted),
+    }

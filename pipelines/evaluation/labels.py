@@ -1,0 +1,95 @@
+"""Labels that look wrong, by out-of-fold probabilities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SuspectLabels:
+    """Labels ranked by how little the out-of-fold probabilities believe in them.
+
+    Attributes
+    ----------
+    order : ndarray of shape (n,), int
+        Rows, the most suspect first.
+    quality : ndarray of shape (n,), float
+        Margin of the label's probability over the best other class, from -1 to 1.
+    proposed : ndarray of shape (n,)
+        That other class.
+    suspected : ndarray of shape (n,), bool
+        Which rows are confidently of another class.
+    """
+
+    order: np.ndarray
+    quality: np.ndarray
+    proposed: np.ndarray
+    suspected: np.ndarray
+
+
+def rank_labels(
+    probabilities: np.ndarray, labels: np.ndarray | Sequence, classes: Sequence
+) -> SuspectLabels:
+    """Rank labels by how little out-of-fold probabilities believe in them.
+
+    The ranking is by the normalised margin, the flag by confident learning: an image counts as
+    suspected where another class is at least as probable as it is on average on that class's own
+    images, and more probable than the label [1]_. Average the probabilities of several heads where
+    there are: what one head alone misjudges then ranks lower.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n, n_classes)
+        Of heads that did not see the row; columns in the order of `classes`.
+    labels : array of shape (n,)
+        The labels as given.
+    classes : sequence of n_classes
+        Sorted; every label is one of them.
+
+    Returns
+    -------
+    SuspectLabels
+
+    Raises
+    ------
+    ValueError
+        Where the probabilities have another shape than labels x classes.
+
+    References
+    ----------
+    .. [1] Northcutt, Jiang & Chuang (2021), "Confident learning: estimating uncertainty in dataset
+       labels", Journal of Artificial Intelligence Research 70.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> believed = np.array([[0.9, 0.1], [0.8, 0.2], [0.2, 0.8], [0.95, 0.05]])
+    >>> ranked = rank_labels(believed, ["cat", "cat", "dog", "dog"], ["cat", "dog"])
+    >>> int(ranked.order[0]), str(ranked.proposed[3]), bool(ranked.suspected[3])
+    (3, 'cat', True)
+    """
+    probabilities = np.asarray(probabilities, float)
+    names = np.asarray(classes)
+    if probabilities.shape != (len(labels), len(names)):
+        raise ValueError(
+            f"probabilities {probabilities.shape}: "
+            f"expected {len(labels)} labels x {len(names)} classes"
+        )
+    rows = np.arange(len(labels))
+    codes = np.searchsorted(names, labels)
+    own = probabilities[rows, codes]
+    others = probabilities.copy()
+    others[rows, codes] = -np.inf
+    best = others.argmax(axis=1)
+    quality = own - others[rows, best]
+    likely = others >= _mean_confidence(own, codes, len(names))
+    suspected = (likely & (others > own[:, None])).any(axis=1)
+    return SuspectLabels(np.argsort(quality, kind="stable"), quality, names[best], suspected)
+
+
+def _mean_confidence(own: np.ndarray, codes: np.ndarray, n_classes: int) -> np.ndarray:
+    """(n_classes,) mean probability of a class on its own images; infinite where it has none."""
+    counts = np.bincount(codes, minlength=n_classes)
+    sums = np.bincount(codes, own, n_classes)
+    return np.where(counts, sums / np.maximum(counts, 1), np.inf)

@@ -1,0 +1,315 @@
+"""The leaderboard: every tap with every head, and the blend of the best, by cross-validation."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from heads import HEADS, Member, blend_candidates, fit_calibration, oof_probabilities
+from pipelines.evaluation.comparison import corrected_score, score_interval, tied_with_best
+from pipelines.evaluation.intervals import nadeau_bengio_interval, wilson_interval
+from pipelines.evaluation.metrics import log_loss
+from pipelines.evaluation.scoring import ACCURACY, Scoring, best_first, head_facts
+from pipelines.evaluation.search import Search, search_sources
+
+BLEND = "blend"
+
+
+class RowSource(Protocol):
+    """What a row says of its features, as `features.Source` does; here they are arrays alone."""
+
+    @property
+    def backbone(self) -> str: ...
+    @property
+    def view(self) -> str: ...
+    @property
+    def layer(self) -> str | None: ...
+    @property
+    def pooling(self) -> str | None: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def tap(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the leaderboard: a tap and a head with its best parameters, or a blend.
+
+    backbone, view, layer, pooling, dim, tap : as in `features.Source`; a blend has no tap of its
+        own.
+    members : of a blend or of joined taps, each with its tap, head, parameters and weight.
+    cv_accuracy : share of the training images predicted right while out of fold.
+    cv_low, cv_high : its Wilson interval at 95 %.
+    cv_fold_low, cv_fold_high : Nadeau & Bengio's, of the folds' accuracies, which allows for other
+        training images too and is wide with few folds.
+    cv_log_loss : mean negative log of the calibrated out-of-fold probability of the true class; it
+        orders rows of equal score.
+    cv_score, cv_score_low, cv_score_high : of the scoring that the leaderboard is ordered by.
+    seconds : what the search on this tap took.
+    tied : whether the best row does not beat this one beyond chance.
+    """
+
+    backbone: str
+    view: str
+    layer: str | None
+    pooling: str | None
+    dim: int
+    tap: str | None
+    head: str
+    params: dict
+    members: list | None
+    cv_accuracy: float
+    cv_low: float
+    cv_high: float
+    cv_log_loss: float
+    seconds: float
+    cv_fold_low: float
+    cv_fold_high: float
+    cv_score: float
+    cv_score_low: float
+    cv_score_high: float
+    tied: bool = False
+
+
+@dataclass
+class Leaderboard:
+    """Rows best first, with what the choice and the fit need of each.
+
+    members : by row, the heads it is made of: one, or a blend's.
+    oof : by row, out-of-fold scores (n, classes), of a blend nested probabilities.
+    tried : how many settings were compared.
+    corrected : score of the choice with its luck taken out, and its interval.
+    nested : score of the best single row where it is chosen without the fold that scores it.
+    """
+
+    rows: list[Row]
+    members: list[list[Member]]
+    oof: list[np.ndarray]
+    tried: int
+    classes: np.ndarray
+    corrected: tuple[float, float, float]
+    nested: float
+    scoring: Scoring = ACCURACY
+
+    def probabilities(self, place: int, labels: np.ndarray) -> np.ndarray:
+        """(n, classes) out-of-fold probabilities of a row, calibrated where its head has none."""
+        row, oof = self.rows[place], self.oof[place]
+        if row.head == BLEND:
+            return oof
+        return oof_probabilities(oof, HEADS[row.head].scores, labels, self.classes)
+
+
+class Entry(NamedTuple):
+    """A row on its way into the leaderboard. facts: (n,) what the scoring makes of its answers."""
+
+    row: Row
+    members: list[Member]
+    oof: np.ndarray
+    facts: np.ndarray
+
+
+def make_leaderboard(
+    features: Callable[[int], np.ndarray],
+    sources: Sequence[RowSource],
+    labels: np.ndarray,
+    search: Search,
+    on_progress: Callable[[int], None] | None = None,
+) -> Leaderboard:
+    """Cross-validate every head on every source over the same folds.
+
+    Parameters
+    ----------
+    features : callable
+        Number of a source -> its (n, d) float32 training rows; called once for each.
+    sources : sequence of length sources
+        What the rows say of their features, such as `features.Source`.
+    labels : (n,) class names
+    search : Search
+    on_progress : callable or None
+        Called with the number of sources done.
+
+    Returns
+    -------
+    Leaderboard
+
+    Raises
+    ------
+    ValueError
+        Unknown head.
+    """
+    scoring = search.scoring
+    classes, codes = np.unique(labels, return_inverse=True)
+    widths = [source.dim for source in sources]
+    found = search_sources(features, widths, labels, search, on_progress)
+    entries = []
+    for i, (best_by_head, _) in enumerate(found):
+        for head, best in best_by_head.items():
+            member = Member(head, best.params, 1.0, i, best.oof)
+            row = describe_row(sources[i], member, labels, search, round(best.seconds, 3))
+            entries.append(Entry(row, [member], best.oof, best.facts))
+    entries.sort(key=_order)
+    nested = _nested_score(np.array([entry.facts for entry in entries]), codes, search)
+    tried = [facts for _, facts in found]
+    blended = _blend(entries, sources, labels, search)
+    if blended is not None:
+        entries = sorted([*entries, blended], key=_order)
+        tried.append(blended.facts[None])
+    facts_of_all = np.concatenate(tried)
+    seed = search.seed or 0
+    tied = tied_with_best(np.array([entry.facts for entry in entries]), scoring, codes, seed=seed)
+    return Leaderboard(
+        [replace(entry.row, tied=bool(own)) for entry, own in zip(entries, tied, strict=True)],
+        [entry.members for entry in entries],
+        [entry.oof for entry in entries],
+        len(facts_of_all),
+        classes,
+        corrected_score(facts_of_all, scoring, codes, seed=seed),
+        nested,
+        scoring,
+    )
+
+
+def _order(entry: Entry) -> tuple:
+    # last bits dropped: they differ between machines and would shuffle rows of equal score
+    return -round(entry.row.cv_score, 9), round(entry.row.cv_log_loss, 9), entry.row.dim
+
+
+def _nested_score(facts: np.ndarray, codes: np.ndarray, search: Search) -> float:
+    """Score of the row that is best without a fold, on that fold; of equals the earlier row."""
+    chosen = facts[0].copy()
+    for _, val in search.folds:
+        others = np.setdiff1d(np.arange(len(codes)), val)
+        best = best_first(search.scoring.values(codes[others], facts[:, others]))
+        chosen[val] = facts[best, val]
+    return float(search.scoring.values(codes, chosen[None])[0])
+
+
+def is_right(oof: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(n,) bool: whether an image's highest out-of-fold score of (n, classes) is its label's."""
+    return np.unique(labels)[oof.argmax(axis=1)] == labels
+
+
+def _blend(
+    entries: Sequence[Entry], sources: Sequence[RowSource], labels: np.ndarray, search: Search
+) -> Entry | None:
+    """The rows of the best row's view blended; None where one alone is all there is to it."""
+    started = time.perf_counter()
+    classes, codes = np.unique(labels, return_inverse=True)
+    view = entries[0].row.view
+    candidates = [entry.members[0] for entry in entries if entry.row.view == view]
+    probabilities = [
+        oof_probabilities(member.oof, HEADS[member.head].scores, labels, classes)
+        for member in candidates
+    ]
+    scoring = search.scoring
+    # accuracy has a quicker way of its own inside
+    score = None if scoring is ACCURACY else _averages_scorer(scoring)
+    found = blend_candidates(probabilities, codes, [val for _, val in search.folds], scoring=score)
+    chosen = sorted(np.flatnonzero(found.weights), key=lambda i: (-found.weights[i], i))
+    if len(chosen) < 2:
+        return None
+    members = [replace(candidates[i], weight=float(found.weights[i])) for i in chosen]
+    answers = found.probabilities.argmax(axis=1)
+    facts = scoring.facts(codes, answers, found.probabilities)
+    seconds = round(time.perf_counter() - started, 3)
+    described = _describe_blend(sources, members, found.probabilities, labels, seconds)
+    figures = _figures(is_right(found.probabilities, labels), facts, labels, search)
+    return Entry(Row(**described, **figures), members, found.probabilities, facts)
+
+
+def _averages_scorer(scoring: Scoring) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def score(codes: np.ndarray, averages: np.ndarray) -> np.ndarray:
+        """(candidates,) scores of averaged probabilities (candidates, n, classes)."""
+        facts = [scoring.facts(codes, each.argmax(axis=1), each) for each in averages]
+        return scoring.values(codes, np.array(facts))
+
+    return score
+
+
+def describe_row(
+    source: RowSource, member: Member, labels: np.ndarray, search: Search, seconds: float
+) -> Row:
+    """The leaderboard row of one head on one source, from its out-of-fold scores."""
+    taps = source.tap.split("+") if source.tap else []
+    members = None
+    if len(taps) > 1:
+        members = [_describe_member(source.backbone, tap, member) for tap in taps]
+    classes, codes = np.unique(labels, return_inverse=True)
+    calibrated = fit_calibration(member.oof, labels, classes).probabilities(member.oof)
+    facts = head_facts(search.scoring, member.head, member.oof, labels)
+    return Row(
+        backbone=source.backbone,
+        view=source.view,
+        layer=source.layer,
+        pooling=source.pooling,
+        dim=source.dim,
+        tap=source.tap,
+        head=member.head,
+        params=member.params,
+        members=members,
+        cv_log_loss=log_loss(codes, None, calibrated),
+        seconds=seconds,
+        **_figures(is_right(member.oof, labels), facts, labels, search),
+    )
+
+
+def _describe_blend(
+    sources: Sequence[RowSource],
+    members: Sequence[Member],
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    seconds: float,
+) -> dict:
+    """What a blend's row says beside its figures; it has no tap or parameters of its own."""
+    used = {member.source: sources[member.source] for member in members}
+    codes = np.unique(labels, return_inverse=True)[1]
+    return {
+        "backbone": "+".join(dict.fromkeys(source.backbone for source in used.values())),
+        "view": sources[members[0].source].view,
+        "layer": None,
+        "pooling": None,
+        "dim": sum(source.dim for source in used.values()),
+        "tap": None,
+        "head": BLEND,
+        "params": {},
+        "members": [
+            _describe_member(used[member.source].backbone, used[member.source].tap, member)
+            for member in members
+        ],
+        "cv_log_loss": log_loss(codes, None, probabilities),
+        "seconds": seconds,
+    }
+
+
+def _describe_member(backbone: str, tap: str | None, member: Member) -> dict:
+    return {
+        "tap": tap,
+        "backbone": backbone,
+        "head": member.head,
+        "params": member.params,
+        "weight": member.weight,
+    }
+
+
+def _figures(right: np.ndarray, facts: np.ndarray, labels: np.ndarray, search: Search) -> dict:
+    """The figures of a row that do not depend on what it is made of."""
+    scoring = search.scoring
+    codes = np.unique(labels, return_inverse=True)[1]
+    low, high = wilson_interval(right.sum(), len(right))
+    by_fold = [right[val].mean() for _, val in search.folds]
+    sizes = np.mean([[len(train), len(val)] for train, val in search.folds], axis=0)
+    fold_low, fold_high = nadeau_bengio_interval(by_fold, *sizes)
+    score_low, score_high = score_interval(facts, scoring, codes)
+    return {
+        "cv_accuracy": float(right.mean()),
+        "cv_low": low,
+        "cv_high": high,
+        "cv_fold_low": fold_low,
+        "cv_fold_high": fold_high,
+        "cv_score": float(scoring.values(codes, facts[None])[0]),
+        "cv_score_low": score_low,
+        "cv_score_high": score_high,
+    }

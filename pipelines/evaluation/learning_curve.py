@@ -1,0 +1,161 @@
+"""The learning curve: accuracy against training images per class, from features that are there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import norm
+
+from heads import HeadSearchCV
+from heads.catalog import find_head
+from pipelines.evaluation.intervals import wilson_interval
+from pipelines.evaluation.scoring import no_score
+from pipelines.evaluation.search import Search
+
+POINTS, DRAWS, LEAST = 6, 3, 2
+Splits = Sequence[tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One size of training set, images and per class on average; accuracy, interval at 95 %."""
+
+    images: float
+    per_class: float
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Points from few images to all; `gain`: what the last doubling brought, interval at 95 %.
+
+    The gain is None where there is one point alone.
+    """
+
+    points: tuple[Point, ...]
+    gain: float | None
+    gain_low: float | None
+    gain_high: float | None
+
+
+def learning_curve(
+    features: np.ndarray, labels: np.ndarray, head: str, params: dict, search: Search
+) -> LearningCurve:
+    """Accuracy of one head with all, half, a quarter, … of the training images, to two a class.
+
+    The smaller sets are drawn within each class, three times, each inside the next larger one. An
+    accuracy is the mean over draws and validation images. Its variance is that of the images' means
+    plus that of the draws' means, each over its count (for images crossed with draws: Owen, 2007,
+    "The pigeonhole bootstrap"; a little too wide), made an interval by Wilson's with the number of
+    images that would give it. All images are one draw: what other training images would have done
+    is not in the last interval.
+
+    features : (n, d). labels : (n,) class names.
+    head, params : as in a leaderboard row; parameters that the head bounds by the number of its
+        training rows (neighbours) are no more than there are.
+    search : its folds are (training, validation) rows of a cross-validation, or one pair of
+        training and test rows; its heads are not asked for.
+
+    Raises ValueError for an unknown head.
+    """
+    labels = np.asarray(labels)
+    splits = search.folds
+    tested = np.unique(np.concatenate([val for _, val in splits]))
+    rngs = [np.random.default_rng([search.seed or 0, draw]) for draw in range(DRAWS)]
+    ranks = [_draw_ranks(labels, splits, rng) for rng in rngs]
+    points, means, draw_variances = [], [], []
+    for share in _fractions(labels, splits):
+        drawn = [
+            [
+                (_first(labels, train, own, share), val)
+                for (train, val), own in zip(splits, ranks_by_split, strict=True)
+            ]
+            for ranks_by_split in (ranks if share < 1 else ranks[:1])
+        ]
+        right = np.array(
+            [
+                _right(features, labels, (head, params), replace(search, folds=reduced))[tested]
+                for reduced in drawn
+            ]
+        )
+        images = np.mean([len(train) for reduced in drawn for train, _ in reduced])
+        points.append(_point(float(images), len(np.unique(labels)), right))
+        means.append(right.mean(axis=0))
+        draw_variances.append(_draw_variance(right))
+    if len(points) == 1:
+        return LearningCurve(tuple(points), None, None, None)
+    difference = means[-1] - means[-2]
+    half = norm.ppf(0.975) * np.sqrt(difference.var() / len(difference) + draw_variances[-2])
+    gain = float(difference.mean())
+    return LearningCurve(tuple(points), gain, float(gain - half), float(gain + half))
+
+
+def _fractions(labels: np.ndarray, splits: Splits) -> list[float]:
+    """Shares of the training images, small to 1: halves while a class keeps LEAST images."""
+    largest = min(np.unique(labels[train], return_counts=True)[1].max() for train, _ in splits)
+    halvings = min(POINTS - 1, int(np.log2(max(largest / LEAST, 1))))
+    return [0.5**power for power in range(halvings, -1, -1)]
+
+
+def _draw_ranks(labels: np.ndarray, splits: Splits, rng: np.random.Generator) -> list[np.ndarray]:
+    """For each split the place of every training row in a random order of its class, 0 first."""
+    ranks = []
+    for train, _ in splits:
+        own = np.empty(len(train), int)
+        for name in np.unique(labels[train]):
+            of_class = np.flatnonzero(labels[train] == name)
+            own[rng.permutation(of_class)] = np.arange(len(of_class))
+        ranks.append(own)
+    return ranks
+
+
+def _first(labels: np.ndarray, train: np.ndarray, ranks: np.ndarray, share: float) -> np.ndarray:
+    """The rows of `train` among the first `share` of their class, LEAST where there are as many."""
+    _, codes, counts = np.unique(labels[train], return_inverse=True, return_counts=True)
+    return train[ranks < np.maximum(np.round(share * counts), LEAST)[codes]]
+
+
+def _right(
+    features: np.ndarray, labels: np.ndarray, setting: tuple[str, dict], search: Search
+) -> np.ndarray:
+    """(n,) 1 where the head, trained on the other part, is right; NaN for rows never validated."""
+    head, params = setting
+    fewest = min(len(train) for train, _ in search.folds)
+    found = HeadSearchCV(
+        {head: _grid(head, params, fewest)},
+        cv=search.folds,
+        refit=False,
+        scoring=no_score,
+        class_weight=search.class_weight,
+        n_jobs=search.n_jobs,
+    ).fit(features, labels)
+    scores = found.oof_scores_[0]
+    known = np.isfinite(scores).all(axis=1)
+    predicted = found.classes_[np.where(known[:, None], scores, 0).argmax(axis=1)]
+    return np.where(known, predicted == labels, np.nan)
+
+
+def _grid(name: str, params: dict, n_train: int) -> dict[str, list]:
+    """A grid of the one setting, held to what a training set of this size allows."""
+    head = find_head(name)
+    bounded = {head.prefix + parameter for parameter in head.bounded_by_rows}
+    return {
+        parameter: [min(value, n_train) if parameter in bounded else value]
+        for parameter, value in params.items()
+    }
+
+
+def _draw_variance(right: np.ndarray) -> float:
+    return right.mean(axis=1).var(ddof=1) / len(right) if len(right) > 1 else 0.0
+
+
+def _point(images: float, classes: int, right: np.ndarray) -> Point:
+    accuracy = float(right.mean())
+    n = right.shape[1]
+    variance = right.mean(axis=0).var() / n + _draw_variance(right)
+    # so many images would have this variance by chance alone
+    effective = accuracy * (1 - accuracy) / variance if variance > 0 else n
+    low, high = wilson_interval(accuracy * effective, effective)
+    return Point(images, images / classes, accuracy, low, high)

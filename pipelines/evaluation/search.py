@@ -1,0 +1,150 @@
+"""Heads searched on features: which taps are worth it, and the best setting of every head."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from heads import HeadSearchCV, screen_features
+from pipelines.evaluation.scoring import ACCURACY, Scoring, best_first, head_facts, no_score
+
+SEARCHED = 12
+
+
+@dataclass(frozen=True)
+class Search:
+    """How heads are searched, the same for the leaderboard, the baselines and the learning curve.
+
+    heads : names, or a grid by name, as in HeadSearchCV.
+    folds : (train, validation) index pairs, each row in one validation part; or their number.
+    scoring : of the pooled out-of-fold answers; parameters, rows and the blend are chosen by it.
+    class_weight : None or "balanced", for the heads that take weights.
+    seed : of the folds where they are a number, and of every bootstrap.
+    n_jobs : threads or workers; their number changes no figure.
+    """
+
+    heads: Sequence[str] | Mapping[str, Mapping]
+    folds: Any
+    scoring: Scoring = ACCURACY
+    class_weight: str | None = None
+    seed: int | None = 0
+    n_jobs: int | None = 1
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A head's best setting on one array of features.
+
+    oof : (n, classes) out-of-fold scores. facts : (n,) what the scoring makes of them.
+    seconds : of the head's whole search.
+    """
+
+    params: dict
+    oof: np.ndarray
+    facts: np.ndarray
+    seconds: float
+
+
+def screen_sources(
+    features: Callable[[int], np.ndarray],
+    n_sources: int,
+    labels: np.ndarray,
+    *,
+    n_jobs: int | None = 1,
+    on_progress: Callable[[int], None] | None = None,
+) -> tuple[list[int], dict[int, float]]:
+    """Which sources are worth the full search -> (their numbers, {every other's: its score}).
+
+    Up to SEARCHED sources are all searched. Of more, those with the best leave-one-out accuracy of
+    ridge regression are; that accuracy saw every label, so it ranks sources and estimates nothing.
+
+    features : number of a source -> its (n, d) training rows.
+    """
+    if n_sources <= SEARCHED:
+        return list(range(n_sources)), {}
+    jobs = (delayed(screen_features)(features(i), labels) for i in range(n_sources))
+    scores: list[float] = []
+    for score in _in_parallel(jobs, n_jobs):
+        scores.append(score)
+        if on_progress:
+            on_progress(len(scores))
+    best = sorted(range(n_sources), key=lambda i: (-round(scores[i], 9), i))
+    return sorted(best[:SEARCHED]), {i: scores[i] for i in best[SEARCHED:]}
+
+
+def search_sources(
+    features: Callable[[int], np.ndarray],
+    widths: Sequence[int],
+    labels: np.ndarray,
+    search: Search,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[tuple[dict[str, Candidate], np.ndarray]]:
+    """What `search_heads` finds on every source, in the sources' order.
+
+    features : number of a source -> its (n, d) float32 training rows; called once for each.
+    widths : d of each. on_progress : called with the number of sources done.
+    """
+    # a worker a source: threads inside of one would only wait for the others
+    alone = Search(
+        search.heads, search.folds, search.scoring, search.class_weight, search.seed, None
+    )
+    widest_first = sorted(
+        range(len(widths)), key=lambda i: -widths[i]
+    )  # so that workers end together
+    jobs = (delayed(search_heads)(features(i), labels, alone) for i in widest_first)
+    found = {}
+    for i, searched in zip(widest_first, _in_parallel(jobs, search.n_jobs), strict=True):
+        found[i] = searched
+        if on_progress:
+            on_progress(len(found))
+    return [found[i] for i in range(len(widths))]
+
+
+def _in_parallel(jobs: Any, n_jobs: int | None) -> Any:
+    # no more jobs are made than run: each holds its features
+    return Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch=n_jobs)(jobs)
+
+
+def search_heads(
+    X: np.ndarray, labels: np.ndarray, search: Search
+) -> tuple[dict[str, Candidate], np.ndarray]:
+    """Cross-validate heads on features (n, d) -> (best of each, (candidates, n) facts of all).
+
+    A head every parameter of whose grid asks for more images than there are is left out.
+
+    Raises ValueError for an unknown head.
+    """
+    found = HeadSearchCV(
+        search.heads,
+        cv=search.folds,
+        refit=False,
+        scoring=no_score,
+        class_weight=search.class_weight,
+        n_jobs=search.n_jobs,
+        random_state=search.seed,
+    ).fit(X, labels)
+    tried = found.cv_results_["params"]
+    names = np.array([params["head"] for params in tried])
+    facts = np.array(
+        [
+            head_facts(search.scoring, head, oof, labels)
+            for head, oof in zip(names, found.oof_scores_, strict=True)
+        ]
+    )
+    scores = search.scoring.values(np.unique(labels, return_inverse=True)[1], facts)
+    by_fold = found.cv_results_["mean_fit_time"] + found.cv_results_["mean_score_time"]
+    best_by_head = {}
+    for head in search.heads:
+        own = np.flatnonzero(names == head)
+        if not len(own):
+            continue
+        best = own[best_first(scores[own])]
+        best_by_head[head] = Candidate(
+            {name: value for name, value in tried[best].items() if name != "head"},
+            np.asarray(found.oof_scores_[best]),
+            facts[best],
+            float(by_fold[own].sum() * found.n_splits_),
+        )
+    return best_by_head, facts

@@ -1,0 +1,1 @@
+"""What can be learned of images without their labels, from arrays of features and thumbnails."""

@@ -1,0 +1,86 @@
+"""Nearest neighbours of unit rows by cosine, exact and in blocks of rows."""
+
+import numpy as np
+
+# rows of a block: its products with all others are in memory at once, 2 KB for each of n
+BLOCK = 512
+
+
+def find_neighbours(
+    units: np.ndarray, k: int, others: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k rows of highest cosine for each row, never itself.
+
+    Works through blocks of rows: never an n x n matrix at once. Ties are in the order of rows.
+
+    Parameters
+    ----------
+    units : ndarray of shape (n, d), float32
+        Rows of length one, as of `unit_rows`.
+    k : int
+        How many neighbours; n - 1 where there are fewer.
+    others : ndarray of shape (n, d), float32, optional
+        The rows among which neighbours are looked for, `others[i]` being another look at the same
+        image as `units[i]` and no neighbour of it. By default `units`.
+
+    Returns
+    -------
+    cosines : ndarray of shape (n, k), float32
+        From -1 to 1, the highest first.
+    rows : ndarray of shape (n, k), int
+        The neighbours' rows in `others`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cosines, rows = find_neighbours(unit_rows(np.array([[1, 0], [0, 1], [1, 1]])), k=1)
+    >>> rows.ravel().tolist()
+    [2, 2, 0]
+    """
+    if others is None:
+        others = units
+    n = len(units)
+    k = min(k, len(others) - 1)
+    cosines = np.empty((n, k), np.float32)
+    rows = np.empty((n, k), int)
+    for start in range(0, n, BLOCK):
+        block = slice(start, start + BLOCK)
+        products = units[block] @ others.T
+        own = np.arange(len(products))
+        products[own, start + own] = -np.inf
+        # argpartition leaves ties in any order; sorted rows and a stable sort make them the same everywhere
+        near = np.sort(np.argpartition(-products, k - 1, axis=1)[:, :k], axis=1)
+        values = np.take_along_axis(products, near, axis=1)
+        order = np.argsort(-values, axis=1, kind="stable")
+        cosines[block] = np.take_along_axis(values, order, axis=1)
+        rows[block] = np.take_along_axis(near, order, axis=1)
+    return cosines, rows
+
+
+def pair_cosines(
+    units: np.ndarray, rows: np.ndarray, others: np.ndarray, other_rows: np.ndarray
+) -> np.ndarray:
+    """Cosines of given pairs of unit rows, in blocks of pairs.
+
+    Parameters
+    ----------
+    units, others : ndarray of shape (n, d), float32
+        Rows of length one.
+    rows, other_rows : ndarray of shape (pairs,), int
+        Pair i is `units[rows[i]]` and `others[other_rows[i]]`.
+
+    Returns
+    -------
+    ndarray of shape (pairs,), float32
+    """
+    cosines = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), BLOCK):
+        block = slice(start, start + BLOCK)
+        cosines[block] = np.einsum("ij,ij->i", units[rows[block]], others[other_rows[block]])
+    return cosines
+
+
+def unit_rows(rows: np.ndarray, least: float = 1e-12) -> np.ndarray:
+    """Rows (n, d) scaled to length one, float32; zeros for a row not longer than `least`."""
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.where(length > least, rows / np.maximum(length, least), 0).astype(np.float32)

@@ -1,0 +1,529 @@
+"""A whole run as one call: images and settings in, leaderboard, classifier and figures out."""
+
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from data import Samples
+from extract import (
+    Backbone,
+    FeatureExtractor,
+    FeatureStore,
+    JoinedExtractor,
+    Recipe,
+    takes_weights,
+)
+from extract.loader import cores
+from heads import Member, answers
+from pipelines.bundle import save_classifier
+from pipelines.classifier import ImageClassifier
+from pipelines.errors import WorkFailed
+from pipelines.evaluation.baselines import measure_baselines
+from pipelines.evaluation.choice import (
+    ChosenHead,
+    choose_row,
+    describe_choice,
+    fit_chosen,
+    trace_curve,
+)
+from pipelines.evaluation.labels import rank_labels
+from pipelines.evaluation.leaderboard import Leaderboard, Row, make_leaderboard
+from pipelines.evaluation.scoring import find_scoring
+from pipelines.evaluation.search import Search, screen_sources
+from pipelines.exploration.copies import Copies, find_copies, group_copies
+from pipelines.exploration.outliers import rank_outliers
+from pipelines.features import (
+    AVERAGED,
+    FeatureTable,
+    KeptFeatures,
+    Listener,
+    Source,
+    baseline_features,
+    choose_taps,
+    ignore,
+    keep_features,
+    load_backbones,
+)
+from pipelines.report.advice import give_advice
+from pipelines.report.audit import describe_copies, describe_outliers, describe_suspects
+from pipelines.report.extraction import describe_extraction
+from pipelines.report.files import (
+    results_folder,
+    write_bad_images,
+    write_predictions,
+    write_results,
+)
+from pipelines.report.results import (
+    RESULTS_SCHEMA,
+    describe_backbone,
+    describe_data,
+    describe_screened,
+    versions,
+)
+from pipelines.samples import SAME, Split, group_by_path, read_samples, split_samples
+from pipelines.settings import RunSettings
+
+# rows whose probabilities are averaged to judge labels: what one head alone misjudges ranks lower
+BELIEVED = 5
+
+
+@dataclass(frozen=True)
+class BadImages:
+    """Some images can't be used; `file` says which and why, where a run writes files."""
+
+    n_bad: int
+    n_images: int
+    file: Path | None
+
+
+@dataclass(frozen=True)
+class SearchAdvanced:
+    """So many of `total` taps are searched, or looked at before the search while `screening`."""
+
+    done: int
+    total: int
+    screening: bool
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run is about."""
+
+    samples: Samples
+    settings: RunSettings
+    store: FeatureStore
+    backbones: list[Backbone]
+    on_event: Listener
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the search over taps and heads found.
+
+    table : the sources that were searched in full. screened_out : the others' scores, by their
+        number.
+    """
+
+    table: FeatureTable
+    split: Split
+    search: Search
+    board: Leaderboard
+    place: int
+    head: ChosenHead
+    screened_out: dict[int, float]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n_train,) class names."""
+        return self.table.samples.labels[self.split.train]
+
+    @property
+    def source(self) -> Source:
+        """The chosen source; of a blend the first."""
+        return self.table.sources[self.head.sources[0]]
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the chosen source is made by."""
+        return self.table.features[self.head.sources[0]].recipe
+
+    def read(self, source: int) -> np.ndarray:
+        """(n_train, d) features of one of the sources searched."""
+        return self.table.read(source, self.split.train)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The chosen heads on the test images, touched this once."""
+
+    samples: Samples
+    classifier: ImageClassifier
+    predicted: np.ndarray
+    probabilities: np.ndarray
+    chosen: dict
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """(n_test,) probability of the class that is predicted."""
+        columns = np.searchsorted(self.classifier.classes_, self.predicted)
+        return self.probabilities[np.arange(len(columns)), columns]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run found, without its files.
+
+    Attributes
+    ----------
+    table : FeatureTable
+        The images that could be used, with their ids and the features of all taps.
+    found : Found
+        The leaderboard, the chosen row and its heads, and over which folds.
+    tested : Tested
+        The chosen heads on the test images.
+    results : dict
+        What results.json holds.
+    """
+
+    table: FeatureTable
+    found: Found
+    tested: Tested
+    results: dict
+
+    @property
+    def leaderboard(self) -> Leaderboard:
+        """Rows best first, each with its heads and out-of-fold scores."""
+        return self.found.board
+
+    @property
+    def chosen(self) -> dict:
+        """The chosen row with its figures: `chosen` of results.json."""
+        return self.results["chosen"]
+
+    @property
+    def members(self) -> list[Member]:
+        """The chosen heads: one, or a blend's, each with its out-of-fold scores."""
+        return self.found.board.members[self.found.place]
+
+    @property
+    def classifier(self) -> ImageClassifier:
+        """The chosen heads fitted on the training images; predicts from image files."""
+        return self.tested.classifier
+
+    @property
+    def audit(self) -> dict:
+        """Near copies, suspect labels, outliers: `audit` of results.json."""
+        return self.results["audit"]
+
+    @property
+    def curve(self) -> dict:
+        """The learning curve: `learning_curve` of results.json."""
+        return self.results["learning_curve"]
+
+    @property
+    def samples(self) -> Samples:
+        """The images that could be used: without bad and duplicate ones."""
+        return self.table.samples
+
+    @property
+    def ids(self) -> np.ndarray:
+        """(n, 16) uint8 ids of the samples."""
+        return self.table.ids
+
+    @property
+    def split(self) -> Split:
+        """Training and test rows of the samples, and the folds of the training rows."""
+        return self.found.split
+
+    @property
+    def test_probabilities(self) -> np.ndarray:
+        """(n_test, classes) of the test images, columns in the order of `leaderboard.classes`."""
+        return self.tested.probabilities
+
+    def features(self, tap: str, backbone: str | None = None, view: str = "plain") -> np.ndarray:
+        """(n, d) float32 features of all samples, in their order.
+
+        tap : as in the leaderboard, such as "features.14:grid3".
+        backbone : its name; None is the first.
+
+        Raises KeyError for a tap that was not kept.
+        """
+        sources = self.table.sources
+        wanted = (backbone or sources[0].backbone, tap, view)
+        for number, source in enumerate(sources):
+            if (source.backbone, source.tap, source.view) == wanted:
+                return self.table.read(number)
+        there = ", ".join(dict.fromkeys(str(source.tap) for source in sources))
+        raise KeyError(f"no features of {tap} ({view}) of {wanted[0]}: expected one of {there}")
+
+    def oof_probabilities(self, place: int | None = None) -> np.ndarray:
+        """(n_train, classes) out-of-fold probabilities of a row, or of the chosen one."""
+        place = self.found.place if place is None else place
+        return self.leaderboard.probabilities(place, self.found.labels)
+
+
+def run_job(
+    images: str | Samples,
+    settings: RunSettings | None = None,
+    *,
+    on_event: Listener = ignore,
+    command: Sequence[str] = (),
+) -> RunResult:
+    """Find the best classifier of labelled images, and what it is worth on images it never saw.
+
+    Parameters
+    ----------
+    images : str or Samples
+        A folder, manifest or named set to read samples from, or labelled samples.
+    settings : RunSettings or None
+    on_event : callable
+        Called with PassPlanned, PassAdvanced, BadImages and SearchAdvanced.
+    command : sequence of str
+        What results.json names as the call.
+
+    Raises
+    ------
+    DataError, ExtractError, WrongCall
+        Images or settings that can't be used.
+    WorkFailed
+        More unreadable images than `max_bad` allows.
+    """
+    watch = Stopwatch()
+    task = prepare(images, settings or RunSettings(), on_event)
+    with results_folder(task.settings.out) as out:
+        watch.lap("read")
+        table = keep_images(task, out)
+        watch.lap("extract")
+        table, copies = settle_copies(table, task.settings.duplicates)
+        split = split_together(table.samples, copies, task.settings)
+        watch.lap("audit")
+        found = search_taps(task, table, split)
+        watch.lap("heads")
+        baselines = find_baselines(task, table, found)
+        watch.lap("baselines")
+        curve = trace_curve(found.board, found.place, found.read, found.labels, found.search)
+        watch.lap("curve")
+        tested = score_choice(task, found)
+        audit = audit_images(task, table, copies, found)
+        if out is not None:
+            write_predictions(out, tested.samples, tested.predicted, tested.confidence)
+            save_classifier(tested.classifier, out / "model")
+        watch.lap("report")
+        blocks = {
+            "command": list(command),
+            "chosen": tested.chosen,
+            "baselines": [vars(row) for row in baselines],
+            "learning_curve": curve,
+            "audit": audit,
+        }
+        results = describe(task, table, found, blocks, watch.seconds)
+        if out is not None:
+            write_results(out, results)
+    return RunResult(table, found, tested, results)
+
+
+def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) -> Task:
+    """Read and check all that is asked for, before anything is computed or written."""
+    samples = group_by_path(read_samples(images, settings.test), settings.groups)
+    settings.check(samples)
+    store = FeatureStore(settings.cache)
+    backbones = load_backbones(samples, settings, store)
+    for backbone in backbones:
+        choose_taps(backbone.card, settings.layers, settings.poolings)
+    return Task(samples, settings, store, backbones, on_event)
+
+
+def keep_images(task: Task, out: Path | None) -> FeatureTable:
+    """The pass; what can't be used is listed, and ends the run where it is too much."""
+    table = keep_features(
+        task.samples, task.backbones, task.store, task.settings, on_event=task.on_event
+    )
+    file = None
+    if out is not None:
+        file = write_bad_images(out, table.bad)
+    n_images = len(task.samples) + len(task.samples.problems)
+    fraction = len(table.bad) / max(1, n_images)
+    if fraction > task.settings.max_bad:
+        raise WorkFailed(
+            f"{len(table.bad)} of {n_images} images can't be used ({fraction:.0%}, "
+            f"limit {task.settings.max_bad:.0%}): see {file or table.bad[0]}, "
+            "mend them or raise --max-bad"
+        )
+    if table.bad:
+        task.on_event(BadImages(len(table.bad), n_images, file))
+    return table
+
+
+def settle_copies(table: FeatureTable, how: str) -> tuple[FeatureTable, list[Copies]]:
+    """Find near copies, and drop all but one of each group if asked -> (table, pairs left)."""
+    pairs = find_copies(table.read(table.middle()), table.thumbnails())
+    if how != "drop":
+        return table, pairs
+    groups = group_copies(len(table.samples), pairs, kinds=SAME)
+    split = table.samples.split
+    is_train = np.zeros(len(groups), bool) if split is None else split == "train"
+    # of a group the first row stays, a test image before a training one
+    order = np.lexsort((np.arange(len(groups)), is_train))
+    rows = np.sort(order[np.unique(groups[order], return_index=True)[1]])
+    place = {row: i for i, row in enumerate(rows.tolist())}
+    left = [
+        replace(pair, first=place[pair.first], second=place[pair.second])
+        for pair in pairs
+        if pair.first in place and pair.second in place
+    ]
+    return table.of_rows(rows), left
+
+
+def split_together(samples: Samples, copies: Sequence[Copies], settings: RunSettings) -> Split:
+    """Training and test rows and folds; near copies on one side where they are to be grouped."""
+    together = copies if settings.duplicates == "group" else ()
+    return split_samples(samples, together, settings.cv, settings.seed)
+
+
+def search_taps(task: Task, table: FeatureTable, split: Split) -> Found:
+    """Cross-validate all heads on all taps, choose, and fit the choice on all training images."""
+    settings, n_sources = task.settings, len(table.sources)
+    labels = table.samples.labels[split.train]
+    scoring = find_scoring(settings.scoring, len(table.samples.classes))
+    search = Search(
+        settings.head_names,
+        split.folds,
+        scoring,
+        settings.class_weight,
+        settings.seed,
+        count_workers(n_sources),
+    )
+    searched, screened_out = screen_sources(
+        lambda source: table.read(source, split.train),
+        n_sources,
+        labels,
+        n_jobs=search.n_jobs,
+        on_progress=lambda done: task.on_event(SearchAdvanced(done, n_sources, True)),
+    )
+    own = table.only(searched)
+
+    def read(source: int) -> np.ndarray:
+        return own.read(source, split.train)
+
+    board = make_leaderboard(
+        read,
+        own.sources,
+        labels,
+        search,
+        lambda done: task.on_event(SearchAdvanced(done, len(searched), False)),
+    )
+    place = choose_row(board, settings.choose)
+    head = fit_chosen(board, place, read, labels, settings.class_weight)
+    return Found(own, split, search, board, place, head, screened_out)
+
+
+def count_workers(jobs: int) -> int:
+    """As many threads as there are cores, and no more than jobs."""
+    return max(1, min(cores(), jobs))
+
+
+def find_baselines(task: Task, table: FeatureTable, found: Found) -> list[Row]:
+    """What the network has to beat, over the leaderboard's folds."""
+    if not task.settings.baselines:
+        return []
+    majority = Source("majority", None, None, 0)
+    features = baseline_features(
+        table.samples[found.split.train],
+        task.backbones[0],
+        task.store,
+        task.settings,
+        found.recipe.numerics,
+        task.on_event,
+    )
+    return measure_baselines(majority, features, found.labels, found.search)
+
+
+def score_choice(task: Task, found: Found) -> Tested:
+    """Predict the test images by the chosen heads."""
+    samples = found.table.samples[found.split.test]
+    head = found.head
+    features = [found.table.read(source, found.split.test) for source in head.sources]
+    predicted, probabilities = answers(head.estimator, head.calibration, np.hstack(features))
+    chosen = describe_choice(
+        found.board, found.place, samples.labels, predicted, probabilities, task.settings.seed
+    )
+    classifier = make_classifier(task, found)
+    return Tested(samples, classifier, predicted, probabilities, chosen)
+
+
+def make_classifier(task: Task, found: Found) -> ImageClassifier:
+    """The chosen heads as a classifier of image files."""
+    head, table = found.head, found.table
+    by_backbone = itertools.groupby(head.sources, key=lambda source: table.sources[source].backbone)
+    extractors = [
+        _make_extractor(task, name, [table.features[source] for source in own])
+        for name, own in by_backbone
+    ]
+    extractor = extractors[0] if len(extractors) == 1 else JoinedExtractor(extractors)
+    return ImageClassifier().assemble(extractor, head.estimator, head.calibration, head.rows)
+
+
+def _make_extractor(task: Task, name: str, kept: Sequence[KeptFeatures]) -> FeatureExtractor:
+    """The extractor of one backbone's taps, side by side."""
+    number = [backbone.name for backbone in task.backbones].index(name)
+    given = task.settings.backbones[number]
+    return FeatureExtractor(
+        layer="+".join(str(own.source.tap) for own in kept),
+        backbone=given,
+        weights=task.settings.weights if takes_weights(given) else None,
+        size=task.backbones[number].size if isinstance(given, str) else None,
+        numerics=kept[0].recipe.numerics,
+        cache=task.settings.cache,
+        seed=task.settings.seed,
+        flips=kept[0].source.view == AVERAGED,
+    )
+
+
+def audit_images(task: Task, table: FeatureTable, copies: Sequence[Copies], found: Found) -> dict:
+    """Copies, suspect training labels, and images unlike all others, as results.json has them."""
+    board = found.board
+    believed = range(min(BELIEVED, len(board.rows)))
+    probabilities = np.mean(
+        [board.probabilities(place, found.labels) for place in believed], axis=0
+    )
+    return {
+        "duplicates": task.settings.duplicates,
+        **describe_copies(table.samples, copies, found.split.test),
+        **describe_suspects(
+            table.samples[found.split.train],
+            rank_labels(probabilities, found.labels, board.classes),
+        ),
+        **describe_outliers(table.samples, rank_outliers(table.read(table.last()))),
+    }
+
+
+def describe(
+    task: Task, table: FeatureTable, found: Found, blocks: dict, seconds: dict[str, float]
+) -> dict:
+    """The whole of results.json; `blocks` are those that came of the steps."""
+    settings, split = task.settings, found.split
+    recipes: dict[str, Recipe] = {}  # the first of each backbone
+    layers: dict[str, dict] = {}
+    for own in table.features:
+        name = own.source.backbone
+        recipes.setdefault(name, own.recipe)
+        layers.setdefault(name, {}).update({own.source.layer: None} if own.source.layer else {})
+    backbones = [describe_backbone(backbone, recipes[backbone.name]) for backbone in task.backbones]
+    data = describe_data(task.samples, table.samples.labels[split.train], len(split.test))
+    results = {
+        "schema": RESULTS_SCHEMA,
+        "command": [],
+        "versions": versions(),
+        "seed": settings.seed,
+        "scoring": settings.scoring,
+        "class_weight": settings.class_weight,
+        "flips": "on" if settings.flips else "off",
+        "data": data | {"n_bad": len(table.bad), "n_duplicates": table.n_duplicates},
+        "backbone": next(block for block in backbones if block["name"] == found.source.backbone),
+        "backbones": backbones,
+        "layers": {name: list(own) for name, own in layers.items()},
+        "extraction": describe_extraction(table.passes),
+        "leaderboard": [vars(row) for row in found.board.rows],
+        "screened_out": describe_screened(table.sources, found.screened_out),
+        **blocks,
+        "seconds": seconds | {"total": round(sum(seconds.values()), 3)},
+    }
+    return results | {"advice": give_advice(results)}
+
+
+class Stopwatch:
+    """Seconds by stage: a lap ends one and begins the next."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Note the time since the lap before."""
+        now = time.perf_counter()
+        self.seconds[name] = round(now - self._last, 3)
+        self._last = now

@@ -1,0 +1,70 @@
+"""The `audit` block of results.json: near copies, suspect training labels, foreign images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from data import Samples
+from pipelines.evaluation.labels import SuspectLabels
+from pipelines.exploration.copies import Copies
+from pipelines.exploration.outliers import Outliers
+
+LISTED = 100
+
+
+def describe_copies(samples: Samples, pairs: Sequence[Copies], test: np.ndarray) -> dict:
+    """Pairs of rows of the samples that show one picture; `test`: the rows on that side."""
+    paths, labels = samples.paths, samples.labels
+    is_test = np.zeros(len(paths), bool)
+    is_test[test] = True
+    copies = [
+        {
+            "first": paths[pair.first],
+            "second": paths[pair.second],
+            "kind": pair.kind,
+            "similarity": round(pair.similarity, 4),
+            "labels": [str(labels[pair.first]), str(labels[pair.second])],
+            "across_split": bool(is_test[pair.first] != is_test[pair.second]),
+        }
+        for pair in pairs
+    ]
+    same = [pair for pair in copies if pair["kind"] != "mirrored"]
+    return {
+        "n_copies": len(same),
+        "n_copies_across_split": sum(pair["across_split"] for pair in same),
+        "n_mirrored": len(copies) - len(same),
+        "copies": copies,
+    }
+
+
+def describe_suspects(samples: Samples, ranked: SuspectLabels) -> dict:
+    """Training samples whose labels look wrong, the most suspect first."""
+    suspects = [row for row in ranked.order if ranked.suspected[row]]
+    return {
+        "n_suspect_labels": len(suspects),
+        "suspect_labels": [
+            {
+                "path": samples.paths[row],
+                "label": str(samples.labels[row]),
+                "proposed": str(ranked.proposed[row]),
+                "margin": round(float(ranked.quality[row]), 4),
+            }
+            for row in suspects[:LISTED]
+        ],
+    }
+
+
+def describe_outliers(samples: Samples, ranked: Outliers) -> dict:
+    """Samples unlike all others, the farthest first."""
+    outlying = [row for row in ranked.order if ranked.outlying[row]]
+    return {
+        "n_outliers": len(outlying),
+        "outliers": [
+            {
+                "path": samples.paths[row],
+                "label": str(samples.labels[row]),
+                "distance": round(float(ranked.distance[row]), 4),
+            }
+            for row in outlying[:LISTED]
+        ],
+    }

@@ -1,0 +1,58 @@
+"""The blocks of results.json that say what was done: versions, data, backbones, taps left out."""
+
+import importlib.metadata
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from data import Samples
+from pipelines.report.advice import find_imbalance
+
+RESULTS_SCHEMA = 1
+PACKAGES = ("permafrost", "torch", "torchvision", "scikit-learn", "numpy", "pillow", "h5py")
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what the figures depend on; None for a package that is not installed."""
+    found: dict[str, str | None] = {"python": sys.version.split()[0]}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def describe_data(samples: Samples, train_labels: np.ndarray, n_test: int) -> dict:
+    """The `data` block, but for what was left out of the samples as they were read."""
+    return {
+        "name": samples.name,
+        "classes": list(samples.classes),
+        "n_train": len(train_labels),
+        "n_test": n_test,
+        "split": "held_out" if samples.split is None else "given",
+        "passed_over": dict(samples.passed_over),
+        "imbalance": find_imbalance(train_labels),
+    }
+
+
+def describe_backbone(backbone: Any, recipe: Any) -> dict:
+    """One backbone (an `extract.Backbone`) and the recipe of its features."""
+    card = backbone.card
+    return {
+        "name": backbone.name,
+        "weights": card.weights,
+        "architecture": card.architecture,
+        "sha256": card.digest,
+        "file_sha256": card.file_sha256,
+        "numerics": recipe.numerics,
+        "size": (card.preprocessing or {}).get("size"),
+        "recipe": recipe.id,
+    }
+
+
+def describe_screened(sources: Sequence[Any], scores: Mapping[int, float]) -> list[dict]:
+    """Taps that were not searched in full, with the leave-one-out accuracy that screened them."""
+    return [{**vars(sources[i]), "screening_accuracy": score} for i, score in scores.items()]

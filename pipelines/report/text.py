@@ -1,0 +1,182 @@
+"""A run's results as the text that a person reads at its end."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.evaluation.metrics import METRICS
+from pipelines.evaluation.scoring import SCORINGS, Scoring
+
+BASELINE_WORDS = {
+    "pixels": "raw pixels",
+    "histogram": "colours",
+    "gabor": "Gabor filters",
+    "majority": "majority class",
+}
+SHOWN_ROWS = 10
+
+
+def summary(results: dict, out: Path) -> str:
+    """The leaderboard's top, the choice, what to mistrust, what to type next."""
+    scoring = SCORINGS[results["scoring"]]
+    several = len(results["backbones"]) > 1
+    lines = [
+        *_leaderboard_in_words(results, scoring, several),
+        "",
+        *_choice_in_words(results, scoring, several),
+        *[f"- {line}" for line in results["advice"]],
+        *[f"- {line}" for line in audit_in_words(results["audit"])],
+        "",
+        *_work_in_words(results),
+        f"results: {out / 'results.json'}",
+        f"predict: {_predict_call(results['backbone'], out / 'model')}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _leaderboard_in_words(results: dict, scoring: Scoring, several: bool) -> list[str]:
+    rows = results["leaderboard"]
+    header = ("features", "dim", "head", "parameters", f"cv {scoring.words}", "95 % interval", "")
+    lines = [table(header, [_shown(row, several) for row in rows[:SHOWN_ROWS]])]
+    if len(rows) > SHOWN_ROWS:
+        lines.append(f"… and {len(rows) - SHOWN_ROWS} more in results.json")
+    n_tied = sum(row["tied"] for row in rows)
+    lines.append(f"= tied: not beaten by the best beyond chance ({n_tied} rows)")
+    n_left_out = len(results["screened_out"])
+    if n_left_out:
+        lines.append(f"{n_left_out} more taps were screened out by leave-one-out ridge regression")
+    if results["baselines"]:
+        lines.append(f"baselines: {baselines_in_words(results['baselines'])}")
+    return lines
+
+
+def _choice_in_words(results: dict, scoring: Scoring, several: bool) -> list[str]:
+    chosen, data = results["chosen"], results["data"]
+    metrics = {name: figure["value"] for name, figure in chosen["test_metrics"].items()}
+    # accuracy has a line of its own
+    others = [name for name in METRICS if name in metrics and name != "accuracy"]
+    lines = [
+        f"chosen: {chosen['head']} on {_source(chosen, several)}",
+        f"test accuracy {chosen['test_accuracy']:.4f} (95 % interval {_interval(chosen, 'test')}) "
+        f"on {data['n_test']} images, trained on {data['n_train']}",
+        "  " + ", ".join(f"{METRICS[name].words} {metrics[name]:.3f}" for name in others),
+    ]
+    unit = ""
+    if scoring.name != "accuracy":
+        unit = f" {scoring.words}"
+        lines.append(
+            f"test {scoring.words} {chosen['test_score']:.4f} ({_interval(chosen, 'test_score')})"
+        )
+    lines.append(
+        f"cross-validated{unit}, corrected for the choice among {chosen['cv_corrected_among']} "
+        f"settings tried: {chosen['cv_corrected']:.4f} ({_interval(chosen, 'cv_corrected')})"
+    )
+    return lines
+
+
+def _work_in_words(results: dict) -> list[str]:
+    done, seconds = results["extraction"], results["seconds"]
+    return [
+        f"features: {done['computed']} images computed, {done['from_store']} from the store; "
+        f"{seconds['total']:.1f} s in all, {seconds['heads']:.1f} s for the heads",
+        *[f"  {line}" for line in (done["in_words"], done["unused_gpu"]) if line],
+    ]
+
+
+def _shown(row: dict, several: bool) -> tuple[str, ...]:
+    params = " ".join(f"{k.rpartition('__')[2]}={_short(v)}" for k, v in row["params"].items())
+    if row["head"] == "blend":
+        params = f"{len(row['members'])} heads averaged"
+    return (
+        _source(row, several),
+        str(row["dim"]),
+        row["head"],
+        params,
+        f"{row['cv_score']:.4f}",
+        _interval(row, "cv_score"),
+        "=" if row["tied"] else "",
+    )
+
+
+def _source(row: dict, several: bool) -> str:
+    flips = "" if row["view"] == "plain" else " with flips"
+    if row["head"] == "blend":
+        taps = {(member["backbone"], member["tap"]) for member in row["members"]}
+        return f"{len(taps)} taps{flips}"
+    return (f"{row['backbone']} " if several else "") + row["tap"] + flips
+
+
+def _predict_call(backbone: dict, model: Path) -> str:
+    if not backbone["architecture"].startswith("own:"):
+        return f"python -m pipelines.predict {shlex.quote(str(model))} IMAGES"
+    return (
+        f"load_classifier({str(model)!r}, backbone=…).predict(paths) in a script: "
+        "a bundle holds no code"
+    )
+
+
+def _interval(row: dict, name: str) -> str:
+    return f"{row[name + '_low']:.4f} to {row[name + '_high']:.4f}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def baselines_in_words(rows: Sequence[dict]) -> str:
+    """One line: `raw pixels 0.51, colours 0.66, …, majority class 0.20`."""
+    majority_last = [*rows[1:], rows[0]]
+    words = [
+        BASELINE_WORDS.get(row["backbone"], "the same network untrained") for row in majority_last
+    ]
+    return ", ".join(
+        f"{name} {row['cv_score']:.2f}" for name, row in zip(words, majority_last, strict=True)
+    )
+
+
+def audit_in_words(audit: dict) -> list[str]:
+    """A line for what was found of each kind; none where nothing was."""
+    lines = []
+    if audit["n_copies"]:
+        what = {
+            "group": "kept on one side of every fold",
+            "drop": "one of each kept",
+            "keep": "left as they are",
+        }
+        across = audit["n_copies_across_split"]
+        warning = (
+            f"; {across} across train and test, which flatters the test accuracy" if across else ""
+        )
+        lines.append(
+            f"near copies of other images: {audit['n_copies']}, "
+            f"{what[audit['duplicates']]}{warning}"
+        )
+    if audit["n_suspect_labels"]:
+        first = audit["suspect_labels"][0]
+        lines.append(
+            f"training labels that look wrong: {audit['n_suspect_labels']}, "
+            f"most of all {first['path']}: {first['label']}, or rather {first['proposed']}?"
+        )
+    if audit["n_outliers"]:
+        lines.append(
+            f"images unlike all others: {audit['n_outliers']}, "
+            f"most of all {audit['outliers'][0]['path']}"
+        )
+    return lines
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned by spaces: text to the left, figures to the right."""
+    lines = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    figures = [all(row[i].lstrip("-")[:1].isdigit() for row in rows) for i in range(len(header))]
+    padded = [
+        "  ".join(
+            cell.rjust(w) if right else cell.ljust(w)
+            for cell, w, right in zip(line, widths, figures, strict=True)
+        )
+        for line in lines
+    ]
+    return "\n".join(line.rstrip() for line in padded)

@@ -1,0 +1,135 @@
+"""The samples of a run: read with their test part, grouped by their paths, and split."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from data import DataError, Samples, make_folds, read_images, split_rows
+from pipelines.errors import WrongCall
+from pipelines.exploration.copies import Copies, group_copies
+
+SAME = ("exact", "copy", "edited")  # mirrored pictures are listed, and stay apart
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which samples train and which test.
+
+    train, test : rows of the samples. folds : (train, validation) index pairs into `train`.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    folds: list[tuple[np.ndarray, np.ndarray]]
+
+
+def read_samples(images: str | Samples, test: str | None = None) -> Samples:
+    """The labelled samples of a folder, manifest or named set; samples are taken as they are.
+
+    test : test images, laid out alike, whose samples are joined as the split's test part.
+
+    Raises DataError where nothing labelled is found, WrongCall where the two don't go together.
+    """
+    samples = images if isinstance(images, Samples) else read_images(images)
+    if test is None:
+        return samples
+    images = samples.name if isinstance(images, Samples) else images
+    if samples.split is not None:
+        raise WrongCall(
+            f"--test {test} was given and {images} has a split inside: leave one of them out"
+        )
+    other = read_images(test)
+    if samples.pixels is not None or other.pixels is not None or other.split is not None:
+        raise WrongCall("--test takes folders or manifests of image files without a split inside")
+    strange = sorted(set(other.classes) - set(samples.classes))
+    if strange:
+        raise WrongCall(
+            f"class {strange[0]!r} of {test} is not among those of {images}: "
+            f"{', '.join(samples.classes)}"
+        )
+    return _joined(samples, other)
+
+
+def _joined(train: Samples, test: Samples) -> Samples:
+    both = (train, test)
+    groups = None
+    if any(part.groups is not None for part in both):
+        # an image without a group is one of its own
+        groups = np.concatenate(
+            [part.groups if part.groups is not None else _alone(part.paths) for part in both]
+        )
+    return Samples(
+        paths=train.paths + test.paths,
+        labels=np.concatenate([part.labels for part in both]),
+        classes=train.classes,
+        groups=groups,
+        split=["train"] * len(train) + ["test"] * len(test),
+        name=train.name,
+        passed_over=train.passed_over,
+        problems=train.problems + test.problems,
+    )
+
+
+def _alone(paths: Sequence[str]) -> list[str]:
+    return [f"image {path}" for path in paths]
+
+
+def group_by_path(samples: Samples, pattern: str | None) -> Samples:
+    """Samples grouped by what a pattern finds in their paths: its first (…), or all of it.
+
+    An image in whose path it finds nothing is alone. Raises WrongCall for no pattern, one that
+    matches no path, or samples with groups of their own.
+    """
+    if pattern is None:
+        return samples
+    if samples.groups is not None:
+        raise WrongCall(
+            f"--groups {pattern} was given and {samples.name} has groups of its own: "
+            "leave one of them out"
+        )
+    try:
+        found = [re.search(pattern, path) for path in samples.paths]
+    except re.error as error:
+        raise WrongCall(
+            f"--groups {pattern}: no regular expression ({error}), "
+            "expected one such as patient[0-9]+"
+        ) from error
+    if not any(found):
+        raise WrongCall(
+            f"--groups {pattern} matches no path, such as {samples.paths[0]}: "
+            "expected one that does"
+        )
+    groups = [_subject(match, path) for match, path in zip(found, samples.paths, strict=True)]
+    return replace(samples, groups=groups)
+
+
+def _subject(match: re.Match | None, path: str) -> str:
+    """What a pattern found in a path; an optional (…) may have found nothing."""
+    found = match and (match[1] if match.re.groups else match[0])
+    return f"image {path}" if found is None else found
+
+
+def split_samples(samples: Samples, copies: Sequence[Copies], n_folds: int, seed: int) -> Split:
+    """Training and test rows and folds, near copies together on one side.
+
+    A given split stays as it is. Raises DataError where a class is too small for the parts.
+    """
+    grouped = with_groups(samples, copies)
+    try:
+        train, test = split_rows(grouped if samples.split is None else samples, seed)
+        return Split(train, test, make_folds(grouped, train, n_folds, seed))
+    except DataError as error:
+        if grouped is samples:
+            raise
+        raise DataError(
+            f"{error}; near copies are kept together: --duplicates drop or keep may help"
+        ) from None
+
+
+def with_groups(samples: Samples, copies: Sequence[Copies]) -> Samples:
+    """Samples whose near copies share a group; unchanged where there are none."""
+    if not any(pair.kind in SAME for pair in copies):
+        return samples
+    return replace(samples, groups=group_copies(len(samples), copies, samples.groups, SAME))

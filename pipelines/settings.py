@@ -1,0 +1,169 @@
+"""What a run is asked for: every option with its default and its check."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import WrongSetting
+
+if TYPE_CHECKING:
+    from data import Samples
+    from extract import Backbone
+
+CHOICES = {
+    "choose": ("best", "simplest"),
+    "duplicates": ("group", "drop", "keep"),
+    "class_weight": (None, "balanced"),
+}
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """Which features of the images are computed, how, and where they are kept.
+
+    Parameters
+    ----------
+    backbone : str, Backbone or sequence of such
+        Names as `load_backbone` takes them, `a,b` for several.
+    weights : str or None
+        As in `load_backbone`; None takes the backbone's own.
+    layers : str
+        "auto", "all", or names separated by commas.
+    pooling : str or sequence of str
+        Poolings of every layer that names none itself.
+    size : int or None
+        Side in pixels of what the network sees; None is the weights' own, 96 for the digits.
+    numerics, device : str
+        As in `FeatureExtractor`.
+    cache : path or None
+        Where features are kept; None is the platform's folder for it.
+    seed : int
+        Of random weights, of the held-out split and of the folds.
+    flips : bool
+        Whether features averaged with those of the mirrored images are tried too.
+    """
+
+    backbone: "str | Backbone | Sequence[str | Backbone]" = "mobilenet_v2"
+    weights: str | None = None
+    layers: str = "auto"
+    pooling: str | Sequence[str] = ("avg", "grid3")
+    size: int | None = None
+    numerics: str = "auto"
+    device: str = "auto"
+    cache: str | Path | None = None
+    seed: int = 0
+    flips: bool = False
+
+    @property
+    def backbones(self) -> list:
+        """The backbones, one by one."""
+        return _listed(self.backbone)
+
+    @property
+    def poolings(self) -> list[str]:
+        """The poolings, one by one."""
+        return _listed(self.pooling)
+
+    def check_features(self) -> None:
+        """Raise WrongSetting or ExtractError for what can't be used on this machine."""
+        from extract.engines import check_device, check_numerics
+
+        if self.size is not None and self.size < 1:
+            raise WrongSetting("size", self.size, "expected a side in pixels, such as 224")
+        check_numerics(self.numerics)
+        check_device(self.device)
+
+
+@dataclass(frozen=True)
+class RunSettings(FeatureSettings):
+    """Every option of `python -m pipelines.run`, under the same names.
+
+    Parameters
+    ----------
+    test : str or None
+        A folder or manifest of test images, beside images without a split inside.
+    heads : str or sequence of str
+        Names of the catalogue, `a,b` for several.
+    cv : int
+        Folds of the cross-validation on the training images.
+    groups : str or None
+        A regular expression: images whose paths match alike stay on one side of every split.
+    choose : {"best", "simplest"}
+        Which of the rows that the best one does not beat beyond chance.
+    duplicates : {"group", "drop", "keep"}
+        Near copies: on one side of every split, one of each kept, or left.
+    baselines : bool
+        Whether raw pixels, colours, Gabor filters and the untrained network are measured.
+    scoring : str
+        What settings, rows and the blend are chosen by, such as "balanced_accuracy".
+    class_weight : None or "balanced"
+    max_bad : float
+        Share of unreadable images above which the run fails.
+    out : path or None
+        Where the results go; None writes nothing.
+    """
+
+    test: str | None = None
+    heads: str | Sequence[str] = ("logistic", "linear_svm", "rbf_svm", "knn")
+    cv: int = 5
+    groups: str | None = None
+    choose: str = "best"
+    duplicates: str = "group"
+    baselines: bool = True
+    scoring: str = "accuracy"
+    class_weight: str | None = None
+    max_bad: float = 0.05
+    out: str | Path | None = None
+
+    @property
+    def head_names(self) -> list[str]:
+        """The heads, one by one."""
+        return _listed(self.heads)
+
+    def check(self, samples: "Samples") -> None:
+        """Refuse before the pass what would fail after it.
+
+        Raises WrongSetting, ExtractError, or DataError for one class or too few images for the
+        folds.
+        """
+        from data import DataError
+        from pipelines.samples import split_samples
+
+        if len(samples.classes) < 2:
+            raise DataError(
+                f"{samples.name} has the one class {samples.classes[0]!r}: "
+                "expected two classes or more"
+            )
+        if not 0 <= self.max_bad <= 1:
+            raise WrongSetting("max_bad", self.max_bad, "expected a fraction from 0 to 1")
+        if self.cv < 2:
+            raise WrongSetting("cv", self.cv, "expected 2 folds or more")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                expected = " or ".join(map(repr, choices))
+                raise WrongSetting(name, getattr(self, name), f"expected {expected}")
+        self.check_features()
+        self._check_names(len(samples.classes))
+        split_samples(samples, [], self.cv, self.seed)
+
+    def _check_names(self, n_classes: int) -> None:
+        from heads import make_head
+        from pipelines.errors import WrongCall
+        from pipelines.evaluation.scoring import find_scoring
+
+        try:
+            find_scoring(self.scoring, n_classes)
+            for head in self.head_names:
+                make_head(head)
+        except ValueError as error:
+            raise WrongCall(str(error)) from error
+
+
+def _listed(value: Any) -> list:
+    """`"a,b"` -> ["a", "b"], each once; one thing alone is a list of it."""
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",") if name.strip()]
+    elif not isinstance(value, (list, tuple)):
+        return [value]
+    return list(dict.fromkeys(value))

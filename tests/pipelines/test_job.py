@@ -1,0 +1,135 @@
+"""Tests of pipelines/job.py and settings.py: a whole run as one call, as the command line gives it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data import DataError, read_image_folder
+from pipelines import RunSettings, run_job
+from pipelines.errors import WorkFailed, WrongCall, WrongSetting
+from pipelines.features import PassAdvanced, PassPlanned
+from pipelines.job import BadImages, SearchAdvanced
+
+QUICK = {
+    "backbone": "mobilenet_v3_small",
+    "weights": "random",
+    "size": 32,
+    "cv": 3,
+    "heads": ("ridge", "knn"),
+}
+
+
+@pytest.fixture
+def settings(tmp_path):
+    def make(**options):
+        return RunSettings(**{**QUICK, "cache": tmp_path / "cache", **options})
+
+    return make
+
+
+def without_times(value):
+    if isinstance(value, list):
+        return [without_times(item) for item in value]
+    if isinstance(value, dict):
+        skipped = ("seconds", "command", "extraction")
+        return {key: without_times(own) for key, own in value.items() if key not in skipped}
+    return value
+
+
+def test_a_script_gets_the_figures_of_the_command_line(photos, run, settings, tmp_path):
+    result = run_job(str(photos), settings())
+    code, _, err = run(photos, "--heads", "ridge,knn")
+    assert code == 0, err
+    written = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    assert without_times(json.loads(json.dumps(result.results))) == without_times(written)
+
+
+def test_two_calls_with_one_seed_give_the_same(photos, settings):
+    first, second = (run_job(str(photos), settings(baselines=False)) for _ in range(2))
+    assert without_times(first.results) == without_times(second.results)
+    assert np.array_equal(first.test_probabilities, second.test_probabilities)
+
+
+def test_a_result_holds_what_a_notebook_needs(photos, settings):
+    samples = read_image_folder(photos)
+    result = run_job(samples, settings(baselines=False, layers="features.4", pooling="grid2"))
+    n_train, n_test = len(result.split.train), len(result.split.test)
+    assert (n_train, n_test) == (18, 6)
+    assert result.ids.shape == (24, 16)
+    assert len(result.samples) == 24
+    assert result.features("features.4:grid2").shape == (24, result.leaderboard.rows[0].dim)
+    assert result.oof_probabilities().shape == (n_train, 2)
+    assert result.test_probabilities.shape == (n_test, 2)
+    assert result.test_probabilities.sum(axis=1) == pytest.approx(1)
+    assert result.chosen is result.results["chosen"]
+    assert result.audit is result.results["audit"]
+    assert result.curve is result.results["learning_curve"]
+    tested = [samples.paths[row] for row in result.split.test]
+    assert result.classifier.predict(tested).tolist() == result.tested.predicted.tolist()
+    assert {member.head for member in result.members} <= {"ridge", "knn"}
+    with pytest.raises(KeyError, match=r"features\.4:grid2"):
+        result.features("features.4:avg")
+
+
+def test_nothing_is_written_without_a_folder(photos, settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_job(str(photos), settings(baselines=False))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "photos"]
+
+
+def test_with_a_folder_it_leaves_what_the_command_leaves(photos, settings, tmp_path):
+    run_job(str(photos), settings(baselines=False, out=tmp_path / "out"))
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["model", "results.json", "test_predictions.csv"]
+
+
+def test_events_tell_of_the_pass_the_search_and_bad_images(photos, settings):
+    (photos / "cats" / "bad.png").write_text("no image")
+    events = []
+    run_job(str(photos), settings(baselines=False), on_event=events.append)
+    kinds = [type(event) for event in events]
+    assert kinds[0] is PassPlanned
+    assert [event.done for event in events if isinstance(event, PassAdvanced)][-1] == 25
+    assert [(e.n_bad, e.n_images, e.file) for e in events if isinstance(e, BadImages)] == [
+        (1, 25, None)
+    ]
+    last = [event for event in events if isinstance(event, SearchAdvanced)][-1]
+    assert last.done == last.total
+
+
+def test_too_many_bad_images_end_it_in_words_for_a_script(photos, settings):
+    (photos / "cats" / "bad.png").write_text("no image")
+    with pytest.raises(WorkFailed, match=r"1 of 25 images can't be used .*bad\.png"):
+        run_job(str(photos), settings(max_bad=0.01))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"cv": 1}, WrongSetting, "cv=1: expected 2 folds or more"),
+        ({"max_bad": 7}, WrongSetting, "max_bad=7: expected a fraction from 0 to 1"),
+        ({"size": 0}, WrongSetting, "size=0: expected a side in pixels"),
+        ({"choose": "worst"}, WrongSetting, "choose='worst': expected 'best' or 'simplest'"),
+        ({"duplicates": "maybe"}, WrongSetting, "expected 'group' or 'drop' or 'keep'"),
+        ({"class_weight": "heavy"}, WrongSetting, "expected None or 'balanced'"),
+        ({"heads": "knm"}, WrongCall, "head 'knm' is unknown"),
+        ({"scoring": "acuracy"}, WrongCall, "expected accuracy"),
+        ({"cv": 20}, DataError, "20 folds need 20"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_before_the_pass(
+    photos, settings, options, error, message
+):
+    events = []
+    with pytest.raises(error, match=message):
+        run_job(str(photos), settings(**options), on_event=events.append)
+    assert events == []
+
+
+def test_names_may_be_written_with_commas_or_as_a_sequence():
+    written = RunSettings(backbone="a, b", pooling="avg,avg", heads=["knn"])
+    assert written.backbones == ["a", "b"]
+    assert written.poolings == ["avg"]
+    assert written.head_names == ["knn"]
+    assert RunSettings() == RunSettings()
