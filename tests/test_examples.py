@@ -135,3 +135,13 @@ def test_every_pooling_that_is_named_exists():
     text = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
     table = text.partition("| pooling |")[2].partition("\n\n")[0]
     assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == {*POOLINGS, "gridN"}
+
+
+def test_every_option_of_a_command_is_on_a_page():
+    from pipelines.__main__ import COMMANDS
+
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for command in COMMANDS:
+        text = import_module(f"pipelines.{command}").build_parser().format_help()
+        options = set(re.findall(r"--[a-z-]+", text)) - {"--help"}
+        assert {option for option in options if option not in pages} == set(), command
