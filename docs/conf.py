@@ -1,4 +1,4 @@
-"""How the documentation is built: Markdown pages, and the API from the docstrings of the four rooms."""
+"""How the documentation is built: Markdown pages, and the API from the docstrings of the rooms."""
 
 import shutil
 import sys

