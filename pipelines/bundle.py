@@ -1,7 +1,6 @@
 """The bundle: a trained classifier as a folder that predicts from image files, with no code inside."""
 
 import contextlib
-import copy
 import importlib
 import importlib.metadata
 import json
@@ -13,13 +12,19 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 
 from extract import Backbone, ExtractError, FeatureExtractor, Recipe, recipe_of
 from extract.engines import NUMERICS, choose_device, lacks_numerics
 from extract.weights import is_file_source, save_weights
-from heads import Calibration
-from pipelines.blending import BlendedHead, Voter
+from heads import (
+    BlendedHead,
+    Calibration,
+    Member,
+    find_name,
+    put_rows,
+    take_rows,
+    trusted_types,
+)
 from pipelines.classifier import ImageClassifier
 from pipelines.joined import JoinedExtractor, extractors_of
 
@@ -35,17 +40,7 @@ FILE, HEAD, ROWS, PLACES, WEIGHTS = (
     "places.npy",
     "weights.safetensors",
 )
-# where a classifier keeps training rows
-ROW_KEEPERS = {"SVC": "support_vectors_", "KNeighborsClassifier": "_fit_X"}
 PACKAGES = ("permafrost", "torch", "torchvision", "scikit-learn", "numpy", "skops")
-# what heads are made of beyond what skops trusts by itself; no other type is ever loaded
-TRUSTED_TYPES = (
-    "sklearn.neighbors._kd_tree.KDTree",
-    "sklearn.neighbors._ball_tree.BallTree",
-    "sklearn.metrics._dist_metrics.EuclideanDistance64",
-    "sklearn.metrics._dist_metrics.EuclideanDistance32",
-    "sklearn._loss.loss.HalfMultinomialLoss",
-)
 
 
 class BundleError(ValueError):
@@ -85,9 +80,9 @@ def _write(classifier, folder):
         _write_extractor(own, i, folder)
         for i, own in enumerate(extractors_of(classifier.extractor_))
     ]
-    voters = classifier.head_.voters if isinstance(classifier.head_, BlendedHead) else ()
-    if voters:
-        members = _dump_voters(voters, folder)
+    fitted_members = classifier.head_.members if isinstance(classifier.head_, BlendedHead) else ()
+    if fitted_members:
+        members = _dump_members(fitted_members, folder)
     else:
         head, rows = take_rows(classifier.head_, classifier.rows_)
         _dump_head(head, folder / HEAD)
@@ -99,7 +94,7 @@ def _write(classifier, folder):
         "extractors": extractors,
         "classes": classifier.classes_.tolist(),
         "calibration": calibration and calibration.to_dict(),
-        "members": members if voters else None,
+        "members": members if fitted_members else None,
         "versions": {name: _version(name) for name in PACKAGES},
     }
     (folder / FILE).write_text(
@@ -129,14 +124,14 @@ def _numbered(name, number):
     return f"{stem}-{number}.{ending}"
 
 
-def _dump_voters(voters, folder):
+def _dump_members(fitted_members, folder):
     """Write a blend's heads, and the rows they keep once for all heads on the same columns -> its description."""
-    taken = [take_rows(voter.head, voter.rows) for voter in voters]
+    taken = [take_rows(member.estimator, member.rows) for member in fitted_members]
     tables = {}
-    for number, (voter, (head, rows)) in enumerate(zip(voters, taken, strict=True)):
+    for number, (member, (head, rows)) in enumerate(zip(fitted_members, taken, strict=True)):
         _dump_head(head, folder / _numbered(HEAD, number))
         if rows is not None:
-            tables.setdefault(voter.columns, []).append((number, rows))
+            tables.setdefault(member.columns, []).append((number, rows))
     kept_in = {}
     for table, own in enumerate(tables.values()):
         shared, places = _distinct([rows for _, rows in own])
@@ -146,12 +141,12 @@ def _dump_voters(voters, folder):
             kept_in[number] = table
     return [
         {
-            "columns": list(voter.columns),
-            "weight": voter.weight,
-            "calibration": voter.calibration and voter.calibration.to_dict(),
+            "columns": list(member.columns),
+            "weight": member.weight,
+            "calibration": member.calibration and member.calibration.to_dict(),
             "rows": kept_in.get(number),
         }
-        for number, voter in enumerate(voters)
+        for number, member in enumerate(fitted_members)
     ]
 
 
@@ -167,7 +162,7 @@ def _distinct(arrays):
 def _dump_head(head, file):
     skops = _import_skops()
     skops.dump(head, file, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
-    strange = set(skops.get_untrusted_types(file=file)) - set(TRUSTED_TYPES)
+    strange = set(skops.get_untrusted_types(file=file)) - set(trusted_types())
     if strange:
         raise BundleError(
             f"a head that holds {', '.join(sorted(strange))} can't be kept in a bundle: use a head of the catalogue"
@@ -249,36 +244,6 @@ def _usable_numerics(numerics, device, on_warning):
     return "float32"
 
 
-def take_rows(head, rows):
-    """A fitted head and the training rows it keeps, unscaled -> (the head without them, the rows as narrow as exact).
-
-    Kept features are float16 or float32 before the scaler and float32 or float64 behind it. They are taken only
-    where scaling them again gives the very same numbers; else the head stays whole and rows are None.
-    """
-    if rows is None:
-        return head, None
-    name = ROW_KEEPERS[type(head[-1]).__name__]
-    scaled = getattr(head[-1], name)
-    with np.errstate(over="ignore"):
-        half = rows.astype(np.float16)
-    rows = half if np.array_equal(half, rows) else rows
-    if not np.array_equal(_scaled(head, rows, scaled.dtype), scaled):
-        return head, None
-    slim = copy.copy(head[-1])
-    setattr(slim, name, np.empty((0, rows.shape[1]), scaled.dtype))
-    return Pipeline([head.steps[0], (head.steps[1][0], slim)]), rows
-
-
-def put_rows(head, rows) -> None:
-    """Give a head loaded from a bundle its training rows back, scaled."""
-    name = ROW_KEEPERS[type(head[-1]).__name__]
-    setattr(head[-1], name, _scaled(head, rows, getattr(head[-1], name).dtype))
-
-
-def _scaled(head, rows, dtype):
-    return np.ascontiguousarray(head[0].transform(rows.astype(np.float32)), dtype=dtype)
-
-
 def _import_skops():
     """Import skops without torch: it imports every module of scikit-learn, and one of those takes seconds for torch."""
     hide = "torch" not in sys.modules
@@ -323,7 +288,7 @@ def _is_whole(kept):
 
 
 def _load_blend(folder, members):
-    voters = []
+    fitted_members = []
     try:
         for number, member in enumerate(members):
             table = member["rows"]
@@ -335,12 +300,22 @@ def _load_blend(folder, members):
             head, rows = _load_head(folder, _numbered(HEAD, number), files)
             calibration = member["calibration"] and Calibration.from_dict(member["calibration"])
             start, stop = map(int, member["columns"])
-            voters.append(Voter(head, calibration, (start, stop), float(member["weight"]), rows))
+            fitted_members.append(
+                Member(
+                    find_name(head) or "",
+                    {},
+                    float(member["weight"]),
+                    estimator=head,
+                    calibration=calibration,
+                    columns=(start, stop),
+                    rows=rows,
+                )
+            )
     except (KeyError, TypeError) as error:
         raise BundleError(
             f"{folder / FILE}: a member lacks {error}; copy the whole bundle again"
         ) from error
-    return BlendedHead(voters), None
+    return BlendedHead(fitted_members), None
 
 
 def _load_head(folder, name=HEAD, files=None):
@@ -348,7 +323,7 @@ def _load_head(folder, name=HEAD, files=None):
     skops, file = _import_skops(), folder / name
     files = ([folder / ROWS] if (folder / ROWS).exists() else []) if files is None else files
     try:
-        head = skops.load(file, trusted=list(TRUSTED_TYPES))
+        head = skops.load(file, trusted=list(trusted_types()))
         arrays = [np.load(file, allow_pickle=False) for file in files]
         if not arrays:
             return head, None

@@ -1,13 +1,19 @@
 """The chosen row: fitted on all training rows, scored once on the test rows."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from heads import Calibration, fit_calibration
-from pipelines.blending import BlendedHead, Voter, log_shares
-from pipelines.classifier import fit_head, training_rows
+from heads import (
+    BlendedHead,
+    Calibration,
+    Member,
+    fit_calibration,
+    fit_head,
+    log_probabilities,
+    training_rows,
+)
 from pipelines.evaluate import BLEND, Leaderboard
 from pipelines.learning_curve import learning_curve
 from pipelines.scores import measure, per_class_recall, simplest
@@ -49,26 +55,28 @@ def fit_chosen(
     """Fit a row's heads on the training rows; `read` gives a source's features (n, d)."""
     parts = board.parts[place]
     sources = sorted({part.source for part in parts})
-    voters, start = {}, 0
+    fitted, start = {}, 0
     for source in sources:
         features = read(source)
         columns, start = (start, start + features.shape[1]), start + features.shape[1]
         for i, part in enumerate(parts):
             if part.source == source:
-                voters[i] = _fit_voter(part, features, labels, board.classes, columns, class_weight)
+                own = _fit_member(part, features, labels, board.classes, class_weight)
+                fitted[i] = replace(own, columns=columns)
     if len(parts) == 1:
-        alone = voters[0]
-        return Fitted(sources, alone.head, alone.calibration, alone.rows)
-    calibration = fit_calibration(log_shares(board.oof[place]), labels, board.classes)
-    return Fitted(sources, BlendedHead([voters[i] for i in range(len(parts))]), calibration, None)
+        alone = fitted[0]
+        return Fitted(sources, alone.estimator, alone.calibration, alone.rows)
+    calibration = fit_calibration(log_probabilities(board.oof[place]), labels, board.classes)
+    return Fitted(sources, BlendedHead([fitted[i] for i in range(len(parts))]), calibration, None)
 
 
-def _fit_voter(part, features, labels, classes, columns, class_weight):
+def _fit_member(part: Member, features, labels, classes, class_weight) -> Member:
     head = fit_head(part.head, part.params, features, labels, class_weight)
     calibration = (
         None if hasattr(head, "predict_proba") else fit_calibration(part.oof, labels, classes)
     )
-    return Voter(head, calibration, columns, part.weight, training_rows(head, features))
+    rows = training_rows(head, features)
+    return replace(part, estimator=head, calibration=calibration, rows=rows)
 
 
 def trace_curve(

@@ -2,15 +2,11 @@
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import Pipeline
-from sklearn.svm import SVC
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from extract import FeatureExtractor
-from heads import HeadSearchCV, fit_calibration, make_head
-from pipelines.blending import answers, probabilities
+from heads import answers, fit_calibration, fit_head, probabilities, training_rows
 from pipelines.evaluate import search_heads
 from pipelines.scoring import find_scoring
 
@@ -148,27 +144,3 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         if hasattr(head, "predict_proba"):
             return head, None
         return head, fit_calibration(best["oof"], y, np.unique(y))
-
-
-def fit_head(
-    name: str,
-    params: dict,
-    features: np.ndarray,
-    labels: np.ndarray,
-    class_weight: str | None = None,
-):
-    """A head on all rows, through the search's shared work: wide features take a tenth of the time so."""
-    if name == "knn":
-        return make_head(name, **params).fit(features, labels)
-    first = np.concatenate([np.flatnonzero(labels == label)[:2] for label in np.unique(labels)])
-    grid = {name: {key: [value] for key, value in params.items()}}
-    search = HeadSearchCV(grid, cv=[(first, first)], class_weight=class_weight)
-    return search.fit(features, labels).best_estimator_
-
-
-def training_rows(head, features: np.ndarray) -> np.ndarray | None:
-    """The rows of (n, d) training features that a head of the catalogue keeps: support vectors, or all for kNN."""
-    last = head[-1] if isinstance(head, Pipeline) and len(head) == 2 else None
-    if type(last) is SVC:
-        return features[last.support_]
-    return features if type(last) is KNeighborsClassifier and last._fit_method == "brute" else None

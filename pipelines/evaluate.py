@@ -10,6 +10,7 @@ from joblib import Parallel, delayed
 from heads import (
     HEADS,
     HeadSearchCV,
+    Member,
     blend_candidates,
     fit_calibration,
     oof_probabilities,
@@ -85,17 +86,6 @@ class Row:
     tied: bool = False
 
 
-@dataclass(frozen=True)
-class Part:
-    """A head of a leaderboard row: a row has one, a blend several. oof: its out-of-fold scores (n, classes)."""
-
-    source: int
-    head: str
-    params: dict
-    weight: float
-    oof: np.ndarray
-
-
 @dataclass
 class Leaderboard:
     """Rows best first, with what the choice and the fit need of each.
@@ -106,7 +96,7 @@ class Leaderboard:
     """
 
     rows: list[Row]
-    parts: list[list[Part]]
+    parts: list[list[Member]]
     oof: list[np.ndarray]
     tried: int
     classes: np.ndarray
@@ -193,7 +183,7 @@ def make_leaderboard(
     entries = []
     for i, (results, _) in enumerate(found):
         for head, result in results.items():
-            part = Part(i, head, result["params"], 1.0, result["oof"])
+            part = Member(head, result["params"], 1.0, i, result["oof"])
             row = describe_row(
                 sources[i],
                 head,
@@ -328,7 +318,7 @@ def describe_row(
     """The leaderboard row of one head on one source, from its out-of-fold scores (n, classes)."""
     taps = source.tap.split("+") if source.tap else []
     members = (
-        [_member(source.backbone, tap, head, params, 1.0) for tap in taps]
+        [_describe_member(source.backbone, tap, head, params, 1.0) for tap in taps]
         if len(taps) > 1
         else None
     )
@@ -364,7 +354,7 @@ def _describe_blend(sources, parts, shares, labels, folds, seconds, scoring):
     codes = np.unique(labels, return_inverse=True)[1]
     facts = scoring.facts(codes, shares.argmax(axis=1), shares)
     members = [
-        _member(
+        _describe_member(
             used[part.source].backbone, used[part.source].tap, part.head, part.params, part.weight
         )
         for part in parts
@@ -386,7 +376,7 @@ def _describe_blend(sources, parts, shares, labels, folds, seconds, scoring):
     return row, facts
 
 
-def _member(backbone, tap, head, params, weight):
+def _describe_member(backbone, tap, head, params, weight):
     return {"tap": tap, "backbone": backbone, "head": head, "params": params, "weight": weight}
 
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-from heads import HeadSearchCV
+from heads import HeadSearchCV, find_head
 from pipelines.scores import wilson_interval
 from pipelines.scoring import no_score
 
 POINTS, DRAWS, LEAST = 6, 3, 2
-NEIGHBOURS = "kneighborsclassifier__n_neighbors"
 
 
 @dataclass(frozen=True)
@@ -123,9 +122,9 @@ def _first(labels, train, ranks, share):
 def _right(features, labels, parts, head, params, class_weight, n_jobs):
     """(n,) 1 where the head, trained on the other part, is right; NaN for rows in no validation part."""
     fewest = min(len(train) for train, _ in parts)
-    grid = {
-        key: [min(value, fewest) if key == NEIGHBOURS else value] for key, value in params.items()
-    }
+    row = find_head(head)
+    bounded = {row.prefix + name for name in row.bounded_by_rows}
+    grid = {key: [min(value, fewest) if key in bounded else value] for key, value in params.items()}
     search = HeadSearchCV(
         {head: grid},
         cv=parts,

@@ -150,7 +150,7 @@ def run_into(out: Path, samples: Samples, backbones, store, options, arguments, 
     """From checked samples and backbones to everything that a run leaves in `out` -> exit code."""
     from pipelines import audit, choice, evaluate
     from pipelines.baselines import measure_baselines
-    from pipelines.blending import answers
+    from heads import answers
     from pipelines.features import VIEWS, keep_features, read_twice
     from pipelines.scoring import find_scoring
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from scipy.stats import norm, rankdata, t
 
+from heads import HEADS
 from pipelines.scoring import SCORINGS, Scoring
 
 ACCURACY = SCORINGS["accuracy"]
@@ -295,10 +296,6 @@ def tied_with_best(
         tied[left_out] = False
 
 
-# what predicting with a head costs: a product with a small matrix, or one with every training row kept
-HEAD_COSTS = {"rbf_svm": 1, "knn": 1}
-
-
 def simplest(rows: Sequence, tied: np.ndarray) -> int:
     """The place of the simplest leaderboard row among the tied.
 
@@ -310,7 +307,7 @@ def simplest(rows: Sequence, tied: np.ndarray) -> int:
     costs = {
         place: (
             len(row.members) if row.head == "blend" else 1,
-            HEAD_COSTS.get(row.head, 0),
+            HEADS[row.head].cost if row.head in HEADS else 0,
             row.dim,
             place,
         )

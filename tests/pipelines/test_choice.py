@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from data import folds
-from heads import HEADS, make_head
-from pipelines.blending import BlendedHead, answers, probabilities
+from heads import BlendedHead, answers, probabilities
 from pipelines.choice import choose_row, describe_choice, fit_chosen
-from pipelines.classifier import fit_head
 from pipelines.evaluate import Source, make_leaderboard
 
 HEAD_NAMES = ["logistic", "linear_svm", "rbf_svm", "knn"]
@@ -49,8 +47,8 @@ def test_a_blend_is_the_weighted_mean_of_its_members(halves):
     assert fitted.sources == [0, 1]
     joined = np.hstack(arrays)
     expected = sum(
-        part.weight * probabilities(voter.head, voter.calibration, arrays[part.source])
-        for part, voter in zip(board.parts[0], fitted.head.voters, strict=True)
+        part.weight * probabilities(member.estimator, member.calibration, arrays[part.source])
+        for part, member in zip(board.parts[0], fitted.head.members, strict=True)
     )
     np.testing.assert_allclose(fitted.head.predict_proba(joined), expected, rtol=1e-12)
     assert (fitted.head.predict(joined) == labels).mean() > 0.85
@@ -66,14 +64,6 @@ def test_a_blend_is_calibrated_and_keeps_its_labels(halves):
     assert shares.sum(axis=1) == pytest.approx(1)
     np.testing.assert_array_equal(probabilities(fitted.head, fitted.calibration, joined), shares)
     assert shares.max(axis=1).mean() > fitted.head.predict_proba(joined).max(axis=1).mean()
-
-
-@pytest.mark.parametrize("name", sorted(HEADS))
-def test_a_head_is_fitted_as_scikit_learn_fits_it(halves, name):
-    arrays, labels = halves
-    X = np.hstack(arrays)
-    found, expected = fit_head(name, {}, X, labels), make_head(name).fit(X, labels)
-    assert (found.predict(X) == expected.predict(X)).mean() > 0.98
 
 
 def test_the_simplest_of_the_tied_is_no_blend_where_one_row_is_as_good():
