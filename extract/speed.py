@@ -14,6 +14,7 @@ from PIL import Image, features
 
 from extract.backbones import Backbone
 from extract.compiled import list_engines
+from extract.cores import cores
 from extract.engines import (
     NUMERICS,
     capabilities,
@@ -25,7 +26,6 @@ from extract.engines import (
     stack_for,
     unused_gpu,
 )
-from extract.cores import cores
 from extract.loader import Decoding, load_batches
 from extract.pooling import Tap
 

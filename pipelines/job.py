@@ -341,7 +341,9 @@ def keep_images(task: Task, out: Path | None) -> FeatureTable:
 
 def settle_copies(task: Task, table: FeatureTable) -> tuple[FeatureTable, list[Copies]]:
     """Find near copies, and drop all but one of each group if asked -> (table, pairs left)."""
-    pairs = find_copies(table.read(table.middle()), read_thumbnails(task.store, table.samples.inputs, table.ids))
+    pairs = find_copies(
+        table.read(table.middle()), read_thumbnails(task.store, table.samples.inputs, table.ids)
+    )
     if task.settings.duplicates != "drop":
         return table, pairs
     groups = group_copies(len(table.samples), pairs, kinds=SAME)

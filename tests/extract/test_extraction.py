@@ -106,10 +106,7 @@ def test_what_decides_a_value_computes_all(
 
 
 def taps_in(store):
-    return sorted(
-        sorted(part.taps)
-        for part in list_parts(next(store.cache.glob("*/parts")))
-    )
+    return sorted(sorted(part.taps) for part in list_parts(next(store.cache.glob("*/parts"))))
 
 
 def test_a_new_layer_computes_that_tap_alone(photos, backbone, store, forwarded):
