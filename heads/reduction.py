@@ -7,7 +7,7 @@ from joblib import Parallel, delayed
 from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dpstrf
 
-from heads.solvers import ROUNDING, Columns, Products
+from heads.bases import ROUNDING, Columns, Products
 
 CHUNK = 2048
 # values of a slab that is worked on in a core's cache

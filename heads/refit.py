@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
 from heads.linear import PROBLEMS, basis_of
-from heads.shared import LINEAR, class_means, precomputed_svc, rbf_gamma
+from heads.fold_scores import LINEAR, class_means, precomputed_svc, rbf_gamma
 
 
 def weights_of(class_weight, labels):

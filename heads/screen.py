@@ -3,7 +3,7 @@
 import numpy as np
 
 from heads.reduction import Fold
-from heads.shared import one_hot
+from heads.fold_scores import one_hot
 
 ALPHAS = tuple(10.0**power for power in range(0, 8))
 

@@ -18,10 +18,11 @@ from threadpoolctl import threadpool_limits
 
 from heads.calibration import as_columns
 from heads.catalog import find_head, make_head
-from heads.linear import PROBLEMS, solve_together
+from heads.fold_batches import CrossValidation, solve_together
+from heads.linear import PROBLEMS
 from heads.reduction import MOST_SHARED_ROWS, Fold, share_crosses, share_grams, share_moments
 from heads.refit import REFITS, fit_pipeline, weights_of
-from heads.shared import SHARED, known_parameters
+from heads.fold_scores import SHARED, known_parameters
 
 
 def _best_has(method):
@@ -140,14 +141,16 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                 for name in PROBLEMS
             }
             spent = solve_together(
-                whole,
-                parts,
-                np.unique(y, return_inverse=True)[1],
+                CrossValidation(
+                    whole,
+                    parts,
+                    np.unique(y, return_inverse=True)[1],
+                    [
+                        weights_of(self.class_weight, y[train])
+                        for train in (slice(None), *(train for train, _ in folds))
+                    ],
+                ),
                 {name: values for name, values in iterative.items() if values},
-                [
-                    weights_of(self.class_weight, y[train])
-                    for train in (slice(None), *(train for train, _ in folds))
-                ],
                 n_jobs,
                 few,
             )

@@ -7,7 +7,7 @@ from sklearn.svm import SVC
 
 from heads.calibration import as_columns
 from heads.linear import PROBLEMS, Fitted, fit_iterative, one_hot
-from heads.reduction import ROUNDING
+from heads.bases import ROUNDING
 
 # pairs of classes at a time: of hundreds of classes all pairs' coefficients would fill memory
 PAIRS = 500
