@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from heads.bases import Basis
-from heads.reduction import MOST_SHARED_ROWS, Fold
+from heads.fold_passes import MOST_SHARED_ROWS
+from heads.reduction import Fold
 from heads.solvers import MOST_STEPS, Problems, Solution, solve
 
 # the certificate that solutions reach

@@ -13,7 +13,7 @@ FEW_COLUMNS = 300
 # eigenvalues found in float32 are rounding below this part of the largest
 ROUNDING_32 = 1e-6
 # keeps a quotient finite where neither penalty nor curvature is left
-TINY = 1e-12
+NO_CURVATURE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Preconditioner:
 
     With orthonormal directions v_i, in which the rows' squares sum to s_i, the Hessian
     `bend Z^T Z + ridge` has the eigenvalues `bend s_i + ridge`; all other directions count by one
-    mean square. The intercept is a direction of its own, of square n.
+    mean square. The intercept is a direction of its own, of square n. Frangella, Tropp and Udell
+    (2023), "Randomized Nystrom preconditioning", is of this form.
 
     Attributes
     ----------
@@ -61,8 +62,8 @@ class Preconditioner:
         penalties = np.concatenate(
             [np.repeat(ridge[:, :1], len(self.squares) - 1, axis=1), ridge[:, 1:]], axis=1
         )
-        rest = 1 / (ridge[:, :1, None] + bend[:, :, None] * self.rest + TINY)
-        leading = 1 / (penalties[:, None] + bend[:, :, None] * self.squares + TINY) - rest
+        rest = 1 / (ridge[:, :1, None] + bend[:, :, None] * self.rest + NO_CURVATURE)
+        leading = 1 / (penalties[:, None] + bend[:, :, None] * self.squares + NO_CURVATURE) - rest
         parts = flat_product(gradient, self.into)
         found = flat_product(leading.astype(gradient.dtype) * parts, self.out.T)
         found += rest.astype(gradient.dtype) * gradient

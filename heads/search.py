@@ -19,10 +19,11 @@ from threadpoolctl import threadpool_limits
 from heads.calibration import as_columns
 from heads.catalog import find_head, make_head
 from heads.fold_batches import CrossValidation, solve_together
+from heads.fold_passes import MOST_SHARED_ROWS, share_crosses, share_grams, share_moments
+from heads.fold_scores import FOLD_SCORERS, known_parameters
 from heads.linear import PROBLEMS
-from heads.reduction import MOST_SHARED_ROWS, Fold, share_crosses, share_grams, share_moments
+from heads.reduction import Fold
 from heads.refit import REFITS, fit_pipeline, weights_of
-from heads.fold_scores import SHARED, known_parameters
 
 
 def _best_has(method):
@@ -132,7 +133,7 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         with threadpool_limits(1):
             whole, *parts = [Fold(X, *part) for part in [(np.arange(len(y)), np.arange(0)), *folds]]
             share_moments(X, [whole, *parts], n_jobs)
-            if any(SHARED[row.head].gram for row in rows):
+            if any(FOLD_SCORERS[row.head].gram for row in rows):
                 share_grams(X, [whole, *parts] if needed else parts, n_jobs)
             elif any(row.head == "knn" for row in rows) and len(y) <= MOST_SHARED_ROWS:
                 share_crosses(X, parts, n_jobs)
@@ -320,7 +321,7 @@ def _run_fold(fold, X, y, train, val, rows, class_weight, scorer, solved_in):
             continue
         started = time.perf_counter()
         weights = weights_of(class_weight if find_head(name).weighted else None, y[train])
-        found = SHARED[name].score(fold, codes, [rows[i].values for i in known], weights)
+        found = FOLD_SCORERS[name].score(fold, codes, [rows[i].values for i in known], weights)
         spent = (time.perf_counter() - started + solved_in.get(name, 0)) / len(known)
         for i, (scores, labels, *certificate) in zip(known, found, strict=True):
             answers[i] = (

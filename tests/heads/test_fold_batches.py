@@ -6,8 +6,9 @@ from sklearn.model_selection import StratifiedKFold
 
 from heads import fold_batches, linear
 from heads.fold_batches import CrossValidation, solve_together
+from heads.fold_passes import share_grams, share_moments
 from heads.linear import PROBLEMS, fit_iterative
-from heads.reduction import Fold, share_grams, share_moments
+from heads.reduction import Fold
 
 ROWS = [{"C": 1e-3}, {"C": 10.0}, {"C": 0.1}]
 
@@ -64,7 +65,7 @@ def coefficients(fold, found, i):
 def test_a_fold_that_lacks_a_class_is_left_to_be_fitted_alone():
     whole, folds, y = folds_of(200, 3)
     missing = np.flatnonzero(y > 0)
-    short = Fold(whole._X, missing[:60], missing[60:])
+    short = Fold(whole.X, missing[:60], missing[60:])
     validation = CrossValidation(whole, [short, *folds[1:]], y, [None] * 4)
     solve_together(validation, {"logistic": ROWS})
     assert "logistic" not in short.solved
