@@ -16,11 +16,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from heads.catalog import HEADS, find_head, make_head
-from heads.linear import PROBLEMS, solve_together
-from heads.reduction import MOST_SHARED_ROWS, Fold, share_crosses, share_grams, share_moments
+from heads.fold_batches import CrossValidation, solve_together
+from heads.fold_passes import MOST_SHARED_ROWS, share_crosses, share_grams, share_moments
+from heads.fold_scores import FOLD_SCORERS, known_parameters
+from heads.linear import PROBLEMS
+from heads.reduction import Fold
 from heads.refit import REFITS, fit_pipeline, weights_of
 from heads.scores import head_scores
-from heads.shared import SHARED, known_parameters
 
 
 def _best_has(method):
@@ -130,8 +132,8 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         with threadpool_limits(1):
             whole, *parts = [Fold(X, *part) for part in [(np.arange(len(y)), np.arange(0)), *folds]]
             share_moments(X, [whole, *parts], n_jobs)
-            known = {row.head for row in rows} & SHARED.keys()
-            if any(SHARED[name].gram for name in known):
+            known = {row.head for row in rows} & FOLD_SCORERS.keys()
+            if any(FOLD_SCORERS[name].gram for name in known):
                 share_grams(X, [whole, *parts] if needed else parts, n_jobs)
             elif any(HEADS[name].keeps_rows for name in known) and len(y) <= MOST_SHARED_ROWS:
                 share_crosses(X, parts, n_jobs)
@@ -140,14 +142,16 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                 for name in PROBLEMS
             }
             spent = solve_together(
-                whole,
-                parts,
-                np.unique(y, return_inverse=True)[1],
+                CrossValidation(
+                    whole,
+                    parts,
+                    np.unique(y, return_inverse=True)[1],
+                    [
+                        weights_of(self.class_weight, y[train])
+                        for train in (slice(None), *(train for train, _ in folds))
+                    ],
+                ),
                 {name: values for name, values in iterative.items() if values},
-                [
-                    weights_of(self.class_weight, y[train])
-                    for train in (slice(None), *(train for train, _ in folds))
-                ],
                 n_jobs,
                 few,
             )
@@ -278,7 +282,7 @@ def _make_candidates(rows, class_weight):
         params = {key: value for key, value in row.items() if key != "head"}
         defaults = classifiers.setdefault(name, head.make_classifier().get_params())
         changed = {key.removeprefix(head.prefix): value for key, value in params.items()}
-        values = known_parameters(name, defaults, changed) if name in SHARED else None
+        values = known_parameters(name, defaults, changed) if name in FOLD_SCORERS else None
         made.append(_Candidate(name, weighted | params, values))
     return made
 
@@ -302,7 +306,7 @@ def _run_fold(fold, X, y, train, val, rows, class_weight, scorer, solved_in):
             continue
         started = time.perf_counter()
         weights = weights_of(class_weight if find_head(name).weighted else None, y[train])
-        found = SHARED[name].score(fold, codes, [rows[i].values for i in known], weights)
+        found = FOLD_SCORERS[name].score(fold, codes, [rows[i].values for i in known], weights)
         spent = (time.perf_counter() - started + solved_in.get(name, 0)) / len(known)
         for i, (scores, labels, *certificate) in zip(known, found, strict=True):
             answers[i] = (
@@ -437,7 +441,7 @@ def fit_head(name, params, features, labels, class_weight=None):
     """
     head = find_head(name)
     # the search would hold it to the rows of its small fold, or has no shortcut for it
-    if head.bounded_by_rows or name not in SHARED:
+    if head.bounded_by_rows or name not in FOLD_SCORERS:
         [candidate] = _make_candidates([{"head": name, **params}], class_weight)
         return candidate.pipeline().fit(features, labels)
     first = np.concatenate([np.flatnonzero(labels == label)[:2] for label in np.unique(labels)])
