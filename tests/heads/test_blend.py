@@ -1,4 +1,5 @@
-"""Blending: a greedy choice on out-of-fold probabilities, with a score that choosing does not flatter."""
+"""Blending: a greedy choice on out-of-fold probabilities, with a score that choosing does not
+flatter."""
 
 import numpy as np
 import pytest

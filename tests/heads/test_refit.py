@@ -1,4 +1,5 @@
-"""The refitted winner: what scikit-learn itself would have fitted, without a trace of this project."""
+"""The refitted winner: what scikit-learn itself would have fitted, without a trace of this
+project."""
 
 import pickle
 import subprocess
@@ -57,7 +58,8 @@ def test_every_head_unpickles_and_predicts_without_this_project(tmp_path):
     (tmp_path / "kept.pkl").write_bytes(pickle.dumps(kept))
     code = (
         "import pickle, sys; X, heads = pickle.load(open('kept.pkl', 'rb'));"
-        "print([name for name, (head, labels) in heads.items() if (pickle.loads(head).predict(X) != labels).any()]);"
+        "print([name for name, (head, labels) in heads.items() if "
+        "(pickle.loads(head).predict(X) != labels).any()]);"
         "print([name for name in sys.modules if name.split('.')[0] == 'heads'])"
     )
     done = subprocess.run(
