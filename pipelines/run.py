@@ -148,9 +148,9 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
 
 def run_into(out: Path, samples: Samples, backbones, store, options, arguments, lap) -> int:
     """From checked samples and backbones to everything that a run leaves in `out` -> exit code."""
+    from heads import answers
     from pipelines import audit, choice, evaluate
     from pipelines.baselines import measure_baselines
-    from heads import answers
     from pipelines.features import VIEWS, keep_features, read_twice
     from pipelines.scoring import find_scoring
 
