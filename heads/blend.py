@@ -90,11 +90,11 @@ def blend_candidates(
             f"probabilities have shape {P.shape} with {len(y)} labels and {len(folds)} folds; "
             "expected (candidates, labels, classes) and two folds or more"
         )
-    known: np.ndarray = np.isfinite(P).all(axis=(0, 2))
+    known = np.isfinite(P).all(axis=(0, 2))
     nested = np.full(P.shape[1:], np.nan)
     scores = []
     for val in folds:
-        others = known.copy()
+        others = np.array(known)
         others[val] = False
         weights = _choose(P[:, others], y[others], rounds, scoring)
         nested[val] = np.tensordot(weights, P[:, val], 1)
