@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import sys
+from collections.abc import Iterator
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 LARGEST = 2**31 - 1
@@ -11,7 +12,7 @@ USUAL = {MMAP_THRESHOLD: 32 << 20, TRIM_THRESHOLD: 64 << 20}
 
 
 @contextlib.contextmanager
-def kept_memory():
+def kept_memory() -> Iterator[None]:
     """Inside, freed blocks stay with the process; on leaving they go back to the system. glibc only."""
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):

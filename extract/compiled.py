@@ -5,8 +5,9 @@ import logging
 import shutil
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,8 @@ CLOSE, FAR = 1e-4, 0.5
 class CompiledEngine:
     """A network compiled for batches of one size; the last, smaller one is filled up with zeros.
 
-    eager : the TorchEngine that holds the network and its hooks, in whose `running()` this one is called.
+    eager : the TorchEngine that holds the network and its hooks, in whose `running()` this one is
+        called.
     """
 
     name: str
@@ -34,7 +36,7 @@ class CompiledEngine:
         self._eager, self._type = eager, NUMERICS[numerics].type
         self.taps, self._call = eager.taps, None
 
-    def running(self):
+    def running(self) -> Any:
         """Inside, call the engine on batches."""
         return _renamed(self._eager.running(), self)
 
@@ -58,7 +60,7 @@ class CompiledEngine:
             for i, tap in enumerate(self.taps)
         }
 
-    def _checked(self, part):
+    def _checked(self, part: np.ndarray) -> Callable:
         """`_compile` in reduced precision, where no other engine can take over: what fails or is far off is said."""
         try:
             call = self._compile(part)
@@ -73,7 +75,7 @@ class CompiledEngine:
             )
         return call
 
-    def _full(self, part):
+    def _full(self, part: np.ndarray) -> np.ndarray:
         missing = self.batch_size - len(part)
         return (
             np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
@@ -81,7 +83,7 @@ class CompiledEngine:
             else part
         )
 
-    def _compile(self, example):
+    def _compile(self, example: np.ndarray) -> Callable[[np.ndarray], Sequence]:
         """-> function from a batch (batch_size, ...) to a sequence of rows (batch_size, d) by tap."""
         raise NotImplementedError
 
@@ -92,7 +94,7 @@ class OpenVinoEngine(CompiledEngine):
     name = "openvino"
     batch_size = 16
 
-    def _compile(self, example):
+    def _compile(self, example: np.ndarray) -> Callable[[np.ndarray], Sequence]:
         import openvino
         import torch
         from openvino.frontend import FrontEndManager
@@ -115,7 +117,7 @@ class OpenVinoEngine(CompiledEngine):
         }
         request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
 
-        def call(batch):
+        def call(batch: np.ndarray) -> Sequence:
             found = request.infer([batch], share_inputs=True)
             return [found[i] for i in range(len(self.taps))]
 
@@ -131,10 +133,10 @@ class TorchCompileEngine(CompiledEngine):
     name = "torch-compile"
 
     @property
-    def batch_size(self):
+    def batch_size(self) -> int:
         return self._eager.batch_size
 
-    def _compile(self, example):
+    def _compile(self, example: np.ndarray) -> Callable[[np.ndarray], Sequence]:
         import torch
         from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -144,7 +146,7 @@ class TorchCompileEngine(CompiledEngine):
             )
             compiled = torch.compile(graph, options={"freezing": self._eager.device == "cpu"})
 
-        def call(batch):
+        def call(batch: np.ndarray) -> Sequence:
             with _gradless():
                 return compiled(self._eager.on_device(batch))
 
@@ -152,7 +154,7 @@ class TorchCompileEngine(CompiledEngine):
 
 
 @contextlib.contextmanager
-def _gradless():
+def _gradless() -> Iterator[None]:
     """No gradients, yet ordinary tensors: the compiler takes none of inference mode's."""
     import torch
 
@@ -161,12 +163,12 @@ def _gradless():
 
 
 @contextlib.contextmanager
-def _renamed(context, engine):
+def _renamed(context: Any, engine: Any) -> Iterator[None]:
     with context:
         yield engine
 
 
-def _as_numpy(rows):
+def _as_numpy(rows: Any) -> np.ndarray:
     return rows if isinstance(rows, np.ndarray) else rows.cpu().numpy()
 
 
@@ -174,7 +176,8 @@ def _as_numpy(rows):
 class Candidate:
     """An engine that may compute some numerics faster, once started.
 
-    start_seconds: what converting or compiling usually takes. there: whether this machine has what it needs.
+    start_seconds: what converting or compiling usually takes. there: whether this machine has what
+    it needs.
     """
 
     make: type[CompiledEngine]
@@ -184,7 +187,7 @@ class Candidate:
     there: Callable[[], bool]
 
 
-def _has_compiler():
+def _has_compiler() -> bool:
     return any(shutil.which(name) for name in ("g++", "clang++", "cl"))
 
 
@@ -200,8 +203,8 @@ CANDIDATES = (
 class MeasuredEngine:
     """Eager torch from the first image on, and another engine once that has been measured to be faster.
 
-    One is tried where a gain of a fifth on the images left would pay for its start. Rows that differ by more
-    than 1e-4 relative from eager torch's, and a network it can't run, rule it out.
+    One is tried where a gain of a fifth on the images left would pay for its start. Rows that
+    differ by more than 1e-4 relative from eager torch's, and a network it can't run, rule it out.
     """
 
     def __init__(self, eager: TorchEngine, numerics: str, candidates: list[Candidate], images: int):
@@ -214,7 +217,7 @@ class MeasuredEngine:
         """Of the engine that runs now."""
         return self._engine.name
 
-    def running(self):
+    def running(self) -> Any:
         """Inside, call the engine on batches."""
         return _renamed(self._eager.running(), self)
 
@@ -238,7 +241,7 @@ class MeasuredEngine:
         self._warm = True
         return lambda: rows
 
-    def _try(self, candidate, batch, rows, seconds):
+    def _try(self, candidate: "Candidate", batch: np.ndarray, rows: dict, seconds: float) -> Any:
         engine = candidate.make(self._eager, self._numerics)
         try:
             found = engine(batch)
@@ -268,18 +271,18 @@ class MeasuredEngine:
             self._engine, self._candidates = engine, []
 
 
-def _difference(found, rows):
+def _difference(found: Mapping[Tap, np.ndarray], rows: Mapping[Tap, np.ndarray]) -> float:
     """The largest relative difference of a tap's rows; NaN where there is one."""
     return np.max(
         [np.linalg.norm(found[tap] - rows[tap]) / (np.linalg.norm(rows[tap]) or 1) for tap in rows]
     )
 
 
-def _first_line(error):
+def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def start_engine(backbone, device: str, numerics: str, taps: list[Tap], images: int):
+def start_engine(backbone: Any, device: str, numerics: str, taps: list[Tap], images: int) -> Any:
     """The engine for a pass over so many images; ExtractError for numerics that this machine lacks."""
     eager, candidates = _eager_and_candidates(backbone, device, numerics, taps)
     if NUMERICS[numerics].engine is None:
@@ -287,7 +290,7 @@ def start_engine(backbone, device: str, numerics: str, taps: list[Tap], images: 
     return candidates[0].make(eager, numerics)
 
 
-def list_engines(backbone, device: str, numerics: str, taps: list[Tap]) -> list:
+def list_engines(backbone: Any, device: str, numerics: str, taps: list[Tap]) -> list:
     """Every engine that computes these numerics here, sharing one network; ExtractError where there is none."""
     eager, candidates = _eager_and_candidates(backbone, device, numerics, taps)
     return [eager] * (NUMERICS[numerics].engine is None) + [
@@ -295,7 +298,9 @@ def list_engines(backbone, device: str, numerics: str, taps: list[Tap]) -> list:
     ]
 
 
-def _eager_and_candidates(backbone, device, numerics, taps):
+def _eager_and_candidates(
+    backbone: Any, device: str, numerics: str, taps: Sequence[Tap]
+) -> tuple[Any, list]:
     kind, wanted = device.partition(":")[0], NUMERICS[numerics].engine
     check_there(numerics, device)
     usable = [

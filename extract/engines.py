@@ -4,9 +4,10 @@ import contextlib
 import copy
 import importlib.util
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,8 @@ from extract.preprocessing import Preprocessing
 class Numerics:
     """How the network computes, and in which type its rows are kept.
 
-    Reduced precisions round differently in each engine and on each kind of device, so each is a numerics of its own.
+    Reduced precisions round differently in each engine and on each kind of device, so each is a
+    numerics of its own.
     """
 
     name: str
@@ -136,7 +138,7 @@ def capabilities() -> dict:
     return torch.cpu.get_capabilities()
 
 
-def _has_bfloat16(kind):
+def _has_bfloat16(kind: str) -> bool:
     import torch
 
     if kind == "cuda":
@@ -147,12 +149,12 @@ def _has_bfloat16(kind):
 
 
 class TorchEngine:
-    """Eager torch: norms folded, channels last, in the precision of `numerics`; stops after the deepest tap."""
+    """Eager torch: norms fused, channels last, in the precision of `numerics`; stops after the deepest tap."""
 
     name = "torch-eager"
     trial_seconds = 0.0  # what trying another engine took of its calls
 
-    def __init__(self, backbone, device: str, numerics: str, taps: list[Tap]):
+    def __init__(self, backbone: Any, device: str, numerics: str, taps: Sequence[Tap]) -> None:
         import torch
 
         check_there(numerics, device)
@@ -167,17 +169,17 @@ class TorchEngine:
         self.batch_size = GPU_BATCH if device.startswith("cuda") else CPU_BATCH
         self._rows, self._calls = {}, Counter()
 
-    def _prepared(self, backbone, tapped):
-        from extract.folding import fold
+    def _prepared(self, backbone: Any, tapped: Mapping[str, Any]) -> Any:
+        from extract.fusing import fuse
 
         pairs = [(conv, norm) for conv, norm in self._card.folds if conv not in tapped]
-        network = fold(copy.deepcopy(backbone.network), pairs).to(
+        network = fuse(copy.deepcopy(backbone.network), pairs).to(
             device=self.device, dtype=self._type
         )
         return network.to(memory_format=self._torch.channels_last)
 
     @contextlib.contextmanager
-    def running(self):
+    def running(self) -> Iterator[None]:
         """Inside, call the engine on batches; outside, the network carries no hooks of ours."""
         modules = {tap.layer: self.network.get_submodule(tap.layer) for tap in self.taps}
         torch = self._torch
@@ -215,20 +217,20 @@ class TorchEngine:
             tap: np.concatenate([rows[tap].cpu().numpy() for rows in parts]) for tap in self.taps
         }
 
-    def _is_out_of_memory(self, error):
+    def _is_out_of_memory(self, error: Exception) -> bool:
         # on the processor it is a plain RuntimeError
         return isinstance(
             error, self._torch.OutOfMemoryError
         ) or "DefaultCPUAllocator: can't allocate" in str(error)
 
-    def _run(self, batch):
+    def _run(self, batch: np.ndarray) -> tuple:
         return dict(zip(self.taps, self.forward(self.on_device(batch)), strict=True))
 
-    def on_device(self, batch: np.ndarray):
+    def on_device(self, batch: np.ndarray) -> Any:
         """The batch as a tensor on the device, of the type it came in."""
         return self._torch.from_numpy(batch).to(self.device, non_blocking=True)
 
-    def forward(self, images) -> tuple:
+    def forward(self, images: Any) -> tuple:
         """A batch on the device -> for each tap a tensor of rows (n, d), float32, there."""
         self._rows, self._calls = {}, Counter()
         with contextlib.suppress(_DeepestTapReached):
@@ -236,13 +238,13 @@ class TorchEngine:
         rows, self._rows = self._rows, {}
         return tuple(rows[tap] for tap in self.taps)
 
-    def _as_input(self, images):
+    def _as_input(self, images: Any) -> Any:
         if images.dtype == self._torch.uint8:
             mean, std = self._scale
             images = images.permute(0, 3, 1, 2).float().sub_(mean).div_(std)
         return images.to(self._type, memory_format=self._torch.channels_last)
 
-    def _note(self, layer, _module, _inputs, output):
+    def _note(self, layer: str, _module: Any, _inputs: tuple, output: Any) -> None:
         self._calls[layer] += 1
         activation = self._card.activations[layer]
         if self._calls[layer] < activation.calls:
@@ -264,7 +266,7 @@ class _DeepestTapReached(Exception):
     """Leaves the network as soon as every tap has its rows: nothing behind the deepest one runs."""
 
 
-def _mean_and_std(preprocessing, torch, device):
+def _mean_and_std(preprocessing: Any, torch: Any, device: str) -> Any:
     if not isinstance(preprocessing, Preprocessing):
         return None
     values = torch.tensor([preprocessing.mean, preprocessing.std], device=device) * 255
@@ -276,7 +278,7 @@ def stack_for(device: str) -> Callable:
     if not device.startswith("cuda"):
         return np.stack
 
-    def stack(images):
+    def stack(images: Sequence[np.ndarray]) -> Any:
         import torch
 
         kind = torch.from_numpy(images[0]).dtype

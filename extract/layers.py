@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from extract.errors import ExtractError
 from extract.pooling import Activation
@@ -11,7 +13,7 @@ CLASSIFIERS = ("classifier", "head", "fc")
 ACTIVATIONS = ("ReLU", "GELU", "SiLU", "Hardswish", "Tanh", "ELU", "LeakyReLU", "PReLU")
 
 
-def first_tensor(output):
+def first_tensor(output: Any) -> Any:
     """The tensor of a module's output, the first one where it gives several; None where it gives none."""
     import torch
 
@@ -23,7 +25,7 @@ def first_tensor(output):
 
 
 @contextlib.contextmanager
-def hooked(modules, hook):
+def hooked(modules: Mapping[str, Any], hook: Callable) -> Iterator[None]:
     """Call `hook(name, module, inputs, output)` after each forward of these {name: module} while inside."""
     handles = [
         module.register_forward_hook(lambda m, args, out, name=name: hook(name, m, args, out))
@@ -36,16 +38,16 @@ def hooked(modules, hook):
             handle.remove()
 
 
-def probe_layers(network, batch) -> dict[str, Activation]:
+def probe_layers(network: Any, batch: Any) -> dict[str, Activation]:
     """Run `network` once on `batch` (n >= 2 images) -> what each named module gives, in the order of last calls.
 
-    A module whose output has not one row an image (window attention's inner ones) is left out: it can't be
-    kept by image.
+    A module whose output has not one row an image (window attention's inner ones) is left out: it
+    can't be kept by image.
     """
     aspect = batch.shape[-2] / batch.shape[-1]
     calls, seen = {}, {}
 
-    def note(name, _module, _inputs, output):
+    def note(name: str, _module: Any, _inputs: tuple, output: Any) -> None:
         calls[name] = calls.get(name, 0) + 1
         tensor = first_tensor(output)
         seen.pop(name, None)
@@ -63,10 +65,11 @@ def probe_layers(network, batch) -> dict[str, Activation]:
     }
 
 
-def _map_kinds(network, shapes, aspect):
+def _map_kinds(network: Any, shapes: Mapping[str, tuple], aspect: float) -> dict:
     """`map` or `grid` by name, by which two sides have the image's aspect.
 
-    Where as many channels as pixels leave it open, a convolution gives a map, another what the next one gives.
+    Where as many channels as pixels leave it open, a convolution gives a map, another what the next
+    one gives.
     """
     from torch import nn
 
@@ -79,7 +82,9 @@ def _map_kinds(network, shapes, aspect):
     return kinds
 
 
-def _activation(shape, order, calls, aspect, map_kind):
+def _activation(
+    shape: tuple[int, ...], order: int, calls: int, aspect: float, map_kind: Any
+) -> Activation:
     if len(shape) == 1:
         return Activation("vector", shape, order, calls)
     if len(shape) == 2:
@@ -96,12 +101,13 @@ def _patch_grid(tokens: int, aspect: float, most_prefix_tokens: int = 8) -> tupl
     return None
 
 
-def block_layers(network, activations: dict[str, Activation]) -> list[str]:
+def block_layers(network: Any, activations: dict[str, Activation]) -> list[str]:
     """Names of the residual, dense or transformer blocks or stages, in the order of their calls.
 
     A container is opened while it is a sequence of composite modules or holds more than half of the
-    network's parameters; what then stays whole is a block. A network of bare leaves (VGG, AlexNet) gives its
-    activations instead. Only layers before the classifier that have a map or tokens count.
+    network's parameters; what then stays whole is a block. A network of bare leaves (VGG, AlexNet)
+    gives its activations instead. Only layers before the classifier that have a map or tokens
+    count.
     """
     total = sum(parameter.numel() for parameter in network.parameters())
     blocks = [
@@ -119,7 +125,7 @@ def block_layers(network, activations: dict[str, Activation]) -> list[str]:
     return blocks + _final_norm(network, blocks, activations)
 
 
-def _blocks(module, name, total):
+def _blocks(module: Any, name: str, total: int) -> Iterator[str]:
     for child_name, child in module.named_children():
         path = f"{name}.{child_name}" if name else child_name
         if _opens(child, total):
@@ -128,7 +134,7 @@ def _blocks(module, name, total):
             yield path
 
 
-def _opens(module, total):
+def _opens(module: Any, total: int) -> bool:
     from torch import nn
 
     composite = [child for child in module.children() if any(True for _ in child.children())]
@@ -137,11 +143,13 @@ def _opens(module, total):
     return bool(composite) and sum(p.numel() for p in module.parameters()) > total / 2
 
 
-def _is_spatial(activation):
+def _is_spatial(activation: Activation) -> bool:
     return activation is not None and activation.kind != "vector"
 
 
-def _leaves(network, activations, class_names):
+def _leaves(
+    network: Any, activations: Mapping[str, Activation], class_names: Sequence[str]
+) -> list[str]:
     return [
         name
         for name, module in network.named_modules()
@@ -149,7 +157,9 @@ def _leaves(network, activations, class_names):
     ]
 
 
-def _final_norm(network, blocks, activations):
+def _final_norm(
+    network: Any, blocks: list[str], activations: Mapping[str, Activation]
+) -> list[str]:
     """The norm that closes the trunk (DenseNet, ViT, Swin), where the last block is not yet the last word."""
     if not blocks:
         return []
@@ -172,7 +182,7 @@ def spread(layers: list[str], count: int = AUTO_LAYERS) -> list[str]:
     return [layers[math.ceil(len(layers) * k / count) - 1] for k in range(1, count + 1)]
 
 
-def unknown_layer(name: str, known) -> ExtractError:
+def unknown_layer(name: str, known: Iterable[str]) -> ExtractError:
     """The error for a layer that isn't there, with the nearest names."""
     import difflib
 

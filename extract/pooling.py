@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from extract.errors import ExtractError
 
@@ -44,38 +45,38 @@ class Pooling:
     grid: int = 0
 
 
-def _avg(maps):
+def _avg(maps: Any) -> Any:
     return maps.mean((2, 3))
 
 
-def _max(maps):
+def _max(maps: Any) -> Any:
     return maps.amax((2, 3))
 
 
-def _avgmax(maps):
+def _avgmax(maps: Any) -> Any:
     return _join([_avg(maps), _max(maps)])
 
 
-def _gem(maps):
+def _gem(maps: Any) -> Any:
     """Generalised mean with p=3 (Radenović et al., 2018)."""
     return maps.clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3)
 
 
-def _std(maps):
+def _std(maps: Any) -> Any:
     return maps.var((2, 3), correction=0).sqrt()
 
 
-def _flatten(maps):
+def _flatten(maps: Any) -> Any:
     return maps.flatten(1)
 
 
-def _grid(maps, n):
+def _grid(maps: Any, n: int) -> Any:
     from torch.nn.functional import adaptive_avg_pool2d
 
     return adaptive_avg_pool2d(maps, n).flatten(1)
 
 
-def _join(parts):
+def _join(parts: Sequence[Any]) -> Any:
     import torch
 
     return torch.cat(parts, 1)
@@ -110,11 +111,12 @@ def find_pooling(name: str) -> Pooling:
 class Activation:
     """What one layer gives for one image: its shape and how to read it as a map.
 
-    kind: `map` (channels, height, width), `grid` (height, width, channels), `tokens` (count, channels) or
-        `vector` (channels,).
+    kind: `map` (channels, height, width), `grid` (height, width, channels), `tokens` (count,
+        channels) or `vector` (channels,).
     shape: of one image's output.
-    order: place of the layer's last call among all calls; calls: how often it is called in one pass.
-    tokens_grid: (height, width) of the patch tokens; the tokens before them are class or register tokens.
+    order: place of the layer's last call among all calls; calls: how often it is called in one
+    pass. tokens_grid: (height, width) of the patch tokens; the tokens before them are class or
+    register tokens.
     """
 
     kind: str
@@ -155,13 +157,13 @@ class Activation:
             return "cls needs a class token, and it has none"
         return None
 
-    def pool(self, output, pooling: str):
+    def pool(self, output: Any, pooling: str) -> Any:
         """Layer output (n, ...) as a float32 tensor -> pooled rows (n, d)."""
         if pooling == "cls":
             return output[:, 0]
         return find_pooling(pooling).apply(self.as_map(output))
 
-    def as_map(self, output):
+    def as_map(self, output: Any) -> Any:
         """Layer output (n, ...) -> (n, channels, height, width)."""
         if self.kind == "map":
             return output

@@ -3,6 +3,7 @@
 import math
 import operator
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,8 +23,9 @@ FILTERS = {
 class Preprocessing:
     """Resize and crop on uint8, and the mean and std that the device applies afterwards.
 
-    The largest centred box with the aspect of `size` is shrunk by `crop` (the share of its side that is
-    kept: 224/256 in the usual preset) and resized with antialiasing, so a pixel outside the crop is never made.
+    The largest centred box with the aspect of `size` is shrunk by `crop` (the share of its side
+    that is kept: 224/256 in the usual preset) and resized with antialiasing, so a pixel outside the
+    crop is never made.
 
     size: side in pixels of the square the network sees, or (height, width).
     crop: share of the box's side that is kept, in (0, 1].
@@ -37,7 +39,7 @@ class Preprocessing:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "size", _checked_size(self.size))
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
@@ -92,7 +94,7 @@ class Preprocessing:
 class Flipped:
     """A preprocessing of the image's mirror image, left for right."""
 
-    def __init__(self, preprocessing):
+    def __init__(self, preprocessing: Any) -> None:
         self._preprocessing = preprocessing
         self.at_least = getattr(preprocessing, "at_least", None)
 
@@ -105,7 +107,7 @@ class Flipped:
 VIEWS = {"plain": lambda preprocessing: preprocessing, "flipped": Flipped}
 
 
-def _checked_size(size):
+def _checked_size(size: Any) -> Any:
     try:
         height, width = sides = [
             operator.index(s) for s in (size if isinstance(size, (tuple, list)) else (size, size))

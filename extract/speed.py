@@ -4,10 +4,11 @@ import contextlib
 import platform
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, features
@@ -86,7 +87,8 @@ def measure_speed(
 ) -> Speed:
     """Decode these images and run the network on them, each alone, for about so many seconds in all.
 
-    Raises ExtractError for a device or numerics that this machine lacks, ImageError where none can be read.
+    Raises ExtractError for a device or numerics that this machine lacks, ImageError where none can
+    be read.
     """
     device = choose_device(device)
     numerics = fastest_numerics(device) if check_numerics(numerics) == "auto" else numerics
@@ -94,7 +96,7 @@ def measure_speed(
     size = engines[0].batch_size
     rows = np.resize(np.arange(len(paths)), max(len(paths), size))
 
-    def batches():
+    def batches() -> Any:
         decoding = Decoding(backbone.preprocessing, stack_for(device))
         return load_batches(paths, rows, decoding, lambda: size, 0)
 
@@ -130,7 +132,7 @@ def made_up_photos(folder: Path) -> list[str]:
     return paths
 
 
-def _rate(seconds, work):
+def _rate(seconds: float, work: Callable[[], int]) -> float:
     """Images a second that `work`, which says how many it did, gets through."""
     done, began = 0, time.perf_counter()
     while not done or time.perf_counter() - began < seconds:
@@ -138,7 +140,7 @@ def _rate(seconds, work):
     return done / (time.perf_counter() - began)
 
 
-def _processor():
+def _processor() -> str:
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
         for line in file:
             if line.startswith("model name"):
@@ -146,7 +148,7 @@ def _processor():
     return platform.processor() or platform.machine()
 
 
-def _gpu():
+def _gpu() -> str:
     import torch
 
     if torch.cuda.is_available():
@@ -157,7 +159,7 @@ def _gpu():
     )
 
 
-def _jpeg_library():
+def _jpeg_library() -> str:
     if features.check_feature("libjpeg_turbo"):
         return f"libjpeg-turbo {features.version_feature('libjpeg_turbo')}"
     return "a libjpeg that is not libjpeg-turbo: install Pillow from PyPI for its speed"

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import pickle
 from pathlib import Path
+from typing import Any
 
 from extract.errors import ExtractError
 
@@ -51,7 +52,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_wheel(network) -> set[str]:
+def load_wheel(network: Any) -> set[str]:
     """Fill mobilenet_v2's trunk by position from the wheel -> names of the tensors that were filled."""
     path = _wheel_file()
     found = file_sha256(path)
@@ -68,11 +69,11 @@ def load_wheel(network) -> set[str]:
     return {f"features.{name}" for name in target}
 
 
-def load_file(network, path: Path) -> set[str]:
+def load_file(network: Any, path: Path) -> set[str]:
     """Fill `network` from a local state dict -> names of the tensors that were filled.
 
-    Tensors that are missing or of another shape are left out (a head for other classes, say); layers that need
-    them are refused later.
+    Tensors that are missing or of another shape are left out (a head for other classes, say);
+    layers that need them are refused later.
     """
     source, target = read_state_dict(path), network.state_dict()
     source = {name.removeprefix("module."): tensor for name, tensor in source.items()}
@@ -109,7 +110,7 @@ def read_state_dict(path: Path) -> dict:
     return _plain_tensors(found, path)
 
 
-def _plain_tensors(found, path):
+def _plain_tensors(found: Any, path: Path) -> dict:
     import torch
 
     for key in ("state_dict", "model", "model_state_dict"):
@@ -127,7 +128,7 @@ def _plain_tensors(found, path):
     return tensors
 
 
-def tensors_digest(network, names: set[str]) -> str:
+def tensors_digest(network: Any, names: set[str]) -> str:
     """Hex SHA-256 over name, type, shape and bytes of these tensors of `network`, in the order of their names."""
     import torch
 
@@ -139,7 +140,7 @@ def tensors_digest(network, names: set[str]) -> str:
     return digest.hexdigest()
 
 
-def save_weights(backbone, path) -> None:
+def save_weights(backbone: Any, path: Path) -> None:
     """Write the tensors a backbone computes with as safetensors."""
     from safetensors.torch import save_file
 

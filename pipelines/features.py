@@ -342,8 +342,8 @@ def baseline_features(
             source = Source(name, tap.layer, tap.pooling, network.card.width(tap))
             yield source, done.read([tap], np.arange(len(samples)))
 
-    for name in BASELINES:
-        tap = Tap(name, "avg" if name == "pixels" else "grid3")
+    for name, row in BASELINES.items():
+        tap = Tap(name, row.pooling)
         yield from read(name, load_backbone(name, cache=store.cache), [tap], "float32")
     if (
         not backbone.card.architecture.startswith("torchvision.")

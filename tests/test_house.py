@@ -23,7 +23,7 @@ ARROWS = {
     "report": {"evaluation", "exploration", "errors"},
 }
 # other rooms that a folder of pipelines may import: these two work on arrays alone
-ROOMS_BELOW = {"evaluation": {"heads"}, "exploration": {"data"}, "report": {"data"}}
+ROOMS_BELOW = {"evaluation": {"heads"}, "exploration": {"data"}, "report": {"data", "extract"}}
 COMMANDS = {"run", "extract", "predict", "doctor", "__main__"}
 # one library, one room: where each may be imported
 HOMES = {

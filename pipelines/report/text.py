@@ -5,15 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from extract.backbones import BASELINES
 from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.scoring import SCORINGS, Scoring
 
-BASELINE_WORDS = {
-    "pixels": "raw pixels",
-    "histogram": "colours",
-    "gabor": "Gabor filters",
-    "majority": "majority class",
-}
+MAJORITY_WORDS = "majority class"
+UNTRAINED_WORDS = "the same network untrained"
 SHOWN_ROWS = 10
 
 
@@ -128,9 +125,8 @@ def _short(value: Any) -> str:
 def baselines_in_words(rows: Sequence[dict]) -> str:
     """One line: `raw pixels 0.51, colours 0.66, …, majority class 0.20`."""
     majority_last = [*rows[1:], rows[0]]
-    words = [
-        BASELINE_WORDS.get(row["backbone"], "the same network untrained") for row in majority_last
-    ]
+    names = {name: row.words for name, row in BASELINES.items()} | {"majority": MAJORITY_WORDS}
+    words = [names.get(row["backbone"], UNTRAINED_WORDS) for row in majority_last]
     return ", ".join(
         f"{name} {row['cv_score']:.2f}" for name, row in zip(words, majority_last, strict=True)
     )

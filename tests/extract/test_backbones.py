@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from extract import Backbone, ExtractError, Preprocessing, Tap, load_backbone, recipe_of
-from extract import backbones as backbones_file
+from extract.backbones import names as backbones_file
 
 
 @pytest.fixture(autouse=True)
@@ -393,7 +393,7 @@ def test_settings_beside_a_backbone_are_refused(backbone):
 
 TORCHVISION = """
 import sys
-from extract.backbones import import_torchvision
+from extract.backbones.torchvision import import_torchvision
 package = import_torchvision()
 print(package.__name__, [name for name in sys.modules if name.startswith("torch._dynamo")])
 import torch
@@ -419,7 +419,7 @@ def test_a_torchvision_that_asks_for_more_of_the_compiler_gets_it(tmp_path):
     )
     script = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from extract.backbones import import_torchvision\n"
+        "from extract.backbones.torchvision import import_torchvision\n"
         "print(import_torchvision().counters is not None, 'torch._dynamo' in sys.modules)"
     )
     done = subprocess.run(

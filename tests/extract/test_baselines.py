@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from extract import ExtractError, FeatureExtractor, load_backbone
-from extract.baselines import ColourBins, GaborBank, gabor_filters
+from extract.backbones.baseline_networks import ColourBins, GaborBank, gabor_filters
 
 # name -> (shape of the one layer, taps of a default run that fit)
 BASELINES = {
@@ -90,7 +90,7 @@ def test_gabor_filters_see_no_plain_light():
 
 def test_a_size_too_small_for_the_filters_is_refused():
     with pytest.raises(ExtractError, match="does not run on 32x32 px"):
-        _ = load_backbone("extract.baselines:gabor", size=32).card
+        _ = load_backbone("extract.backbones.baseline_networks:gabor", size=32).card
 
 
 @pytest.mark.parametrize("given", [{"weights": "random"}, {"size": 64}])

@@ -1,18 +1,22 @@
-"""Batch norm folded into the convolution before it, where running the network shows that it is the same."""
+"""Batch norm fused into the convolution before it, where running the network shows that it is the same."""
 
 import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from extract.layers import first_tensor, hooked
 
 SAMPLE = 4096
 
 
-def find_folds(network, batch, activations) -> list[tuple[str, str]]:
-    """Pairs (convolution, batch norm) whose folding leaves every other layer's output within 1e-3 relative.
+def find_fusable(
+    network: Any, batch: Any, activations: Mapping[str, Activation]
+) -> list[tuple[str, str]]:
+    """Pairs (convolution, batch norm) whose fusing leaves every other layer's output within 1e-3 relative.
 
-    A pair is taken where the norm is called once, right after the convolution, on its very output. What else
-    the code may do with that output can't be seen, so the folded copy is run and compared; on any difference
-    nothing is folded.
+    A pair is taken where the norm is called once, right after the convolution, on its very output.
+    What else the code may do with that output can't be seen, so the fused copy is run and
+    compared; on any difference nothing is fused.
     """
     import torch
 
@@ -20,32 +24,34 @@ def find_folds(network, batch, activations) -> list[tuple[str, str]]:
         pairs, before = _adjacent(network, batch, activations)
         if not pairs:
             return []
-        _, after = _adjacent(fold(copy.deepcopy(network), pairs), batch, activations)
+        _, after = _adjacent(fuse(copy.deepcopy(network), pairs), batch, activations)
     others = before.keys() - {conv for conv, _ in pairs}
     same = all((after[name] - before[name]).norm() <= 1e-3 * before[name].norm() for name in others)
     return pairs if same else []
 
 
-def fold(network, pairs):
-    """Fold each pair in place -> the network; the norm's place keeps its name and passes its input on."""
+def fuse(network: Any, pairs: Sequence[tuple[str, str]]) -> Any:
+    """Fuse each pair in place -> the network; the norm's place keeps its name and passes its input on."""
     import torch
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
     for conv, norm in pairs:
-        folded = fuse_conv_bn_eval(network.get_submodule(conv), network.get_submodule(norm))
-        network.set_submodule(conv, folded)
+        fused = fuse_conv_bn_eval(network.get_submodule(conv), network.get_submodule(norm))
+        network.set_submodule(conv, fused)
         network.set_submodule(norm, torch.nn.Identity())
     return network
 
 
-def _adjacent(network, batch, activations):
+def _adjacent(
+    network: Any, batch: Any, activations: Mapping[str, Activation]
+) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     """The pairs, and a sample of what each layer gives."""
     from torch import nn
     from torch.nn.utils.parametrize import is_parametrized
 
     pairs, outputs, last = [], {}, (None, None)
 
-    def note(name, module, inputs, output):
+    def note(name: str, module: Any, inputs: tuple, output: Any) -> None:
         nonlocal last
         if name in activations:
             values = first_tensor(output).flatten()

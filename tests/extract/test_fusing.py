@@ -1,4 +1,4 @@
-"""Folded networks give what unfolded ones do, and what can't be folded isn't."""
+"""Folded networks give what unfused ones do, and what can't be fused isn't."""
 
 import copy
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from extract import Tap, load_backbone
 from extract.engines import TorchEngine
-from extract.folding import find_folds, fold
+from extract.fusing import find_fusable, fuse
 from extract.layers import hooked, probe_layers
 
 BATCH = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -26,17 +26,17 @@ def ready(network):
 
 
 def folds_of(network):
-    return find_folds(network, BATCH, probe_layers(ready(network), BATCH))
+    return find_fusable(network, BATCH, probe_layers(ready(network), BATCH))
 
 
-def test_a_folded_network_gives_the_same(tiny_net):
+def test_a_fused_network_gives_the_same(tiny_net):
     network = ready(tiny_net())
     pairs = folds_of(network)
     names = [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)]
     assert [norm for _, norm in pairs] == names
-    folded = fold(copy.deepcopy(network), pairs)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
-    assert torch.allclose(folded(BATCH), network(BATCH), rtol=1e-4, atol=1e-5)
+    fused = fuse(copy.deepcopy(network), pairs)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
+    assert torch.allclose(fused(BATCH), network(BATCH), rtol=1e-4, atol=1e-5)
     assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
@@ -122,7 +122,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("case", ODD)
-def test_what_can_not_be_folded_gives_the_same_at_every_layer(case, small):
+def test_what_can_not_be_fused_gives_the_same_at_every_layer(case, small):
     """A side branch and a wrapped convolution gave the norm's output instead of their own."""
     torch.manual_seed(0)
     network = ready(ODD[case]())
@@ -144,18 +144,18 @@ def test_what_can_not_be_folded_gives_the_same_at_every_layer(case, small):
             )
 
 
-def test_a_norm_without_affine_parameters_is_folded():
+def test_a_norm_without_affine_parameters_is_fused():
     network = nn.Sequential(
         nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, affine=False), nn.ReLU()
     )
     assert folds_of(network) == [("0", "1")]
     assert torch.allclose(
-        fold(copy.deepcopy(network), [("0", "1")])(BATCH), network(BATCH), rtol=1e-4, atol=1e-5
+        fuse(copy.deepcopy(network), [("0", "1")])(BATCH), network(BATCH), rtol=1e-4, atol=1e-5
     )
 
 
-def test_a_normalised_output_does_not_hinder_folding():
-    """Means of a layer norm's output are near 0, and no folding was within 1e-3 of them."""
+def test_a_normalised_output_does_not_hinder_fusing():
+    """Means of a layer norm's output are near 0, and no fusing was within 1e-3 of them."""
 
     class Normed(nn.Module):
         def __init__(self):
@@ -169,7 +169,7 @@ def test_a_normalised_output_does_not_hinder_folding():
     assert folds_of(Normed()) == [("trunk.0", "trunk.1")]
 
 
-def test_a_tapped_convolution_is_not_folded(backbone, pixels, small):
+def test_a_tapped_convolution_is_not_fused(backbone, pixels, small):
     batch = np.stack([small(image) for image in map(_pil, pixels[:3])])
     taps = [Tap("layer1.0.conv1", "avg"), Tap("layer1.0.bn1", "avg"), Tap("layer3.0", "avg")]
     with TorchEngine(backbone, "cpu", "float32", taps).running() as engine:

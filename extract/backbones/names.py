@@ -1,0 +1,57 @@
+"""How a backbone is asked for: a name with a scheme; those asked for alike are shared."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from typing import Any
+
+from extract.backbones.backbone import Backbone
+from extract.weights import weights_file
+
+DEFAULT_BACKBONE = "mobilenet_v2"
+SHARED_NETWORKS = 4
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `load_backbone` was called with; `name` is without its scheme."""
+
+    name: str
+    weights: str | None = None
+    seed: int = 0
+    size: Any = None
+    preprocessing: Any = None
+    version: str = ""
+    cache: Any = None
+
+
+def parse_name(text: str, schemes: Container[str], baselines: Container[str]) -> tuple[str, str]:
+    """`resnet18`, `pixels`, `package.module:function` or `scheme:rest` -> (scheme, the rest).
+
+    A scheme wins over a module of that name.
+    """
+    head, colon, rest = text.partition(":")
+    if colon:
+        return (head, rest) if head in schemes else ("module", text)
+    return ("baseline" if text in baselines else "torchvision"), text
+
+
+_shared: "OrderedDict[tuple, Backbone]" = OrderedDict()
+
+
+def share(key: tuple, make: Callable[[], Backbone]) -> Backbone:
+    """The Backbone of that key in this process; the last few are held."""
+    found = _shared.pop(key) if key in _shared else make()
+    _shared[key] = found  # the last one asked for is the last to go
+    while len(_shared) > SHARED_NETWORKS:
+        _shared.popitem(last=False)
+    return found
+
+
+def file_signature(weights: str | None) -> tuple | None:
+    """What tells that the file of these weights was replaced; None where there is none."""
+    path = weights_file(weights) if weights else None
+    if path is None:
+        return None
+    stat = path.stat()
+    return str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
