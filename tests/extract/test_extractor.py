@@ -14,8 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from data import ImageError
-from extract import ExtractError, FeatureExtractor, FeatureStore, Tap, load_backbone
-from extract import extraction as extraction_file
+from extract import ExtractError, FeatureExtractor, FeatureStore, Tap, forward_pass, load_backbone
 
 LAYERS, POOLINGS = ["layer1.0", "layer2.0", "layer3.0"], ["avg", "grid2"]
 
@@ -251,7 +250,7 @@ def test_a_grid_search_never_computes_twice(
     extractor, pixels, photos, forwarded, keep, monkeypatch
 ):
     for name in ("CPU_BATCH", "LARGEST_CHUNK"):
-        monkeypatch.setattr(extraction_file, name, 5)
+        monkeypatch.setattr(forward_pass, name, 5)
     taps = [f"{layer}:{pooling}" for layer in LAYERS for pooling in POOLINGS]
     labels = np.arange(12) % 2
     search = GridSearchCV(
