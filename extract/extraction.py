@@ -170,11 +170,12 @@ class Extraction:
     def _compute_again(
         self, request: Request, taps: Sequence[Tap], rows: np.ndarray, view: str
     ) -> None:
+        """Have lacking rows kept again, for all taps of the pass in one run of the network."""
         rows = np.unique(rows)
         with _mending:
             done = extract(
                 [request.inputs[row] for row in rows],
-                taps,
+                list(dict.fromkeys([*taps, *request.taps])),
                 request.backbone,
                 request.store,
                 numerics=self.recipe.numerics,
@@ -334,19 +335,25 @@ def extract(
     >>> done.read([tap], [0, 1]).shape
     (2, 3072)
     """
+    request = Request(inputs, taps, backbone, store, device, thumbnails, watch)
+    return _extract_views(request, numerics, view)
+
+
+def _extract_views(request: Request, numerics: str, view: str) -> Extraction:
+    """`extract`, a view after the other."""
     if strange := set(view.split("+")) - set(VIEWS):
         raise ExtractError(
             f"unknown view {strange.pop()!r}: expected {' or '.join(VIEWS)}, or both joined by +"
         )
     started = time.perf_counter()
-    check_device(device)
-    for tap in taps:
-        backbone.card.check(tap)
+    check_device(request.device)
+    for tap in request.taps:
+        request.backbone.card.check(tap)
     examined = time.perf_counter()
+    store = request.store
     remembered = store.cache / "ids" if isinstance(store, FeatureStore) else None
-    ids, bad = image_ids(inputs, remembered, cores())
+    ids, bad = image_ids(request.inputs, remembered, cores())
     known = time.perf_counter()
-    request = Request(inputs, taps, backbone, store, device, thumbnails, watch)
     joined: Extraction | None = None
     for one in view.split("+"):
         done = _extract_view(request, ids, bad, numerics, one)
