@@ -130,8 +130,8 @@ class Extraction:
     def read(self, taps: Sequence[Tap], rows: np.ndarray, view: str | None = None) -> np.ndarray:
         """Features of some of the images, computed again where they are not kept any more.
 
-        A damaged part is set aside, and what it held of these rows is computed and kept again, in
-        the settled numerics; likewise where the cache was removed.
+        A damaged part is set aside, and what it held is computed and kept again, in the settled
+        numerics and on the same device; likewise where the cache was removed.
 
         Parameters
         ----------
@@ -170,26 +170,19 @@ class Extraction:
     def _compute_again(
         self, request: Request, taps: Sequence[Tap], rows: np.ndarray, view: str
     ) -> None:
-        """Have lacking rows kept again, for all taps of the pass in one run of the network."""
-        rows = np.unique(rows)
+        """Keep again all that the pass lacks by now; ImageError for a row that can't be.
+
+        Not these rows alone: they are computed among their old neighbours, and the network starts
+        once however many reads follow.
+        """
+        taps = list(dict.fromkeys([*request.taps, *taps]))
         with _mending:
-            done = extract(
-                [request.inputs[row] for row in rows],
-                list(dict.fromkeys([*taps, *request.taps])),
-                request.backbone,
-                request.store,
-                numerics=self.recipe.numerics,
-                device=request.device,
-                view=view,
-                watch=request.watch,
-            )
-        other = np.flatnonzero((done.ids != self.ids[rows]).any(axis=1))
-        for place in [*sorted(done.bad), *other.tolist()]:
-            item = request.inputs[rows[place]]
-            path = (
-                os.fspath(item) if isinstance(item, (str, os.PathLike)) else f"image {rows[place]}"
-            )
-            said = done.bad[place].reason if place in done.bad else "it is another image by now"
+            done = _extract_views(replace(request, taps=taps), self.recipe.numerics, view)
+        changed = (done.ids[rows] != self.ids[rows]).any(axis=1)
+        for row in sorted({*rows[changed].tolist(), *set(rows.tolist()).intersection(done.bad)}):
+            item = request.inputs[row]
+            path = os.fspath(item) if isinstance(item, (str, os.PathLike)) else f"image {row}"
+            said = done.bad[row].reason if row in done.bad else "it is another image by now"
             raise ImageError(path, f"its features are not kept any more, and {said}")
 
 
