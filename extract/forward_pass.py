@@ -107,7 +107,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 class ForwardPass:
-    """One run of the network over the rows that lack something."""
+    """One run of the network over the rows that lack something.
+
+    request: what was asked for. result: the Extraction that is filled in. watch: who is told.
+    """
 
     def __init__(self, request: Request, result: "Extraction", watch: Watch) -> None:
         self._request = request
@@ -125,6 +128,7 @@ class ForwardPass:
         self._provenance: dict[str, str] = {}
 
     def run(self, jobs: list[Job]) -> None:
+        """Compute and keep what each job lacks; Interrupted says what an interrupt left kept."""
         self._total = sum(len(rows) for _, rows in jobs)
         self._store.prepare(self._result.recipe)
         self._refuse_full_disk(jobs)
@@ -188,7 +192,6 @@ class ForwardPass:
         """What keeps the thumbnails of a batch."""
         if not wanted:
             return lambda batch: None
-        self._store.prepare(THUMBNAILS)
         writer: Any = stack.enter_context(self._store.writer(THUMBNAILS, THUMBNAIL_TYPE))
 
         def keep(batch: Batch) -> None:

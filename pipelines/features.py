@@ -30,9 +30,9 @@ VIEWS = {"off": ("plain",), "on": ("plain", "plain+flipped")}  # by --flips
 class FeatureTable:
     """Samples that can be used, with every source's features of them.
 
-    samples: without bad and duplicate images. ids: (n, 16) uint8. places: (n,) int, where they stand among the
-    inputs of the passes. sources: one per backbone, view and tap or joined taps; `taps` and `recipes` beside them.
-    bad: (path, reason). n_duplicates: images dropped as copies of others.
+    samples: without bad and duplicate images. ids: (n, 16) uint8. places: (n,) int, where they stand
+    among the inputs of the passes. sources: one per backbone, view and tap or joined taps; `taps` and
+    `recipes` beside them. bad: (path, reason). n_duplicates: images dropped as copies of others.
     """
 
     samples: Samples
@@ -47,7 +47,7 @@ class FeatureTable:
     n_duplicates: int
 
     def read(self, source: int, rows: np.ndarray) -> np.ndarray:
-        """(len(rows), d) float32 features of these samples, computed again where they are not kept any more."""
+        """(len(rows), d) float32 features of these samples, computed again where they are lost."""
         recipe = self.recipes[source]
         own = next(done for done in self.passes if replace(done.recipe, view=recipe.view) == recipe)
         return own.read(self.taps[source], self.places[rows], recipe.view)
