@@ -4,9 +4,9 @@ python -m benchmarks.store [--rows 50000] [--width 2048] [--parts 40] [--repeats
 
 Every side is given the same float32 rows, keeps them as float16 and gives float32 back;
 `numpy.memmap, float16` is the bare gathering without that last step. A fold is 80 % of the rows in
-files and, on our side, reads the indexes and checks every checksum; `fold` and `in order` are
+random order. Each side reads in a process of its own, from a warm page cache: `first fold` opens
+the files and, on our side, reads the indexes and checks every checksum; `fold` and `in order` are
 what follows. Writing ends when the bytes are on the disk.
-follows. Writing ends when the bytes are on the disk.
 """
 
 import argparse
