@@ -58,6 +58,13 @@ class Facts:
         What the pass spent more time on: waiting for images or in the network.
     unused_gpu : str or None
         Why a GPU that is there was not used.
+
+    Examples
+    --------
+    >>> from extract import Facts
+    >>> facts = Facts(images=100, computed=90, seconds=3.0, times={"forward": 2.0})
+    >>> facts.images - facts.computed  # from the store
+    10
     """
 
     images: int
@@ -93,6 +100,18 @@ class Extraction:
         it. So ids + start + wait + forward + write_wait is about the whole.
     request : Request or None
         What `read` computes lacking rows from.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from extract import MemoryStore, Tap, extract, load_backbone
+    >>> images = [np.zeros((40, 40, 3), np.uint8), "gone.jpg"]
+    >>> taps = [Tap("pixels", "avg")]
+    >>> done = extract(images, taps, load_backbone("pixels"), MemoryStore(), numerics="float32")
+    >>> done.good, done.bad[1].reason
+    (array([0]), 'no such file')
+    >>> done.read(taps, done.good).shape
+    (1, 3072)
     """
 
     ids: np.ndarray

@@ -49,6 +49,12 @@ class Plan:
         To be written.
     seconds : float
         The pass is expected to take.
+
+    Examples
+    --------
+    >>> from extract import Plan
+    >>> Plan(compute=90, kept=10, n_bytes=460_800, seconds=2.5).kept
+    10
     """
 
     compute: int
@@ -67,6 +73,15 @@ class Watch:
         Called once with a Plan when the second batch has been timed (the first, of a single one).
     on_progress : callable or None
         Called after each batch with the number of images done or found unreadable.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from extract import MemoryStore, Tap, Watch, extract, load_backbone
+    >>> images, taps = np.zeros((2, 40, 40, 3), np.uint8), [Tap("pixels", "avg")]
+    >>> done = extract(images, taps, load_backbone("pixels"), MemoryStore(),
+    ...                numerics="float32", watch=Watch(on_progress=print))
+    1
     """
 
     on_plan: Callable[[Plan], Any] | None = None
@@ -96,6 +111,12 @@ class Interrupted(KeyboardInterrupt):
     ----------
     kept, wanted : int
         How many of the images to compute are in the store.
+
+    Examples
+    --------
+    >>> from extract import Interrupted
+    >>> str(Interrupted(8, 12))
+    'interrupted: 8 of 12 images to compute are kept; run again to go on from there'
     """
 
     def __init__(self, kept: int, wanted: int) -> None:
