@@ -1,5 +1,4 @@
-"""Keeping and reading back features against numpy.memmap, plain h5py and joblib.Memory, as ratios
-in one run.
+"""Keeping and reading back features against numpy.memmap, h5py and joblib.Memory, as ratios.
 
 python -m benchmarks.store [--rows 50000] [--width 2048] [--parts 40] [--repeats 3] [--folder DIR]
 
@@ -129,8 +128,8 @@ def open_store(folder, options):
     return lambda order: store.read(RECIPE, [TAP], ids if order is None else ids[order])
 
 
-# name -> (folder of what it keeps, how it is written, what gives read(order); order None is all in
-# order)
+# name -> (folder of what it keeps, how it is written, what gives read(order)); an order of None is
+# all rows in order
 SIDES: dict[str, tuple[str, Callable, Callable]] = {
     "numpy.memmap": ("memmap", write_memmap, open_memmap),
     "numpy.memmap, float16": ("memmap", write_memmap, open_bare_memmap),
@@ -258,8 +257,8 @@ def main() -> None:
         print(json.dumps(read_side(options)))
         return
     print(
-        f"{options.rows} x {options.width} float16 rows, {options.parts} parts; seconds, median "
-        f"of {options.repeats};"
+        f"{options.rows} x {options.width} float16 rows, {options.parts} parts; "
+        f"seconds, median of {options.repeats};"
     )
     print("ratio: how many times as fast as numpy.memmap to float32")
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="benchmark-store-") as root:

@@ -1,24 +1,18 @@
-"""The one pass: find what the store lacks, decode only that, run the network once for every tap, keep the rows."""
+"""The one pass: what the store lacks is found, computed once for every tap, and kept."""
 
 import contextlib
-import importlib.metadata
 import os
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from data import ImageError
 from extract.backbones import Backbone
-from extract.compiled import start_engine
 from extract.cores import cores
 from extract.engines import (
-    CPU_BATCH,
-    GPU_BATCH,
     NUMERICS,
     check_device,
     check_numerics,
@@ -26,82 +20,22 @@ from extract.engines import (
     choose_device,
     fastest_numerics,
     lacks_numerics,
-    stack_for,
-    unused_gpu,
 )
 from extract.errors import ExtractError
-from extract.loader import Batch, Decoding, load_batches
+from extract.forward_pass import NOT_WATCHED, ForwardPass, Job, Request, Watch
 from extract.pooling import Tap
 from extract.preprocessing import VIEWS
 from extract.recipe import Recipe
 from extract.store import DamagedPart, FeatureStore, MemoryStore
 from extract.store.ids import image_ids
-from extract.thumbnails import STORED as THUMBNAIL_TYPE
-from extract.thumbnails import TAP as THUMBNAIL_TAP
-from extract.thumbnails import THUMBNAILS, lacking_thumbnails
+from extract.thumbnails import THUMBNAILS
 
-CHUNK_SECONDS, LARGEST_CHUNK = 0.5, 256
-DISK_RESERVE = 64 << 20
 PASSES = 3  # over what files that change meanwhile leave open
 READS = 5  # each damaged part that is met is set aside, and then its rows are missing
 STAGES = ("ids", "start", "decode", "wait", "forward", "write", "write_wait")
 
 # threads that meet the same damage compute its rows once: the second finds nothing missing
 _mending = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a pass is about to do.
-
-    Attributes
-    ----------
-    compute : int
-        Images that go through the network.
-    kept : int
-        Images whose features are all in the store.
-    n_bytes : int
-        To be written.
-    seconds : float
-        The pass is expected to take.
-    """
-
-    compute: int
-    kept: int
-    n_bytes: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What is called while a pass goes on.
-
-    Attributes
-    ----------
-    on_plan : callable or None
-        Called once with a Plan when the second batch has been timed (the first, of a single one).
-    on_progress : callable or None
-        Called after each batch with the number of images done or found unreadable.
-    """
-
-    on_plan: Callable[[Plan], Any] | None = None
-    on_progress: Callable[[int], Any] | None = None
-
-
-NOT_WATCHED = Watch()
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a pass was asked for, as far as its rows can be computed again from it."""
-
-    inputs: Sequence
-    taps: Sequence[Tap]
-    backbone: Backbone
-    store: FeatureStore | MemoryStore
-    device: str
-    thumbnails: bool
-    watch: Watch
 
 
 @dataclass(frozen=True)
@@ -124,6 +58,13 @@ class Facts:
         What the pass spent more time on: waiting for images or in the network.
     unused_gpu : str or None
         Why a GPU that is there was not used.
+
+    Examples
+    --------
+    >>> from extract import Facts
+    >>> facts = Facts(images=100, computed=90, seconds=3.0, times={"forward": 2.0})
+    >>> facts.images - facts.computed  # from the store
+    10
     """
 
     images: int
@@ -138,7 +79,7 @@ class Facts:
 
 @dataclass
 class Extraction:
-    """What came of a pass: ids by row, which rows can't be read, the recipe, and where the time went.
+    """What came of a pass, and how its features are read.
 
     Attributes
     ----------
@@ -155,10 +96,22 @@ class Extraction:
     times : {stage: seconds}
         `ids` went on finding out which images these are, `start` on the network and its engine;
         `decode` is summed over threads and `wait` what the network waited for it; `forward` the
-        network itself; `write` goes on beside the pass, `write_wait` is what the pass waited for it.
-        So ids + start + wait + forward + write_wait is about the whole.
+        network itself; `write` goes on beside the pass, `write_wait` is what the pass waited for
+        it. So ids + start + wait + forward + write_wait is about the whole.
     request : Request or None
         What `read` computes lacking rows from.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from extract import MemoryStore, Tap, extract, load_backbone
+    >>> images = [np.zeros((40, 40, 3), np.uint8), "gone.jpg"]
+    >>> taps = [Tap("pixels", "avg")]
+    >>> done = extract(images, taps, load_backbone("pixels"), MemoryStore(), numerics="float32")
+    >>> done.good, done.bad[1].reason
+    (array([0]), 'no such file')
+    >>> done.read(taps, done.good).shape
+    (1, 3072)
     """
 
     ids: np.ndarray
@@ -196,8 +149,8 @@ class Extraction:
     def read(self, taps: Sequence[Tap], rows: np.ndarray, view: str | None = None) -> np.ndarray:
         """Features of some of the images, computed again where they are not kept any more.
 
-        A damaged part is set aside, and what it held of these rows is computed and kept again, in
-        the settled numerics; likewise where the cache was removed.
+        A damaged part is set aside, and what it held is computed and kept again, in the settled
+        numerics and on the same device; likewise where the cache was removed.
 
         Parameters
         ----------
@@ -236,43 +189,20 @@ class Extraction:
     def _compute_again(
         self, request: Request, taps: Sequence[Tap], rows: np.ndarray, view: str
     ) -> None:
-        rows = np.unique(rows)
+        """Keep again all that the pass lacks by now; ImageError for a row that can't be.
+
+        Not these rows alone: they are computed among their old neighbours, and the network starts
+        once however many reads follow.
+        """
+        taps = list(dict.fromkeys([*request.taps, *taps]))
         with _mending:
-            done = extract(
-                [request.inputs[row] for row in rows],
-                taps,
-                request.backbone,
-                request.store,
-                numerics=self.recipe.numerics,
-                device=request.device,
-                view=view,
-                watch=request.watch,
-            )
-        other = np.flatnonzero((done.ids != self.ids[rows]).any(axis=1))
-        for place in [*sorted(done.bad), *other.tolist()]:
-            item = request.inputs[rows[place]]
-            path = (
-                os.fspath(item) if isinstance(item, (str, os.PathLike)) else f"image {rows[place]}"
-            )
-            said = done.bad[place].reason if place in done.bad else "it is another image by now"
+            done = _extract_views(replace(request, taps=taps), self.recipe.numerics, view)
+        changed = (done.ids[rows] != self.ids[rows]).any(axis=1)
+        for row in sorted({*rows[changed].tolist(), *set(rows.tolist()).intersection(done.bad)}):
+            item = request.inputs[row]
+            path = os.fspath(item) if isinstance(item, (str, os.PathLike)) else f"image {row}"
+            said = done.bad[row].reason if row in done.bad else "it is another image by now"
             raise ImageError(path, f"its features are not kept any more, and {said}")
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a pass.
-
-    Attributes
-    ----------
-    kept, wanted : int
-        How many of the images to compute are in the store.
-    """
-
-    def __init__(self, kept: int, wanted: int) -> None:
-        super().__init__(
-            f"interrupted: {kept} of {wanted} images to compute are kept; "
-            "run again to go on from there"
-        )
-        self.kept, self.wanted = kept, wanted
 
 
 def recipe_of(backbone: Backbone, numerics: str, view: str = "plain") -> Recipe:
@@ -299,7 +229,9 @@ def recipe_of(backbone: Backbone, numerics: str, view: str = "plain") -> Recipe:
 def read_features(
     store: FeatureStore | MemoryStore, recipe: Recipe, taps: Sequence[Tap], ids: np.ndarray
 ) -> np.ndarray:
-    """Features as they are kept; of several views their mean. `Extraction.read` computes lacking ones too.
+    """Features as they are kept; of several views their mean.
+
+    `Extraction.read` computes lacking ones too.
 
     Parameters
     ----------
@@ -387,8 +319,8 @@ def extract(
     device : str
         `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
     view : str
-        One of VIEWS, or some of them joined: `plain+flipped` is a pass for each that lacks rows, and
-        reading averages them.
+        One of VIEWS, or some of them joined: `plain+flipped` is a pass for each that lacks rows,
+        and reading averages them.
     thumbnails : bool
         Keep a thumbnail of each image that goes through the network and has none yet.
     watch : Watch
@@ -415,19 +347,25 @@ def extract(
     >>> done.read([tap], [0, 1]).shape
     (2, 3072)
     """
+    request = Request(inputs, taps, backbone, store, device, thumbnails, watch)
+    return _extract_views(request, numerics, view)
+
+
+def _extract_views(request: Request, numerics: str, view: str) -> Extraction:
+    """`extract`, a view after the other."""
     if strange := set(view.split("+")) - set(VIEWS):
         raise ExtractError(
             f"unknown view {strange.pop()!r}: expected {' or '.join(VIEWS)}, or both joined by +"
         )
     started = time.perf_counter()
-    check_device(device)
-    for tap in taps:
-        backbone.card.check(tap)
+    check_device(request.device)
+    for tap in request.taps:
+        request.backbone.card.check(tap)
     examined = time.perf_counter()
+    store = request.store
     remembered = store.cache / "ids" if isinstance(store, FeatureStore) else None
-    ids, bad = image_ids(inputs, remembered, cores())
+    ids, bad = image_ids(request.inputs, remembered, cores())
     known = time.perf_counter()
-    request = Request(inputs, taps, backbone, store, device, thumbnails, watch)
     joined: Extraction | None = None
     for one in view.split("+"):
         done = _extract_view(request, ids, bad, numerics, one)
@@ -468,7 +406,7 @@ def _extract_view(
             break
         check_there(numerics, choose_device(device))
         before = ids.copy()
-        _Pass(request, result, watch).run(jobs)
+        ForwardPass(request, result, watch).run(jobs)
         _spread_bad(result, before)
         watch = NOT_WATCHED
     if result.computed and isinstance(store, FeatureStore):
@@ -482,7 +420,7 @@ def _extract_view(
 
 
 def _spread_bad(result: Extraction, ids_before: np.ndarray) -> None:
-    """An image that can't be read is bad in each of its copies, though only one of them was tried."""
+    """An image that can't be read is bad in each of its copies, though one alone was tried."""
     bad = {
         ids_before[row].tobytes(): error
         for row, error in result.bad.items()
@@ -493,10 +431,6 @@ def _spread_bad(result: Extraction, ids_before: np.ndarray) -> None:
         if error is not None:
             result.bad[int(row)] = error
             result.ids[row] = 0
-
-
-# taps that the same rows lack, and those rows
-Job = tuple[list[Tap], np.ndarray]
 
 
 def _jobs(result: Extraction) -> list[Job]:
@@ -516,182 +450,3 @@ def _jobs(result: Extraction) -> list[Job]:
         taps = [tap for tap, lacking in zip(request.taps, lacks, strict=True) if lacking]
         jobs.append((taps, np.array(rows)))
     return jobs
-
-
-class _Pass:
-    """One run of the network over the rows that lack something."""
-
-    def __init__(self, request: Request, result: Extraction, watch: Watch) -> None:
-        self._request = request
-        self._backbone = request.backbone
-        self._store = request.store
-        self._result = result
-        self._on_plan = watch.on_plan
-        self._on_progress = watch.on_progress
-        self._total = 0
-        self._done = 0
-        self._bad = 0
-        self._bytes = 0
-        self._trial = 0.0
-        self._chunk = CPU_BATCH
-        self._provenance: dict[str, str] = {}
-
-    def run(self, jobs: list[Job]) -> None:
-        self._total = sum(len(rows) for _, rows in jobs)
-        self._store.prepare(self._result.recipe)
-        self._refuse_full_disk(jobs)
-        try:
-            for taps, rows in jobs:
-                self._run_job(taps, rows)
-        except KeyboardInterrupt:
-            raise Interrupted(self._done, self._total) from None
-
-    def _refuse_full_disk(self, jobs: list[Job]) -> None:
-        if not isinstance(self._store, FeatureStore):
-            return
-        item = np.dtype(NUMERICS[self._result.recipe.numerics].stored).itemsize
-        self._bytes = sum(
-            len(rows) * item * sum(map(self._backbone.card.width, taps)) for taps, rows in jobs
-        )
-        folder = next(f for f in (self._store.cache, *self._store.cache.parents) if f.exists())
-        free = shutil.disk_usage(folder).free
-        if self._bytes + DISK_RESERVE > free:
-            raise ExtractError(
-                f"the features need {self._bytes / 1e9:.1f} GB and {self._store.cache} has "
-                f"{free / 1e9:.1f} GB free: keep fewer taps or choose another cache"
-            )
-
-    def _run_job(self, taps: list[Tap], rows: np.ndarray) -> None:
-        with contextlib.ExitStack() as stack:
-            engine = writer = running = None
-            device = choose_device(self._request.device)
-            thumbnails = self._lacking_thumbnails(rows)
-            keep_thumbnails = self._thumbnail_writer(bool(thumbnails), stack)
-            batches = self._batches(rows, device, thumbnails)
-            stack.callback(batches.close)
-            for batch in self._timed(batches):
-                self._take(batch)
-                keep_thumbnails(batch)
-                if batch.pixels is None:
-                    continue
-                if engine is None:
-                    engine, writer = self._start(taps, len(rows), device, stack)
-                began = time.perf_counter()
-                started = engine.start(batch.pixels), batch, began
-                if device != "cpu":  # its rows are fetched when the next batch is on its way
-                    started, running = running, started
-                self._result.times["forward"] += time.perf_counter() - began
-                self._finish(started, engine, writer, len(rows))
-            self._finish(running, engine, writer, len(rows))
-        if writer is not None:
-            self._result.times["write"] += writer.seconds
-
-    def _lacking_thumbnails(self, rows: np.ndarray) -> frozenset[int]:
-        if not self._request.thumbnails:
-            return frozenset()
-        lacking = lacking_thumbnails(self._store, self._result.ids[rows])
-        return frozenset(rows[lacking].tolist())
-
-    def _thumbnail_writer(
-        self, wanted: bool, stack: contextlib.ExitStack
-    ) -> Callable[[Batch], None]:
-        """What keeps the thumbnails of a batch."""
-        if not wanted:
-            return lambda batch: None
-        self._store.prepare(THUMBNAILS)
-        writer = stack.enter_context(self._store.writer(THUMBNAILS, THUMBNAIL_TYPE))
-
-        def keep(batch: Batch) -> None:
-            began = time.perf_counter()
-            if len(batch.thumbnails):
-                writer.add(batch.thumbnail_ids, {THUMBNAIL_TAP: batch.thumbnails})
-            self._result.times["write_wait"] += time.perf_counter() - began
-
-        return keep
-
-    def _finish(self, started: tuple | None, engine: Any, writer: Any, job: int) -> None:
-        if started is None:
-            return
-        rows, batch, began = started
-        waited = time.perf_counter()
-        pooled = rows()
-        done = time.perf_counter()
-        self._result.times["forward"] += done - waited
-        self._result.engine = self._provenance["engine"] = engine.name
-        writer.add(batch.ids, pooled)
-        self._result.times["write_wait"] += time.perf_counter() - done
-        trial, self._trial = engine.trial_seconds - self._trial, engine.trial_seconds
-        self._advance(batch, done - began - trial, job)
-
-    def _batches(
-        self, rows: np.ndarray, device: str, thumbnails: frozenset[int]
-    ) -> Iterator[Batch]:
-        on_gpu, view = device.startswith("cuda"), self._result.recipe.view
-        preprocessing = VIEWS[view](self._backbone.preprocessing)
-        return load_batches(
-            self._request.inputs,
-            rows,
-            Decoding(preprocessing, stack_for(device), thumbnails),
-            lambda: GPU_BATCH if on_gpu else self._chunk,
-            2 if on_gpu else 0,
-        )
-
-    def _start(
-        self, taps: list[Tap], images: int, device: str, stack: contextlib.ExitStack
-    ) -> tuple[Any, Any]:
-        began = time.perf_counter()
-        numerics = self._result.recipe.numerics
-        engine = start_engine(self._backbone, device, numerics, taps, images)
-        self._result.device, self._trial = device, 0
-        if self._request.device == "auto" and device == "cpu":
-            self._result.unused_gpu = unused_gpu()
-        self._provenance = {
-            "engine": engine.name,
-            "device": device,
-            **{
-                name: importlib.metadata.version(name)
-                for name in ("torch", "torchvision", "pillow", "numpy")
-            },
-        }
-        writer = self._store.writer(
-            self._result.recipe, NUMERICS[numerics].stored, self._provenance
-        )
-        engine, writer = stack.enter_context(engine.running()), stack.enter_context(writer)
-        self._result.times["start"] += time.perf_counter() - began
-        return engine, writer
-
-    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        while True:
-            began = time.perf_counter()
-            batch = next(batches, None)
-            self._result.times["wait"] += time.perf_counter() - began
-            if batch is None:
-                return
-            yield batch
-
-    def _take(self, batch: Batch) -> None:
-        """Note what the batch says of its images: a file that changed since it was listed has another id now."""
-        self._result.times["decode"] += batch.decode_seconds
-        self._result.bad.update(batch.bad)
-        self._bad += len(batch.bad)
-        self._result.ids[list(batch.bad)] = 0
-        self._result.ids[batch.rows] = batch.ids
-
-    def _advance(self, batch: Batch, seconds: float, job: int) -> None:
-        self._result.computed += len(batch.rows)
-        self._done += len(batch.rows)
-        self._chunk = _chunk_size(len(batch.rows) / seconds)
-        # the first batch warms up; the second is the measure, where there is one
-        if self._on_plan and (self._done > len(batch.rows) or self._done + self._bad == job):
-            per_image = seconds / len(batch.rows) + batch.decode_seconds / len(batch.rows) / cores()
-            kept = len(self._result.ids) - len(self._result.bad) - self._total
-            self._on_plan(Plan(self._total, kept, self._bytes, per_image * self._total))
-            self._on_plan = None
-        if self._on_progress:
-            self._on_progress(self._done + self._bad)
-
-
-def _chunk_size(images_per_second: float) -> int:
-    """Images decoded at a time on a CPU: batches enough that its cores end together, few enough to report often."""
-    batches = round(CHUNK_SECONDS * images_per_second / CPU_BATCH)
-    return CPU_BATCH * min(max(batches, 1), max(LARGEST_CHUNK // CPU_BATCH, 1))

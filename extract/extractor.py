@@ -1,4 +1,4 @@
-"""FeatureExtractor: a frozen network as a scikit-learn transformer, from images to kept features."""
+"""FeatureExtractor: a frozen network as a scikit-learn transformer, from images to features."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -29,16 +29,16 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     layer : str or None
-        Dotted name of a module, or taps joined as `"features.11:grid2+features.18:avg"`. None is the
-        last block of the backbone.
+        Dotted name of a module, or taps joined as `"features.11:grid2+features.18:avg"`. None is
+        the last block of the backbone.
     pooling : str
         `avg`, `max`, `avgmax`, `gem`, `std`, `gridN`, `flatten` or `cls`; taps in `layer` may name
         their own.
     backbone, weights, seed, size
         As in `load_backbone`.
     numerics : str
-        `auto`, `float32` or a reduced precision; `auto` takes what the store holds, else the fastest
-        here.
+        `auto`, `float32` or a reduced precision; `auto` takes what the store holds, else the
+        fastest here.
     device : str
         `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
     cache : path, None or False
@@ -230,9 +230,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     def _store(self) -> FeatureStore | MemoryStore:
         if self.cache is not False:
             return FeatureStore(self.cache)
-        if not hasattr(self, "_memory") or len(self._memory) > MEMORY_ROWS:
-            self._memory = MemoryStore()
-        return self._memory
+        memory: MemoryStore | None = getattr(self, "_memory", None)
+        if memory is None or len(memory) > MEMORY_ROWS:
+            memory = self._memory = MemoryStore()
+        return memory
 
 
 class JoinedExtractor:
@@ -284,7 +285,7 @@ def extractors_of(
 
 
 def check_inputs(X: Any) -> Any:
-    """Images as a sequence: paths, PIL images or arrays; ExtractError for a single one or another shape."""
+    """Images as a sequence: paths, PIL images or arrays; ExtractError for what is none."""
     if isinstance(X, (str, os.PathLike)):
         raise ExtractError(
             f"got the single path {str(X)!r}, expected a list of images: pass [path]"

@@ -3,12 +3,13 @@
 import contextlib
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 
 @contextlib.contextmanager
-def written_aside(path: Path):
-    """Give a temporary path in the same folder; on leaving without an error it is synced and renamed to `path`."""
+def written_aside(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; left without an error, it is synced and renamed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}")

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +25,11 @@ JPEG = b"\xff\xd8\xff"  # how a file of the one format begins that is decoded at
 
 @dataclass(frozen=True)
 class Decoding:
-    """What becomes of an image: `preprocessing` gives the network's pixels, `stack` makes a batch of them.
+    """What becomes of an image, and of a batch of them.
 
-    preprocessing: of an RGB image; its `at_least`, if it has one, says from which shorter side on a
-    JPEG may be scaled down. stack: from a list of equal arrays to one. thumbnails: rows whose
-    thumbnail is made too.
+    preprocessing: from an RGB image to the pixels of the network; its `at_least`, if any, says from
+    which shorter side on a JPEG may be scaled down. stack: from a list of equal arrays to one.
+    thumbnails: rows whose thumbnail is made too.
     """
 
     preprocessing: Callable[[Image.Image], Any]
@@ -41,9 +41,10 @@ class Decoding:
 class Batch:
     """Decoded images that go through the network together.
 
-    rows: their places among the inputs. ids: (n, 16) uint8, of the bytes that were decoded. pixels:
-    what the preprocessing gave, stacked. bad: {row: ImageError}. decode_seconds: summed over threads.
-    thumbnails: (m, 1024) uint8 of those that were asked for one. thumbnail_ids: (m, 16) uint8.
+    rows: their places among the inputs. ids: (n, 16) uint8, of the bytes that were decoded.
+    pixels: what the preprocessing gave, stacked; None of no images. bad: {row: ImageError}.
+    decode_seconds: summed over threads. thumbnails: (m, 1024) uint8, of those that were asked for
+    one. thumbnail_ids: (m, 16) uint8.
     """
 
     rows: np.ndarray
@@ -72,7 +73,7 @@ def load_batches(
     decoding: Decoding,
     size: Callable[[], int],
     ahead: int,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Decode `inputs[row]` for each row, in order, `ahead` batches before they are asked for.
 
     size: how many images the next batch takes.
@@ -135,8 +136,9 @@ def _collect(
     rows: np.ndarray, decoded: list[Future[list[_Decoded]]], stack: Callable[[list], Any]
 ) -> Batch:
     results = [result for future in decoded for result in future.result()]
-    good = [i for i, result in enumerate(results) if result.pixels is not None]
-    shapes = sorted({results[i].pixels.shape for i in good})
+    good = [i for i, result in enumerate(results) if result.error is None]
+    pixels = [result.pixels for result in results if result.pixels is not None]
+    shapes = sorted({one.shape for one in pixels})
     if len(shapes) > 1:
         raise ExtractError(
             f"preprocessing gave images of several sizes, {shapes[0]} and {shapes[-1]}, "
@@ -146,7 +148,7 @@ def _collect(
     return Batch(
         rows=rows[good],
         ids=_as_ids([results[i].found for i in good]),
-        pixels=stack([results[i].pixels for i in good]) if good else None,
+        pixels=stack(pixels) if pixels else None,
         bad={
             int(row): result.error
             for row, result in zip(rows, results, strict=True)

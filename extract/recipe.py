@@ -34,7 +34,7 @@ class Recipe:
     --------
     >>> one = Recipe("net", "digest", "preprocessing", "float32")
     >>> one.id
-    'RECIPE_ID'
+    'b8e823917537d9b611e7bb747ed00d4d'
     >>> one.id == Recipe("net", "digest", "preprocessing", "float32", view="flipped").id
     False
     """

@@ -1,4 +1,4 @@
-"""Thumbnails by image id, kept in the store beside the features so that no image is opened again for one."""
+"""Thumbnails by image id, kept in the store so that no image is opened for one again."""
 
 import logging
 import os

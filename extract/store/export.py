@@ -19,9 +19,9 @@ def export_features(
     classes: Sequence = (),
     split: Sequence | np.ndarray | None = None,
 ) -> Path:
-    """Write one plain HDF5 file: `features/<tap>`, `paths`, and `labels`, `classes`, `split` where known.
+    """Write one plain HDF5 file.
 
-    Text is stored as UTF-8.
+    It holds `features/<tap>`, `paths`, and `labels`, `classes`, `split` where known; text is UTF-8.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ def export_features(
     --------
     >>> import h5py, numpy as np, os, tempfile
     >>> folder = tempfile.mkdtemp()
-    >>> X = np.eye(2, dtype=np.float32)
-    >>> path = export_features(f"{folder}/f.h5", {"last:avg": X}, ["a.jpg", "b.jpg"], ["cat", "dog"])
+    >>> X = {"last:avg": np.eye(2, dtype=np.float32)}
+    >>> path = export_features(f"{folder}/f.h5", X, ["a.jpg", "b.jpg"], ["cat", "dog"])
     >>> with h5py.File(path) as f:
     ...     print(f["features/last:avg"][:].shape, f["labels"].asstr()[:].tolist())
     (2, 2) ['cat', 'dog']

@@ -1,4 +1,4 @@
-"""The FeatureStore: features by (recipe, tap, image id), on disk, found and read back in any order."""
+"""The FeatureStore: features by (recipe, tap, image id), kept on disk, read in any order."""
 
 import contextlib
 import os
@@ -31,7 +31,7 @@ def default_cache() -> Path:
 
 @lru_cache(maxsize=32)
 def _known_parts(folder: Path) -> dict[tuple, Part]:
-    """The parts of a folder by name and stamp: as they never change, all stores of a process share them."""
+    """The parts of a folder by name and stamp; as none changes, a process shares them."""
     return {}
 
 
@@ -139,7 +139,7 @@ class FeatureStore:
         stored: type = np.float32,
         provenance: Mapping[str, Any] | None = None,
     ) -> PartWriter:
-        """A context whose `add(ids, {tap: rows})` keeps rows; it finishes a part at least every 10 s.
+        """A context whose `add(ids, {tap: rows})` keeps rows; a part is finished every 10 s.
 
         Parameters
         ----------
@@ -153,7 +153,7 @@ class FeatureStore:
         return PartWriter(self._folder(recipe) / "parts", stored, provenance or {})
 
     def compact(self, recipe: Recipe) -> int:
-        """Join small parts, the new one first, then unlink the old -> how many parts were joined."""
+        """Join small parts, the new one first, then unlink the old -> how many were joined."""
         return join_small_parts(self._folder(recipe) / "parts", lambda: self._list(recipe))
 
     def _folder(self, recipe: Recipe) -> Path:

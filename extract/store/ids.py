@@ -1,4 +1,4 @@
-"""Which image it is: a 128-bit id of its bytes, remembered by file so that a known one is not read."""
+"""Which image it is: a 128-bit id of its bytes, remembered by file so that it is read once."""
 
 import contextlib
 import hashlib
@@ -21,7 +21,8 @@ ID_BYTES = 16
 SETTLED_SECONDS = 2.0  # a file changed less than this before it was read is not remembered
 ID_BLOCK = 64  # small files take less than a task of their own: threads get blocks of them
 
-# Image.open leaves the pixels in the file, and two threads that read them at once spoil each other's decoder
+# Image.open leaves the pixels in the file, and two threads that read them at once spoil each
+# other's decoder
 _loading = threading.Lock()
 
 
@@ -107,7 +108,8 @@ class IdMemory:
             return remembered
         started = time.time()
         found = bytes_id(read_bytes(path))
-        # a file written to within the clock's grain of the read could change again without changing its key
+        # a file written to within the clock's grain of the read could change again without
+        # changing its key
         if (
             key
             and key == _file_key(real)
@@ -117,7 +119,7 @@ class IdMemory:
         return found
 
     def _real_path(self, path: str) -> str:
-        """As `os.path.realpath`, which looks at every folder above a file; that once a folder is enough."""
+        """As `os.path.realpath`, but the folders above a file are looked at once a folder."""
         if os.path.islink(path):
             return os.path.realpath(path)
         parent, name = os.path.split(path)
@@ -128,7 +130,7 @@ class IdMemory:
         return os.path.join(self._real[parent], name)
 
     def save(self) -> None:
-        """Add what was learnt to the files, where they can be written; what other processes added stays."""
+        """Add what was learnt to the files; what other processes added stays."""
         # a cache that can only be read still gives what it holds
         with contextlib.suppress(OSError):
             for parent, rows in self._changed.items():

@@ -13,14 +13,17 @@ from extract.store.parts import DamagedPart
 
 
 class MemoryStore:
-    """The FeatureStore's calls on a dictionary, gone with the object; rows pass through the stored type too.
+    """The FeatureStore's calls on a dictionary, gone with the object.
+
+    Rows pass through the stored type, as on the disk.
 
     Examples
     --------
     >>> import numpy as np
     >>> from extract import MemoryStore, Recipe, Tap
     >>> store, tap = MemoryStore(), Tap("features.14", "avg")
-    >>> recipe, ids = Recipe("net", "digest", "preprocessing", "float32"), np.zeros((1, 16), np.uint8)
+    >>> recipe = Recipe("net", "digest", "preprocessing", "float32")
+    >>> ids = np.zeros((1, 16), np.uint8)
     >>> with store.writer(recipe) as writer:
     ...     writer.add(ids, {tap: np.float32([[1, 2]])})
     >>> store.read(recipe, [tap], ids)

@@ -112,7 +112,10 @@ class StackedRows:
 
 
 def as_stored(values: np.ndarray, stored: type) -> np.ndarray:
-    """(n, d) rows in the type they are kept in; a row that overflows float16 stays float32, alone."""
+    """(n, d) rows in the type they are kept in.
+
+    A row that overflows float16 stays float32, alone: the other rows are rounded to float16.
+    """
     if stored is not np.float16:
         return values.astype(stored, copy=False)
     wide = np.abs(values).max(axis=1, initial=0) > np.finfo(np.float16).max

@@ -1,4 +1,4 @@
-"""One part: an immutable HDF5 file of rows, its checksums, and what becomes of it when it is damaged."""
+"""One part: an immutable HDF5 file of rows, its checksums, and what becomes of a damaged one."""
 
 import contextlib
 import logging
@@ -23,7 +23,7 @@ CHUNK_BYTES = 1 << 19  # of whole rows: a chunk is what one checksum covers and 
 
 
 class Rows(Protocol):
-    """(n, d) rows that are given a slice at a time: an array, or what has not been read or joined yet."""
+    """(n, d) rows given a slice at a time: an array, or what has not been read or joined yet."""
 
     @property
     def dtype(self) -> np.dtype: ...
@@ -37,7 +37,7 @@ class Rows(Protocol):
 
 
 class DamagedPart(KeyError):
-    """Rows that aren't kept, or not any more: a part whose bytes are not those written is set aside."""
+    """Rows that aren't kept, or not any more: a part whose bytes have changed is set aside."""
 
 
 class Part:
@@ -123,7 +123,9 @@ def write_part(
     columns: Mapping[str, Rows],
     provenance: Mapping[str, Any],
 ) -> Path:
-    """One finished part: (n, 16) uint8 ids and (n, d) columns by tap, written aside, synced, renamed.
+    """One finished part: written aside, synced, renamed -> its path.
+
+    ids: (n, 16) uint8. columns: (n, d) by tap. provenance: attributes of the file.
 
     One chunk of a column is asked for at a time.
 
@@ -151,7 +153,7 @@ def _write_rows(group: h5py.Group, name: str, values: Rows) -> None:
     # a chunk at a time: HDF5 holds the interpreter's lock while it writes
     for at in range(0, n, step):
         block = np.ascontiguousarray(values[at : at + step])
-        checksums.append(zlib.crc32(block))
+        checksums.append(zlib.crc32(block.data))
         if len(block) < step:
             block = np.concatenate([block, np.zeros((step - len(block), width), block.dtype)])
         dataset.id.write_direct_chunk((at, 0), block)
@@ -159,7 +161,7 @@ def _write_rows(group: h5py.Group, name: str, values: Rows) -> None:
 
 
 def _column_of(path: Path, size: int, dataset: h5py.Dataset) -> Column:
-    """The place of each chunk; ValueError where rows are missing or chunks aren't plain whole rows."""
+    """The place of each chunk; ValueError where rows are missing or a chunk isn't whole rows."""
     (n, width), (step, across), item = dataset.shape, dataset.chunks, dataset.dtype.itemsize
     chunks = [dataset.id.get_chunk_info_by_coord((at, 0)) for at in range(0, n, step)]
     checksums = dataset.attrs["crc32"][:]

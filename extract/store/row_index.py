@@ -21,7 +21,10 @@ class RowIndex:
         self._heads = _heads(self._sorted)
 
     def find(self, keys: np.ndarray) -> np.ndarray:
-        """(n,) S16 ids -> (n,) place among the parts' rows, one part's after another's; -1 if not there."""
+        """(n,) S16 ids -> (n,) places, -1 if not there.
+
+        A place counts the parts' rows, one part's after another's.
+        """
         if not len(self._sorted):
             return np.full(len(keys), -1)
         last = len(self._sorted) - 1
@@ -47,7 +50,7 @@ def row_index(parts: tuple[Part, ...]) -> RowIndex:
 
 
 def _heads(keys: np.ndarray) -> np.ndarray:
-    """The first halves of (n,) S16 ids as numbers in the same order: found in a third of the time."""
+    """The first halves of (n,) S16 ids as numbers in the same order: found three times as fast."""
     return keys.view(">u8")[::2].astype(np.uint64)
 
 

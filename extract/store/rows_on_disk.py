@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -26,10 +26,12 @@ class WrongBytes(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """Where the (n, d) rows of one dataset lie in a file: chunks of `step` whole rows, as they are in memory.
+    """Where the (n, d) rows of one dataset lie in a file.
 
-    offsets, checksums: (chunks,) byte offset and CRC-32 of each. checked: (chunks,) bool, set once a chunk's
-    checksum was found right. file_size: in bytes; a file of another size is not read.
+    They lie in chunks of `step` whole rows, as they are in memory.
+
+    offsets, checksums: (chunks,) byte offset and CRC-32 of each. checked: (chunks,) bool, set once
+    a chunk's checksum was found right. file_size: in bytes; a file of another size is not read.
     """
 
     path: Path
@@ -42,7 +44,7 @@ class Column:
     checked: np.ndarray
 
     def copy(self, rows: np.ndarray, where: np.ndarray, out: np.ndarray) -> None:
-        """`out[where]` = the rows (m,), ascending; WrongBytes for a file that isn't as it was written."""
+        """`out[where]` = the rows (m,), ascending; WrongBytes if the file isn't as written."""
         buffer = np.empty((self.step, self.shape[1]), self.dtype)
         # opened for the copy alone: a mapping hinders unlinking on Windows, and where a disk fails
         # it kills the process
@@ -55,7 +57,7 @@ class Column:
                 out[where[at:end]] = widened(block[inside - first], out.dtype)
 
     def tasks(self, rows: np.ndarray) -> Iterator[slice]:
-        """Cut the rows (m,), ascending, into slices that lie in separate chunks and are worth a thread's while."""
+        """Cut the rows (m,), ascending, into slices in separate chunks, worth a thread each."""
         chunk_bytes = self.step * self.shape[1] * self.dtype.itemsize
         rows_per_task = self.step * max(1, TASK_BYTES // chunk_bytes)
         cuts = np.flatnonzero(np.diff(rows // rows_per_task)) + 1
@@ -70,28 +72,29 @@ class Column:
         return zip(chunks[starts].tolist(), starts, ends, strict=True)
 
     def _read(
-        self, file: BinaryIO, chunk: int, first: int, end: int, buffer: np.ndarray
+        self, file: BufferedReader, chunk: int, first: int, end: int, buffer: np.ndarray
     ) -> tuple[np.ndarray, int]:
-        """(block, its first row): rows `first` to `end` of a chunk, or all where it is not checked yet."""
+        """Rows `first` to `end` of a chunk, or all where it is not checked yet -> it, its first."""
         check = not self.checked[chunk]
         if check:
             first, end = 0, min(self.step, self.shape[0] - chunk * self.step)
         block = buffer[: end - first]
         file.seek(self.offsets[chunk] + first * block.strides[0])
-        if file.readinto(block) != block.nbytes:
+        if file.readinto(block.data) != block.nbytes:
             raise WrongBytes(self.path, "it ends too early")
         if check:
-            if zlib.crc32(block) != self.checksums[chunk]:
+            if zlib.crc32(block.data) != self.checksums[chunk]:
                 raise WrongBytes(self.path, f"wrong checksum of chunk {chunk}")
             self.checked[chunk] = True
         return block, first
 
 
 def widened(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """float16 values as float32, bit for bit as `astype` does and several times as fast; all else as it is.
+    """float16 values as float32, bit for bit as `astype` does and several times as fast.
 
-    A float16 shifted into a float32's place is 2**112 too small, the subnormal ones too; infinities and NaN come
-    out as 65536 and more, which no other float16 is, and go through `astype`.
+    A float16 shifted into a float32's place is 2**112 too small, the subnormal ones too;
+    infinities and NaN come out as 65536 and more, which no other float16 is, and go through
+    `astype`. Values of other types are given back as they are.
     """
     if values.dtype != np.float16 or dtype != np.float32:
         return values
@@ -108,7 +111,7 @@ def widened(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def gather(wanted: Iterable[tuple[Column, np.ndarray, np.ndarray, np.ndarray]]) -> None:
-    """For each (column, rows, where, out): `out[where]` = the column's rows, which are one or more and ascending.
+    """For each (column, rows, where, out): `out[where]` = its rows, one or more, ascending.
 
     Raises WrongBytes as `Column.copy` does, and OSError for a file that can't be read.
     """

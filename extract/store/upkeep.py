@@ -47,7 +47,7 @@ def _small_parts(list_parts: Callable[[], list[Part]]) -> Iterator[list[Part]]:
 
 
 def _join(parts: list[Part]) -> None:
-    """One part with the rows of all, in the order they lie in; of an id that comes twice the first."""
+    """One part with the rows of all, in their order; of an id that comes twice, the first."""
     index = RowIndex(tuple(parts))
     places = np.sort(np.unique(index.keys, return_index=True)[1])
     keys = index.keys[places]

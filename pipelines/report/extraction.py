@@ -1,4 +1,4 @@
-"""The `extraction` block of results.json: how many images were computed, and where the time went."""
+"""The `extraction` block of results.json: how many images, and where the time went."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def describe_extraction(extractions: Sequence["Extraction"]) -> dict[str, Any]:
-    """The block of one or more passes, one a backbone; of several, sums and the slowest one's bottleneck."""
+    """The block of the passes, one a backbone; of several, sums and the slowest one's words."""
     blocks = [describe_pass(extraction.facts()) for extraction in extractions]
     if len(blocks) == 1:
         return blocks[0]
@@ -47,7 +47,7 @@ def describe_pass(facts: "Facts") -> dict[str, Any]:
 
 
 def where_time_went(facts: "Facts") -> str | None:
-    """One line about what held the pass back and what would help; None where nothing was computed."""
+    """One line on what held the pass back and what would help; None if nothing was computed."""
     if not facts.computed:
         return None
     times = facts.times

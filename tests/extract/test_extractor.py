@@ -14,8 +14,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from data import ImageError
-from extract import ExtractError, FeatureExtractor, FeatureStore, Tap, load_backbone
-from extract import extraction as extraction_file
+from extract import (
+    ExtractError,
+    FeatureExtractor,
+    FeatureStore,
+    JoinedExtractor,
+    Tap,
+    extractors_of,
+    forward_pass,
+    load_backbone,
+)
 
 LAYERS, POOLINGS = ["layer1.0", "layer2.0", "layer3.0"], ["avg", "grid2"]
 
@@ -251,7 +259,7 @@ def test_a_grid_search_never_computes_twice(
     extractor, pixels, photos, forwarded, keep, monkeypatch
 ):
     for name in ("CPU_BATCH", "LARGEST_CHUNK"):
-        monkeypatch.setattr(extraction_file, name, 5)
+        monkeypatch.setattr(forward_pass, name, 5)
     taps = [f"{layer}:{pooling}" for layer in LAYERS for pooling in POOLINGS]
     labels = np.arange(12) % 2
     search = GridSearchCV(
@@ -341,3 +349,30 @@ def test_flips_are_kept_apart_and_averaged(extractor, photos, pixels, forwarded)
     assert np.array_equal(extractor.transform(photos), plain)
     unkept = clone(flips).set_params(cache=False)
     np.testing.assert_allclose(unkept.transform(photos), averaged, rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture
+def joined(extractor, other_backbone):
+    other = clone(extractor).set_params(backbone=other_backbone, layer="layer1.0")
+    return JoinedExtractor([extractor, other])
+
+
+def test_joined_extractors_give_their_columns_side_by_side(joined, photos):
+    first, second = (extractor.transform(photos) for extractor in joined.extractors)
+    assert np.array_equal(joined.transform(photos), np.hstack([first, second]))
+
+
+def test_joined_extractors_pass_by_what_one_of_them_can_not_read(joined, photos, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_text("none")
+    rows, X, bad = joined.transform_readable([photos[0], broken, photos[1]])
+    assert (rows.tolist(), list(bad)) == ([0, 2], [1])
+    assert np.array_equal(X, joined.transform(photos[:2]))
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        joined.transform([broken])
+
+
+def test_the_extractors_of_one_and_of_several(extractor, joined):
+    assert extractors_of(extractor) == (extractor,)
+    assert extractors_of(joined) == joined.extractors
+    assert len(joined.extractors) == 2

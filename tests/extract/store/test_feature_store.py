@@ -11,10 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
-from extract import ExtractError, FeatureStore, Tap, export_features
+from extract import ExtractError, FeatureStore, Tap
 from extract.store import DamagedPart, feature_store, part_writer, parts, upkeep
-from extract.store.part_writer import PartWriter
-from extract.store.parts import write_part
 
 A, B = Tap("features.1", "avg"), Tap("features.1", "grid3")
 
@@ -194,18 +192,6 @@ def test_a_part_reads_as_the_design_says(store, recipe, ids, rows):
         assert file["taps/features.1:avg"].compression is None
 
 
-@pytest.mark.parametrize("width", [3, 1280, 60_000, 400_000])
-def test_chunks_are_whole_rows_of_about_half_a_megabyte(tmp_path, width):
-    n = max(2, 3 * (1 << 19) // (4 * width))
-    path = write_part(
-        tmp_path, np.zeros((n, 16), np.uint8), {"a:avg": np.zeros((n, width), np.float32)}, {}
-    )
-    with h5py.File(path) as file:
-        chunk = file["taps/a:avg"].chunks
-    assert chunk[1] == width
-    assert chunk[0] == 1 or 1 << 18 <= chunk[0] * width * 4 <= 1 << 20
-
-
 def test_parts_never_change_and_temporary_files_are_never_listed(store, recipe, ids, rows):
     keep(store, recipe, ids[:20], {A: rows[:20]})
     (part,) = parts_of(store, recipe)
@@ -265,12 +251,6 @@ def test_an_interrupt_while_rows_are_added_keeps_all_of_a_batch_or_nothing(
             writer.add(ids[10:], {A: rows[10:], B: -rows[10:]})
     assert store.missing(recipe, [A, B], ids).all(axis=1).tolist() == [False] * 10 + [True] * 30
     assert np.array_equal(store.read(recipe, [B], ids[:10]), -rows[:10])
-
-
-def test_a_column_that_is_short_is_not_written(tmp_path, ids, rows):
-    with pytest.raises(ValueError, match="a:avg has 39 rows, expected 40"):
-        write_part(tmp_path, ids, {"a:avg": rows[:39]}, {})
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_part_with_a_short_column_is_set_aside(store, recipe, ids, rows, monkeypatch):
@@ -612,31 +592,3 @@ def test_a_folder_in_the_place_of_parts_that_can_not_be_listed(store, recipe, id
 def test_the_default_cache_is_the_users(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert FeatureStore().cache.name == "permafrost"
-
-
-def test_the_writer_is_a_context_of_its_own_thread(tmp_path):
-    with PartWriter(tmp_path, np.float32, {}) as writer:
-        pass
-    assert list(tmp_path.iterdir()) == []
-    assert writer.rows_kept == 0
-
-
-def test_an_export_is_read_by_three_lines_of_h5py(tmp_path, rows):
-    classes = ["Katze", "犬"]
-    labels = ["Katze", "犬"] * 20
-    made = export_features(
-        tmp_path / "new" / "out.h5",
-        {"a:avg": rows},
-        [f"p/ü {i}.png" for i in range(40)],
-        labels,
-        classes,
-    )
-    f = h5py.File(made)
-    X = f["features/a:avg"][:]
-    y = f["labels"].asstr()[:]
-    assert np.array_equal(X, rows)
-    assert y.tolist() == labels
-    assert f["paths"].asstr()[39] == "p/ü 39.png"
-    assert f["classes"].asstr()[:].tolist() == classes
-    assert "split" not in f
-    f.close()

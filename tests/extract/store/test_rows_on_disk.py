@@ -1,5 +1,4 @@
-"""Rows are found at their place in a file, and bytes that are not those that were written are
-noticed."""
+"""Rows are found at their place in a file, and bytes that have changed are noticed."""
 
 import zlib
 

@@ -1,0 +1,314 @@
+"""One run of the network over the images that lack something: decoded, computed, kept, timed."""
+
+import contextlib
+import importlib.metadata
+import shutil
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from extract.backbones import Backbone
+from extract.compiled import start_engine
+from extract.cores import cores
+from extract.engines import CPU_BATCH, GPU_BATCH, NUMERICS, choose_device, stack_for, unused_gpu
+from extract.errors import ExtractError
+from extract.loader import Batch, Decoding, load_batches
+from extract.pooling import Tap
+from extract.preprocessing import VIEWS
+from extract.store import FeatureStore, MemoryStore
+from extract.thumbnails import STORED as THUMBNAIL_TYPE
+from extract.thumbnails import TAP as THUMBNAIL_TAP
+from extract.thumbnails import THUMBNAILS, lacking_thumbnails
+
+if TYPE_CHECKING:
+    from extract.extraction import Extraction
+
+CHUNK_SECONDS, LARGEST_CHUNK = 0.5, 256
+DISK_RESERVE = 64 << 20
+
+# taps that the same rows lack, and those rows
+Job = tuple[list[Tap], np.ndarray]
+# what gives the rows of a batch that was started, the batch, and when
+Started = tuple[Callable[[], dict[Tap, np.ndarray]], Batch, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a pass is about to do.
+
+    Attributes
+    ----------
+    compute : int
+        Images that go through the network.
+    kept : int
+        Images whose features are all in the store.
+    n_bytes : int
+        To be written.
+    seconds : float
+        The pass is expected to take.
+
+    Examples
+    --------
+    >>> from extract import Plan
+    >>> Plan(compute=90, kept=10, n_bytes=460_800, seconds=2.5).kept
+    10
+    """
+
+    compute: int
+    kept: int
+    n_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is called while a pass goes on.
+
+    Attributes
+    ----------
+    on_plan : callable or None
+        Called once with a Plan when the second batch has been timed (the first, of a single one).
+    on_progress : callable or None
+        Called after each batch with the number of images done or found unreadable.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from extract import MemoryStore, Tap, Watch, extract, load_backbone
+    >>> images, taps = np.zeros((2, 40, 40, 3), np.uint8), [Tap("pixels", "avg")]
+    >>> done = extract(images, taps, load_backbone("pixels"), MemoryStore(),
+    ...                numerics="float32", watch=Watch(on_progress=print))
+    1
+    """
+
+    on_plan: Callable[[Plan], Any] | None = None
+    on_progress: Callable[[int], Any] | None = None
+
+
+NOT_WATCHED = Watch()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a pass was asked for, as far as its rows can be computed again from it."""
+
+    inputs: Sequence
+    taps: Sequence[Tap]
+    backbone: Backbone
+    store: FeatureStore | MemoryStore
+    device: str
+    thumbnails: bool
+    watch: Watch
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a pass.
+
+    Attributes
+    ----------
+    kept, wanted : int
+        How many of the images to compute are in the store.
+
+    Examples
+    --------
+    >>> from extract import Interrupted
+    >>> str(Interrupted(8, 12))
+    'interrupted: 8 of 12 images to compute are kept; run again to go on from there'
+    """
+
+    def __init__(self, kept: int, wanted: int) -> None:
+        super().__init__(
+            f"interrupted: {kept} of {wanted} images to compute are kept; "
+            "run again to go on from there"
+        )
+        self.kept, self.wanted = kept, wanted
+
+
+class ForwardPass:
+    """One run of the network over the rows that lack something.
+
+    request: what was asked for. result: the Extraction that is filled in. watch: who is told.
+    """
+
+    def __init__(self, request: Request, result: "Extraction", watch: Watch) -> None:
+        self._request = request
+        self._backbone = request.backbone
+        self._store = request.store
+        self._result = result
+        self._on_plan = watch.on_plan
+        self._on_progress = watch.on_progress
+        self._total = 0
+        self._done = 0
+        self._bad = 0
+        self._bytes = 0
+        self._trial = 0.0
+        self._chunk = CPU_BATCH
+        self._provenance: dict[str, str] = {}
+
+    def run(self, jobs: list[Job]) -> None:
+        """Compute and keep what each job lacks; Interrupted says what an interrupt left kept."""
+        self._total = sum(len(rows) for _, rows in jobs)
+        self._store.prepare(self._result.recipe)
+        self._refuse_full_disk(jobs)
+        try:
+            for taps, rows in jobs:
+                self._run_job(taps, rows)
+        except KeyboardInterrupt:
+            raise Interrupted(self._done, self._total) from None
+
+    def _refuse_full_disk(self, jobs: list[Job]) -> None:
+        if not isinstance(self._store, FeatureStore):
+            return
+        item = np.dtype(NUMERICS[self._result.recipe.numerics].stored).itemsize
+        self._bytes = sum(
+            len(rows) * item * sum(map(self._backbone.card.width, taps)) for taps, rows in jobs
+        )
+        folder = next(f for f in (self._store.cache, *self._store.cache.parents) if f.exists())
+        free = shutil.disk_usage(folder).free
+        if self._bytes + DISK_RESERVE > free:
+            raise ExtractError(
+                f"the features need {self._bytes / 1e9:.1f} GB and {self._store.cache} has "
+                f"{free / 1e9:.1f} GB free: keep fewer taps or choose another cache"
+            )
+
+    def _run_job(self, taps: list[Tap], rows: np.ndarray) -> None:
+        with contextlib.ExitStack() as stack:
+            engine: Any = None
+            writer: Any = None
+            running: Started | None = None
+            device = choose_device(self._request.device)
+            thumbnails = self._lacking_thumbnails(rows)
+            keep_thumbnails = self._thumbnail_writer(bool(thumbnails), stack)
+            batches = self._batches(rows, device, thumbnails)
+            stack.callback(batches.close)
+            for batch in self._timed(batches):
+                self._take(batch)
+                keep_thumbnails(batch)
+                if batch.pixels is None:
+                    continue
+                if engine is None:
+                    engine, writer = self._start(taps, len(rows), device, stack)
+                began = time.perf_counter()
+                started: Started | None = (engine.start(batch.pixels), batch, began)
+                if device != "cpu":  # its rows are fetched when the next batch is on its way
+                    started, running = running, started
+                self._result.times["forward"] += time.perf_counter() - began
+                self._finish(started, engine, writer, len(rows))
+            self._finish(running, engine, writer, len(rows))
+        if writer is not None:
+            self._result.times["write"] += writer.seconds
+
+    def _lacking_thumbnails(self, rows: np.ndarray) -> frozenset[int]:
+        if not self._request.thumbnails:
+            return frozenset()
+        lacking = lacking_thumbnails(self._store, self._result.ids[rows])
+        return frozenset(rows[lacking].tolist())
+
+    def _thumbnail_writer(
+        self, wanted: bool, stack: contextlib.ExitStack
+    ) -> Callable[[Batch], None]:
+        """What keeps the thumbnails of a batch."""
+        if not wanted:
+            return lambda batch: None
+        writer: Any = stack.enter_context(self._store.writer(THUMBNAILS, THUMBNAIL_TYPE))
+
+        def keep(batch: Batch) -> None:
+            began = time.perf_counter()
+            if len(batch.thumbnails):
+                writer.add(batch.thumbnail_ids, {THUMBNAIL_TAP: batch.thumbnails})
+            self._result.times["write_wait"] += time.perf_counter() - began
+
+        return keep
+
+    def _finish(self, started: Started | None, engine: Any, writer: Any, job: int) -> None:
+        if started is None:
+            return
+        rows, batch, began = started
+        waited = time.perf_counter()
+        pooled = rows()
+        done = time.perf_counter()
+        self._result.times["forward"] += done - waited
+        self._result.engine = self._provenance["engine"] = engine.name
+        writer.add(batch.ids, pooled)
+        self._result.times["write_wait"] += time.perf_counter() - done
+        trial, self._trial = engine.trial_seconds - self._trial, engine.trial_seconds
+        self._advance(batch, done - began - trial, job)
+
+    def _batches(
+        self, rows: np.ndarray, device: str, thumbnails: frozenset[int]
+    ) -> Generator[Batch, None, None]:
+        on_gpu, view = device.startswith("cuda"), self._result.recipe.view
+        preprocessing = VIEWS[view](self._backbone.preprocessing)
+        return load_batches(
+            self._request.inputs,
+            rows,
+            Decoding(preprocessing, stack_for(device), thumbnails),
+            lambda: GPU_BATCH if on_gpu else self._chunk,
+            2 if on_gpu else 0,
+        )
+
+    def _start(
+        self, taps: list[Tap], images: int, device: str, stack: contextlib.ExitStack
+    ) -> tuple[Any, Any]:
+        began = time.perf_counter()
+        numerics = self._result.recipe.numerics
+        engine = start_engine(self._backbone, device, numerics, taps, images)
+        self._result.device, self._trial = device, 0
+        if self._request.device == "auto" and device == "cpu":
+            self._result.unused_gpu = unused_gpu()
+        self._provenance = {
+            "engine": engine.name,
+            "device": device,
+            **{
+                name: importlib.metadata.version(name)
+                for name in ("torch", "torchvision", "pillow", "numpy")
+            },
+        }
+        stored = NUMERICS[numerics].stored
+        writer = self._store.writer(self._result.recipe, stored, self._provenance)
+        running = stack.enter_context(engine.running())
+        adding: Any = stack.enter_context(writer)
+        self._result.times["start"] += time.perf_counter() - began
+        return running, adding
+
+    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self._result.times["wait"] += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
+
+    def _take(self, batch: Batch) -> None:
+        """Note what the batch says of its images: one that changed meanwhile has another id."""
+        self._result.times["decode"] += batch.decode_seconds
+        self._result.bad.update(batch.bad)
+        self._bad += len(batch.bad)
+        self._result.ids[list(batch.bad)] = 0
+        self._result.ids[batch.rows] = batch.ids
+
+    def _advance(self, batch: Batch, seconds: float, job: int) -> None:
+        self._result.computed += len(batch.rows)
+        self._done += len(batch.rows)
+        self._chunk = _chunk_size(len(batch.rows) / seconds)
+        # the first batch warms up; the second is the measure, where there is one
+        if self._on_plan and (self._done > len(batch.rows) or self._done + self._bad == job):
+            per_image = seconds / len(batch.rows) + batch.decode_seconds / len(batch.rows) / cores()
+            kept = len(self._result.ids) - len(self._result.bad) - self._total
+            self._on_plan(Plan(self._total, kept, self._bytes, per_image * self._total))
+            self._on_plan = None
+        if self._on_progress:
+            self._on_progress(self._done + self._bad)
+
+
+def _chunk_size(images_per_second: float) -> int:
+    """Images decoded at a time on a CPU.
+
+    Batches enough that its cores end together, few enough to report often.
+    """
+    batches = round(CHUNK_SECONDS * images_per_second / CPU_BATCH)
+    return CPU_BATCH * min(max(batches, 1), max(LARGEST_CHUNK // CPU_BATCH, 1))

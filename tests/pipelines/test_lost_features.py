@@ -1,0 +1,96 @@
+"""A run ends with the same figures whatever becomes of the kept features on its way."""
+
+import json
+import os
+import re
+import shutil
+
+import h5py
+import pytest
+
+from data import images
+from pipelines.features import FeatureTable
+
+TIMES = re.compile(
+    r"seconds|images_per_second|in_words|command|bottleneck|engine|from_store|computed"
+)
+# before which read of a run, counted from 1: the audit's, the search's; and from the end: the
+# learning curve's, the test rows', the audit's last
+STAGES = (1, 2, -3, -2, -1)
+
+
+def without_times(value):
+    """Results without what may differ between two runs."""
+    if isinstance(value, list):
+        return [without_times(item) for item in value]
+    if isinstance(value, dict):
+        return {key: without_times(own) for key, own in value.items() if not TIMES.search(key)}
+    return value
+
+
+def damage_every_part(cache):
+    """Flip a byte in the first chunk of each tap of each part, thumbnails included."""
+    for path in cache.glob("*/parts/*.h5"):
+        with h5py.File(path) as file:
+            offsets = [tap.id.get_chunk_info(0).byte_offset for tap in file["taps"].values()]
+        data = bytearray(path.read_bytes())
+        for offset in offsets:
+            data[offset] ^= 64
+        path.write_bytes(data)
+
+
+@pytest.fixture
+def run_harmed(photos, run, tmp_path, monkeypatch):
+    """run_harmed(harm, at) harms the cache before the `at`-th read -> (results, rows of each)."""
+    read = FeatureTable.read
+
+    def call(harm=None, at=0):
+        reads = []
+
+        def noting(table, source, rows):
+            reads.append(len(rows))
+            if len(reads) == at:
+                harm(tmp_path / "cache")
+            return read(table, source, rows)
+
+        monkeypatch.setattr(FeatureTable, "read", noting)
+        short = ["--heads", "knn", "--baselines", "off", "--pooling", "avg"]
+        code, _, err = run(photos, *short, "--layers", "features.4,features.6")
+        assert code == 0, err
+        text = (tmp_path / "out" / "results.json").read_text(encoding="utf-8")
+        return without_times(json.loads(text)), reads
+
+    return call
+
+
+@pytest.mark.parametrize("harm", [damage_every_part, shutil.rmtree])
+def test_features_lost_before_any_stage_change_no_figure(run_harmed, harm):
+    """A flipped byte in a chunk that only test rows need ended a run after the whole search."""
+    expected, reads = run_harmed()
+    assert (reads[0], reads[1], *reads[-2:]) == (24, 18, 6, 24)
+    for stage in STAGES:
+        found, _ = run_harmed(harm, stage % (len(reads) + 1))
+        assert found == expected, stage
+
+
+def test_bytes_are_read_twice_at_most_on_a_first_run_and_never_again(
+    photos, run, tmp_path, monkeypatch
+):
+    """Once for an image's id and once in the pass, which makes the audit's thumbnail as well."""
+    read, seen = images.read_bytes, []
+
+    def noting(path):
+        seen.append(str(path))
+        return read(path)
+
+    for module in ("data.images", "extract.loader", "extract.store.ids", "extract.thumbnails"):
+        monkeypatch.setattr(f"{module}.read_bytes", noting)
+    for path in photos.rglob("*.png"):
+        os.utime(path, (path.stat().st_mtime - 3600,) * 2)
+    monkeypatch.setattr("extract.store.ids.SETTLED_SECONDS", 0.0)  # of the time of change, too
+    run(photos, "--heads", "knn", "--baselines", "off")
+    assert len(seen) == 2 * len(set(seen)) == 48
+    seen.clear()
+    code, _, err = run(photos, "--heads", "knn", "--baselines", "off")
+    assert code == 0, err
+    assert seen == []
