@@ -1,4 +1,4 @@
-"""The heads against what a user would run instead: `python -m benchmarks.heads [--against sklearnex] [--only NAME]`.
+"""The heads against what a user would run instead: `python -m benchmarks.heads [--only NAME]`.
 
 Every line times GridSearchCV(make_pipeline(StandardScaler(), HEAD), n_jobs=2) and
 HeadSearchCV(n_jobs=2) on the same features, folds and grid of 7 values, in one run; the ratio is of
@@ -11,9 +11,11 @@ HeadSearchCV keeps scikit-learn's own. It has no LinearSVC.
 import argparse
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from statistics import median
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -27,7 +29,7 @@ from sklearn.svm import SVC, LinearSVC
 from heads import HeadSearchCV
 from heads.fold_passes import CHUNK
 
-HEADS = {
+HEADS: dict[str, tuple[Any, dict[str, list]]] = {
     "logistic": (LogisticRegression(), {"logisticregression__C": list(np.logspace(-5, 1, 7))}),
     "linear_svm": (LinearSVC(), {"linearsvc__C": list(np.logspace(-7, -1, 7))}),
     "rbf_svm": (SVC(), {"svc__C": list(np.logspace(-2, 4, 7))}),
@@ -55,68 +57,60 @@ ONCE = {
 }
 
 
-def features(n, d, classes, seed=0):
+def features(n: int, d: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """X (n, d) float32 and y (n,)."""
     rng = np.random.default_rng(seed)
     y = rng.permutation(np.arange(n) % classes)
     latent = rng.normal(size=(classes, 128))[y] + rng.normal(size=(n, 128))
     latent *= np.arange(1, 129) ** -0.7
-    X = (
-        2 * latent @ rng.normal(size=(128, d))
-        + 0.3 * rng.normal(size=(n, d))
-        + rng.normal(size=d)
-        - 0.5
-    )
+    X = 2 * latent @ rng.normal(size=(128, d))
+    X += 0.3 * rng.normal(size=(n, d))
+    X += rng.normal(size=d) - 0.5
     return np.maximum(X, 0).astype(np.float32), y
 
 
-def folds_of(y):
+def splits_of(y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     return list(StratifiedKFold(5, shuffle=True, random_state=0).split(np.zeros(len(y)), y))
 
 
-def patched(classifier):
+def patched(classifier: Any) -> Any:
     """sklearnex's classifier of the same name and parameters, or None where it has none."""
     module = import_module(f"sklearnex.{type(classifier).__module__.split('.')[1]}")
     kind = getattr(module, type(classifier).__name__, None)
     return kind and kind(**classifier.get_params())
 
 
-def grid_search(name, X, y, against="sklearn"):
+def grid_search(name: str, X: np.ndarray, y: np.ndarray, against: str = "sklearn") -> Any:
     """scikit-learn's search; its warnings about convergence are part of what a user gets."""
     classifier, grid = HEADS[name]
     if against == "sklearnex":
         classifier = patched(classifier) or classifier
-    search = GridSearchCV(
-        make_pipeline(StandardScaler(), classifier), grid, cv=folds_of(y), n_jobs=2
-    )
-    return search.fit(X, y)
+    pipeline = make_pipeline(StandardScaler(), classifier)
+    return GridSearchCV(pipeline, grid, cv=splits_of(y), n_jobs=2).fit(X, y)
 
 
-def head_search(names, X, y, n_jobs=2):
-    return HeadSearchCV(
-        {name: HEADS[name][1] for name in names}, cv=folds_of(y), n_jobs=n_jobs
-    ).fit(X, y)
+def head_search(names: Sequence[str], X: np.ndarray, y: np.ndarray, n_jobs: int = 2) -> Any:
+    grids = {name: HEADS[name][1] for name in names}
+    return HeadSearchCV(grids, cv=splits_of(y), n_jobs=n_jobs).fit(X, y)
 
 
-def seconds(call, *args):
+def seconds(call: Callable, *args: Any) -> tuple[float, Any]:
     started = time.perf_counter()
     result = call(*args)
     return time.perf_counter() - started, result
 
 
-def compare(shape, name, repeats, against):
+def compare(shape: str, name: str, repeats: int, against: str) -> None:
     """One line of the table."""
     size, bars = SHAPES[shape]
     if against == "sklearnex" and patched(HEADS[name][0]) is None:
-        print(
-            f"{shape:7} {name:11} left out: sklearnex leaves {type(HEADS[name][0]).__name__} to scikit-learn"
-        )
+        kind = type(HEADS[name][0]).__name__
+        print(f"{shape:7} {name:11} left out: sklearnex leaves {kind} to scikit-learn")
         return
     X, y = features(*size)
-    repeats = 1 if (shape, name) in ONCE else repeats
     pairs = [
         (seconds(grid_search, name, X, y, against), seconds(head_search, [name], X, y))
-        for _ in range(repeats)
+        for _ in range(1 if (shape, name) in ONCE else repeats)
     ]
     theirs, ours = (median(pair[i][0] for pair in pairs) for i in (0, 1))
     expected, found = (pairs[-1][i][1].cv_results_["mean_test_score"] for i in (0, 1))
@@ -124,30 +118,29 @@ def compare(shape, name, repeats, against):
     held = "ok" if theirs / ours >= bars[name] else "SHORT"
     # the bars are ratios to scikit-learn
     bar = f"{bars[name]:7.1f}x {held:6}" if against == "sklearn" else f"{'none':>8} {'':6}"
-    print(
-        f"{shape:7} {name:11} {theirs:9.2f} {ours:8.2f} {theirs / ours:8.1f}x {bar}{apart:8.4f}",
-        flush=True,
-    )
+    ratio = f"{theirs / ours:8.1f}x"
+    print(f"{shape:7} {name:11} {theirs:9.2f} {ours:8.2f} {ratio} {bar}{apart:8.4f}", flush=True)
 
 
-def floor(_):
+def floor(_: str) -> None:
     """How near the search of one head comes to one symmetric product per fold."""
     X, y = features(*SHAPES["wide"][0])
 
-    def products():
-        for train, _ in folds_of(y):
+    def products() -> None:
+        for train, _ in splits_of(y):
             B = X[train].astype(np.float64)
             sum(B[:, i : i + CHUNK] @ B[:, i : i + CHUNK].T for i in range(0, B.shape[1], CHUNK))
 
     bare = min(seconds(products)[0] for _ in range(3))
     ours = min(seconds(head_search, ["logistic"], X, y)[0] for _ in range(3))
     print(
-        f"floor: five products of 800 x 25,088 {bare:.2f} s, the search {ours:.2f} s: {ours / bare:.1f} times"
+        f"floor: five products of 800 x 25,088 {bare:.2f} s, the search {ours:.2f} s: "
+        f"{ours / bare:.1f} times"
     )
 
 
-def leaderboard(against, taps=12):
-    """12 taps x 4 heads on 1,000 x 1,280 x 10, against a double loop of GridSearchCV (2 taps, times 6)."""
+def leaderboard(against: str, taps: int = 12) -> None:
+    """12 taps x 4 heads, 1,000 x 1,280 x 10, against a double loop of GridSearchCV (2 taps x 6)."""
     arrays = [features(1000, 1280, 10, seed) for seed in range(taps)]
     theirs, _ = seconds(
         lambda: [grid_search(name, X, y, against) for X, y in arrays[:2] for name in HEADS]
@@ -159,11 +152,12 @@ def leaderboard(against, taps=12):
     )
     ratio = f"{theirs / ours:.1f}x" + (" (bar 30x)" if against == "sklearn" else "")
     print(
-        f"leaderboard of {taps} taps x 4 heads: {against} {theirs:.1f} s, ours {ours:.1f} s: {ratio}"
+        f"leaderboard of {taps} taps x 4 heads: "
+        f"{against} {theirs:.1f} s, ours {ours:.1f} s: {ratio}"
     )
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--repeats", type=int, default=3, help="runs per line, the median counts (3)"
@@ -184,10 +178,11 @@ def main():
         grid_search(name, *features(100, 20, 2), chosen.against)
         head_search([name], *features(100, 20, 2))
     if chosen.only not in ("floor", "leaderboard"):
-        print(
-            f"shape   head     {chosen.against:>9} s   ours s    ratio      bar      score differs by at most"
-        )
-    for shape in [chosen.only] if chosen.only in SHAPES else SHAPES if chosen.only is None else []:
+        columns = f"{chosen.against:>9} s   ours s    ratio      bar      "
+        print(f"shape   head     {columns}score differs by at most")
+    for shape in SHAPES:
+        if chosen.only not in (None, shape):
+            continue
         for name in chosen.heads.split(","):
             compare(shape, name, chosen.repeats, chosen.against)
     for extra in (floor, leaderboard):

@@ -33,7 +33,7 @@ class Blend:
 def blend_candidates(
     probabilities: Sequence[np.ndarray] | np.ndarray,
     y: np.ndarray,
-    folds: Sequence[np.ndarray],
+    validation: Sequence[np.ndarray],
     *,
     rounds: int = 20,
     scoring: Scoring | None = None,
@@ -51,8 +51,8 @@ def blend_candidates(
         Out of fold; rows with a NaN (in no validation fold) are passed over.
     y : array of shape (n,)
         Class numbers, 0 to classes - 1, in the order of the columns.
-    folds : sequence of index arrays
-        The validation rows of each fold.
+    validation : sequence of index arrays
+        The rows that each fold leaves out.
     rounds : int
         How many candidates, repeats included, are averaged.
     scoring : callable or None
@@ -85,15 +85,15 @@ def blend_candidates(
     [0.5, 0.5]
     """
     P, y = np.asarray(probabilities, dtype=np.float64), np.asarray(y)
-    if P.ndim != 3 or P.shape[1] != len(y) or len(folds) < 2:
+    if P.ndim != 3 or P.shape[1] != len(y) or len(validation) < 2:
         raise ValueError(
-            f"probabilities have shape {P.shape} with {len(y)} labels and {len(folds)} folds; "
+            f"probabilities have shape {P.shape} with {len(y)} labels and {len(validation)} folds; "
             "expected (candidates, labels, classes) and two folds or more"
         )
     known = np.isfinite(P).all(axis=(0, 2))
     nested = np.full(P.shape[1:], np.nan)
     scores = []
-    for val in folds:
+    for val in validation:
         others = np.array(known)
         others[val] = False
         weights = _choose(P[:, others], y[others], rounds, scoring)

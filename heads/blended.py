@@ -135,8 +135,8 @@ def answers(
     --------
     >>> from heads import make_head
     >>> X = np.array([[0.0], [1.0], [0.1], [0.9]])
-    >>> labels, shares = answers(make_head("logistic").fit(X, [0, 1, 0, 1]), None, X)
-    >>> labels.tolist(), shares.shape
+    >>> labels, found = answers(make_head("logistic").fit(X, [0, 1, 0, 1]), None, X)
+    >>> labels.tolist(), found.shape
     ([0, 1, 0, 1], (4, 2))
     """
     if not isinstance(estimator, BlendedHead):
