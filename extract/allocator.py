@@ -1,9 +1,10 @@
-"""Freed memory kept for the next batch: without it glibc gives large blocks back and pays for their pages anew."""
+"""Freed memory kept for the next batch: glibc would give large blocks back and pay anew."""
 
 import contextlib
 import ctypes
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 LARGEST = 2**31 - 1
@@ -13,8 +14,8 @@ USUAL = {MMAP_THRESHOLD: 32 << 20, TRIM_THRESHOLD: 64 << 20}
 
 @contextlib.contextmanager
 def kept_memory() -> Iterator[None]:
-    """Inside, freed blocks stay with the process; on leaving they go back to the system. glibc only."""
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    """Inside, freed blocks stay with the process; on leaving they go back. glibc only."""
+    libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):
         yield
         return

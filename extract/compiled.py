@@ -1,4 +1,4 @@
-"""Engines that compile the network, cut after its deepest tap, and the choice between them by measuring."""
+"""Engines that compile the network, cut after its deepest tap, and the choice by measuring."""
 
 import contextlib
 import logging
@@ -32,9 +32,11 @@ class CompiledEngine:
     batch_size: int
     trial_seconds = 0.0
 
-    def __init__(self, eager: TorchEngine, numerics: str):
-        self._eager, self._type = eager, NUMERICS[numerics].type
-        self.taps, self._call = eager.taps, None
+    def __init__(self, eager: TorchEngine, numerics: str) -> None:
+        self._eager = eager
+        self._type = NUMERICS[numerics].type
+        self.taps = eager.taps
+        self._call: Callable[[np.ndarray], Sequence] | None = None
 
     def running(self) -> Any:
         """Inside, call the engine on batches."""
@@ -51,27 +53,30 @@ class CompiledEngine:
             for at in range(0, len(batch), self.batch_size)
         ]
         if self._call is None:
-            self._call = (
-                self._compile(parts[0]) if self._type == "float32" else self._checked(parts[0])
-            )
-        rows = [self._call(part) for part in parts]
+            make = self._compile if self._type == "float32" else self._checked
+            self._call = make(parts[0])
+        call = self._call
+        rows = [call(part) for part in parts]
         return lambda: {
             tap: np.concatenate([_as_numpy(row[i]) for row in rows])[: len(batch)]
             for i, tap in enumerate(self.taps)
         }
 
     def _checked(self, part: np.ndarray) -> Callable:
-        """`_compile` in reduced precision, where no other engine can take over: what fails or is far off is said."""
+        """`_compile` in reduced precision, where no other engine can take over: faults are said."""
         try:
             call = self._compile(part)
             found = dict(zip(self.taps, map(_as_numpy, call(part)), strict=True))
-        except Exception as error:  # a converter may fail in any way
+        # any: a converter raises what its front end, the compiler or the driver does
+        except Exception as error:
             raise ExtractError(
-                f"{self.name} can't run this network ({_first_line(error)}): choose --numerics float32"
+                f"{self.name} can't run this network ({_first_line(error)}): "
+                'choose numerics="float32"'
             ) from error
         if not (apart := _difference(found, self._eager(part))) <= FAR:
             raise ExtractError(
-                f"{self.name} gives other features than torch ({apart:.1e} relative): choose --numerics float32"
+                f"{self.name} gives other features than torch ({apart:.1e} relative): "
+                'choose numerics="float32"'
             )
         return call
 
@@ -84,7 +89,7 @@ class CompiledEngine:
         )
 
     def _compile(self, example: np.ndarray) -> Callable[[np.ndarray], Sequence]:
-        """-> function from a batch (batch_size, ...) to a sequence of rows (batch_size, d) by tap."""
+        """-> function from a batch (batch_size, ...) to rows (batch_size, d), one a tap."""
         raise NotImplementedError
 
 
@@ -133,7 +138,7 @@ class TorchCompileEngine(CompiledEngine):
     name = "torch-compile"
 
     @property
-    def batch_size(self) -> int:
+    def batch_size(self) -> int:  # type: ignore[override]  # the eager's own, halved by lack of memory
         return self._eager.batch_size
 
     def _compile(self, example: np.ndarray) -> Callable[[np.ndarray], Sequence]:
@@ -201,16 +206,22 @@ CANDIDATES = (
 
 
 class MeasuredEngine:
-    """Eager torch from the first image on, and another engine once that has been measured to be faster.
+    """Eager torch from the first image on, and another engine once it was measured to be faster.
 
     One is tried where a gain of a fifth on the images left would pay for its start. Rows that
     differ by more than 1e-4 relative from eager torch's, and a network it can't run, rule it out.
     """
 
-    def __init__(self, eager: TorchEngine, numerics: str, candidates: list[Candidate], images: int):
-        self._engine = self._eager = eager
-        self._numerics, self._candidates, self._left = numerics, list(candidates), images
-        self._warm, self.trial_seconds = False, 0.0
+    def __init__(
+        self, eager: TorchEngine, numerics: str, candidates: Sequence[Candidate], images: int
+    ) -> None:
+        self._eager = eager
+        self._engine: Any = eager
+        self._numerics = numerics
+        self._candidates = list(candidates)
+        self._left = images
+        self._warm = False
+        self.trial_seconds = 0.0
 
     @property
     def name(self) -> str:
@@ -241,14 +252,15 @@ class MeasuredEngine:
         self._warm = True
         return lambda: rows
 
-    def _try(self, candidate: "Candidate", batch: np.ndarray, rows: dict, seconds: float) -> Any:
+    def _try(self, candidate: "Candidate", batch: np.ndarray, rows: dict, seconds: float) -> None:
         engine = candidate.make(self._eager, self._numerics)
         try:
             found = engine(batch)
             began = time.perf_counter()
             engine(batch)
             spent = time.perf_counter() - began
-        except Exception as error:  # a converter may fail in any way; the pass goes on without it
+        # any, as above; the pass goes on without it
+        except Exception as error:
             log.warning(
                 "%s can't run this network (%s): it stays with torch",
                 engine.name,
@@ -268,7 +280,8 @@ class MeasuredEngine:
                 "%s gives other features (%.1e relative): it stays with torch", engine.name, apart
             )
         elif spent < seconds:
-            self._engine, self._candidates = engine, []
+            self._engine = engine
+            self._candidates = []
 
 
 def _difference(found: Mapping[Tap, np.ndarray], rows: Mapping[Tap, np.ndarray]) -> float:
@@ -283,7 +296,7 @@ def _first_line(error: Exception) -> str:
 
 
 def start_engine(backbone: Any, device: str, numerics: str, taps: list[Tap], images: int) -> Any:
-    """The engine for a pass over so many images; ExtractError for numerics that this machine lacks."""
+    """The engine for a pass over so many images; ExtractError for numerics not there."""
     eager, candidates = _eager_and_candidates(backbone, device, numerics, taps)
     if NUMERICS[numerics].engine is None:
         return MeasuredEngine(eager, numerics, candidates, images)
@@ -291,7 +304,7 @@ def start_engine(backbone: Any, device: str, numerics: str, taps: list[Tap], ima
 
 
 def list_engines(backbone: Any, device: str, numerics: str, taps: list[Tap]) -> list:
-    """Every engine that computes these numerics here, sharing one network; ExtractError where there is none."""
+    """Every engine that computes these numerics here, sharing a network; ExtractError for none."""
     eager, candidates = _eager_and_candidates(backbone, device, numerics, taps)
     return [eager] * (NUMERICS[numerics].engine is None) + [
         row.make(eager, numerics) for row in candidates
@@ -310,7 +323,7 @@ def _eager_and_candidates(
     ]
     if wanted and not usable:
         raise ExtractError(
-            f"numerics {numerics}: no C++ compiler is found; choose --numerics float32 or auto"
+            f'numerics {numerics}: no C++ compiler is found; choose numerics="float32" or auto'
         )
     return TorchEngine(
         backbone, device, "float32" if wanted == "openvino" else numerics, taps

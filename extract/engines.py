@@ -1,10 +1,10 @@
-"""The forward pass: which precision and device there are, and a network run up to its deepest tap."""
+"""Precisions and devices there are, and a network run by torch up to its deepest tap."""
 
 import contextlib
 import copy
 import importlib.util
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class Numerics:
 
     name: str
     type: str
-    stored: type
+    stored: Any  # numpy's type of the rows that are kept
     device: str | None = None
     engine: str | None = None
 
@@ -85,7 +85,7 @@ def choose_device(device: str = "auto") -> str:
 
 
 def fastest_numerics(device: str) -> str:
-    """bfloat16 where the processor or GPU has it in hardware, else float32; never what compiles for long.
+    """bfloat16 where it is there in hardware, else float32; never what compiles for long.
 
     On a core with AMX OpenVINO's bfloat16 is the fastest, on one with AVX512-BF16 alone torch's.
     """
@@ -111,7 +111,7 @@ def check_there(name: str, device: str) -> None:
     """ExtractError where this device can't compute in these numerics."""
     reason = lacks_numerics(name, device)
     if reason:
-        raise ExtractError(f"numerics {name}: {reason}; choose --numerics float32 or auto")
+        raise ExtractError(f'numerics {name}: {reason}; choose numerics="float32" or auto')
 
 
 def has_openvino() -> bool:
@@ -126,8 +126,9 @@ def unused_gpu() -> str | None:
     if not any(Path(sign).exists() for sign in GPU_SIGNS) or torch.cuda.is_available():
         return None
     return (
-        f"this machine has an NVIDIA GPU that torch {torch.__version__} can't use, and everything runs on the "
-        "processor: install a torch with CUDA, or update the driver (nvidia-smi shows it)"
+        f"this machine has an NVIDIA GPU that torch {torch.__version__} can't use, "
+        "and everything runs on the processor: "
+        "install a torch with CUDA, or update the driver (nvidia-smi shows it)"
     )
 
 
@@ -149,7 +150,7 @@ def _has_bfloat16(kind: str) -> bool:
 
 
 class TorchEngine:
-    """Eager torch: norms fused, channels last, in the precision of `numerics`; stops after the deepest tap."""
+    """Eager torch: norms fused, channels last, in these numerics; stops after the deepest tap."""
 
     name = "torch-eager"
     trial_seconds = 0.0  # what trying another engine took of its calls
@@ -158,7 +159,8 @@ class TorchEngine:
         import torch
 
         check_there(numerics, device)
-        self._torch, self.device = torch, device
+        self._torch = torch
+        self.device = device
         self._type = getattr(torch, NUMERICS[numerics].type)
         self._card = backbone.card
         for tap in taps:
@@ -167,9 +169,10 @@ class TorchEngine:
         self._scale = _mean_and_std(backbone.preprocessing, torch, device)
         self.taps = tuple(dict.fromkeys(taps))
         self.batch_size = GPU_BATCH if device.startswith("cuda") else CPU_BATCH
-        self._rows, self._calls = {}, Counter()
+        self._rows: dict[Tap, Any] = {}
+        self._calls: Counter[str] = Counter()
 
-    def _prepared(self, backbone: Any, tapped: Mapping[str, Any]) -> Any:
+    def _prepared(self, backbone: Any, tapped: set[str]) -> Any:
         from extract.fusing import fuse
 
         pairs = [(conv, norm) for conv, norm in self._card.folds if conv not in tapped]
@@ -179,7 +182,7 @@ class TorchEngine:
         return network.to(memory_format=self._torch.channels_last)
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> Iterator["TorchEngine"]:
         """Inside, call the engine on batches; outside, the network carries no hooks of ours."""
         modules = {tap.layer: self.network.get_submodule(tap.layer) for tap in self.taps}
         torch = self._torch
@@ -198,12 +201,13 @@ class TorchEngine:
             torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
 
     def __call__(self, batch: np.ndarray) -> dict[Tap, np.ndarray]:
-        """uint8 (n, height, width, 3), or float (n, 3, height, width) made ready -> rows (n, d) float32 by tap."""
+        """uint8 (n, h, w, 3), or float (n, 3, h, w) made ready -> rows (n, d) float32 by tap."""
         return self.start(batch)()
 
     def start(self, batch: np.ndarray) -> Callable[[], dict[Tap, np.ndarray]]:
         """Hand the batch to the device -> what waits for its rows; a GPU works meanwhile."""
-        parts, at = [], 0
+        parts: list[dict[Tap, Any]] = []
+        at = 0
         while at < len(batch):
             part = batch[at : at + self.batch_size]
             try:
@@ -219,11 +223,11 @@ class TorchEngine:
 
     def _is_out_of_memory(self, error: Exception) -> bool:
         # on the processor it is a plain RuntimeError
-        return isinstance(
-            error, self._torch.OutOfMemoryError
-        ) or "DefaultCPUAllocator: can't allocate" in str(error)
+        if isinstance(error, self._torch.OutOfMemoryError):
+            return True
+        return "DefaultCPUAllocator: can't allocate" in str(error)
 
-    def _run(self, batch: np.ndarray) -> tuple:
+    def _run(self, batch: np.ndarray) -> dict[Tap, Any]:
         return dict(zip(self.taps, self.forward(self.on_device(batch)), strict=True))
 
     def on_device(self, batch: np.ndarray) -> Any:
@@ -232,7 +236,8 @@ class TorchEngine:
 
     def forward(self, images: Any) -> tuple:
         """A batch on the device -> for each tap a tensor of rows (n, d), float32, there."""
-        self._rows, self._calls = {}, Counter()
+        self._rows = {}
+        self._calls = Counter()
         with contextlib.suppress(_DeepestTapReached):
             self.network(self._as_input(images))
         rows, self._rows = self._rows, {}
@@ -252,7 +257,8 @@ class TorchEngine:
         tensor = first_tensor(output).float()
         if tuple(tensor.shape[1:]) != activation.shape:
             raise ExtractError(
-                f"layer {layer} gave {tuple(tensor.shape[1:])}, expected {activation.shape}: is a size missing?"
+                f"layer {layer} gave {tuple(tensor.shape[1:])}, expected {activation.shape}: "
+                "is a size missing?"
             )
         for tap in self.taps:
             if tap.layer == layer:
@@ -274,7 +280,7 @@ def _mean_and_std(preprocessing: Any, torch: Any, device: str) -> Any:
 
 
 def stack_for(device: str) -> Callable:
-    """`np.stack`; for a GPU into memory that it copies from by itself while the next batch is made."""
+    """`np.stack`; for a GPU into memory that it copies from by itself meanwhile."""
     if not device.startswith("cuda"):
         return np.stack
 

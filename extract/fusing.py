@@ -1,10 +1,11 @@
-"""Batch norm fused into the convolution before it, where running the network shows that it is the same."""
+"""Batch norm fused into the convolution before it, where running shows that it is the same."""
 
 import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from extract.layers import first_tensor, hooked
+from extract.pooling import Activation
 
 SAMPLE = 4096
 
@@ -12,7 +13,7 @@ SAMPLE = 4096
 def find_fusable(
     network: Any, batch: Any, activations: Mapping[str, Activation]
 ) -> list[tuple[str, str]]:
-    """Pairs (convolution, batch norm) whose fusing leaves every other layer's output within 1e-3 relative.
+    """Pairs (convolution, batch norm) whose fusing leaves all other outputs within 1e-3 relative.
 
     A pair is taken where the norm is called once, right after the convolution, on its very output.
     What else the code may do with that output can't be seen, so the fused copy is run and
@@ -31,7 +32,7 @@ def find_fusable(
 
 
 def fuse(network: Any, pairs: Sequence[tuple[str, str]]) -> Any:
-    """Fuse each pair in place -> the network; the norm's place keeps its name and passes its input on."""
+    """Fuse each pair in place -> the network; the norm's place keeps its name, and does nothing."""
     import torch
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -49,7 +50,9 @@ def _adjacent(
     from torch import nn
     from torch.nn.utils.parametrize import is_parametrized
 
-    pairs, outputs, last = [], {}, (None, None)
+    pairs: list[tuple[str, str]] = []
+    outputs: dict[str, Any] = {}
+    last: tuple[str, Any] = ("", None)  # the convolution that ran last, and its output
 
     def note(name: str, module: Any, inputs: tuple, output: Any) -> None:
         nonlocal last

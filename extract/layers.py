@@ -14,7 +14,7 @@ ACTIVATIONS = ("ReLU", "GELU", "SiLU", "Hardswish", "Tanh", "ELU", "LeakyReLU", 
 
 
 def first_tensor(output: Any) -> Any:
-    """The tensor of a module's output, the first one where it gives several; None where it gives none."""
+    """The tensor of a module's output, the first of several; None where it gives none."""
     import torch
 
     if isinstance(output, torch.Tensor):
@@ -26,7 +26,7 @@ def first_tensor(output: Any) -> Any:
 
 @contextlib.contextmanager
 def hooked(modules: Mapping[str, Any], hook: Callable) -> Iterator[None]:
-    """Call `hook(name, module, inputs, output)` after each forward of these {name: module} while inside."""
+    """Inside, call `hook(name, module, inputs, output)` after each forward of {name: module}."""
     handles = [
         module.register_forward_hook(lambda m, args, out, name=name: hook(name, m, args, out))
         for name, module in modules.items()
@@ -39,13 +39,14 @@ def hooked(modules: Mapping[str, Any], hook: Callable) -> Iterator[None]:
 
 
 def probe_layers(network: Any, batch: Any) -> dict[str, Activation]:
-    """Run `network` once on `batch` (n >= 2 images) -> what each named module gives, in the order of last calls.
+    """Run `network` once on `batch` (n >= 2 images) -> what each module gives, by its last call.
 
     A module whose output has not one row an image (window attention's inner ones) is left out: it
     can't be kept by image.
     """
     aspect = batch.shape[-2] / batch.shape[-1]
-    calls, seen = {}, {}
+    calls: dict[str, int] = {}
+    seen: dict[str, tuple[int, ...]] = {}
 
     def note(name: str, _module: Any, _inputs: tuple, output: Any) -> None:
         calls[name] = calls.get(name, 0) + 1
@@ -73,8 +74,9 @@ def _map_kinds(network: Any, shapes: Mapping[str, tuple], aspect: float) -> dict
     """
     from torch import nn
 
-    kinds, after = {}, "map"
-    for name, shape in reversed(shapes.items()):
+    kinds = {}
+    after = "map"
+    for name, shape in reversed(list(shapes.items())):
         as_map, as_grid = (abs(math.log(a / b / aspect)) for a, b in (shape[1:], shape[:2]))
         if as_map != as_grid:
             after = "grid" if as_grid < as_map else "map"
@@ -93,7 +95,7 @@ def _activation(
 
 
 def _patch_grid(tokens: int, aspect: float, most_prefix_tokens: int = 8) -> tuple[int, int] | None:
-    """(height, width) of the patches among `tokens`, allowing for a few class and register tokens."""
+    """(height, width) of the patches among `tokens`, beside a few class and register tokens."""
     for patches in range(tokens, max(tokens - most_prefix_tokens, 1) - 1, -1):
         height = round(math.sqrt(patches * aspect))
         if height and patches % height == 0 and round(height / aspect) == patches // height:
@@ -143,7 +145,7 @@ def _opens(module: Any, total: int) -> bool:
     return bool(composite) and sum(p.numel() for p in module.parameters()) > total / 2
 
 
-def _is_spatial(activation: Activation) -> bool:
+def _is_spatial(activation: Activation | None) -> bool:
     return activation is not None and activation.kind != "vector"
 
 
@@ -160,7 +162,7 @@ def _leaves(
 def _final_norm(
     network: Any, blocks: list[str], activations: Mapping[str, Activation]
 ) -> list[str]:
-    """The norm that closes the trunk (DenseNet, ViT, Swin), where the last block is not yet the last word."""
+    """The norm that closes the trunk (DenseNet, ViT, Swin), after the last block."""
     if not blocks:
         return []
     last = activations[blocks[-1]].order
@@ -176,7 +178,7 @@ def _final_norm(
 
 
 def spread(layers: list[str], count: int = AUTO_LAYERS) -> list[str]:
-    """The last layer of each of `count` equal stretches of depth, so the very last is among them."""
+    """The last layer of each of `count` equal stretches of depth: the very last is one."""
     if len(layers) <= count:
         return list(layers)
     return [layers[math.ceil(len(layers) * k / count) - 1] for k in range(1, count + 1)]

@@ -21,7 +21,7 @@ class Tap:
 
 
 def parse_taps(text: str, pooling: str = "avg") -> tuple[Tap, ...]:
-    """`a:grid3+b` -> (Tap(a, grid3), Tap(b, pooling)); the joined taps' columns follow one another."""
+    """`a:grid3+b` -> (Tap(a, grid3), Tap(b, pooling)); joined taps' columns follow each other."""
     taps = []
     for part in str(text).split("+"):
         layer, _, own = part.partition(":")
@@ -129,11 +129,13 @@ class Activation:
     def map_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) as the poolings see it."""
         if self.kind == "map":
-            return self.shape
+            channels, height, width = self.shape
+            return channels, height, width
         if self.kind == "grid":
             return self.shape[2], self.shape[0], self.shape[1]
         if self.kind == "tokens":
-            return self.shape[1], *(self.tokens_grid or (self.shape[0], 1))
+            height, width = self.tokens_grid or (self.shape[0], 1)
+            return self.shape[1], height, width
         return self.shape[0], 1, 1
 
     @property

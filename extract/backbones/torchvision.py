@@ -160,7 +160,7 @@ def _fill_enum(models: Any, build: TorchvisionBuild, members: Sequence) -> Fille
     except (OSError, RuntimeError) as error:
         raise ExtractError(
             f"could not fetch {member.url} ({error}): "
-            "download it by hand and give that file as weights, or use random weights"
+            'download it by hand and pass weights="FILE.pth", or use weights="random"'
         ) from error
     return network, member.name, member, set(network.state_dict())
 

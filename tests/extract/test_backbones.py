@@ -150,7 +150,7 @@ def test_weights_that_can_not_be_fetched_are_one_clear_line(monkeypatch):
 
     monkeypatch.setattr(models, "get_model", no_network)
     with pytest.raises(
-        ExtractError, match=r"could not fetch https://.*resnet18.*pass --weights FILE.pth"
+        ExtractError, match=r"could not fetch https://.*resnet18.*pass weights="FILE.pth""
     ):
         _ = load_backbone("resnet18").card
 

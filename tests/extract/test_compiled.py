@@ -200,7 +200,7 @@ def test_an_engine_that_nothing_stands_in_for_says_what_is_wrong(change, eager, 
         if change == 0:
             assert apart(Reduced(eager, "bfloat16-openvino")(batch), eager(batch)) < 1e-5
             return
-        with pytest.raises(ExtractError, match=f"renamed {said}.*: choose --numerics float32"):
+        with pytest.raises(ExtractError, match=f"renamed {said}.*: choose numerics="float32""):
             Reduced(eager, "bfloat16-openvino")(batch)
 
 
