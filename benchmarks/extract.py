@@ -1,4 +1,5 @@
-"""Files to features against the recipe of the PyTorch documentation and installed peers, as ratios in one run.
+"""Files to features against the recipe of the PyTorch documentation and installed peers, as ratios
+in one run.
 
 python -m benchmarks.extract FOLDER... [--networks resnet18,mobilenet_v3_large] [--images N]
 [--repeats 3] FOLDER: class-per-folder photos, 2,000 or more in all for figures worth quoting.
@@ -117,7 +118,8 @@ SIDES = {
 
 
 def timed(side: str, files: Path, name: str, whole: bool) -> dict:
-    """One side in a process of its own -> images, seconds from the first image, seconds of the whole process."""
+    """One side in a process of its own -> images, seconds from the first image, seconds of the
+    whole process."""
     call = [
         sys.executable,
         "-m",

@@ -1,4 +1,5 @@
-"""The pass against the limit of this machine, the cost of more taps, and what cutting the network saves.
+"""The pass against the limit of this machine, the cost of more taps, and what cutting the network
+saves.
 
 python -m benchmarks.limits FOLDER... [--network NAME] [--images 5000] [--repeats 3] [--only
 limit,taps,cut] FOLDER: class-per-folder photos. Where --images asks for more than there are, copies
@@ -32,7 +33,8 @@ SAMPLE = 1024
 
 
 def many(paths: list[str], images: int, folder: Path) -> list[str]:
-    """So many files, all different: after the last of `paths` come copies with a number behind the image's end."""
+    """So many files, all different: after the last of `paths` come copies with a number behind the
+    image's end."""
     made = list(paths[:images])
     for i in range(images - len(made)):
         path = folder / f"{i:06}.jpg"
@@ -71,7 +73,8 @@ def steady_rate(paths, taps, name) -> tuple[float, str]:
     last = seen[-1]
     if last[0] < 2 * WARM_SECONDS:
         raise SystemExit(
-            f"the pass took {last[0]:.0f} s, expected {2 * WARM_SECONDS:.0f} or more: ask for more --images"
+            f"the pass took {last[0]:.0f} s, expected {2 * WARM_SECONDS:.0f} or more: ask for "
+            f"more --images"
         )
     return (last[1] - first[1]) / (last[0] - first[0]), done.engine
 
@@ -112,7 +115,8 @@ def limit(paths, name, repeats):
         )
         shares.append(rate / bound)
         print(
-            f"  {rate:.0f} images/s after {WARM_SECONDS:.0f} s; alone: decode {decode:.0f}, {engine} {forward:.0f}, "
+            f"  {rate:.0f} images/s after {WARM_SECONDS:.0f} s; alone: decode {decode:.0f}, "
+            f"{engine} {forward:.0f}, "
             f"together at most {bound:.0f}: {shares[-1]:.0%}",
             flush=True,
         )
@@ -120,7 +124,8 @@ def limit(paths, name, repeats):
 
 
 def taps_and_cut(paths, name, repeats, only):
-    """Print the ratios of passes with eight layers, with the middle one and with the deepest alone."""
+    """Print the ratios of passes with eight layers, with the middle one and with the deepest
+    alone."""
     backbone = load_backbone(name, "random")
     eight = averages(backbone.card, 8)
     sides = {"deepest": eight[-1:], "taps": eight, "cut": eight[3:4]}
@@ -136,7 +141,8 @@ def taps_and_cut(paths, name, repeats, only):
         )
         share = multiply_adds(backbone, sides[side]) / multiply_adds(backbone, sides["deepest"])
         print(
-            f"{side}: {whole:.2f} times the seconds of {sides['deepest'][0].layer} alone, the network "
+            f"{side}: {whole:.2f} times the seconds of {sides['deepest'][0].layer} alone, the "
+            f"network "
             f"{network:.2f} times with {share:.2f} times its multiply-adds"
         )
 

@@ -42,7 +42,8 @@ class Block(nn.Module):
 
 
 class TinyNet(nn.Module):
-    """A ResNet of three blocks on maps of 16, 8 and 4 pixels (of an input of 32), with a classifier."""
+    """A ResNet of three blocks on maps of 16, 8 and 4 pixels (of an input of 32), with a
+    classifier."""
 
     def __init__(self, seed=0):
         super().__init__()

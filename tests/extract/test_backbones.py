@@ -79,7 +79,8 @@ def module(tmp_path, monkeypatch):
     (tmp_path / "nets.py").write_text(
         "import torch\nfrom extract import Preprocessing\nmade = []\n"
         "def net():\n    made.append(1)\n    torch.manual_seed(0)\n"
-        "    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3))\n"
+        "    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), "
+        "torch.nn.Conv2d(4, 4, 3))\n"
         "def both():\n    return net(), Preprocessing(size=20)\n"
         "def other():\n    return 3\n"
     )
@@ -150,7 +151,7 @@ def test_weights_that_can_not_be_fetched_are_one_clear_line(monkeypatch):
 
     monkeypatch.setattr(models, "get_model", no_network)
     with pytest.raises(
-        ExtractError, match=r"could not fetch https://.*resnet18.*pass weights="FILE.pth""
+        ExtractError, match=r"could not fetch https://.*resnet18.*pass weights=.FILE.pth."
     ):
         _ = load_backbone("resnet18").card
 
@@ -247,7 +248,8 @@ class Scaled(torch.nn.Module):
 def test_what_a_module_computes_with_beside_its_weights_tells_its_recipe(
     tmp_path, monkeypatch, small
 ):
-    """Two networks of one class with other constants had one recipe, and took each other's features."""
+    """Two networks of one class with other constants had one recipe, and took each other's
+    features."""
     (tmp_path / "scaled.py").write_text(SCALED)
     monkeypatch.syspath_prepend(tmp_path)
     from scaled import Scaled
@@ -369,7 +371,8 @@ def test_a_card_is_made_anew_when_the_file_changes(tmp_path):
 
 
 def test_weights_that_are_not_those_remembered_are_refused(tmp_path):
-    """A file replaced between the card and the network gave rows of other weights under the old recipe."""
+    """A file replaced between the card and the network gave rows of other weights under the old
+    recipe."""
     first = card(tmp_path)
     (memory,) = (tmp_path / "backbones").iterdir()
     memory.write_text(json.dumps(json.loads(memory.read_text()) | {"digest": "0" * 64}))

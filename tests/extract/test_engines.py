@@ -1,4 +1,5 @@
-"""The forward pass gives what the plain network gives, in any batch, and runs no further than it must."""
+"""The forward pass gives what the plain network gives, in any batch, and runs no further than it
+must."""
 
 import numpy as np
 import pytest
@@ -70,7 +71,8 @@ def test_a_row_does_not_depend_on_its_batch(backbone, batch):
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("pooling", ["flatten", "avg", "max"])
 def test_a_row_does_not_depend_on_the_other_taps(backbone, batch, layer, pooling):
-    """Where a row was a view of an output that the next module changes in place, a deeper tap changed it."""
+    """Where a row was a view of an output that the next module changes in place, a deeper tap
+    changed it."""
     tap = Tap(layer, pooling)
     alone = rows_of(backbone, batch, [tap])[tap]
     together = rows_of(backbone, batch, [tap, Tap("fc", "avg")])[tap]
@@ -142,7 +144,8 @@ def test_no_hooks_stay_after_an_error(backbone):
     [
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 8192 bytes"
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: "
+            "8192 bytes"
         ),
     ],
 )

@@ -241,7 +241,8 @@ def test_patch_tokens_are_found_behind_class_tokens(prefix, shape):
 
 
 def test_swin_is_channels_last_even_where_its_map_is_as_wide_as_it_has_channels():
-    """At 384 px the first stage of swin_t is 96 x 96 with 96 channels, and was read as channels first."""
+    """At 384 px the first stage of swin_t is 96 x 96 with 96 channels, and was read as channels
+    first."""
     network = nn.Sequential(
         nn.Conv2d(3, 8, 4, 4), ChannelsLast(), nn.LayerNorm(8), nn.Linear(8, 20)
     )

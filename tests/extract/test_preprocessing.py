@@ -15,7 +15,8 @@ def noise(width, height):
 
 
 def triangle_weights(length, start, stop, out):
-    """(out, length) weights of the antialiased bilinear filter over [start, stop) of a line of pixels."""
+    """(out, length) weights of the antialiased bilinear filter over [start, stop) of a line of
+    pixels."""
     scale = (stop - start) / out
     support = max(scale, 1.0)
     centres = start + (np.arange(out) + 0.5) * scale

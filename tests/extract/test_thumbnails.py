@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from data import ImageError
-from data.audit import read_thumbnails as read_from_images
+from data.thumbnails import read_thumbnails as read_from_images
 from extract import FeatureStore, MemoryStore, Tap, extract, read_thumbnails
 from extract import loader as loader_file
 from extract import thumbnails as thumbnails_file

@@ -568,7 +568,7 @@ def test_a_killed_writer_keeps_its_finished_parts(store, recipe, ids, rows, tmp_
 def test_a_cache_that_can_not_be_written_is_one_clear_line(tmp_path, recipe):
     (tmp_path / "file").write_text("in the way")
     for cache in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(ExtractError, match=r"can't write to the cache .*--cache") as caught:
+        with pytest.raises(ExtractError, match=r"can't write to the cache .*cache=") as caught:
             FeatureStore(cache).writer(recipe)
         assert "\n" not in str(caught.value)
 
