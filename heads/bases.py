@@ -20,10 +20,12 @@ from heads.preconditioner import (
     leading_directions,
 )
 
-# about so many direct steps share the inverse for all rows, so each pays this part of it
+# about so many direct steps use one inverse for all rows, so each pays this part of it
 SHARED_BY = 16
 # inner products are exact to about this, relative to the largest: what is smaller is rounding
 ROUNDING = 1e-9
+# numbers on the diagonal are one number where they differ by no more than this part
+EQUAL = 1e-12
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,8 @@ class _Combinations:
         return on**3 / 3
 
     def cost_of_most(self, on: np.ndarray) -> np.ndarray:
-        """As `Columns.cost_of_most`."""
+        """As `Columns.cost_of_most`: a factor of the rows taken out, two solutions, the inverse."""
+        # solutions wait for memory: 8 n^2 in place of 4
         return (self.n - on) ** 3 / 3 + 8 * self.n**2 + self.n**3 / SHARED_BY
 
 
@@ -282,7 +285,7 @@ class Products(_Combinations):
         values = ridge[on]
         count = on.sum(axis=1)
         # one factor serves all only where they add one number to the diagonal
-        alike = len(values) > 0 and np.ptp(values) <= 1e-12 * values.max()
+        alike = len(values) > 0 and np.ptp(values) <= EQUAL * values.max()
         many = (self.cost_of_most(count) < count**3 / 3) & alike
         if many.any():
             alpha[many] += self._solve_most(K, values[0], on[many], right[many])

@@ -11,6 +11,8 @@ from heads.preconditioner import inner
 # a line search ends where so much of its slope is left, or after so many trials
 FLAT = 0.1
 MOST_TRIALS = 40
+# Newton's point is a leap where it is so many times as far as the last
+LEAP = 4
 # below this part of the penalty's, curvature is that of directions that no row has: rounding
 FLOOR = 1e-6
 # a certificate that is zero counts as this where it divides
@@ -55,17 +57,6 @@ class Batch:
 
     def part(self, which: np.ndarray) -> "Batch":
         """Copies of some of the problems."""
-        return self._at(which, self.margins[which], self.slope[which], self.state[which])
-
-    def exact_part(self, which: np.ndarray) -> "Batch":
-        """Copies of some of the problems, their margins from float64 products of the solutions."""
-        margins = self.basis.of(which).push(self.solutions[which])
-        slope, state = self.loss.slope(margins, self.targets[which], self.weights[which])
-        return self._at(which, margins, slope, state)
-
-    def _at(
-        self, which: np.ndarray, margins: np.ndarray, slope: np.ndarray, state: np.ndarray
-    ) -> "Batch":
         return Batch(
             self.loss,
             self.basis.of(which),
@@ -75,18 +66,26 @@ class Batch:
             C=self.C[which],
             ridge=self.ridge[which],
             solutions=self.solutions[which],
-            margins=margins,
-            slope=slope,
-            state=state,
+            margins=self.margins[which],
+            slope=self.slope[which],
+            state=self.state[which],
             bound=self.bound[which],
             n_iter=self.n_iter[which],
         )
 
-    def take_over(self, found: "Batch") -> None:
-        """Solutions, certificates and steps of a part, by its `numbers`."""
-        self.solutions[found.numbers] = found.solutions
-        self.bound[found.numbers] = found.bound
-        self.n_iter[found.numbers] = found.n_iter
+    def exact_part(self, which: np.ndarray) -> "Batch":
+        """Copies of some of the problems, their margins from float64 products of the solutions."""
+        part = self.part(which)
+        part.margins = part.basis.push(part.solutions)
+        part.slope, part.state = self.loss.slope(part.margins, part.targets, part.weights)
+        return part
+
+    def take_over(self, found: "Batch", which: np.ndarray | slice = slice(None)) -> None:
+        """Solutions, certificates and steps of some problems of a part, by their `numbers`."""
+        numbers = found.numbers[which]
+        self.solutions[numbers] = found.solutions[which]
+        self.bound[numbers] = found.bound[which]
+        self.n_iter[numbers] = found.n_iter[which]
 
     def widen(self) -> None:
         """Go on in float64."""
@@ -160,7 +159,7 @@ class Batch:
     def _search(self, push: np.ndarray, first: np.ndarray, square: np.ndarray) -> np.ndarray:
         """The zero of phi' of `move`, and slope and state there: (problems,), 0 where it rises.
 
-        Newton's method on phi', kept between a falling and a rising point. `first` is phi'(0),
+        Newton's method on phi', bracketed by a falling and a rising point. `first` is phi'(0),
         `square` the penalty's part of phi''.
         """
         loss = self.loss
@@ -200,7 +199,7 @@ class Batch:
 
 def _within(better: np.ndarray, here: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Newton's point; where it leaves (low, high) or leaps, their middle or twice as far."""
-    outside = (better <= low) | (better >= high) | (better > 4 * here)
+    outside = (better <= low) | (better >= high) | (better > LEAP * here)
     return np.where(outside, np.where(np.isinf(high), 2 * here, (low + high) / 2), better)
 
 

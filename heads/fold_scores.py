@@ -14,6 +14,8 @@ from heads.reduction import Fold
 
 # pairs of classes at a time: of hundreds of classes all pairs' coefficients would fill memory
 PAIRS = 500
+# libsvm leaves a coefficient at its bound this near to it
+AT_BOUND = 1e-6
 
 LINEAR: dict[str, HeadFit] = {
     **{name: fit_iterative(name) for name in PROBLEMS},
@@ -100,7 +102,7 @@ def precomputed_svc(C: float, class_weights: np.ndarray | None) -> SVC:
 def _is_free(svc: SVC, codes: np.ndarray, class_weights: np.ndarray | None) -> bool:
     """Whether no dual coefficient is at its bound: then every larger C has the same optimum."""
     bounds = svc.C * (1.0 if class_weights is None else class_weights[codes[svc.support_]])
-    return bool((np.abs(svc.dual_coef_) < (1 - 1e-6) * bounds).all())
+    return bool((np.abs(svc.dual_coef_) < (1 - AT_BOUND) * bounds).all())
 
 
 def _svc_answers(svc: SVC, K: np.ndarray) -> Scored:

@@ -7,6 +7,8 @@ import numpy as np
 from heads.linear import one_hot
 from heads.reduction import Fold
 
+# a row that no other row resembles has H_ii near 1: without it nothing is known of it
+ALONE = 1e-9
 ALPHAS = tuple(10.0**power for power in range(0, 8))
 
 
@@ -55,6 +57,6 @@ def screen_features(X: np.ndarray, y: np.ndarray, *, alphas: Sequence[float] = A
         # the intercept adds 1 / n
         own = (leverage @ shrink + 1 / len(U))[:, None]
         fitted = U @ (shrink[:, None] * projected) + Y.mean(axis=0)
-        left_out = (fitted - own * Y) / np.maximum(1 - own, 1e-9)
+        left_out = (fitted - own * Y) / np.maximum(1 - own, ALONE)
         found.append(float(np.mean(left_out.argmax(axis=1) == codes)))
     return max(found)

@@ -28,7 +28,9 @@ ROUGH = 8
 MOST_STEPS = 4000
 # direct steps end in a few; where they take so many, they circle
 MOST_SWEEPS = 100
-# the largest share of the last direction in the next: more of it is rounding
+# a certificate that falls more slowly than this, in a step's logarithm, does not fall
+SLOWEST = 1e-9
+# the most of the last direction in the next: more of it is rounding
 MOST_TURN = 100
 
 
@@ -149,8 +151,11 @@ def solve(
 
 
 class _Limits(NamedTuple):
-    """When to stop: `first_check` is the first step at which all are certified; with `pieces`,
-    problems are left unsolved where direct steps are sooner done."""
+    """When to stop.
+
+    first_check : the first step at which all are certified
+    pieces : whether problems are left unsolved where direct steps are sooner done
+    """
 
     tol: float
     max_iter: int
@@ -274,7 +279,7 @@ def _descend(whole: Batch, limits: _Limits) -> None:
         if len(due):
             out = due[_certify_due(batch, memory, due, count, limits)]
             if len(out):
-                whole.take_over(batch.part(out))
+                whole.take_over(batch, out)
                 left = np.setdiff1d(np.arange(len(batch.numbers)), out)
                 batch = batch.part(left)
                 memory = memory.part(left)
@@ -313,7 +318,7 @@ def _coming_steps(
 ) -> np.ndarray:
     """Steps (problems,) until `tol`, by the rate at which the bound fell `since` the one before."""
     rate = np.log(np.maximum(before / bound, 1)) / np.maximum(since, 1)
-    return np.where(np.isinf(before), GROWTH, np.log(bound / tol) / np.maximum(rate, 1e-9))
+    return np.where(np.isinf(before), GROWTH, np.log(bound / tol) / np.maximum(rate, SLOWEST))
 
 
 def _sooner_solved(basis: Basis, state: np.ndarray, coming: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What the tests of the heads share."""
 
+import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
@@ -9,3 +10,19 @@ def _one_thread():
     """Matrices this small are slower on several threads, most of all beside other work."""
     with threadpool_limits(1):
         yield
+
+
+@pytest.fixture
+def feature_rows():
+    """(n, d) correlated float32 features on many scales; one constant, one far from zero."""
+
+    def make(n, d, seed=0):
+        rng = np.random.default_rng(seed)
+        X = np.maximum(
+            rng.normal(size=(n, 8)) @ rng.normal(size=(8, d)) + rng.normal(size=(n, d)), 0
+        )
+        X[:, 1] = 3.0
+        X[:, 2] = 1e8 + 1e-9 * X[:, 0]
+        return (X * np.exp(2 * rng.normal(size=d))).astype(np.float32)
+
+    return make

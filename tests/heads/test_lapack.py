@@ -1,8 +1,12 @@
 """Cholesky's factors by LAPACK called directly."""
 
+import ctypes
+
 import numpy as np
 import pytest
+from scipy.linalg import cython_lapack
 
+from heads import lapack
 from heads.lapack import factorise, invert, solve_factorised
 
 
@@ -25,3 +29,32 @@ def test_an_indefinite_matrix_is_refused():
         np.linalg.LinAlgError, match="potrf: the matrix of 3 rows is not positive definite"
     ):
         factorise(np.diag([1.0, -1.0, 1.0]))
+
+
+@pytest.mark.parametrize("name", sorted(lapack._ROUTINES))
+def test_scipy_hands_out_lapacks_routines(name):
+    table = getattr(cython_lapack, "__pyx_capi__", None)
+    assert table is not None, (
+        "scipy.linalg.cython_lapack no longer has `__pyx_capi__`, the table of LAPACK's pointers; "
+        "`heads.lapack` needs another way to them"
+    )
+    assert name in table, f"scipy.linalg.cython_lapack no longer hands out {name}"
+    capsule = repr(table[name])
+    assert "capsule object" in capsule, f"SciPy's {name} is no longer a PyCapsule but {capsule}"
+    arguments = capsule.split("(", 1)[1].rsplit(")", 1)[0].split(", ")
+    assert len(arguments) == lapack._ARGUMENTS[name[1:]], (
+        f"SciPy's {name} no longer takes {lapack._ARGUMENTS[name[1:]]} pointers: {capsule}"
+    )
+    assert arguments[0] == "char *", f"SciPy's {name} no longer starts with `char *`: {capsule}"
+    integer = {ctypes.c_int: "int *", ctypes.c_int64: "int64_t *"}
+    _, kind = lapack._ROUTINES[name]
+    assert arguments[1].endswith(integer[kind]), (
+        f"SciPy's {name} counts by another integer than {kind.__name__}: {capsule}"
+    )
+
+
+def test_factors_are_computed_without_the_interpreters_lock():
+    factor = lapack._ROUTINES["dpotrf"][0]
+    assert not type(factor)._flags_ & ctypes._FUNCFLAG_PYTHONAPI, (
+        "LAPACK is called with the interpreter's lock held: other threads wait for it"
+    )
