@@ -64,9 +64,7 @@ def test_a_blend_is_calibrated_and_keeps_its_labels(halves):
     said, shares = answers(fitted.estimator, fitted.calibration, joined)
     assert said.tolist() == fitted.estimator.predict(joined).tolist()
     assert shares.sum(axis=1) == pytest.approx(1)
-    np.testing.assert_array_equal(
-        probabilities(fitted.estimator, fitted.calibration, joined), shares
-    )
+    np.testing.assert_array_equal(probabilities(fitted.estimator, fitted.calibration, joined), shares)
     assert shares.max(axis=1).mean() > fitted.estimator.predict_proba(joined).max(axis=1).mean()
 
 
