@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from heads import HeadSearchCV
-from heads.reduction import CHUNK
+from heads.fold_passes import CHUNK
 
 HEADS = {
     "logistic": (LogisticRegression(), {"logisticregression__C": list(np.logspace(-5, 1, 7))}),

@@ -19,11 +19,11 @@ from statistics import median
 import numpy as np
 
 from data import find_images
-from extract import FeatureStore, Tap, extract, load_backbone
+from extract import FeatureStore, Tap, Watch, extract, load_backbone
 from extract.compiled import list_engines
 from extract.engines import TorchEngine, choose_device, fastest_numerics, stack_for
 from extract.layers import spread
-from extract.loader import load_batches
+from extract.loader import Decoding, load_batches
 
 WARM_SECONDS = 10.0
 SAMPLE = 1024
@@ -56,7 +56,7 @@ def fresh_pass(paths, taps, name, on_progress=None):
     """One `extract` into a store of its own -> Extraction."""
     with tempfile.TemporaryDirectory() as cache:
         backbone = load_backbone(name, "random", cache=cache)
-        return extract(paths, taps, backbone, FeatureStore(cache), on_progress=on_progress)
+        return extract(paths, taps, backbone, FeatureStore(cache), watch=Watch(None, on_progress))
 
 
 def steady_rate(paths, taps, name) -> tuple[float, str]:
@@ -81,7 +81,8 @@ def rates_alone(paths, taps, name, engine_name) -> tuple[float, float]:
 
     def batches():
         rows = np.arange(len(paths))
-        return load_batches(paths, rows, backbone.preprocessing, lambda: 256, 0, stack_for(device))
+        decoding = Decoding(backbone.preprocessing, stack_for(device))
+        return load_batches(paths, rows, decoding, lambda: 256, 0)
 
     decode = len(paths) / spent(lambda: [None for _ in batches()])
     with contextlib.closing(batches()) as first:

@@ -1,6 +1,7 @@
 """Which images there are, their labels, groups and splits, and how a file becomes RGB pixels."""
 
 from importlib import import_module
+from typing import Any
 
 # each public name and the file it lives in, loaded on first use so that `import data` stays light
 _HOMES = {
@@ -26,7 +27,7 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
@@ -34,5 +35,5 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})

@@ -1,4 +1,4 @@
-"""How a file becomes RGB pixels: one decode rule for all formats, one exception for what can't be read."""
+"""How a file becomes RGB pixels: one rule for all formats, one error for what can't be read."""
 
 import errno
 import io
@@ -8,11 +8,14 @@ import stat
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
@@ -22,35 +25,58 @@ from PIL.WebPImagePlugin import WebPImageFile
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses an image as a decompression bomb
 
 
+FilePath: TypeAlias = str | os.PathLike
+
+
 class ImageError(Exception):
-    """An image that can't be read: `path`, and `reason` in plain words."""
+    """An image that can't be read.
 
-    def __init__(self, path, reason):
+    Parameters
+    ----------
+    path : path
+        The file, as it was named; "" for an image that is no file.
+    reason : str
+        Why it can't be read, in plain words on one line.
+
+    Examples
+    --------
+    >>> str(ImageError("cat.jpg", "the file is empty"))
+    'cat.jpg: the file is empty'
+    """
+
+    def __init__(self, path: FilePath, reason: str) -> None:
+        # both go to Exception as well: an error that was pickled is made again from its arguments
         super().__init__(path, reason)
-        self.path, self.reason = path, reason
+        self.path = path
+        self.reason = reason
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.path}: {self.reason}" if self.path else self.reason
 
 
 class _JpegFile(JpegImageFile):
-    def getexif(self):
-        # Pillow parses the EXIF block for its dpi alone, and warns or fails where the block is broken
+    """Pillow's JPEG without its look into the EXIF block."""
+
+    def getexif(self) -> Image.Exif:
+        # Pillow parses the block for its dpi alone, and warns or fails where the block is broken
         return Image.Exif()
 
 
-# how a file of each format begins, its name, and Pillow's class for it. Image.open is not used: it warns
-# from 89 million pixels on, and what it recognises depends on which plugins the process has loaded.
-FORMATS = (
+# how a file of each format begins, its name, and Pillow's class for it. Image.open is not used: it
+# warns from 89 million pixels on, and what it recognises depends on which plugins are loaded.
+FORMATS: tuple[tuple[bytes, str, type[ImageFile]], ...] = (
     (rb"\xff\xd8\xff", "JPEG", _JpegFile),
     (rb"\x89PNG\r\n\x1a\n", "PNG", PngImageFile),
     (rb"GIF8[79]a", "GIF", GifImageFile),
     (rb"RIFF....WEBPVP8", "WebP", WebPImageFile),
     (rb"BM", "BMP", BmpImageFile),
+    # * is version 42, + is 43: files over 4 GB
     (rb"II[*+]\0|MM\0[*+]", "TIFF", TiffImageFile),
+    # 1 to 6: bits, gray and colour as text, then as bytes; f and F: floating gray and colour
     (rb"P[1-6fF]\s", "PPM", PpmImageFile),
 )
 
+# EXIF's orientation -> what puts the picture upright; 1 is upright
 TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -61,7 +87,7 @@ TRANSPOSES = {
     8: Image.Transpose.ROTATE_90,
 }
 
-NOT_FILES = (
+NOT_FILES: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISDIR, "is a directory"),
     (stat.S_ISFIFO, "is a named pipe"),
     (stat.S_ISSOCK, "is a socket"),
@@ -69,7 +95,8 @@ NOT_FILES = (
     (stat.S_ISBLK, "is a device"),
 )
 
-# everything that Pillow's plugins are known to raise on broken files (UnidentifiedImageError is an OSError)
+# everything that Pillow's plugins are known to raise on broken files; its UnidentifiedImageError is
+# an OSError
 _DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -89,11 +116,34 @@ _DECODE_ERRORS = (
 )
 
 
-def open_image(source, at_least=None):
-    """The RGB image of a file, a PIL image or a uint8 array (h, w, 3) or (h, w).
+def open_image(
+    source: FilePath | Image.Image | np.ndarray, at_least: int | None = None
+) -> Image.Image:
+    """The RGB image of a file, a PIL image or an array.
 
-    Files go through `read_bytes` and `decode`. A PIL image or an array is taken as the pixels it holds: no
-    orientation is applied and `at_least` means nothing to it. Raises ImageError.
+    Parameters
+    ----------
+    source : path, PIL image, or uint8 array of shape (h, w, 3) or (h, w)
+        A file goes through `read_bytes` and `decode`. A PIL image or an array is taken as the
+        pixels it holds: no orientation is applied.
+    at_least : int, optional
+        As for `decode`; it means nothing to pixels.
+
+    Returns
+    -------
+    PIL.Image.Image
+        In mode RGB.
+
+    Raises
+    ------
+    ImageError
+        For what can't be read, and for a source of another kind.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> open_image(np.zeros((2, 3), np.uint8)).size
+    (3, 2)
     """
     if isinstance(source, str | os.PathLike):
         return decode(read_bytes(source), os.fspath(source), at_least)
@@ -106,14 +156,39 @@ def open_image(source, at_least=None):
     try:
         return to_rgb(source)
     except _DECODE_ERRORS as error:
+        # only an image that Pillow opened from a file has a name, and only now are its pixels read
         raise ImageError(str(getattr(source, "filename", "")), _reason("image", error)) from error
 
 
-def read_bytes(path):
-    """All bytes of a regular file; ImageError for anything else, and for an empty one."""
+def read_bytes(path: FilePath) -> bytes:
+    """All bytes of a regular file.
+
+    Parameters
+    ----------
+    path : path
+        Links are followed.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ImageError
+        For anything else than a regular file, for an empty one, and for one that does not fit in
+        memory.
+
+    Examples
+    --------
+    >>> read_bytes("nowhere.jpg")
+    Traceback (most recent call last):
+        ...
+    data.images.ImageError: nowhere.jpg: no such file
+    """
+    data = b""
     try:
+        # asked before it is opened: to open a named pipe would wait for somebody who writes to it
         reason = file_problem(path)
-        data = b""
         if reason is None:
             with open(path, "rb") as file:
                 data = file.read()
@@ -127,7 +202,7 @@ def read_bytes(path):
     return data
 
 
-def file_problem(path):
+def file_problem(path: FilePath) -> str | None:
     """Why `path` is not a regular file, in plain words, or None if it is one; nothing is opened."""
     try:
         mode = os.stat(path).st_mode
@@ -140,18 +215,43 @@ def file_problem(path):
     return next((reason for is_kind, reason in NOT_FILES if is_kind(mode)), "is not a regular file")
 
 
-def decode(data, path="", at_least=None, max_pixels=MAX_PIXELS):
+def decode(
+    data: bytes, path: FilePath = "", at_least: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """The RGB image, upright by its EXIF orientation, that the bytes of a file hold.
 
-    A JPEG is decoded by the accurate DCT at the scale that `dct_scale` gives, other formats whole. Of
-    animations and multi-page files it is the first frame. How other kinds of pixels turn to RGB: `to_rgb`.
+    A JPEG is decoded by the accurate DCT at the scale that `dct_scale` gives, other formats whole.
+    Of animations and multi-page files it is the first frame. Transparency is put on white; gray of
+    16 or 32 bits keeps its high byte, as 0..65535; floating gray is taken as the smallest of the
+    ranges 0..1, 0..255, 0..65535 that holds its values.
 
-    data        bytes of the whole file; the format is told from them, never from the name
-    path        goes into the error
-    at_least    shorter side in pixels below which a JPEG is not scaled down; None keeps the full size
-    max_pixels  limit on width x height, checked before anything is decoded
+    Safe to call from many threads at once.
 
-    Raises ImageError for what is broken, cut short or too large. Safe to call from many threads at once.
+    Parameters
+    ----------
+    data : bytes
+        The whole file; its format is told from them, never from the name.
+    path : path, optional
+        Goes into the error.
+    at_least : int, optional
+        Shorter side in pixels below which a JPEG is not scaled down; None keeps the full size.
+    max_pixels : int, optional
+        Limit on width x height, checked before anything is decoded.
+
+    Returns
+    -------
+    PIL.Image.Image
+        In mode RGB, without EXIF.
+
+    Raises
+    ------
+    ImageError
+        For what is broken, cut short, too large or of another format.
+
+    Examples
+    --------
+    >>> decode(b"P5 2 1 255 " + bytes([0, 255])).getpixel((1, 0))
+    (255, 255, 255)
     """
     name = "image"
     try:
@@ -159,63 +259,89 @@ def decode(data, path="", at_least=None, max_pixels=MAX_PIXELS):
         if name == "PNG":
             _check_png(data)
         _quiet_plugins()
-        im = plugin(io.BytesIO(data))
-        _check_size(im.size, max_pixels)
+        image = plugin(io.BytesIO(data))
+        _check_size(image.size, max_pixels)
         if name == "JPEG":
-            _set_scale(im, dct_scale(*im.size, at_least))
-        im.load()
-        return _upright(to_rgb(im), im.info.get("exif"))
+            _set_scale(image, dct_scale(*image.size, at_least))
+        image.load()
+        return _upright(to_rgb(image), image.info.get("exif"))
     except _DECODE_ERRORS as error:
         raise ImageError(os.fspath(path), _reason(name, error)) from error
 
 
-def dct_scale(width, height, at_least=None):
-    """The largest of 8, 4, 2, 1 by which the shorter side, rounded up, is not below `at_least` pixels.
+def dct_scale(width: int, height: int, at_least: int | None = None) -> int:
+    """By how much a JPEG is scaled down while it is decoded.
 
-    >>> dct_scale(4000, 3000, 224), dct_scale(447, 800, 224), dct_scale(100, 100, 224), dct_scale(4000, 3000)
-    (8, 2, 1, 1)
+    Parameters
+    ----------
+    width, height : int
+        Of the whole image, in pixels.
+    at_least : int, optional
+        What the shorter side, divided and rounded up, must not fall below, in pixels.
+
+    Returns
+    -------
+    {8, 4, 2, 1}
+        The largest divisor that does; 1 where `at_least` is None.
+
+    Examples
+    --------
+    >>> dct_scale(4000, 3000, 224), dct_scale(447, 800, 224), dct_scale(4000, 3000)
+    (8, 2, 1)
     """
     if at_least is None:
         return 1
     shorter = min(width, height)
-    return next((scale for scale in (8, 4, 2) if -(-shorter // scale) >= at_least), 1)
+    for scale in (8, 4, 2):
+        rounded_up = -(-shorter // scale)
+        if rounded_up >= at_least:
+            return scale
+    return 1
 
 
-def to_rgb(im):
-    """A PIL image of any mode as RGB.
-
-    Transparency is put on white. 16-bit and 32-bit integer gray is taken as 0..65535 and keeps its high byte;
-    floating gray is taken as the smallest of the ranges 0..1, 0..255, 0..65535 that holds its values.
-    """
-    if im.mode[0] in "IF":
-        im = _gray8(im)
-    if im.has_transparency_data:
-        rgba = im.convert("RGBA")
-        white = Image.new("RGB", im.size, "white")
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A PIL image of any mode as RGB, by the rules that `decode` names."""
+    # Pillow's own conversion of the modes I, I;16 and F clips at 255
+    if image.mode[0] in "IF":
+        image = _gray8(image)
+    if image.has_transparency_data:
+        # a palette with alpha, and one transparent colour of any mode, are alpha only in RGBA
+        rgba = image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
         white.paste(rgba, mask=rgba.getchannel("A"))
         return white
-    return im if im.mode == "RGB" else im.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _gray8(im):
-    values = np.asarray(im)
-    if im.mode == "F":
+def _gray8(image: Image.Image) -> Image.Image:
+    """Gray of 16 or 32 bits, or floating, as 8 bits; what is transparent as white."""
+    values = np.asarray(image)
+    if image.mode == "F":
         values = np.nan_to_num(values)
-        top = next((top for top in (1, 255) if values.max() <= top), 65535)
+        top = _top_of_range(values)
         gray = np.rint(np.clip(values, 0, top) * (255 / top))
     else:
+        # the high byte, not a rounded 255 / 65535: 8 bits that were widened come back as they were
         gray = np.clip(values, 0, 65535) >> 8
     gray = gray.astype(np.uint8)
-    gray[values == im.info.get("transparency", np.nan)] = 255
+    # nan equals nothing: without a transparent value nothing is set
+    gray[values == image.info.get("transparency", np.nan)] = 255
     return Image.fromarray(gray)
 
 
-def _from_array(array):
-    if (
-        array.dtype != np.uint8
-        or array.ndim not in (2, 3)
-        or (array.ndim == 3 and array.shape[2] != 3)
-    ):
+def _top_of_range(values: np.ndarray) -> int:
+    """The smallest of 1, 255 and 65535 that no value exceeds; the last where all are exceeded."""
+    highest = values.max()
+    for top in (1, 255):
+        if highest <= top:
+            return top
+    return 65535
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    is_gray = array.ndim == 2
+    is_colour = array.ndim == 3 and array.shape[2] == 3
+    if array.dtype != np.uint8 or not (is_gray or is_colour):
         raise ImageError(
             "", f"an array {array.dtype} {array.shape} came; expected uint8 (h, w, 3) or (h, w)"
         )
@@ -224,7 +350,7 @@ def _from_array(array):
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _format_of(data):
+def _format_of(data: bytes) -> tuple[str, type[ImageFile]]:
     for begins, name, plugin in FORMATS:
         if re.match(begins, data, re.DOTALL):
             return name, plugin
@@ -232,9 +358,11 @@ def _format_of(data):
     raise ValueError(f"begins with {data[:12]!r}; expected one of {known}")
 
 
-def _check_png(data):
+def _check_png(data: bytes) -> None:
     """Every chunk's CRC up to the end: Pillow skips those of the pixel data."""
-    at, view = 8, memoryview(data)
+    # after 8 bytes come chunks: length, name, body, and the CRC of name and body
+    at = 8
+    view = memoryview(data)
     while at + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
@@ -248,59 +376,69 @@ def _check_png(data):
     raise ValueError("the file is cut short")
 
 
-def _check_size(size, max_pixels):
-    if size[0] * size[1] > max_pixels:
-        raise ValueError(f"{size[0]} x {size[1]} is over the limit of {max_pixels:,} pixels")
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise ValueError(f"{width} x {height} is over the limit of {max_pixels:,} pixels")
 
 
-def _set_scale(im, scale):
-    # draft scales by floor(side / requested side); powers of two divide exactly, so that is ours at any size
-    im.draft(im.mode, (im.width / scale, im.height / scale))
+def _set_scale(image: Image.Image, scale: int) -> None:
+    # draft scales by floor(side / requested side). A side divided by a power of two is exact as a
+    # float, so that is our scale at any size; rounded to whole pixels it would not be.
+    requested = (image.width / scale, image.height / scale)
+    image.draft(image.mode, requested)  # type: ignore[arg-type]  # Pillow says int: see above
 
 
-def _upright(im, exif):
-    transpose = TRANSPOSES.get(_orientation(exif)) if isinstance(exif, bytes) else None
-    if transpose is not None:
-        im = im.transpose(transpose)
-    im.info = {}  # so that nobody turns it twice
-    return im
+def _upright(image: Image.Image, exif: object) -> Image.Image:
+    # TIFF has its orientation in a tag of its own, by which Pillow has turned it already
+    if isinstance(exif, bytes):
+        transpose = TRANSPOSES.get(_orientation(exif))
+        if transpose is not None:
+            image = image.transpose(transpose)
+    image.info = {}  # so that nobody turns it twice
+    return image
 
 
-def _orientation(exif):
+def _orientation(exif: bytes) -> int:
     """Tag 0x0112 of an EXIF block's first directory; 1 (upright) where it is absent or broken."""
     tiff = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2], "<")
     try:
         (directory,) = struct.unpack_from(order + "I", tiff, 4)
         (entries,) = struct.unpack_from(order + "H", tiff, directory)
+        # an entry is 12 bytes: tag, kind of number, how many, and the value where it fits in four
         for at in range(directory + 2, directory + 2 + 12 * entries, 12):
             tag, kind = struct.unpack_from(order + "HH", tiff, at)
             if tag == 0x0112:
-                return struct.unpack_from(order + {3: "H", 4: "I"}.get(kind, "H"), tiff, at + 8)[0]
+                number = {3: "H", 4: "I"}.get(kind, "H")
+                return struct.unpack_from(order + number, tiff, at + 8)[0]
     except struct.error:
         pass  # an image is not lost for a broken note about it
     return 1
 
 
 _NOISY = r"PIL\.(Tiff|Png)ImagePlugin"
+# what filterwarnings puts into warnings.filters: action, message, category, module, line
 _QUIET = ("ignore", None, Warning, re.compile(_NOISY), 0)
 
 
-def _quiet_plugins():
-    # These modules warn about odd tags of files that load all right. catch_warnings would put back a list
-    # that another thread has changed meanwhile; a rule that is put in front and stays has no such race.
+def _quiet_plugins() -> None:
+    """Silence what Pillow says about odd tags of files that load all right."""
+    # catch_warnings would put back a list that another thread has changed meanwhile; a rule that is
+    # put in front and stays has no such race
     if warnings.filters[:1] != [_QUIET]:
         warnings.filterwarnings("ignore", module=_NOISY)
 
 
-def _reason(name, error):
+def _reason(name: str, error: BaseException) -> str:
+    """What the error says on one line, or its class where it says nothing."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MemoryError):
         text = "does not fit in memory"
     return f"not a readable {name}: {text}"
 
 
-def _os_reason(path, error):
+def _os_reason(path: FilePath, error: OSError) -> str:
     if error.errno == errno.ELOOP:
         return "is a link that leads back to itself"
     if isinstance(error, FileNotFoundError):

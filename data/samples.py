@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -10,21 +11,31 @@ SPLITS = ("train", "test")
 
 
 class DataError(ValueError):
-    """Images, labels or splits that can't be used; the message is one line that says what to do."""
+    """Images, labels or splits that can't be used.
+
+    Its message is one line that says what came, what was expected and what to do.
+    """
 
 
 class PixelRows(Sequence):
-    """Some rows of a sequence of images, in a given order, each fetched only when it is asked for."""
+    """Some rows of a sequence of images, in a given order, each fetched when it is asked for."""
 
-    def __init__(self, images, rows):
-        nested = isinstance(images, PixelRows)
-        self.images = images.images if nested else images
-        self.rows = images.rows[rows] if nested else rows
+    images: Sequence | np.ndarray
+    rows: np.ndarray
 
-    def __len__(self):
+    def __init__(self, images: Sequence | np.ndarray, rows: np.ndarray) -> None:
+        # rows of rows are looked up here, so that slices of slices stay one step from the images
+        if isinstance(images, PixelRows):
+            self.images = images.images
+            self.rows = images.rows[rows]
+        else:
+            self.images = images
+            self.rows = rows
+
+    def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return PixelRows(self.images, self.rows[index])
         return self.images[int(self.rows[operator.index(index)])]
@@ -32,19 +43,43 @@ class PixelRows(Sequence):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Samples:
-    """n images in a fixed order; `samples[rows]` with a slice, indices or a boolean mask is again Samples.
+    """Images in a fixed order, n of them, with what is known of each.
 
-    paths        n file names, or names such as "digits/0001" where `pixels` holds the images
-    labels       (n,) class names, or None where nothing is labelled
-    classes      all class names, sorted; a slice keeps those of the whole
-    groups       (n,) names of what belongs together (a patient, a burst of photos), or None
-    split        (n,) "train" or "test", or None where no split was given
-    pixels       n images for sets that are not files: uint8 (h, w, 3) arrays or PIL images, maybe lazy
-    name         what the set is called in reports
-    passed_over  how many entries were not taken, by reason; empty in a slice
-    problems     (path, reason) of entries that were meant as images and can't be; empty in a slice
+    `samples[rows]` with a slice, indices or a boolean mask is again Samples.
 
-    Raises DataError when the fields don't fit together.
+    Parameters
+    ----------
+    paths : sequence of n str
+        File names, or names such as "digits/0001" where `pixels` holds the images.
+    labels : ndarray of shape (n,), str, optional
+        Class names; None where nothing is labelled.
+    classes : tuple of str, optional
+        All class names, sorted; by default those of `labels`. A slice has those of the whole.
+    groups : ndarray of shape (n,), str, optional
+        Names of what belongs together (a patient, a burst of photos).
+    split : ndarray of shape (n,), str, optional
+        "train" or "test"; None where no split was given.
+    pixels : sequence of n images, optional
+        For sets that are not files: uint8 arrays (h, w, 3) or PIL images, maybe lazy.
+    name : str, default="images"
+        What the set is called in reports.
+    passed_over : mapping of str to int, optional
+        How many entries were not taken, by reason; empty in a slice.
+    problems : tuple of (path, reason), optional
+        Entries that were meant as images and can't be; empty in a slice.
+
+    Raises
+    ------
+    DataError
+        Where the fields don't fit together.
+
+    Examples
+    --------
+    >>> samples = Samples(("a.jpg", "b.jpg", "c.jpg"), labels=["cat", "dog", "cat"], name="pets")
+    >>> samples
+    Samples('pets': 3 images, 2 classes)
+    >>> samples[samples.labels == "cat"].paths
+    ('a.jpg', 'c.jpg')
     """
 
     paths: tuple[str, ...]
@@ -52,55 +87,68 @@ class Samples:
     classes: tuple[str, ...] = ()
     groups: np.ndarray | None = None
     split: np.ndarray | None = None
-    pixels: Sequence | None = None
+    pixels: Sequence | np.ndarray | None = None
     name: str = "images"
     passed_over: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[tuple[str, str], ...] = ()
 
-    def __post_init__(self):
-        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731 (the class is frozen)
-        put("paths", tuple(str(path) for path in self.paths))
+    def __post_init__(self) -> None:
+        self._settle("paths", tuple(str(path) for path in self.paths))
         for name in ("labels", "groups", "split"):
-            put(name, _column(name, getattr(self, name), len(self)))
+            self._settle(name, _column(name, getattr(self, name), len(self)))
         if self.pixels is not None and len(self.pixels) != len(self):
             raise DataError(
-                f"pixels has {len(self.pixels)} images for {len(self)} paths; give one for each path"
+                f"pixels has {len(self.pixels)} images for {len(self)} paths; "
+                "give one for each path"
             )
-        if self.labels is not None and not len(self.classes):
-            put("classes", np.unique(self.labels))
-        put("classes", tuple(sorted({str(name) for name in self.classes})))
+        names = self.classes
+        if self.labels is not None and not len(names):
+            names = self.labels.tolist()
+        self._settle("classes", tuple(sorted({str(name) for name in names})))
         _check_values("labels", self.labels, self.classes)
         _check_values("split", self.split, SPLITS)
 
-    def __len__(self):
+    def _settle(self, name: str, value: object) -> None:
+        """Put a field into its final form."""
+        # the class is frozen: past its own __setattr__, and only while it is made
+        object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
         return len(self.paths)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Samples({self.name!r}: {len(self)} images, {len(self.classes)} classes)"
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: Any) -> "Samples":
+        # numpy settles what a slice, a mask or a negative index means, and what is out of range
         at = np.arange(len(self))[rows]
         if at.ndim != 1:
             raise TypeError(
-                f"Samples got the index {rows!r}; give a slice, an array of indices or a boolean mask"
+                f"Samples got the index {rows!r}; "
+                "give a slice, an array of indices or a boolean mask"
             )
-        columns = {name: getattr(self, name) for name in ("labels", "groups", "split")}
         return replace(
             self,
             paths=tuple(self.paths[i] for i in at),
+            labels=_rows_of(self.labels, at),
+            groups=_rows_of(self.groups, at),
+            split=_rows_of(self.split, at),
             pixels=None if self.pixels is None else PixelRows(self.pixels, at),
             passed_over={},
             problems=(),
-            **{name: None if column is None else column[at] for name, column in columns.items()},
         )
 
     @property
-    def inputs(self):
+    def inputs(self) -> Sequence | np.ndarray:
         """What to decode: the pixels where there are any, else the list of paths."""
         return list(self.paths) if self.pixels is None else self.pixels
 
 
-def _column(name, values, n):
+def _rows_of(column: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if column is None else column[rows]
+
+
+def _column(name: str, values: Sequence | np.ndarray | None, n: int) -> np.ndarray | None:
     """`values` as an (n,) array of strings, or None."""
     if values is None:
         return None
@@ -112,7 +160,9 @@ def _column(name, values, n):
     return column
 
 
-def _check_values(name, column, allowed):
-    unknown = [] if column is None else sorted(set(column.tolist()) - set(allowed))
+def _check_values(name: str, column: np.ndarray | None, allowed: Sequence[str]) -> None:
+    if column is None:
+        return
+    unknown = sorted(set(column.tolist()) - set(allowed))
     if unknown:
         raise DataError(f"{name} holds {unknown[0]!r}; expected one of {', '.join(allowed)}")

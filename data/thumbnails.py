@@ -10,7 +10,7 @@ from PIL import Image
 from data.images import decode, open_image
 
 SIDE = 32
-# a JPEG comes out of its DCT at this side or more: the last halving is then a filtered one
+# shorter side that a JPEG's DCT leaves at least: the bilinear filter then does the last halving
 AT_LEAST = 2 * SIDE
 
 
@@ -46,7 +46,7 @@ def make_thumbnail(source: str | os.PathLike | Image.Image | np.ndarray | bytes)
     return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
-def read_thumbnails(inputs: Sequence, threads: int | None = None) -> np.ndarray:
+def read_thumbnails(inputs: Sequence | np.ndarray, threads: int | None = None) -> np.ndarray:
     """Thumbnails of many images, read by several threads.
 
     Parameters
@@ -65,6 +65,12 @@ def read_thumbnails(inputs: Sequence, threads: int | None = None) -> np.ndarray:
     ------
     ImageError
         For the first image that can't be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> read_thumbnails(np.zeros((2, 40, 60, 3), np.uint8)).shape
+    (2, 32, 32)
     """
     # rows are indexed, not iterated: a lazy sequence opens its images in the threads
     with ThreadPoolExecutor(threads) as pool:

@@ -1,4 +1,4 @@
-"""torchvision's classification data sets by class name, as Samples whose images are opened one by one."""
+"""torchvision's classification data sets as Samples whose images are opened one by one."""
 
 import bisect
 import difflib
@@ -8,47 +8,76 @@ import zipfile
 from collections.abc import Sequence
 from http.client import HTTPException
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
 from data.samples import DataError, Samples
 
-# the parameter by which a family of constructors takes its part, and what to try for train, val and test
-FAMILIES = {
+# the parameter by which a family of constructors takes its split, and what to try for each split:
+# the first value that the constructor knows is taken
+FAMILIES: dict[str, dict[str, tuple]] = {
     "train": {"train": (True,), "test": (False,)},
     "split": {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)},
 }
+# the attributes under which one set or another has its labels, and the names of its classes
 LABELS = ("targets", "_labels", "labels", "y")
 CLASSES = ("classes", "categories")
 # what downloading, unpacking and reading raise, a missing package among it
 FAILURES = (
-    *(OSError, RuntimeError, ValueError, TypeError, ImportError, EOFError),
-    *(HTTPException, tarfile.TarError, zipfile.BadZipFile),
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    ImportError,
+    EOFError,
+    HTTPException,
+    tarfile.TarError,
+    zipfile.BadZipFile,
 )
 
 
-def read_torchvision_set(name, root=None, labelled=True):
-    """Samples of `torchvision.datasets.<name>`, downloaded into `root` (default: the user's cache).
+def read_torchvision_set(name: str, root: str | None = None, labelled: bool = True) -> Samples:
+    """The images of a class in `torchvision.datasets`, each opened when it is asked for.
 
-    train and test keep their sides; val joins train, or is the test part where there is no other. Raises
-    DataError for an unknown name and for a set that can't be downloaded or read.
+    Parameters
+    ----------
+    name : str
+        The class, such as "Flowers102"; of classification.
+    root : path, optional
+        Where it is downloaded to; by default the user's cache folder.
+    labelled : bool, default=True
+        Whether labels are read.
+
+    Returns
+    -------
+    Samples
+        Train and test keep their sides; val joins train, or is the test part where there is no
+        other.
+
+    Raises
+    ------
+    DataError
+        For an unknown name, and for a set that can't be downloaded or read or has no classes.
     """
     kind = _kind(name)
-    parts = _parts(name, kind, _root(root))
-    sets = list(parts.values())
-    test = next((part for part in ("test", "val") if part in parts), None)
-    split = np.repeat(
-        ["test" if part == test else "train" for part in parts], [len(each) for each in sets]
-    )
+    by_split = _load_splits(name, kind, _root(root))
+    test = next((split for split in ("test", "val") if split in by_split), None)
+    paths: list[str] = []
+    sides: list[str] = []
+    for split, dataset in by_split.items():
+        side = "test" if split == test else "train"
+        sides += [side] * len(dataset)
+        paths += [f"torchvision:{name}/{split}/{i:06d}" for i in range(1, len(dataset) + 1)]
+    datasets = list(by_split.values())
+    labels = None
+    if labelled:
+        labels = np.concatenate([_labels(name, dataset) for dataset in datasets])
     return Samples(
-        paths=tuple(
-            f"torchvision:{name}/{part}/{i:06d}"
-            for part in parts
-            for i in range(1, len(parts[part]) + 1)
-        ),
-        labels=np.concatenate([_labels(name, each) for each in sets]) if labelled else None,
-        split=split if len(parts) > 1 else None,
-        pixels=_Images(sets),
+        paths=tuple(paths),
+        labels=labels,
+        split=np.array(sides) if len(by_split) > 1 else None,
+        pixels=_Images(datasets),
         name=f"torchvision:{name}",
     )
 
@@ -56,73 +85,77 @@ def read_torchvision_set(name, root=None, labelled=True):
 class _Images(Sequence):
     """The images of several data sets in a row, each opened when it is asked for."""
 
-    def __init__(self, sets):
-        self.sets = sets
-        self.ends = list(accumulate(len(each) for each in sets))
+    def __init__(self, datasets: Sequence) -> None:
+        self.datasets = datasets
+        self.ends = list(accumulate(len(dataset) for dataset in datasets))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.ends[-1]
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
+        # a range settles negative indices and slices, and raises IndexError past its end
         index = range(len(self))[index]
         if isinstance(index, range):
             return [self[i] for i in index]
         at = bisect.bisect_right(self.ends, index)
-        start = self.ends[at] - len(self.sets[at])
-        return self.sets[at][index - start][0]
+        start = self.ends[at] - len(self.datasets[at])
+        return self.datasets[at][index - start][0]  # the image; its label is beside it
 
 
-def _kind(name):
-    # imported here: torchvision brings torch, which takes seconds, and only this function needs it
+def _kind(name: str) -> type:
+    """The class of that name."""
+    # torch is for `extract` alone but for this import, of sets that know nothing of networks. It is
+    # made here, where a set is asked for: torchvision brings torch, which takes seconds.
     import torchvision.datasets
 
     kind = getattr(torchvision.datasets, name, None)
     if not inspect.isclass(kind):
         names = {known.lower(): known for known in torchvision.datasets.__all__}
         near = [names[key] for key in difflib.get_close_matches(name.lower(), names, 3)]
-        hint = (
-            f"did you mean {' or '.join(near)}?"
-            if near
-            else "see torchvision.datasets for the names"
-        )
+        hint = "see torchvision.datasets for the names"
+        if near:
+            hint = f"did you mean {' or '.join(near)}?"
         raise DataError(f"torchvision:{name}: no such data set; {hint}")
     return kind
 
 
-def _root(root):
+def _root(root: str | None) -> str:
     import platformdirs
 
     return str(root or platformdirs.user_cache_path("permafrost") / "torchvision")
 
 
-def _parts(name, kind, root):
-    """{part: data set} of the parts that this class has; {"all": data set} where it knows none."""
+def _load_splits(name: str, kind: type, root: str) -> dict[str, Any]:
+    """{split: data set} of the splits that this class has; {"all": data set} where it has none."""
     parameters = inspect.signature(kind).parameters
-    options = {
-        key: value for key, value in {"root": root, "download": True}.items() if key in parameters
-    }
+    options: dict[str, Any] = {}
+    # some sets take no root (they are made up), some are never downloaded
+    if "root" in parameters:
+        options["root"] = root
+    if "download" in parameters:
+        options["download"] = True
     family = next((key for key in FAMILIES if key in parameters), None)
+    by_split = {}
     try:
         if family is None:
             return {"all": kind(**options)}
-        tried = {
-            part: _first_of(kind, options, family, FAMILIES[family][part])
-            for part in FAMILIES[family]
-        }
+        for split, values in FAMILIES[family].items():
+            dataset = _first_of(kind, options, family, values)
+            if dataset is not None:
+                by_split[split] = dataset
     except FAILURES as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"torchvision:{name}: can't be downloaded or read ({text}); is {root} complete?"
         ) from error
-    parts = {part: each for part, each in tried.items() if each is not None}
-    if not parts:
+    if not by_split:
         raise DataError(
             f"torchvision:{name}: has no part named train, val or test; give its images as a folder"
         )
-    return parts
+    return by_split
 
 
-def _first_of(kind, options, family, values):
+def _first_of(kind: type, options: dict[str, Any], family: str, values: tuple) -> Any:
     """The data set for the first value that its constructor knows, or None."""
     for value in values:
         try:
@@ -132,12 +165,12 @@ def _first_of(kind, options, family, values):
     return None
 
 
-def _labels(name, dataset):
-    """(n,) class names, without opening an image where the set keeps its labels."""
-    kept = (np.asarray(getattr(dataset, key, None)) for key in LABELS)
-    labels = next((each for each in kept if each.shape == (len(dataset),)), None)
+def _labels(name: str, dataset: Any) -> np.ndarray:
+    """(n,) class names, without opening an image where the set has its labels in an attribute."""
+    labels = _labels_at_hand(dataset)
     if labels is None:
         labels = np.asarray([dataset[i][1] for i in range(len(dataset))])
+    # integers and text are classes; floats are measured values, rows are boxes or attributes
     if labels.dtype.kind not in "iuU" or labels.ndim != 1:
         raise DataError(
             f"torchvision:{name}: its targets are not classes; a classification set is needed"
@@ -147,12 +180,22 @@ def _labels(name, dataset):
         return labels.astype(str)
     if labels.min() < 0 or labels.max() >= len(classes):
         raise DataError(
-            f"torchvision:{name}: has labels outside its {len(classes)} classes; give it as a folder"
+            f"torchvision:{name}: has labels outside its {len(classes)} classes; "
+            "give it as a folder"
         )
     return np.array(classes)[labels]
 
 
-def _class_names(dataset):
+def _labels_at_hand(dataset: Any) -> np.ndarray | None:
+    for key in LABELS:
+        values = np.asarray(getattr(dataset, key, None))
+        if values.shape == (len(dataset),):
+            return values
+    return None
+
+
+def _class_names(dataset: Any) -> list[str]:
+    """The names of its classes, each once; empty where it has none."""
     classes = next((getattr(dataset, key) for key in CLASSES if hasattr(dataset, key)), ())
     # ImageNet's names are tuples of synonyms, and two of its classes are called "crane"
     names = [each if isinstance(each, str) else ", ".join(each) for each in classes]

@@ -1,35 +1,41 @@
 """The frozen networks, the one pass over the images, and the store of what it gives."""
 
 from importlib import import_module
+from typing import Any
 
-# each public name and the file it lives in, loaded on first use so that `import extract` takes no torch
+# each public name and the file it lives in, loaded on first use: `import extract` takes no torch
 _HOMES = {
     "Backbone": "backbones",
     "load_backbone": "backbones",
     "ExtractError": "errors",
     "Extraction": "extraction",
+    "Facts": "extraction",
     "Interrupted": "extraction",
     "Plan": "extraction",
+    "Watch": "extraction",
     "extract": "extraction",
     "read_features": "extraction",
     "recipe_of": "extraction",
     "FeatureExtractor": "extractor",
+    "JoinedExtractor": "extractor",
+    "extractors_of": "extractor",
     "Speed": "speed",
     "machine": "speed",
     "made_up_photos": "speed",
     "measure_speed": "speed",
-    "MemoryStore": "memory",
     "Tap": "pooling",
     "parse_taps": "pooling",
     "Preprocessing": "preprocessing",
     "Recipe": "recipe",
     "FeatureStore": "store",
+    "MemoryStore": "store",
     "export_features": "store",
+    "read_thumbnails": "thumbnails",
 }
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
@@ -37,5 +43,5 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -10,53 +12,73 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from data import ImageError
 from extract.backbones import DEFAULT_BACKBONE, Backbone, load_backbone
 from extract.errors import ExtractError
-from extract.extraction import Extraction, extract, read_features, recipe_of
-from extract.memory import MemoryStore
+from extract.extraction import Extraction, extract, recipe_of
 from extract.pooling import Tap, parse_taps
 from extract.recipe import Recipe
-from extract.store import DamagedPart, FeatureStore
+from extract.store import FeatureStore, MemoryStore
 
-MEMORY_ROWS = 4096
+MEMORY_ROWS = 4096  # above which the rows of `cache=False` are forgotten
 
 
 class FeatureExtractor(TransformerMixin, BaseEstimator):
     """Images to the pooled activations of one layer, from the store where they are kept.
 
-    Nothing is loaded before the first call, and nothing of the network is pickled. Clones in one process share
-    the network, and no (image, tap) is computed twice.
+    Nothing is loaded before the first call, and nothing of the network is pickled. Clones in one
+    process share the network, and no (image, tap) is computed twice.
 
     Parameters
     ----------
-    layer : dotted name of a module, or taps joined as `"features.11:grid2+features.18:avg"`. None is the last
-        block of the backbone.
-    pooling : `avg`, `max`, `avgmax`, `gem`, `std`, `gridN`, `flatten` or `cls`; taps in `layer` may name their own.
-    backbone, weights, seed, size : as in `load_backbone`.
-    numerics : `auto`, `float32` or a reduced precision; `auto` takes what the store holds, else the fastest here.
-    device : `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-    cache : folder of the store, None for the platform's, False to keep nothing on disk.
-    keep : further taps to compute and keep in the same pass, so that a search over them runs the network once.
-    flips : average the features of the image and of its mirror image; the store keeps the two apart.
+    layer : str or None
+        Dotted name of a module, or taps joined as `"features.11:grid2+features.18:avg"`. None is the
+        last block of the backbone.
+    pooling : str
+        `avg`, `max`, `avgmax`, `gem`, `std`, `gridN`, `flatten` or `cls`; taps in `layer` may name
+        their own.
+    backbone, weights, seed, size
+        As in `load_backbone`.
+    numerics : str
+        `auto`, `float32` or a reduced precision; `auto` takes what the store holds, else the fastest
+        here.
+    device : str
+        `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+    cache : path, None or False
+        Folder of the store, None for the platform's, False to keep nothing on disk.
+    keep : list of str
+        Further taps to compute and keep in the same pass, so that a search over them runs the
+        network once.
+    flips : bool
+        Average the features of the image and of its mirror image; the store keeps the two apart.
 
     Attributes
     ----------
-    numerics_ : what `auto` became at the first call; later calls keep to it.
-    extraction_ : the last call's Extraction: what was computed and where the time went.
+    numerics_ : str
+        What `auto` became at the first call; later calls keep to it.
+    extraction_ : Extraction
+        Of the last call: what was computed and where the time went. It holds no images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from extract import FeatureExtractor
+    >>> images = np.zeros((2, 40, 40, 3), np.uint8)
+    >>> FeatureExtractor(backbone="pixels", cache=False).transform(images).shape
+    (2, 3072)
     """
 
     def __init__(
         self,
-        layer=None,
-        pooling="avg",
-        backbone=DEFAULT_BACKBONE,
-        weights=None,
-        size=None,
-        numerics="auto",
-        device="auto",
-        cache=None,
-        keep=(),
-        seed=0,
-        flips=False,
-    ):
+        layer: str | None = None,
+        pooling: str = "avg",
+        backbone: Any = DEFAULT_BACKBONE,
+        weights: Any = None,
+        size: Any = None,
+        numerics: str = "auto",
+        device: str = "auto",
+        cache: Any = None,
+        keep: Sequence[str] = (),
+        seed: int = 0,
+        flips: bool = False,
+    ) -> None:
         self.layer = layer
         self.pooling = pooling
         self.backbone = backbone
@@ -69,59 +91,81 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         self.seed = seed
         self.flips = flips
 
-    def fit(self, X, y=None):
-        """Check the parameters and settle the numerics; X: n paths, PIL images or uint8 arrays."""
-        _, extraction = self._extract(X)
+    def fit(self, X: Any, y: Any = None) -> "FeatureExtractor":
+        """Check the parameters and settle the numerics.
+
+        Parameters
+        ----------
+        X : n paths, PIL images or uint8 arrays
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ImageError
+            For the first image that can't be read.
+        ExtractError
+            For parameters that can't be used.
+        """
+        extraction = self._extract(X)
         if extraction.bad:
             raise _first_bad(extraction.bad, len(X))
         return self
 
-    def fit_transform(self, X, y=None) -> np.ndarray:
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
         """As `transform`: settling the numerics and reading the features are one pass."""
         return self.transform(X)
 
-    def transform(self, X) -> np.ndarray:
-        """(n, d) float32 features of n paths, PIL images or a uint8 array (n, height, width, 3), in their order.
+    def transform(self, X: Any) -> np.ndarray:
+        """Features of images, in their order.
 
-        Raises ImageError for the first image that can't be read, ExtractError for parameters that can't be used.
+        Parameters
+        ----------
+        X : n paths, PIL images, or a uint8 array (n, height, width, 3)
+
+        Returns
+        -------
+        (n, d) float32
+
+        Raises
+        ------
+        ImageError
+            For the first image that can't be read.
+        ExtractError
+            For parameters that can't be used.
         """
         _, features, bad = self.transform_readable(X)
         if bad:
             raise _first_bad(bad, len(X))
         return features
 
-    def transform_readable(self, X) -> tuple[np.ndarray, np.ndarray, dict[int, ImageError]]:
-        """As `transform`, passing over images that can't be read -> (rows read, their features, {row: ImageError})."""
-        try:
-            return self._read(*self._extract(X))
-        except DamagedPart:  # set aside by now: its rows are computed again
-            return self._read(*self._extract(X))
+    def transform_readable(self, X: Any) -> tuple[np.ndarray, np.ndarray, dict[int, ImageError]]:
+        """As `transform`, passing over images that can't be read.
 
-    def _read(self, store, extraction):
-        rows, taps = extraction.good, list(self.taps())
-        if not len(rows):
-            return (
-                rows,
-                np.empty((0, sum(map(self.load_backbone().card.width, taps))), np.float32),
-                extraction.bad,
-            )
-        return (
-            rows,
-            read_features(store, extraction.recipe, taps, extraction.ids[rows]),
-            extraction.bad,
-        )
+        Returns
+        -------
+        rows : (m,) int
+            Places of those that could be read.
+        features : (m, d) float32
+        bad : {row: ImageError}
+        """
+        extraction = self._extract(X)
+        rows = extraction.good
+        return rows, extraction.read(self.taps(), rows), extraction.bad
 
-    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """(d,) names such as `features.14:grid3_0`."""
         card = self.load_backbone().card
         return np.array(
             [f"{tap}_{i}" for tap in self.taps() for i in range(card.width(tap))], dtype=object
         )
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return True
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
         tags.no_validation = True
@@ -129,12 +173,12 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         return tags
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict:
         state = super().__getstate__().copy()
         state.pop("_memory", None)
         return state
 
-    def _extract(self, X) -> tuple[FeatureStore | MemoryStore, Extraction]:
+    def _extract(self, X: Any) -> Extraction:
         inputs, store = check_inputs(X), self._store()
         taps = self.taps()
         extraction = extract(
@@ -146,8 +190,10 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             device=self.device,
             view=self._view(),
         )
-        self.numerics_, self.extraction_ = extraction.recipe.numerics, extraction
-        return store, extraction
+        self.numerics_ = extraction.recipe.numerics
+        # without the request: an estimator must neither hold the images nor pickle the network
+        self.extraction_ = replace(extraction, request=None)
+        return extraction
 
     def load_backbone(self) -> Backbone:
         """The frozen network these parameters name."""
@@ -161,7 +207,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             self.layer or self.load_backbone().card.choose_layers("auto")[-1], self.pooling
         )
 
-    def _kept_taps(self):
+    def _kept_taps(self) -> list[Tap]:
         if isinstance(self.keep, str):
             raise ExtractError(
                 f"keep={self.keep!r}: expected a list of taps, such as [{self.keep!r}]"
@@ -172,16 +218,16 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         """What identifies the features, once a first call has settled the numerics."""
         return recipe_of(self.load_backbone(), self._settled_numerics(), self._view())
 
-    def _view(self):
+    def _view(self) -> str:
         return "plain+flipped" if self.flips else "plain"
 
-    def _settled_numerics(self):
+    def _settled_numerics(self) -> str:
         return getattr(self, "numerics_", "auto") if self.numerics == "auto" else self.numerics
 
     def _store_folder(self) -> Path | None:
         return None if self.cache is False else FeatureStore(self.cache).cache
 
-    def _store(self):
+    def _store(self) -> FeatureStore | MemoryStore:
         if self.cache is not False:
             return FeatureStore(self.cache)
         if not hasattr(self, "_memory") or len(self._memory) > MEMORY_ROWS:
@@ -189,7 +235,55 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         return self._memory
 
 
-def check_inputs(X) -> Sequence:
+class JoinedExtractor:
+    """Features of several backbones side by side, for a blend across them.
+
+    Parameters
+    ----------
+    extractors : sequence of FeatureExtractor
+        One for each backbone; their columns follow one another.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from extract import FeatureExtractor, JoinedExtractor
+    >>> both = [FeatureExtractor(backbone=name, cache=False) for name in ("pixels", "histogram")]
+    >>> JoinedExtractor(both).transform(np.zeros((2, 40, 40, 3), np.uint8)).shape
+    (2, 3136)
+    """
+
+    def __init__(self, extractors: Sequence[FeatureExtractor]) -> None:
+        self.extractors = tuple(extractors)
+
+    def transform(self, X: Any) -> np.ndarray:
+        """(n, d) float32 features of n images; raises as FeatureExtractor does."""
+        return np.hstack([extractor.transform(X) for extractor in self.extractors])
+
+    def transform_readable(self, X: Any) -> tuple[np.ndarray, np.ndarray, dict[int, ImageError]]:
+        """(rows that every extractor could read, their features, {row: ImageError})."""
+        found = [extractor.transform_readable(X) for extractor in self.extractors]
+        bad = {row: error for _, _, own in found for row, error in own.items()}
+        rows = np.array(sorted(set(range(len(X))) - set(bad)), int)
+        parts = [features[np.isin(own, rows)] for own, features, _ in found]
+        return rows, np.hstack(parts), dict(sorted(bad.items()))
+
+
+def extractors_of(
+    extractor: FeatureExtractor | JoinedExtractor,
+) -> tuple[FeatureExtractor, ...]:
+    """The extractors that one is made of: those that are joined, or the one itself.
+
+    Examples
+    --------
+    >>> from extract import FeatureExtractor, JoinedExtractor, extractors_of
+    >>> one = FeatureExtractor("features.14")
+    >>> extractors_of(one) == extractors_of(JoinedExtractor([one])) == (one,)
+    True
+    """
+    return extractor.extractors if isinstance(extractor, JoinedExtractor) else (extractor,)
+
+
+def check_inputs(X: Any) -> Any:
     """Images as a sequence: paths, PIL images or arrays; ExtractError for a single one or another shape."""
     if isinstance(X, (str, os.PathLike)):
         raise ExtractError(
@@ -216,7 +310,7 @@ def check_inputs(X) -> Sequence:
     return X.tolist() if isinstance(X, np.ndarray) and X.dtype.kind in "OU" else X
 
 
-def _first_bad(bad, n_images):
+def _first_bad(bad: dict[int, ImageError], n_images: int) -> ImageError:
     row = min(bad)
     more = f" (and {len(bad) - 1} more of {n_images} can't be read)" if len(bad) > 1 else ""
     return ImageError(bad[row].path or f"image {row}", bad[row].reason + more)

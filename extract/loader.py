@@ -3,72 +3,96 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from data import ImageError, decode, read_bytes
+from data.thumbnails import SIDE, make_thumbnail
+from extract.cores import cores
 from extract.errors import ExtractError
-from extract.recipe import bytes_id, open_in_memory, pixels_id
+from extract.store.ids import ID_BYTES, bytes_id, open_in_memory, pixels_id
 
-SHARES = 8  # tasks a core gets of each batch: few, since a small image takes less than a task; yet they end together
+SHARES = (
+    8  # tasks a core gets of each batch: few, since small images are quick; yet they end together
+)
+JPEG = b"\xff\xd8\xff"  # how a file of the one format begins that is decoded at a smaller scale
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What becomes of an image: `preprocessing` gives the network's pixels, `stack` makes a batch of them.
+
+    preprocessing: of an RGB image; its `at_least`, if it has one, says from which shorter side on a
+    JPEG may be scaled down. stack: from a list of equal arrays to one. thumbnails: rows whose
+    thumbnail is made too.
+    """
+
+    preprocessing: Callable[[Image.Image], Any]
+    stack: Callable[[list[np.ndarray]], Any] = np.stack
+    thumbnails: Collection[int] = frozenset()
 
 
 @dataclass
 class Batch:
     """Decoded images that go through the network together.
 
-    rows: their places among the inputs. ids: (n, 16) uint8, of the bytes that were decoded. pixels: what the
-    preprocessing gave, stacked. bad: {row: ImageError}. decode_seconds: summed over threads.
+    rows: their places among the inputs. ids: (n, 16) uint8, of the bytes that were decoded. pixels:
+    what the preprocessing gave, stacked. bad: {row: ImageError}. decode_seconds: summed over threads.
+    thumbnails: (m, 1024) uint8 of those that were asked for one. thumbnail_ids: (m, 16) uint8.
     """
 
     rows: np.ndarray
     ids: np.ndarray
-    pixels: np.ndarray | None
+    pixels: Any
     bad: dict[int, ImageError]
     decode_seconds: float
+    thumbnails: np.ndarray
+    thumbnail_ids: np.ndarray
 
 
-def cores() -> int:
-    """How many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+@dataclass
+class _Decoded:
+    """One image: its id and pixels, or the error; its thumbnail where one was asked for."""
+
+    seconds: float = 0.0
+    found: bytes = b""
+    pixels: np.ndarray | None = None
+    thumbnail: np.ndarray | None = None
+    error: ImageError | None = None
 
 
 def load_batches(
     inputs: Sequence,
-    rows,
-    preprocessing,
+    rows: Sequence[int] | np.ndarray,
+    decoding: Decoding,
     size: Callable[[], int],
     ahead: int,
-    stack: Callable = np.stack,
 ) -> Iterator[Batch]:
     """Decode `inputs[row]` for each row, in order, `ahead` batches before they are asked for.
 
-    size: how many images the next batch takes. stack: from a list of equal arrays to one.
-    ahead=0 decodes a batch only when it is asked for: on a CPU, decoding and the network would compete for the
-    same cores.
+    size: how many images the next batch takes.
+    ahead=0 decodes a batch only when it is asked for: on a CPU, decoding and the network would
+    compete for the same cores.
     """
-    at_least = getattr(preprocessing, "at_least", None)
-    pending, at = deque(), 0
+    pending: deque[Future[Batch]] = deque()
+    at = 0
     decoders, collector = ThreadPoolExecutor(cores()), ThreadPoolExecutor(1)
 
-    def start():
+    def start() -> None:
         nonlocal at
         group = np.asarray(rows[at : at + size()])
         at += len(group)
         step = max(1, len(group) // (SHARES * cores()))
         decoded = [
-            decoders.submit(
-                _decode_some,
-                [inputs[row] for row in group[first : first + step]],
-                preprocessing,
-                at_least,
-            )
+            decoders.submit(_decode_some, inputs, group[first : first + step], decoding)
             for first in range(0, len(group), step)
         ]
-        pending.append(collector.submit(_collect, group, decoded, stack))
+        pending.append(collector.submit(_collect, group, decoded, decoding.stack))
 
     try:
         while at < len(rows) or pending:
@@ -80,42 +104,62 @@ def load_batches(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _decode_some(items, preprocessing, at_least):
-    return [_decode_one(item, preprocessing, at_least) for item in items]
+def _decode_some(inputs: Sequence, rows: np.ndarray, decoding: Decoding) -> list[_Decoded]:
+    return [_decode_one(inputs[row], decoding, row in decoding.thumbnails) for row in rows]
 
 
-def _decode_one(item, preprocessing, at_least):
+def _decode_one(item: Any, decoding: Decoding, with_thumbnail: bool) -> _Decoded:
     started = time.perf_counter()
+    done = _Decoded()
     try:
         if isinstance(item, (str, os.PathLike)):
             data = read_bytes(item)
-            image, found = decode(data, os.fspath(item), at_least), bytes_id(data)
+            at_least = getattr(decoding.preprocessing, "at_least", None)
+            image = decode(data, os.fspath(item), at_least)
+            done.found = bytes_id(data)
         else:
+            data = b""
             image = open_in_memory(item)
-            found = pixels_id(np.asarray(image))
-        return found, np.asarray(preprocessing(image)), time.perf_counter() - started
+            done.found = pixels_id(np.asarray(image))
+        if with_thumbnail:
+            # from the bytes only where they may have been decoded at a larger scale than its own
+            done.thumbnail = make_thumbnail(data if data.startswith(JPEG) else image)
+        done.pixels = np.asarray(decoding.preprocessing(image))
     except ImageError as error:
-        return None, error, time.perf_counter() - started
+        done.error = error
+    done.seconds = time.perf_counter() - started
+    return done
 
 
-def _collect(rows, decoded, stack):
+def _collect(
+    rows: np.ndarray, decoded: list[Future[list[_Decoded]]], stack: Callable[[list], Any]
+) -> Batch:
     results = [result for future in decoded for result in future.result()]
-    good = [i for i, (found, _, _) in enumerate(results) if found is not None]
-    shapes = sorted({results[i][1].shape for i in good})
+    good = [i for i, result in enumerate(results) if result.pixels is not None]
+    shapes = sorted({results[i].pixels.shape for i in good})
     if len(shapes) > 1:
         raise ExtractError(
-            f"preprocessing gave images of several sizes, {shapes[0]} and {shapes[-1]}, expected one"
+            f"preprocessing gave images of several sizes, {shapes[0]} and {shapes[-1]}, "
+            "expected one"
         )
+    pictured = [result for result in results if result.thumbnail is not None]
     return Batch(
         rows=rows[good],
-        ids=np.array([np.frombuffer(results[i][0], np.uint8) for i in good], np.uint8).reshape(
-            -1, 16
-        ),
-        pixels=stack([results[i][1] for i in good]) if good else None,
+        ids=_as_ids([results[i].found for i in good]),
+        pixels=stack([results[i].pixels for i in good]) if good else None,
         bad={
-            int(row): error
-            for row, (found, error, _) in zip(rows, results, strict=True)
-            if found is None
+            int(row): result.error
+            for row, result in zip(rows, results, strict=True)
+            if result.error is not None
         },
-        decode_seconds=sum(seconds for _, _, seconds in results),
+        decode_seconds=sum(result.seconds for result in results),
+        thumbnails=np.array([result.thumbnail for result in pictured], np.uint8).reshape(
+            -1, SIDE * SIDE
+        ),
+        thumbnail_ids=_as_ids([result.found for result in pictured]),
     )
+
+
+def _as_ids(found: list[bytes]) -> np.ndarray:
+    """(n, 16) uint8."""
+    return np.frombuffer(b"".join(found), np.uint8).reshape(-1, ID_BYTES)

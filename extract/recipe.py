@@ -1,35 +1,43 @@
-"""What identifies a feature: the recipe that makes it, and the 128-bit id of the image it is made from."""
+"""What identifies a feature beside its image and its tap."""
 
-import contextlib
 import hashlib
 import json
-import os
-import threading
-import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
-
-import numpy as np
-from PIL import Image
-
-from data import ImageError, open_image, read_bytes
-from extract.files import write_text
 
 SCHEMA = 1
 DECODE_RULE = "islow-dct-scaled/exif/white/1"
-ID_BYTES = 16
-SETTLED_SECONDS = 2.0
-ID_BLOCK = 64
-
-# Image.open leaves the pixels in the file, and two threads that read them at once spoil each other's decoder
-_loading = threading.Lock()
+RECIPE_ID_BYTES = 16
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a feature's value except the image and the tap."""
+    """Everything that decides a feature's value except the image and the tap.
+
+    Parameters
+    ----------
+    architecture : str
+        Of the network, such as `torchvision.resnet50`; of one's own, what names its source.
+    weights : str
+        Digest of the weights as they were loaded.
+    preprocessing : str
+        From RGB pixels to what the network is given.
+    numerics : str
+        `float32` or a reduced precision, such as `bfloat16-torch`.
+    view : str
+        Which copy of the image is seen: `plain`, `flipped`, or several joined by +.
+    decode : str
+        The rule by which a file becomes pixels.
+    schema : int
+        Of what is written.
+
+    Examples
+    --------
+    >>> one = Recipe("net", "digest", "preprocessing", "float32")
+    >>> one.id
+    'RECIPE_ID'
+    >>> one.id == Recipe("net", "digest", "preprocessing", "float32", view="flipped").id
+    False
+    """
 
     architecture: str
     weights: str
@@ -42,149 +50,8 @@ class Recipe:
     @property
     def id(self) -> str:
         """32 hex digits that stand for all of it."""
-        return hashlib.blake2b(self.to_json().encode(), digest_size=ID_BYTES).hexdigest()
+        return hashlib.blake2b(self.to_json().encode(), digest_size=RECIPE_ID_BYTES).hexdigest()
 
     def to_json(self) -> str:
         """The same text for the same recipe, readable."""
         return json.dumps(asdict(self), indent=1, sort_keys=True)
-
-
-def bytes_id(data: bytes) -> bytes:
-    """Id of an image file's bytes."""
-    return hashlib.blake2b(b"file" + data, digest_size=ID_BYTES).digest()
-
-
-def pixels_id(pixels: np.ndarray) -> bytes:
-    """Id of an in-memory RGB image, uint8 (height, width, 3)."""
-    shape = "x".join(str(side) for side in pixels.shape)
-    head = f"pixels{shape}|".encode()
-    return hashlib.blake2b(
-        head + np.ascontiguousarray(pixels).tobytes(), digest_size=ID_BYTES
-    ).digest()
-
-
-def image_ids(
-    inputs: Sequence, memory: Path | None = None, threads: int = 2
-) -> tuple[np.ndarray, dict]:
-    """Paths or in-memory images -> (ids (n, 16) uint8, {row: ImageError} of those that can't be read).
-
-    Ids of files are remembered below `memory` by real path, size, times and inode.
-    """
-    known = IdMemory(memory) if memory else None
-    ids, bad = np.zeros((len(inputs), ID_BYTES), np.uint8), {}
-
-    def find(block):
-        for row in block:
-            found = _input_id(inputs[row], known)
-            if isinstance(found, ImageError):
-                bad[row] = found
-            else:
-                ids[row] = np.frombuffer(found, np.uint8)
-
-    # small files take less than a task of their own: threads get blocks of them
-    blocks = [range(at, min(at + ID_BLOCK, len(inputs))) for at in range(0, len(inputs), ID_BLOCK)]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(find, blocks))
-    if known:
-        known.save()
-    return ids, dict(sorted(bad.items()))
-
-
-def _input_id(item, known):
-    try:
-        if not isinstance(item, (str, os.PathLike)):
-            return pixels_id(np.asarray(open_in_memory(item)))
-        return known.find(item) if known else bytes_id(read_bytes(item))
-    except ImageError as error:
-        return error
-
-
-def open_in_memory(item) -> Image.Image:
-    """The RGB image of a PIL image or an array, its pixels read; ImageError where they can't be."""
-    if isinstance(item, Image.Image):
-        try:
-            with _loading:
-                item.load()
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise ImageError(
-                str(getattr(item, "filename", "")), f"its pixels can't be read: {error}"
-            ) from error
-    return open_image(item)
-
-
-class IdMemory:
-    """Image ids by file, one small JSON file for each folder of images, replaced as a whole."""
-
-    def __init__(self, folder: Path):
-        self._folder, self._loaded, self._changed, self._real = Path(folder), {}, {}, {}
-
-    def find(self, path) -> bytes:
-        """The id of a file, remembered where its size, times and inode are those of then."""
-        real = self._real_path(os.fspath(path))
-        parent, name = os.path.split(real)
-        key = _file_key(real)
-        remembered = _remembered_id(self._entries(parent).get(name), key)
-        if remembered:
-            return remembered
-        started = time.time()
-        found = bytes_id(read_bytes(path))
-        # a file written to within the clock's grain of the read could change again without changing its key
-        if (
-            key
-            and key == _file_key(real)
-            and started - max(key[1], key[2]) / 1e9 >= SETTLED_SECONDS
-        ):
-            self._changed.setdefault(parent, {})[name] = [*key, found.hex()]
-        return found
-
-    def _real_path(self, path):
-        """As `os.path.realpath`, which looks at every folder above a file; that once a folder is enough."""
-        if os.path.islink(path):
-            return os.path.realpath(path)
-        parent, name = os.path.split(path)
-        if name in ("", os.curdir, os.pardir):
-            return os.path.realpath(path)
-        if parent not in self._real:
-            self._real[parent] = os.path.realpath(parent)
-        return os.path.join(self._real[parent], name)
-
-    def save(self) -> None:
-        """Add what was learnt to the files, where they can be written; what other processes added stays."""
-        with contextlib.suppress(
-            OSError
-        ):  # a cache that can only be read still gives what it holds
-            for parent, rows in self._changed.items():
-                write_text(self._file(parent), json.dumps(self._read(parent) | rows))
-        self._changed = {}
-
-    def _entries(self, parent):
-        if parent not in self._loaded:
-            self._loaded[parent] = self._read(parent)
-        return self._loaded[parent]
-
-    def _file(self, parent):
-        digest = hashlib.blake2b(os.fsencode(parent), digest_size=ID_BYTES).hexdigest()
-        return self._folder / f"{digest}.json"
-
-    def _read(self, parent):
-        with contextlib.suppress(OSError, ValueError):  # a memory that can't be read is made anew
-            rows = json.loads(self._file(parent).read_text(encoding="utf-8"))
-            return rows if isinstance(rows, dict) else {}
-        return {}
-
-
-def _remembered_id(row, key):
-    with contextlib.suppress(
-        TypeError, ValueError
-    ):  # a row that isn't of our making counts as none
-        if key and row and row[:-1] == key:
-            return bytes.fromhex(row[-1])
-    return None
-
-
-def _file_key(path):
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return None
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]

@@ -14,6 +14,7 @@ from PIL import Image, features
 
 from extract.backbones import Backbone
 from extract.compiled import list_engines
+from extract.cores import cores
 from extract.engines import (
     NUMERICS,
     capabilities,
@@ -25,7 +26,7 @@ from extract.engines import (
     stack_for,
     unused_gpu,
 )
-from extract.loader import cores, load_batches
+from extract.loader import Decoding, load_batches
 from extract.pooling import Tap
 
 PHOTO = (500, 375)
@@ -94,7 +95,8 @@ def measure_speed(
     rows = np.resize(np.arange(len(paths)), max(len(paths), size))
 
     def batches():
-        return load_batches(paths, rows, backbone.preprocessing, lambda: size, 0, stack_for(device))
+        decoding = Decoding(backbone.preprocessing, stack_for(device))
+        return load_batches(paths, rows, decoding, lambda: size, 0)
 
     with contextlib.closing(batches()) as first:
         batch = next(first)

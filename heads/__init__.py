@@ -1,24 +1,38 @@
 """Classical classifiers on plain (n, d) feature arrays."""
 
 from importlib import import_module
+from typing import Any
 
 _EXPORTS = {
     "HEADS": "catalog",
+    "Head": "catalog",
+    "find_head": "catalog",
+    "find_name": "catalog",
     "make_head": "catalog",
+    "trusted_types": "catalog",
     "HeadSearchCV": "search",
-    "head_scores": "search",
+    "fit_head": "search",
+    "head_scores": "scores",
     "Calibration": "calibration",
     "fit_calibration": "calibration",
     "oof_probabilities": "calibration",
     "Blend": "blend",
     "blend_candidates": "blend",
+    "BlendedHead": "blended",
+    "Member": "blended",
+    "answers": "blended",
+    "log_probabilities": "blended",
+    "probabilities": "blended",
+    "put_rows": "rows",
+    "take_rows": "rows",
+    "training_rows": "rows",
     "screen_features": "screen",
 }
 __all__ = [*_EXPORTS]
 
 
-def __getattr__(name):
-    """Import an exported name on its first use (PEP 562), so that `import heads` takes no scikit-learn."""
+def __getattr__(name: str) -> Any:
+    """Import an exported name on its first use (PEP 562): `import heads` takes no scikit-learn."""
     if name not in _EXPORTS:
         raise AttributeError(
             f"module 'heads' has no attribute {name!r}; it exports {', '.join(_EXPORTS)}"
@@ -26,5 +40,5 @@ def __getattr__(name):
     return getattr(import_module(f"heads.{_EXPORTS[name]}"), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *_EXPORTS])

@@ -15,14 +15,12 @@ class Blend:
         Summing to 1, zero for most.
     score : float
         Nested accuracy: the mean over folds of a blend chosen on the other folds and scored on this one.
-    fold_scores : array of shape (folds,)
     probabilities : array of shape (n, classes)
         The nested blend's: each row by the weights chosen without its fold; NaN for rows in no fold.
     """
 
     weights: np.ndarray
     score: float
-    fold_scores: np.ndarray
     probabilities: np.ndarray
 
 
@@ -67,7 +65,7 @@ def blend_candidates(probabilities, y, folds, *, rounds=20, scoring=None):
         )
         scores.append(np.mean(nested[val].argmax(axis=1) == y[val]))
     weights = _choose(probabilities[:, known], y[known], rounds, scoring)
-    return Blend(weights, float(np.mean(scores)), np.array(scores), nested)
+    return Blend(weights, float(np.mean(scores)), nested)
 
 
 def _choose(probabilities, y, rounds, scoring):

@@ -1,13 +1,22 @@
-"""The catalogue of heads: which classifier each name stands for and which values a search tries."""
+"""The catalogue of heads: a row says all that search, refit, bundle and leaderboard must know."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+    from sklearn.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
 class Head:
-    """One row of the catalogue.
+    """One row of the catalogue: to add a head is to add a row.
+
+    What is not in the row is scikit-learn's: a head that the shared work of the search does not
+    know is fitted by its own classifier, fold by fold.
 
     Attributes
     ----------
@@ -16,43 +25,71 @@ class Head:
     params : dict
         What is set differently from scikit-learn's defaults.
     grid : dict
-        Classifier parameter -> values a search tries, the simplest or strongest regularised first: ties go to
-        the earlier one.
+        Classifier parameter -> values a search tries, the simplest or strongest regularised first:
+        ties go to the earlier one.
     scores : str
-        What the out-of-fold scores of the head are: "margins" (any real numbers, the largest wins), "logits"
-        (their softmax gives the head's own probabilities) or "probabilities".
+        What the out-of-fold scores of the head are: "margins" (any real numbers, the largest wins),
+        "logits" (their softmax gives the head's own probabilities) or "probabilities".
     weighted : bool
         Whether the classifier takes `class_weight`.
     per_feature : tuple of str
         Parameters whose numbers in the grid are divided by the number of varying features, as SVC's
         `gamma="scale"` is 1 divided by it on standardised features.
+    bounded_by_rows : tuple of str
+        Parameters that cannot exceed the number of training rows.
+    keeps_rows : str or None
+        The fitted attribute of the classifier that holds its training rows, if it keeps them.
+    cost : int
+        What a prediction costs: 1 where every training row kept is met, 0 where one product with
+        a small matrix is all.
+    trusted_types : tuple of str
+        Types that its file in a bundle may hold beyond what skops trusts by itself.
+
+    Examples
+    --------
+    >>> naive_bayes = Head("sklearn.naive_bayes:GaussianNB", scores="probabilities")
+    >>> naive_bayes.prefix
+    'gaussiannb__'
     """
 
     classifier: str
-    params: dict = field(default_factory=dict)
-    grid: dict = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    grid: Mapping[str, tuple] = field(default_factory=dict)
     scores: str = "margins"
     weighted: bool = False
-    per_feature: tuple = ()
+    per_feature: tuple[str, ...] = ()
+    bounded_by_rows: tuple[str, ...] = ()
+    keeps_rows: str | None = None
+    cost: int = 0
+    trusted_types: tuple[str, ...] = ()
 
     @property
-    def prefix(self):
+    def class_name(self) -> str:
+        """The classifier's class without its module."""
+        return self.classifier.split(":")[1]
+
+    @property
+    def prefix(self) -> str:
         """How scikit-learn's `make_pipeline` prefixes the classifier's parameters."""
-        return self.classifier.split(":")[1].lower() + "__"
+        return self.class_name.lower() + "__"
 
-    def make_classifier(self):
-        """The unfitted classifier, its module imported now."""
-        module, name = self.classifier.split(":")
-        return getattr(import_module(module), name)(**self.params)
+    def load_class(self) -> "type[BaseEstimator]":
+        """The classifier's class, its module imported now."""
+        return getattr(import_module(self.classifier.split(":")[0]), self.class_name)
+
+    def make_classifier(self) -> "BaseEstimator":
+        """The unfitted classifier."""
+        return self.load_class()(**self.params)
 
 
-HEADS = {
+HEADS: dict[str, Head] = {
     "logistic": Head(
         "sklearn.linear_model:LogisticRegression",
         params={"max_iter": 1000},
         grid={"C": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)},
         scores="logits",
         weighted=True,
+        trusted_types=("sklearn._loss.loss.HalfMultinomialLoss",),
     ),
     "linear_svm": Head(
         "sklearn.svm:LinearSVC",
@@ -66,6 +103,8 @@ HEADS = {
         grid={"C": (0.3, 1.0, 3.0, 10.0, 30.0), "gamma": (0.3, "scale", 3.0)},
         weighted=True,
         per_feature=("gamma",),
+        keeps_rows="support_vectors_",
+        cost=1,
     ),
     "knn": Head(
         "sklearn.neighbors:KNeighborsClassifier",
@@ -75,6 +114,16 @@ HEADS = {
             "weights": ("uniform", "distance"),
         },
         scores="probabilities",
+        bounded_by_rows=("n_neighbors",),
+        keeps_rows="_fit_X",
+        cost=1,
+        # of few features the neighbours are found by a tree
+        trusted_types=(
+            "sklearn.metrics._dist_metrics.EuclideanDistance32",
+            "sklearn.metrics._dist_metrics.EuclideanDistance64",
+            "sklearn.neighbors._ball_tree.BallTree",
+            "sklearn.neighbors._kd_tree.KDTree",
+        ),
     ),
     "ridge": Head(
         "sklearn.linear_model:RidgeClassifier",
@@ -92,15 +141,80 @@ HEADS = {
 }
 
 
-def find_head(name):
-    """The row of a head; ValueError with the nearest names when there is none."""
+def find_head(name: str) -> Head:
+    """The row of a head.
+
+    Parameters
+    ----------
+    name : str
+        A key of `HEADS`.
+
+    Returns
+    -------
+    Head
+
+    Raises
+    ------
+    ValueError
+        There is no such head; the message has the names most like it.
+
+    Examples
+    --------
+    >>> find_head("ridge").grid["alpha"][0]
+    1000000.0
+    """
     if name in HEADS:
         return HEADS[name]
-    near = get_close_matches(str(name), HEADS, n=3, cutoff=0.5) or HEADS
-    raise ValueError(f"head {name!r} is unknown; did you mean {' or '.join(near)}?")
+    alike = get_close_matches(str(name), HEADS, n=3, cutoff=0.5) or list(HEADS)
+    raise ValueError(f"head {name!r} is unknown; did you mean {' or '.join(alike)}?")
 
 
-def make_head(name, **params):
+def find_name(estimator: Any) -> str | None:
+    """The name of the head that a pipeline is, by the class of its last step.
+
+    Parameters
+    ----------
+    estimator : estimator, fitted or not
+
+    Returns
+    -------
+    str or None
+        A key of `HEADS`, of several rows with this class the first; None for what is no pipeline or
+        ends in another class, a subclass included.
+
+    Examples
+    --------
+    >>> find_name(make_head("knn", n_neighbors=3))
+    'knn'
+    """
+    steps = getattr(estimator, "steps", None)
+    if not steps:
+        return None
+    kind = type(steps[-1][1])
+    for name, head in HEADS.items():
+        # the name first: only the one class that it may be is imported
+        if head.class_name == kind.__name__ and head.load_class() is kind:
+            return name
+    return None
+
+
+def trusted_types() -> tuple[str, ...]:
+    """Types that a bundle may hold beyond what skops trusts by itself, of all heads, sorted.
+
+    Returns
+    -------
+    tuple of str
+        Full names, such as `sklearn.neighbors._kd_tree.KDTree`.
+
+    Examples
+    --------
+    >>> trusted_types()[0]
+    'sklearn._loss.loss.HalfMultinomialLoss'
+    """
+    return tuple(sorted({name for head in HEADS.values() for name in head.trusted_types}))
+
+
+def make_head(name: str, **params: Any) -> "Pipeline":
     """An unfitted head: an ordinary scikit-learn pipeline of StandardScaler and classifier.
 
     Parameters
@@ -108,7 +222,12 @@ def make_head(name, **params):
     name : str
         A key of `HEADS`.
     **params
-        Parameters of the classifier, by plain (`C=0.1`) or pipeline name (`logisticregression__C=0.1`).
+        Parameters of the classifier, by plain (`C=0.1`) or pipeline name
+        (`logisticregression__C=0.1`).
+
+    Returns
+    -------
+    Pipeline
 
     Raises
     ------

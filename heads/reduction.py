@@ -1,39 +1,45 @@
-"""One fold's features, standardised, and their exact reduction to as few dimensions as the rows span."""
+"""One fold's features, standardised, and reduced exactly to as few dimensions as rows span."""
 
+from collections.abc import Iterator
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-from joblib import Parallel, delayed
 from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dpstrf
 
-from heads.solvers import ROUNDING, Columns, Products
+from heads.bases import ROUNDING, Columns, Products
+from heads.fold_passes import SLAB, share_crosses, share_moments
 
-CHUNK = 2048
-# values of a slab that is worked on in a core's cache
-SLAB = 2**20
-# above this many rows the folds' square matrices are made one at a time
-MOST_SHARED_ROWS = 2000
-# a fold's mean so many of its standard deviations away from that of all rows costs too many digits
-FAR = 1e3
+if TYPE_CHECKING:  # `linear` imports this file
+    from heads.linear import Fitted
+
+# a chunk has at least so many columns: of narrower ones the interpreter takes the time
+NARROWEST = 256
+# what follows from `gram`, and is computed anew where that is
+FROM_GRAM = frozenset({"gram", "distances", "_reduced", "train", "others", "spectrum", "columns"})
 
 
 class Fold:
     """Training and other rows of a feature array, standardised by the training rows.
 
-    L2-regularised linear heads, kernels and neighbours see features through inner products alone. With the
-    standardised training rows B = Z Q^T, the columns of Q orthonormal, the head on Z (n x r, r at most min(n, d))
-    has the optimum of the head on B, and its coefficients come back by Q. All is computed on first use, in float64.
+    L2-regularised linear heads, kernels and neighbours see features through inner products alone.
+    With the standardised training rows B = Z Q^T, the columns of Q orthonormal, the head on Z
+    (n x r, r at most min(n, d)) has the optimum of the head on B, and its coefficients come back
+    by Q. All is computed on first use, in float64.
 
     Parameters
     ----------
     X : array of shape (n_all, d), float32 or float64
     train, others : index arrays of shape (n,) and (m,)
+        `others` are the held-out rows; none where all rows are trained on.
 
     Attributes
     ----------
     n, m, d : int
         Training rows, other rows, features.
+    rows : array of shape (n + m,)
+        Numbers of the training rows in X, then of the others.
     mean, var, scale : arrays of shape (d,)
         As StandardScaler's `mean_`, `var_`, `scale_`.
     gram : array of shape (n + m, n + m)
@@ -41,306 +47,214 @@ class Fold:
     distances : array of shape (n + m, n)
         Squared Euclidean distances to the training rows.
     other_distances, cosines : arrays of shape (m, n)
-        Squared distances and cosines of the other rows to the training rows, alone cheaper than `gram`.
+        Squared distances and cosines of the other rows to the training rows, alone cheaper than
+        `gram`.
     train, others : arrays of shape (n, r) and (m, r)
         The reduced rows, their columns centred; at d <= n the standardised rows themselves.
     starts : dict
-        C -> (coef, intercept) from where the logistic head's solution starts, in the columns of `train`.
+        C -> (coef, intercept) from where the logistic head's solution starts, in the columns of
+        `train`.
     solved : dict
         Name of a linear head -> its solutions, where many folds were solved together.
+    refined : bool
+        Whether the products are this fold's own, see `refine`.
     """
 
-    def __init__(self, X, train, others):
-        self._X, self.rows = X, np.concatenate([train, others])
-        self.n, self.m, self.d = len(train), len(others), X.shape[1]
-        self.starts, self.solved, self.refined = {}, {}, False
+    def __init__(self, X: np.ndarray, train: np.ndarray, others: np.ndarray) -> None:
+        self.X = X
+        self.rows = np.concatenate([train, others])
+        self.n = len(train)
+        self.m = len(others)
+        self.d = X.shape[1]
+        self.starts: dict[float, tuple[np.ndarray, np.ndarray]] = {}
+        self.solved: dict[str, Fitted] = {}
+        self.refined = False
 
-    def _chunks(self):
-        """Column slices with their standardised rows, (n + m, chunk): never a float64 copy of all of X."""
-        width = max(SLAB // len(self.rows), 256)
+    def _chunks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Column slices with their standardised rows, (n + m, chunk).
+
+        There is never a float64 copy of all of X.
+        """
+        width = max(SLAB // len(self.rows), NARROWEST)
         for start in range(0, self.d, width):
             columns = slice(start, start + width)
-            B = self._X[self.rows, columns].astype(np.float64)
+            B = self.X[self.rows, columns].astype(np.float64)
             B -= self.mean[columns]
             B /= self.scale[columns]
             yield columns, B
 
-    @cached_property
-    def _moments(self):
-        return share_moments(self._X, [self])[0]
-
-    @property
-    def mean(self):
-        return self._moments[0]
-
-    @property
-    def var(self):
-        return self._moments[1]
+    # moments, crosses and the gram are set from outside where many folds share a pass over X
 
     @cached_property
-    def varying(self):
-        """Which columns are not constant, by StandardScaler's own rule."""
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """(mean, var)."""
+        return share_moments(self.X, [self])[0]
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self.moments[0]
+
+    @property
+    def var(self) -> np.ndarray:
+        return self.moments[1]
+
+    @cached_property
+    def varying(self) -> np.ndarray:
+        """Which columns are not constant, by StandardScaler's own rule (`_is_constant_feature`)."""
         eps = np.finfo(np.float64).eps
         return self.var > self.n * eps * self.var + (self.n * self.mean * eps) ** 2
 
     @cached_property
-    def scale(self):
+    def scale(self) -> np.ndarray:
         return np.where(self.varying, np.sqrt(self.var), 1.0)
 
-    def weights(self, columns=slice(None)):
+    def weights(self, columns: slice = slice(None)) -> np.ndarray:
         """1 / scale^2 of some columns: what a product of centred features counts by."""
         return self.scale[columns] ** -2.0
 
     @cached_property
-    def gram(self):
+    def gram(self) -> np.ndarray:
         K = np.zeros((len(self.rows), len(self.rows)))
         for _, B in self._chunks():
             K += B @ B.T
         return K
 
     @cached_property
-    def _cross(self):
-        """(products of other and training rows, squared lengths of all) without the rest of the gram."""
+    def crosses(self) -> tuple[np.ndarray, np.ndarray]:
+        """Products (m, n) of other and training rows, and squared lengths (n + m,) of all.
+
+        Where `gram` is there they are taken from it; else the rest of it is not computed.
+        """
         if "gram" in vars(self):
             return self.gram[self.n :, : self.n], np.diag(self.gram)
-        return share_crosses(self._X, [self])[0]
+        return share_crosses(self.X, [self])[0]
 
     @property
-    def cosines(self):
-        products, lengths = self._cross
+    def cosines(self) -> np.ndarray:
+        products, lengths = self.crosses
         lengths = np.sqrt(np.maximum(lengths, np.finfo(np.float64).tiny))
         return products / (lengths[self.n :, None] * lengths[: self.n])
 
     @property
-    def other_distances(self):
-        products, lengths = self._cross
+    def other_distances(self) -> np.ndarray:
+        products, lengths = self.crosses
         return _squared_distances(products, lengths[self.n :], lengths[: self.n])
 
-    def refine(self):
+    def refine(self) -> None:
         """Take the products of this fold's rows in float64, and what follows from them anew.
 
-        Where rows lack rank, the rounding of shared products leaves solutions by them too few digits.
+        Where rows lack rank, the rounding of shared products leaves solutions by them too few
+        digits.
         """
         self.refined = True
-        for name in {
-            "gram",
-            "distances",
-            "_reduced",
-            "train",
-            "others",
-            "spectrum",
-            "columns",
-        } & vars(self).keys():
+        for name in FROM_GRAM & vars(self).keys():
             del vars(self)[name]
 
-    def center_gram(self, K):
-        """Set `gram` from inner products (n_all, n_all) of all rows, scaled as here but centred anywhere."""
+    def center_gram(self, K: np.ndarray) -> None:
+        """Set `gram` from inner products (n_all, n_all), scaled as here but centred anywhere.
+
+        (z_i - c) (z_j - c) for c the training rows' mean: K less its means over them, by rows and
+        by columns, plus the mean of all.
+        """
         K = K[np.ix_(self.rows, self.rows)]
         means = K[:, : self.n].mean(axis=1)
         self.gram = K - means[:, None] - means + means[: self.n].mean()
 
     @cached_property
-    def distances(self):
+    def distances(self) -> np.ndarray:
         lengths = np.diag(self.gram)
         return _squared_distances(self.gram[:, : self.n], lengths, lengths[: self.n])
 
     @cached_property
-    def _reduced(self):
-        """(rows (n + m, r), pivots (r,), factor (r, r)), at d > n by Cholesky's factors of the training products.
+    def _reduced(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(rows (n + m, r), pivots (r,), factor (r, r)), for d > n.
 
-        Pivoted, the factor L of the products of r rows that span the others is a basis (the rows' own Gram-Schmidt):
-        it takes a tenth of the time of the eigenvectors.
+        Cholesky's factor L of the training products K = L L^T, pivoted until what is left is
+        rounding: r rows span the others, and L's rows are all rows in an orthonormal basis (their
+        own Gram-Schmidt). It takes a tenth of the time of the eigenvectors. The other rows follow
+        from L_r x = their products with the r rows.
         """
         K = self.gram[: self.n, : self.n]
         factor, pivots, rank, _ = dpstrf(K, tol=10 * ROUNDING * K.diagonal().max(), lower=1)
-        pivots, factor = pivots - 1, np.tril(factor)[:, :rank]
+        pivots = pivots - 1  # LAPACK counts from 1
+        factor = np.tril(factor)[:, :rank]
         rows = np.empty((self.n + self.m, rank))
         rows[pivots] = factor
-        pivots, factor = pivots[:rank], factor[:rank]
+        pivots = pivots[:rank]
+        factor = factor[:rank]
         rows[self.n :] = solve_triangular(factor, self.gram[self.n :, pivots].T, lower=True).T
         return rows, pivots, factor
 
     @property
-    def reduced(self):
+    def reduced(self) -> bool:
         return self.d > self.n
 
-    def _standardised(self, rows):
-        B = self._X[rows].astype(np.float64)
+    def _standardised(self, rows: np.ndarray) -> np.ndarray:
+        B = self.X[rows].astype(np.float64)
         B -= self.mean
         B /= self.scale
         return B
 
     @cached_property
-    def train(self):
-        return (
-            self._reduced[0][: self.n] if self.reduced else self._standardised(self.rows[: self.n])
-        )
+    def train(self) -> np.ndarray:
+        if self.reduced:
+            return self._reduced[0][: self.n]
+        return self._standardised(self.rows[: self.n])
 
     @cached_property
-    def others(self):
-        return (
-            self._reduced[0][self.n :] if self.reduced else self._standardised(self.rows[self.n :])
-        )
+    def others(self) -> np.ndarray:
+        if self.reduced:
+            return self._reduced[0][self.n :]
+        return self._standardised(self.rows[self.n :])
 
     @cached_property
-    def spectrum(self):
-        """Eigenvalues (r,) of `train.T @ train` above rounding, and eigenvectors as columns."""
-        return _eigen(self.train.T @ self.train)
+    def spectrum(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues (r,) of `train.T @ train` above rounding, and eigenvectors as columns.
+
+        What lies below is rank that the rows do not have.
+        """
+        values, vectors = np.linalg.eigh(self.train.T @ self.train)
+        above = values > values.max(initial=0) * ROUNDING
+        return values[above], vectors[:, above]
 
     @cached_property
-    def columns(self):
+    def columns(self) -> Columns:
         """The training rows by their columns, as `solvers.solve` takes them."""
         return Columns(self.train)
 
     @cached_property
-    def products(self):
+    def products(self) -> Products:
         """The training rows by their inner products, as `solvers.solve` takes them."""
         return Products(self.gram[: self.n, : self.n])
 
-    def products_among(self, n):
-        """`products` as one of several folds, of n training rows at most: padded by rows that are zero."""
-        return (
-            self.products
-            if n == self.n
-            else Products(np.pad(self.gram[: self.n, : self.n], (0, n - self.n)))
-        )
+    def products_among(self, n: int) -> Products:
+        """`products` beside those of folds of up to n training rows: padded by rows of zero."""
+        if n == self.n:
+            return self.products
+        return Products(np.pad(self.gram[: self.n, : self.n], (0, n - self.n)))
 
-    def coefficients(self, reduced, by_rows=False):
-        """Coefficients (k, columns of `train`), or (k, n) of the rows, as (k, d) of the standardised features."""
+    def coefficients(self, reduced: np.ndarray, by_rows: bool = False) -> np.ndarray:
+        """Coefficients as (k, d) of the standardised features.
+
+        Parameters
+        ----------
+        reduced : array of shape (k, r), of the columns of `train`, or (k, n) where `by_rows`
+        by_rows : bool
+            Whether they are combinations of the training rows.
+        """
         if by_rows:
             return np.hstack([reduced @ B[: self.n] for _, B in self._chunks()])
         if not self.reduced:
             return reduced
+        # Q = B_r^T L_r^-T for the r rows that span the others, so coef Q^T = (coef L_r^-1) B_r
         _, pivots, factor = self._reduced
         back = solve_triangular(factor, reduced.T, lower=True, trans="T").T
         return np.hstack([back @ B[pivots] for _, B in self._chunks()])
 
 
-def _squared_distances(products, lengths, others):
+def _squared_distances(products: np.ndarray, lengths: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """|a|^2 + |b|^2 - 2 a b, of rows by their products and squared lengths."""
     found = lengths[:, None] + others - 2 * products
     # equal rows are at distance zero, not at the rounding error of their lengths
     found[found < 10 * ROUNDING * (lengths[:, None] + others)] = 0
     return found
-
-
-def _eigen(S):
-    """Eigenvalues above rounding and their vectors: what lies below is rank that the rows do not have."""
-    values, vectors = np.linalg.eigh(S)
-    kept = values > values.max(initial=0) * ROUNDING
-    return values[kept], vectors[:, kept]
-
-
-def _over_slabs(work, X, width, n_jobs):
-    """`work(columns)` of every slab of columns, in their order, by `n_jobs` threads."""
-    slabs = [slice(start, start + width) for start in range(0, X.shape[1], width)]
-    return Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
-        delayed(work)(slab) for slab in slabs
-    )
-
-
-def _slab_width(X):
-    return max(min(SLAB // len(X), -(-X.shape[1] // 4)), 1)
-
-
-def share_moments(X, folds, n_jobs=None):
-    """Set and return (mean, var) of the training rows of folds of one array, from one pass over X."""
-    counts = np.stack(
-        [np.bincount(fold.rows[: fold.n], minlength=len(X)) for fold in folds]
-    ).astype(np.float64)
-
-    def work(columns):
-        B = X[:, columns].astype(np.float64)
-        center = B.mean(axis=0)
-        B -= center
-        n = counts.sum(axis=1, keepdims=True)
-        shift = counts @ B / n
-        B *= B
-        var = counts @ B / n - shift**2
-        # nearly constant in this fold, far from the other rows: the difference has lost its digits
-        for i, j in np.argwhere(var <= FAR**-2 * shift**2):
-            column = X[folds[i].rows[: folds[i].n], columns.start + j].astype(np.float64)
-            mean = column.mean()
-            shift[i, j], var[i, j] = mean - center[j], np.mean((column - mean) ** 2)
-        return center + shift, var
-
-    means, variances = (
-        np.hstack(parts)
-        for parts in zip(*_over_slabs(work, X, _slab_width(X), n_jobs), strict=True)
-    )
-    for fold, mean, var in zip(folds, means, variances, strict=True):
-        fold._moments = mean, var
-    return list(zip(means, variances, strict=True))
-
-
-def share_crosses(X, folds, n_jobs=None):
-    """Set and return (products of other and training rows, squared lengths of all) of folds of one array."""
-
-    def work(columns):
-        parts = []
-        for fold in folds:
-            rows, weights = X[fold.rows, columns].astype(np.float64), fold.weights(columns)
-            rows -= fold.mean[columns]
-            products = (rows[fold.n :] * weights) @ rows[: fold.n].T
-            rows *= rows
-            parts.append((products, rows @ weights))
-        return parts
-
-    totals = None
-    for parts in _over_slabs(work, X, _slab_width(X), n_jobs):
-        totals = totals or [
-            (np.zeros_like(products), np.zeros_like(lengths)) for products, lengths in parts
-        ]
-        for total, part in zip(totals, parts, strict=True):
-            total[0][:] += part[0]
-            total[1][:] += part[1]
-    for fold, total in zip(folds, totals, strict=True):
-        fold._cross = total
-    return totals
-
-
-def share_grams(X, folds, n_jobs=None):
-    """Set `gram` of folds of one array, n < 2 d, from one float64 product for all and a float32 one for each.
-
-    The folds' Gram matrices differ by the weights 1 / scale^2 of their columns alone, and these by a few per
-    cent: the smallest weights make the float64 product, what a fold has above them the float32 one, whose
-    rounding is so much the smaller. Columns whose weights differ by more than 4 times (nearly constant ones)
-    are multiplied in float64 for each fold. Slabs of columns go to `n_jobs` threads.
-    """
-    if 2 * X.shape[1] <= len(X) or len(X) > MOST_SHARED_ROWS:
-        return
-    # of folds that use few of the rows each has less work with its own
-    if sum(len(fold.rows) ** 2 for fold in folds) < (1 + len(folds) / 2) * len(X) ** 2:
-        return
-    weights = np.stack([fold.weights() for fold in folds])
-    base, above = np.zeros((len(X), len(X))), np.zeros((len(folds), len(X), len(X)))
-
-    def work(columns):
-        return _slab_products(
-            X[:, columns], weights[:, columns], [fold.mean[columns] for fold in folds]
-        )
-
-    for shared, own in _over_slabs(work, X, min(CHUNK, -(-X.shape[1] // 4)), n_jobs):
-        base += shared
-        above += own
-    for fold, own in zip(folds, above, strict=True):
-        fold.center_gram(base + own)
-
-
-def _slab_products(X, weights, means):
-    B = X.astype(np.float64)
-    center = B.mean(axis=0)
-    B -= center
-    low = weights.min(axis=0)
-    near = weights.max(axis=0) <= 4 * low
-    for weight, mean in zip(weights, means, strict=True):
-        near &= weight * (mean - center) ** 2 < FAR**2
-    shared = B[:, near] * np.sqrt(low[near])
-    B32, far = B[:, near].astype(np.float32), B[:, ~near]
-    own = np.empty((len(weights), len(X), len(X)), dtype=np.float32 if near.all() else np.float64)
-    for product, weight, mean in zip(own, weights, means, strict=True):
-        above = B32 * np.sqrt(weight[near] - low[near]).astype(np.float32)
-        product[:] = above @ above.T
-        if not near.all():
-            apart = (far - (mean - center)[~near]) * np.sqrt(weight[~near])
-            product += apart @ apart.T
-    return shared @ shared.T, own

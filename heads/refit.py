@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
+from heads.closed_forms import class_means
+from heads.fold_scores import LINEAR, precomputed_svc, rbf_gamma
 from heads.linear import PROBLEMS, basis_of
-from heads.shared import LINEAR, class_means, precomputed_svc, rbf_gamma
 
 
 def weights_of(class_weight, labels):
@@ -26,7 +27,7 @@ def fit_pipeline(name, pipeline, values, X, y, fold):
     name : str
     pipeline : unfitted pipeline, the candidate's parameters set
     values : dict or None
-        What `shared.known_parameters` returned.
+        What `fold_scores.known_parameters` returned.
     X : array of shape (n, d)
     y : array of shape (n,)
     fold : Fold

@@ -26,8 +26,15 @@ from extract import (
 )
 from extract.engines import NUMERICS, choose_device, lacks_numerics
 from extract.weights import is_file_source, save_weights
-from heads import BlendedHead, Calibration, Member, put_rows, take_rows
-from heads.catalog import find_name, trusted_types
+from heads import (
+    BlendedHead,
+    Calibration,
+    Member,
+    find_name,
+    put_rows,
+    take_rows,
+    trusted_types,
+)
 from pipelines.classifier import ImageClassifier
 from pipelines.errors import BundleError
 from pipelines.features import AVERAGED

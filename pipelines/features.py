@@ -14,6 +14,7 @@ from extract import (
     FeatureStore,
     Recipe,
     Tap,
+    Watch,
     extract,
     load_backbone,
     parse_taps,
@@ -221,8 +222,8 @@ def keep_features(
     """Have every tap of every sample in the store -> the table of what can be used.
 
     settings : which taps, views, numerics and device.
-    settle : drop copies of images, and images whose copies carry other labels; else all that can be
-        read stay.
+    settle : as a run needs it: copies of images are dropped, and images whose copies carry other
+        labels, and thumbnails are kept for its audit. Else all that can be read stay.
     on_event : called with PassPlanned and PassAdvanced.
 
     Raises WorkFailed where no image can be read.
@@ -230,7 +231,7 @@ def keep_features(
     features: list[KeptFeatures] = []
     bad: dict = {}
     for backbone in backbones:
-        own = _pass(samples, backbone, store, settings, on_event)
+        own = _pass(samples, backbone, store, settings, settle, on_event)
         features += own
         bad |= own[0].extraction.bad
     ids = features[0].extraction.ids
@@ -253,6 +254,7 @@ def _pass(
     backbone: Backbone,
     store: FeatureStore,
     settings: FeatureSettings,
+    thumbnails: bool,
     on_event: Listener,
 ) -> list[KeptFeatures]:
     """One backbone's pass over all samples, for every tap and view."""
@@ -267,7 +269,8 @@ def _pass(
         numerics="float32" if backbone.name in BASELINES else settings.numerics,
         device=settings.device,
         view=views[-1],  # one that averages others has all of them kept
-        **listening(backbone.name, singles, on_event),
+        thumbnails=thumbnails,
+        watch=watching(backbone.name, singles, on_event),
     )
     return [
         KeptFeatures(describe_source(backbone, joined, view), joined, extraction)
@@ -276,12 +279,12 @@ def _pass(
     ]
 
 
-def listening(name: str, taps: Sequence[Tap], on_event: Listener) -> dict[str, Callable]:
-    """The callbacks of a pass, as events."""
-    return {
-        "on_plan": lambda plan: on_event(PassPlanned(name, taps, plan)),
-        "on_progress": lambda done: on_event(PassAdvanced(done)),
-    }
+def watching(name: str, taps: Sequence[Tap], on_event: Listener) -> Watch:
+    """What a pass tells, as events."""
+    return Watch(
+        lambda plan: on_event(PassPlanned(name, taps, plan)),
+        lambda done: on_event(PassAdvanced(done)),
+    )
 
 
 def settle_duplicates(
@@ -333,7 +336,7 @@ def baseline_features(
             store,
             numerics=numerics,
             device=settings.device,
-            **listening(name, taps, on_event),
+            watch=watching(name, taps, on_event),
         )
         for tap in taps:
             source = Source(name, tap.layer, tap.pooling, network.card.width(tap))

@@ -15,9 +15,10 @@ from extract import (
     FeatureStore,
     JoinedExtractor,
     Recipe,
-    takes_weights,
+    read_thumbnails,
 )
-from extract.loader import cores
+from extract.backbones import BASELINES
+from extract.cores import cores
 from heads import Member, answers
 from pipelines.bundle import save_classifier
 from pipelines.classifier import ImageClassifier
@@ -278,7 +279,7 @@ def run_job(
         watch.lap("read")
         table = keep_images(task, out)
         watch.lap("extract")
-        table, copies = settle_copies(table, task.settings.duplicates)
+        table, copies = settle_copies(task, table)
         split = split_together(table.samples, copies, task.settings)
         watch.lap("audit")
         found = search_taps(task, table, split)
@@ -338,10 +339,12 @@ def keep_images(task: Task, out: Path | None) -> FeatureTable:
     return table
 
 
-def settle_copies(table: FeatureTable, how: str) -> tuple[FeatureTable, list[Copies]]:
+def settle_copies(task: Task, table: FeatureTable) -> tuple[FeatureTable, list[Copies]]:
     """Find near copies, and drop all but one of each group if asked -> (table, pairs left)."""
-    pairs = find_copies(table.read(table.middle()), table.thumbnails())
-    if how != "drop":
+    pairs = find_copies(
+        table.read(table.middle()), read_thumbnails(task.store, table.samples.inputs, table.ids)
+    )
+    if task.settings.duplicates != "drop":
         return table, pairs
     groups = group_copies(len(table.samples), pairs, kinds=SAME)
     split = table.samples.split
@@ -454,7 +457,7 @@ def _make_extractor(task: Task, name: str, kept: Sequence[KeptFeatures]) -> Feat
     return FeatureExtractor(
         layer="+".join(str(own.source.tap) for own in kept),
         backbone=given,
-        weights=task.settings.weights if takes_weights(given) else None,
+        weights=None if given in BASELINES else task.settings.weights,
         size=task.backbones[number].size if isinstance(given, str) else None,
         numerics=kept[0].recipe.numerics,
         cache=task.settings.cache,

@@ -80,11 +80,11 @@ def rank_labels(
     codes = np.searchsorted(names, labels)
     own = probabilities[rows, codes]
     others = probabilities.copy()
-    others[rows, codes] = -np.inf
+    others[rows, codes] = -np.inf  # the label is never the best of the others
     best = others.argmax(axis=1)
     quality = own - others[rows, best]
     likely = others >= _mean_confidence(own, codes, len(names))
-    suspected = (likely & (others > own[:, None])).any(axis=1)
+    suspected = np.any(likely & (others > own[:, None]), axis=1)
     return SuspectLabels(np.argsort(quality, kind="stable"), quality, names[best], suspected)
 
 

@@ -10,7 +10,7 @@ from pipelines.exploration.neighbours import find_neighbours, pair_cosines, unit
 
 # each picture is compared with this many others
 NEIGHBOURS = 10
-# pixels cut off each side of a thumbnail: frames and stamps there are shared by different pictures
+# pixels cut off each side of a thumbnail, where different pictures share frames and stamps
 BORDER = 3
 # how far copies may be apart, in units of the distance to a typical image's tenth nearest
 SAME_PIXELS = 0.1
@@ -18,8 +18,8 @@ LIKE_PIXELS = 0.65
 SAME_FEATURES = 0.2
 # the least such unit: in a set of nothing but copies the tenth nearest is a copy as well
 LEAST_SCALE = 0.2
-# pictures with less detail than this (photos have 0.03 to 0.3, 8x8 digits 0.01) look alike honestly:
-# only those whose correlation is this near 1 are copies
+# pictures with less detail than this look alike honestly (photos have 0.03 to 0.3, 8x8 digits
+# 0.01): only those whose correlation is this near 1 are copies
 LEAST_DETAIL = 0.025
 DETAIL_SIDE = 12
 SAME_SIMPLE = 0.005
@@ -56,10 +56,10 @@ def find_copies(
     and by the cosine of their standardised features, which cropping hardly touches.
 
     How near is near depends on the set: distances count as shares of the median distance to the
-    tenth nearest image. A tenth of it in pixels makes a copy; a fifth of it in features with 0.65 of
-    it in pixels makes an edited copy; a tenth of it in the flipped pixels a mirrored one. Pictures of
-    little detail, which 12 x 12 pixels hold nearly whole (such as scans of 8 x 8), correlate though
-    they are different: of these a copy has a correlation of 0.995.
+    tenth nearest image. A tenth of it in pixels makes a copy; a fifth of it in features with 0.65
+    of it in pixels makes an edited copy; a tenth of it in the flipped pixels a mirrored one.
+    Pictures of little detail, which 12 x 12 pixels hold nearly whole (such as scans of 8 x 8),
+    correlate though they are different: of these a copy has a correlation of 0.995.
 
     A row is compared with its ten nearest, and memory is bounded by blocks of rows.
 
@@ -88,8 +88,9 @@ def find_copies(
     >>> rng = np.random.default_rng(0)
     >>> thumbnails = rng.integers(0, 256, (20, 32, 32)).astype(np.float32)
     >>> thumbnails[7] = thumbnails[3] * 0.9
-    >>> [(pair.first, pair.second, pair.kind) for pair in find_copies(rng.random((20, 5)), thumbnails)]
-    [(3, 7, 'copy')]
+    >>> [pair] = find_copies(rng.random((20, 5)), thumbnails)
+    >>> pair.first, pair.second, pair.kind
+    (3, 7, 'copy')
     """
     if len(features) != len(thumbnails):
         raise ValueError(
@@ -98,14 +99,8 @@ def find_copies(
         )
     if len(features) < 2:
         return []
-    pixels = _Pixels.of(thumbnails)
-    # the first kind that is found of a pair stays
     found: dict[tuple[int, int], Copies] = {}
-    for pair in (
-        *(_exact_pairs(ids) if ids is not None else ()),
-        *_straight_pairs(pixels, _directions(features)),
-        *_mirrored_pairs(pixels, _edges(thumbnails[:, :, ::-1])),
-    ):
+    for pair in _pairs_of_all_kinds(features, thumbnails, ids):
         found.setdefault((pair.first, pair.second), pair)
     return sorted(found.values())
 
@@ -143,22 +138,22 @@ def group_copies(
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    if groups is None:
-        own = np.arange(n)
-    else:
+    own = np.arange(n)
+    if groups is not None:
         own = np.unique(np.asarray(groups), return_inverse=True)[1]
     n_groups = own.max(initial=-1) + 1
     joining = [pair for pair in pairs if pair.kind in kinds]
-    firsts = own[[pair.first for pair in joining]] if joining else np.empty(0, int)
-    seconds = own[[pair.second for pair in joining]] if joining else np.empty(0, int)
-    graph = coo_array((np.ones(len(firsts)), (firsts, seconds)), shape=(n_groups, n_groups))
+    firsts = own[np.array([pair.first for pair in joining], int)]
+    seconds = own[np.array([pair.second for pair in joining], int)]
+    edges = (np.ones(len(joining)), (firsts, seconds))
+    graph = coo_array(edges, shape=(n_groups, n_groups))
     _, joined = connected_components(graph, directed=False)
     return np.array([f"g{number}" for number in joined[own]], dtype=str)
 
 
 @dataclass(frozen=True)
 class _Pixels:
-    """Thumbnails as they are compared: unit rows of edges, their neighbours, what counts as near."""
+    """Thumbnails as they are compared: unit rows of edges, their neighbours, what is near."""
 
     edges: np.ndarray
     neighbours: np.ndarray
@@ -172,10 +167,21 @@ class _Pixels:
         return cls(edges, neighbours, _scale(cosines), _detail(thumbnails) < LEAST_DETAIL)
 
     def distances(self, similarity: np.ndarray, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Distances (pairs,) in units of the scale; infinite for simple pictures not nearly the same."""
+        """Distances (pairs,) in units of the scale; infinite for simple pictures not as one."""
         distances = 1 - similarity
         simple = self.simple[rows] | self.simple[others]
         return np.where(simple & (distances > SAME_SIMPLE), np.inf, distances / self.scale)
+
+
+def _pairs_of_all_kinds(
+    features: np.ndarray, thumbnails: np.ndarray, ids: np.ndarray | None
+) -> Iterator[Copies]:
+    """Pairs of rows, the kind that tells most of a pair first."""
+    if ids is not None:
+        yield from _exact_pairs(ids)
+    pixels = _Pixels.of(thumbnails)
+    yield from _straight_pairs(pixels, _directions(features))
+    yield from _mirrored_pairs(pixels, _edges(thumbnails[:, :, ::-1]))
 
 
 def _exact_pairs(ids: np.ndarray) -> Iterator[Copies]:
@@ -187,15 +193,15 @@ def _exact_pairs(ids: np.ndarray) -> Iterator[Copies]:
             yield Copies(at, row, "exact", 1.0)
 
 
-def _straight_pairs(pixels: _Pixels, looks: np.ndarray) -> Iterator[Copies]:
+def _straight_pairs(pixels: _Pixels, directions: np.ndarray) -> Iterator[Copies]:
     """Copies and edited copies among the neighbours in pixels."""
-    rows, others = _pairs(pixels.neighbours)
+    rows, others = _rows_of_pairs(pixels.neighbours)
     similarity = pair_cosines(pixels.edges, rows, pixels.edges, others)
     by_pixels = pixels.distances(similarity, rows, others)
-    look_cosines, _ = find_neighbours(looks, NEIGHBOURS)
-    by_looks = (1 - pair_cosines(looks, rows, looks, others)) / _scale(look_cosines)
+    cosines, _ = find_neighbours(directions, NEIGHBOURS)
+    by_features = (1 - pair_cosines(directions, rows, directions, others)) / _scale(cosines)
     is_copy = by_pixels <= SAME_PIXELS
-    is_edited = (by_pixels <= LIKE_PIXELS) & (by_looks <= SAME_FEATURES)
+    is_edited = (by_pixels <= LIKE_PIXELS) & (by_features <= SAME_FEATURES)
     for i in np.flatnonzero(is_copy | is_edited):
         kind = "copy" if is_copy[i] else "edited"
         yield Copies(int(rows[i]), int(others[i]), kind, float(similarity[i]))
@@ -204,7 +210,7 @@ def _straight_pairs(pixels: _Pixels, looks: np.ndarray) -> Iterator[Copies]:
 def _mirrored_pairs(pixels: _Pixels, mirrored: np.ndarray) -> Iterator[Copies]:
     """Pairs of a picture and the mirror image of another."""
     _, neighbours = find_neighbours(pixels.edges, NEIGHBOURS, mirrored)
-    rows, others = _pairs(neighbours)
+    rows, others = _rows_of_pairs(neighbours)
     similarity = pair_cosines(pixels.edges, rows, mirrored, others)
     for i in np.flatnonzero(pixels.distances(similarity, rows, others) <= SAME_PIXELS):
         yield Copies(int(rows[i]), int(others[i]), "mirrored", float(similarity[i]))
@@ -251,7 +257,7 @@ def _scale(cosines: np.ndarray) -> float:
     return float(np.clip(1 - np.median(cosines[:, -1]), LEAST_SCALE, 1))
 
 
-def _pairs(neighbours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _rows_of_pairs(neighbours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The neighbours' table (n, k) as pairs of rows, each pair once, the lower row first."""
     n, k = neighbours.shape
     rows = np.repeat(np.arange(n), k)

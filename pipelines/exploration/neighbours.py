@@ -2,7 +2,7 @@
 
 import numpy as np
 
-# rows of a block: its products with all others are in memory at once, 2 KB for each of n
+# rows of a block: its products with all other rows are in memory at once
 BLOCK = 512
 
 
@@ -11,17 +11,18 @@ def find_neighbours(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k rows of highest cosine for each row, never itself.
 
-    Works through blocks of rows: never an n x n matrix at once. Ties are in the order of rows.
+    Works through blocks of rows: never an n x n matrix at once. Neighbours that are equally near
+    are in the order of their rows; which of more than k such rows are taken is left open.
 
     Parameters
     ----------
     units : ndarray of shape (n, d), float32
         Rows of length one, as of `unit_rows`.
     k : int
-        How many neighbours; n - 1 where there are fewer.
+        How many neighbours; all n - 1 others where these are fewer.
     others : ndarray of shape (n, d), float32, optional
-        The rows among which neighbours are looked for, `others[i]` being another look at the same
-        image as `units[i]` and no neighbour of it. By default `units`.
+        The rows among which neighbours are looked for; `others[i]` shows the same image as
+        `units[i]` and is no neighbour of it. By default `units`.
 
     Returns
     -------
@@ -40,7 +41,7 @@ def find_neighbours(
     if others is None:
         others = units
     n = len(units)
-    k = min(k, len(others) - 1)
+    k = max(0, min(k, n - 1))
     cosines = np.empty((n, k), np.float32)
     rows = np.empty((n, k), int)
     for start in range(0, n, BLOCK):
@@ -48,7 +49,7 @@ def find_neighbours(
         products = units[block] @ others.T
         own = np.arange(len(products))
         products[own, start + own] = -np.inf
-        # argpartition leaves ties in any order; sorted rows and a stable sort make them the same everywhere
+        # argpartition leaves ties in any order: sorted rows and a stable sort settle them
         near = np.sort(np.argpartition(-products, k - 1, axis=1)[:, :k], axis=1)
         values = np.take_along_axis(products, near, axis=1)
         order = np.argsort(-values, axis=1, kind="stable")
@@ -64,14 +65,26 @@ def pair_cosines(
 
     Parameters
     ----------
-    units, others : ndarray of shape (n, d), float32
+    units : ndarray of shape (n, d), float32
         Rows of length one.
-    rows, other_rows : ndarray of shape (pairs,), int
+    rows : ndarray of shape (n_pairs,), int
         Pair i is `units[rows[i]]` and `others[other_rows[i]]`.
+    others : ndarray of shape (m, d), float32
+        Rows of length one.
+    other_rows : ndarray of shape (n_pairs,), int
+        As `rows`, of `others`.
 
     Returns
     -------
-    ndarray of shape (pairs,), float32
+    ndarray of shape (n_pairs,), float32
+        From -1 to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> units = unit_rows(np.array([[1, 0], [3, 4]]))
+    >>> pair_cosines(units, np.array([0, 1]), units, np.array([1, 1]))
+    array([0.6, 1. ], dtype=float32)
     """
     cosines = np.empty(len(rows), np.float32)
     for start in range(0, len(rows), BLOCK):
@@ -81,6 +94,26 @@ def pair_cosines(
 
 
 def unit_rows(rows: np.ndarray, least: float = 1e-12) -> np.ndarray:
-    """Rows (n, d) scaled to length one, float32; zeros for a row not longer than `least`."""
+    """Rows scaled to length one.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, d)
+        Any numbers.
+    least : float
+        A row that is no longer than this tells no direction.
+
+    Returns
+    -------
+    ndarray of shape (n, d), float32
+        Zeros for a row that tells none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> unit_rows(np.array([[3, 4], [0, 0]]))
+    array([[0.6, 0.8],
+           [0. , 0. ]], dtype=float32)
+    """
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.where(length > least, rows / np.maximum(length, least), 0).astype(np.float32)

@@ -13,7 +13,7 @@ from PIL import Image
 
 @pytest.fixture
 def make_tree(tmp_path):
-    """make_tree("cat/1.jpg", ...) writes images for names that end like one, empty files for others."""
+    """make_tree("cat/1.jpg", ...) writes images for names that end so, empty files for others."""
 
     def make(*names):
         for number, name in enumerate(names):

@@ -1,7 +1,6 @@
 """Any file becomes RGB pixels by one rule, or an ImageError with a reason."""
 
 import contextlib
-import doctest
 import io
 import os
 import pickle
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import ImageError, dct_scale, decode, find_images, images, open_image, read_bytes
+from data import ImageError, dct_scale, decode, find_images, open_image, read_bytes
 
 
 def encoded(image, kind, **options):
@@ -254,7 +253,7 @@ def test_the_limit_counts_before_decoding(quadrants):
 
 
 def test_large_images_below_the_limit_do_not_warn(quadrants):
-    # a header that claims 90 million pixels, from which on Pillow warns, with the data of a small picture
+    # a header that claims 90 million pixels, where Pillow warns, over a small picture's data
     data = bytearray(encoded(quadrants, "JPEG"))
     struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, 3_000, 30_000)
     assert decode(bytes(data), at_least=1).size == (3750, 375)
@@ -357,10 +356,6 @@ def test_image_errors_travel_between_processes():
         "is a directory",
         "x.jpg: is a directory",
     )
-
-
-def test_docstrings():
-    assert doctest.testmod(images).failed == 0
 
 
 def test_the_awkward_files(badzoo):

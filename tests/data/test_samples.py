@@ -103,7 +103,10 @@ def test_every_public_name_is_there():
 
 def test_reading_a_folder_loads_neither_torch_nor_sklearn(make_tree):
     folder = make_tree("x/1.jpg")
-    code = "import sys, data; data.read_images(sys.argv[1]); print({'torch', 'sklearn'} & set(sys.modules))"
+    code = (
+        "import sys, data; data.read_images(sys.argv[1]); "
+        "print({'torch', 'sklearn'} & set(sys.modules))"
+    )
     run = subprocess.run(
         [sys.executable, "-c", code, folder], capture_output=True, text=True, check=True
     )

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from data import DataError, folds, hold_out
+from data import DataError, Samples, folds, hold_out, make_folds, split_rows
+from data.splits import refuse_shared_groups
 
 LABELS = np.repeat(["a", "b", "c"], [40, 20, 8])
 # four images to a group, and no group within one class only
@@ -81,3 +82,64 @@ def test_a_class_of_two_large_groups_is_on_both_sides():
 def test_too_few(call, message):
     with pytest.raises(DataError, match=message):
         call()
+
+
+def samples(**fields):
+    return Samples([f"{i}.jpg" for i in range(68)], labels=LABELS, **fields)
+
+
+@pytest.mark.parametrize("groups", [None, GROUPS], ids=["images", "groups"])
+def test_without_a_split_a_quarter_is_held_out(groups):
+    for got, expected in zip(
+        split_rows(samples(groups=groups), 3), hold_out(LABELS, groups, 0.25, 3), strict=True
+    ):
+        assert got.tolist() == expected.tolist()
+
+
+def test_a_given_split_is_taken_whatever_the_seed():
+    given = np.resize(["train", "test", "train"], 68)
+    for seed in range(3):
+        train, test = split_rows(samples(split=given), seed)
+        assert train.tolist() == np.flatnonzero(given == "train").tolist()
+        assert test.tolist() == np.flatnonzero(given == "test").tolist()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"split": ["train"] * 68}, "images has a split without test images: expected both parts"),
+        ({"split": ["test"] * 68}, "images has a split without training images"),
+        (
+            {"split": ["train"] * 34 + ["test"] * 34, "groups": GROUPS},
+            "17 groups, 'g0' among them, have images in both train and test",
+        ),
+    ],
+)
+def test_given_splits_that_can_not_be_used(fields, message):
+    with pytest.raises(DataError, match=message):
+        split_rows(samples(**fields), 0)
+
+
+def test_a_group_on_both_sides_is_refused():
+    every = samples(groups=GROUPS)
+    refuse_shared_groups(every, *split_rows(every, 0))
+    refuse_shared_groups(samples(), np.arange(40), np.arange(30, 68))
+    with pytest.raises(DataError, match="'g3' among them"):
+        refuse_shared_groups(every, np.array([3]), np.array([20]))
+
+
+@pytest.mark.parametrize("groups", [None, GROUPS], ids=["images", "groups"])
+def test_folds_of_the_training_rows_are_places_in_them(groups):
+    every = samples(groups=groups)
+    train, _ = split_rows(every, 0)
+    made = make_folds(every, train, 3, seed=1)
+    own = None if groups is None else groups[train]
+    for got, expected in zip(made, folds(LABELS[train], 3, own, seed=1), strict=True):
+        assert [side.tolist() for side in got] == [side.tolist() for side in expected]
+
+
+@pytest.mark.parametrize("split", [None, ["train", "test"]])
+def test_images_without_labels_have_no_folds(split):
+    unlabelled = Samples(["a.jpg", "b.jpg"], split=split, name="mine")
+    with pytest.raises(DataError, match="mine has no labels: expected one for each image"):
+        make_folds(unlabelled, *split_rows(unlabelled, 0), seed=0)

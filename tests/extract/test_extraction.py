@@ -19,6 +19,7 @@ from extract import (
     MemoryStore,
     Preprocessing,
     Tap,
+    Watch,
     extract,
     load_backbone,
     read_features,
@@ -27,8 +28,9 @@ from extract import (
 from extract import engines as engines_file
 from extract import extraction as extraction_file
 from extract import loader as loader_file
-from extract import store as store_file
 from extract.engines import TorchEngine
+from extract.store import part_writer, upkeep
+from extract.store.feature_store import list_parts
 
 A, B, C = Tap("layer1.0", "avg"), Tap("layer2.0", "grid2"), Tap("layer3.0", "max")
 
@@ -61,7 +63,7 @@ def test_the_second_time_nothing_is_computed(photos, backbone, store, forwarded)
     assert (second.computed, len(forwarded)) == (0, 3)
     assert np.array_equal(rows(first, [B], store), rows(second, [B], store)[::-1])
     assert second.engine is None
-    assert second.accounting()["from_store"] == 12
+    assert (second.facts().images, second.facts().computed) == (12, 0)
 
 
 def test_a_moved_and_renamed_folder_computes_nothing(tmp_path, photos, backbone, store, forwarded):
@@ -82,7 +84,7 @@ def test_new_images_alone_are_computed(tmp_path, photos, backbone, store, forwar
     more = [write_image(tmp_path / f"new{i}.png", image) for i, image in enumerate(new)]
     done = run([*more[:5], *photos, *more[5:]], [A], backbone, store)
     assert done.computed == sum(forwarded) == 10
-    assert done.accounting()["from_store"] == 12
+    assert (done.facts().images, done.facts().computed) == (12, 0)
 
 
 @pytest.mark.parametrize("change", ["weights", "size", "crop", "numerics"])
@@ -104,10 +106,7 @@ def test_what_decides_a_value_computes_all(
 
 
 def taps_in(store):
-    return sorted(
-        sorted(part.taps)
-        for part in FeatureStore(store.cache)._look(next(store.cache.glob("*/parts")))
-    )
+    return sorted(sorted(part.taps) for part in list_parts(next(store.cache.glob("*/parts"))))
 
 
 def test_a_new_layer_computes_that_tap_alone(photos, backbone, store, forwarded):
@@ -152,7 +151,7 @@ def test_bad_images_are_collected(tmp_path, photos, backbone, store):
     assert sorted(done.bad) == [1, 2, 4]
     assert done.good.tolist() == [0, 3]
     assert rows(done, [A], store).shape == (2, 8)
-    assert done.accounting()["images"] == 2
+    assert done.facts().images == 2
     assert done.ids[[1, 2, 4]].max() == 0
 
 
@@ -267,7 +266,7 @@ def test_an_interrupted_pass_keeps_what_it_says(photos, backbone, store):
             raise KeyboardInterrupt
 
     with pytest.raises(Interrupted, match="8 of 12 images") as caught:
-        run(photos, [A, B], backbone, store, on_progress=stop)
+        run(photos, [A, B], backbone, store, watch=Watch(on_progress=stop))
     assert (caught.value.kept, caught.value.wanted) == (8, 12)
     assert isinstance(caught.value, KeyboardInterrupt)
     assert run(photos[:8], [A, B], backbone, store).computed == 0
@@ -280,21 +279,22 @@ def test_an_error_in_the_pass_keeps_what_was_done(photos, backbone, store):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run(photos, [A], backbone, store, on_progress=stop)
+        run(photos, [A], backbone, store, watch=Watch(on_progress=stop))
     assert run(photos, [A], backbone, store).computed == 4
 
 
 KILLED = """
 import sys, time
-from extract import FeatureStore, Tap, extract, extraction, load_backbone, store
-store.PART_SECONDS, extraction.CPU_BATCH, extraction.LARGEST_CHUNK = 0.0, 2, 2
+from extract import FeatureStore, Tap, Watch, extract, extraction, load_backbone
+from extract.store import part_writer
+part_writer.PART_SECONDS, extraction.CPU_BATCH, extraction.LARGEST_CHUNK = 0.0, 2, 2
 backbone = load_backbone("mobilenet_v3_small", "random", size=32, cache=sys.argv[1])
 def wait(done):
     print(done, flush=True)
     if done == 8:
         sys.stdin.read()
 extract(sys.argv[2:], [Tap("features.1", "avg")], backbone, FeatureStore(sys.argv[1]), numerics="float32", device="cpu",
-        on_progress=wait)
+        watch=Watch(on_progress=wait))
 """
 
 
@@ -338,7 +338,7 @@ def test_a_full_disk_is_refused_before_the_pass(photos, backbone, store, monkeyp
         extraction_file.shutil, "disk_usage", lambda folder: usage._replace(free=1000)
     )
     with pytest.raises(
-        ExtractError, match=r"the features need 0.0 GB and .*cache has 0.0 GB free: .*--cache"
+        ExtractError, match=r"the features need 0.0 GB and .*cache has 0.0 GB free: .*another cache"
     ):
         run(photos, [A], backbone, store)
     assert forwarded == []
@@ -358,8 +358,8 @@ def test_a_part_that_can_not_be_written_ends_the_pass_with_a_clear_line(
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store_file, "write_part", full)
-    monkeypatch.setattr(store_file, "PART_SECONDS", 0.0)
+    monkeypatch.setattr(part_writer, "write_part", full)
+    monkeypatch.setattr(part_writer, "PART_SECONDS", 0.0)
     with pytest.raises(ExtractError, match="No space left on device"):
         run(photos, [A], backbone, store)
 
@@ -372,8 +372,7 @@ def test_the_plan_and_the_progress_are_told(tmp_path, photos, backbone, store):
         [A],
         backbone,
         store,
-        on_plan=plans.append,
-        on_progress=progress.append,
+        watch=Watch(plans.append, progress.append),
     )
     ((plan,),) = [plans]
     assert (plan.compute, plan.kept, plan.n_bytes) == (9, 3, 9 * 8 * 4)
@@ -385,23 +384,18 @@ def test_a_single_batch_with_unreadable_images_has_a_plan_too(tmp_path, photos, 
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing behind it")
     plans, progress = [], []
     inputs = [*photos[:2], tmp_path / "broken.png"]
-    run(inputs, [A], backbone, store, on_plan=plans.append, on_progress=progress.append)
+    run(inputs, [A], backbone, store, watch=Watch(plans.append, progress.append))
     assert [plan.compute for plan in plans] == [3]
     assert progress == [3]
 
 
-def test_the_accounting_adds_up(photos, backbone, store):
-    done = run(photos, [A], backbone, store).accounting()
-    assert (done["images"], done["from_store"], done["computed"], done["engine"]) == (
-        12,
-        0,
-        12,
-        "torch-eager",
-    )
-    assert 0 < done["forward_seconds"] < done["seconds"]
-    assert done["bottleneck"] in ("decode", "forward")
-    again = run(photos, [A], backbone, store).accounting()
-    assert (again["computed"], again["bottleneck"], again["images_per_second"]) == (0, None, None)
+def test_the_facts_add_up(photos, backbone, store):
+    done = run(photos, [A], backbone, store).facts()
+    assert (done.images, done.computed, done.engine) == (12, 12, "torch-eager")
+    assert 0 < done.times["forward"] < done.seconds
+    assert done.bottleneck in ("decode", "forward")
+    again = run(photos, [A], backbone, store).facts()
+    assert (again.computed, again.bottleneck, again.engine) == (0, None, None)
 
 
 def test_examining_the_network_counts_and_ids_are_found_once(photos, backbone, store, monkeypatch):
@@ -425,52 +419,10 @@ def test_examining_the_network_counts_and_ids_are_found_once(photos, backbone, s
     assert len(found) == 1
 
 
-@pytest.mark.parametrize(
-    ("device", "times", "said"),
-    [
-        (
-            "cuda",
-            {"wait": 7.0, "forward": 3.0},
-            "decoding held the GPU back 70 % of the time: more cores or pre-re",
-        ),
-        (
-            "cuda:1",
-            {"wait": 1.0, "forward": 3.0},
-            "the network took 75 % of the time and decoding kept up: the GPU",
-        ),
-        (
-            "cpu",
-            {"wait": 7.0, "forward": 3.0},
-            "decoding took 70 % of the time: more cores or pre-resized images",
-        ),
-        (
-            "cpu",
-            {"wait": 1.0, "forward": 3.0},
-            "the network took 75 % of the time: a GPU, a smaller backbone or",
-        ),
-        (
-            "cpu",
-            {"wait": 1.0, "write_wait": 3.0},
-            "writing held the pass back 75 % of the time: a faster disk",
-        ),
-    ],
-)
-def test_where_the_time_went_is_said_in_words(device, times, said):
-    done = extraction_file.Extraction(
-        np.zeros((1, 16), np.uint8), {}, None, computed=1, device=device
-    )
-    done.times |= times
-    assert done.in_words().startswith(said)
-    done.computed = 0
-    assert done.in_words() is None
-
-
 def test_the_stages_add_up_to_the_whole(photos, backbone, store):
-    done = run(photos, [A], backbone, store).accounting()
-    stages = sum(
-        done[f"{name}_seconds"] for name in ("ids", "start", "wait", "forward", "write_wait")
-    )
-    assert 0.5 * done["seconds"] < stages <= done["seconds"] + 0.01
+    done = run(photos, [A], backbone, store)
+    stages = sum(done.times[name] for name in ("ids", "start", "wait", "forward", "write_wait"))
+    assert 0.5 * done.seconds < stages <= done.seconds + 0.01
 
 
 def test_rows_are_fetched_when_the_next_batch_is_on_its_way(photos, backbone, store, monkeypatch):
@@ -504,8 +456,8 @@ def test_half_a_second_of_images_is_decoded_at_a_time(rate, expected, monkeypatc
 
 
 def test_small_parts_are_joined_when_the_pass_ends(photos, backbone, store, monkeypatch):
-    monkeypatch.setattr(store_file, "PART_SECONDS", 0.0)
-    monkeypatch.setattr(store_file, "SMALL_PARTS", 1)
+    monkeypatch.setattr(part_writer, "PART_SECONDS", 0.0)
+    monkeypatch.setattr(upkeep, "SMALL_PARTS", 1)
     done = run(photos, [A], backbone, store)
     assert len(list(store.cache.glob("*/parts/*.h5"))) == 1
     assert len(rows(done, [A], store)) == 12
@@ -563,7 +515,7 @@ def test_a_slow_decode_does_not_fill_the_memory(photos, backbone, store, monkeyp
         [A],
         backbone,
         store,
-        on_progress=lambda done: forwarded_so_far.append(len(decoded) - done),
+        watch=Watch(on_progress=lambda done: forwarded_so_far.append(len(decoded) - done)),
     )
     assert forwarded_so_far == [0, 0, 0]
 

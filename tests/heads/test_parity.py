@@ -10,7 +10,7 @@ from scipy.special import expit, softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold
 
-from heads import HEADS, HeadSearchCV, head_scores, make_head, shared
+from heads import HEADS, HeadSearchCV, fold_scores, head_scores, make_head
 
 # decision values: relative to the largest of a fold
 BAR = 1e-3
@@ -311,8 +311,8 @@ def test_float32_features_give_the_scores_of_float64():
 def test_strengths_beyond_every_bound_share_one_svm(weights, monkeypatch):
     X, y = CASES["square"]
     fitted = []
-    made = shared.precomputed_svc
-    monkeypatch.setattr(shared, "precomputed_svc", lambda C, w: fitted.append(C) or made(C, w))
+    made = fold_scores.precomputed_svc
+    monkeypatch.setattr(fold_scores, "precomputed_svc", lambda C, w: fitted.append(C) or made(C, w))
     grid = {"rbf_svm": {"svc__C": [1e4, 0.1, 1e3, 1e2, 1.0], "svc__gamma": [0.02]}}
     folds = list(StratifiedKFold(3).split(X, y))
     found = HeadSearchCV(grid, cv=folds, class_weight=weights, refit=False).fit(X, y)

@@ -5,7 +5,8 @@ import pytest
 from sklearn.metrics import pairwise_distances
 from sklearn.preprocessing import StandardScaler
 
-from heads.reduction import CHUNK, Fold, share_crosses, share_grams, share_moments
+from heads.fold_passes import CHUNK, share_crosses, share_grams, share_moments
+from heads.reduction import Fold
 
 
 def rows(n, d, seed=0):

@@ -11,7 +11,7 @@ from sklearn.model_selection import GroupKFold, RepeatedStratifiedKFold, Stratif
 from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from heads import HEADS, HeadSearchCV, head_scores, linear, make_head, reduction
+from heads import HEADS, HeadSearchCV, fold_passes, head_scores, linear, make_head
 from heads import search as search_module
 
 SMALL = {
@@ -187,7 +187,7 @@ def test_more_rows_than_are_shared_give_the_same_scores(d, monkeypatch):
     X, y = photos(d=d)  # 90 rows, 60 in a fold: fewer or more than the features
     search = HeadSearchCV(["logistic", "linear_svm"], cv=3)
     expected = search.fit(X, y).cv_results_["mean_test_score"]
-    for module in (linear, reduction, search_module):
+    for module in (linear, fold_passes, search_module):
         monkeypatch.setattr(module, "MOST_SHARED_ROWS", 10)
     assert search.fit(X, y).cv_results_["mean_test_score"] == pytest.approx(expected, abs=1e-9)
 

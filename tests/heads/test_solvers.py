@@ -1,4 +1,6 @@
-"""The batched Newton solver: its certificate holds, and every loss reaches its optimum."""
+"""The batched solver: its certificate holds, and every loss reaches its optimum."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 
 from heads import solvers
-from heads.solvers import LOSSES, Columns, Products, Stack, solve
+from heads.bases import Columns, Products, Stack
+from heads.losses import LOSSES
+from heads.solvers import Problems, solve
 
 VALUES = {
     "softmax": lambda m, y: logsumexp(m, axis=0) - np.sum(y * m, axis=0),
@@ -58,7 +62,7 @@ def test_reaches_the_optimum_for_every_strength_at_once(loss, penalize, basis):
     Z, targets, weights = problem(loss)
     C = np.array([1e-3, 0.1, 10.0])
     rows, coefficients = basis(Z)
-    found = solve(loss, rows, targets, weights, C, penalize_intercept=penalize)
+    found = solve(Problems(loss, targets, weights, C, penalize), rows)
     assert (found.certificate <= 2e-4).all()
     for i, strength in enumerate(C):
         value = objective(loss, Z, targets, weights, strength, penalize)
@@ -76,9 +80,10 @@ def test_the_certificate_bounds_the_error(loss, basis):
     Z, targets, weights = problem(loss)
     C = np.array([1e-2, 1.0])
     rows, coefficients = basis(Z)
-    exact = coefficients(solve(loss, rows, targets, weights, C, penalize_intercept=True, tol=1e-9))
+    problems = Problems(loss, targets, weights, C, penalize_intercept=True)
+    exact = coefficients(solve(problems, rows, tol=1e-9))
     for tol in (1e-1, 1e-2, 1e-3):
-        found = solve(loss, rows, targets, weights, C, penalize_intercept=True, tol=tol)
+        found = solve(problems, rows, tol=tol)
         rough = coefficients(found)
         error = np.linalg.norm(rough - exact, axis=(1, 2)) / np.linalg.norm(rough, axis=(1, 2))
         # the certificate measures margins, intercept included: allow for its share of the norm
@@ -88,9 +93,11 @@ def test_the_certificate_bounds_the_error(loss, basis):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_batch_equals_its_problems_alone(loss):
     Z, targets, weights = problem(loss)
-    C, rows = [1e-2, 1.0, 100.0], Columns(Z)
-    together = solve(loss, rows, targets, weights, C).coef
-    alone = np.concatenate([solve(loss, rows, targets, weights, [strength]).coef for strength in C])
+    C, rows = np.array([1e-2, 1.0, 100.0]), Columns(Z)
+    together = solve(Problems(loss, targets, weights, C), rows).coef
+    alone = np.concatenate(
+        [solve(Problems(loss, targets, weights, C[i : i + 1]), rows).coef for i in range(3)]
+    )
     assert together == pytest.approx(alone, abs=1e-3 * np.abs(alone).max())
 
 
@@ -98,19 +105,13 @@ def test_a_batch_equals_its_problems_alone(loss):
 def test_direct_steps_and_conjugate_gradients_find_one_optimum(basis, monkeypatch):
     Z, targets, weights = problem("squared_hinge", n=200, r=60)
     rows, coefficients = basis(Z)
+    problems = Problems(
+        "squared_hinge", targets, weights, np.array([0.01, 1.0, 100.0]), penalize_intercept=True
+    )
     found = []
     for worth in (0, 10**9):
         monkeypatch.setattr(solvers, "SWEEPS", worth)
-        one = solve(
-            "squared_hinge",
-            rows,
-            targets,
-            weights,
-            [0.01, 1.0, 100.0],
-            penalize_intercept=True,
-            tol=1e-6,
-        )
-        found.append(coefficients(one))
+        found.append(coefficients(solve(problems, rows, tol=1e-6)))
     assert found[0] == pytest.approx(found[1], abs=1e-5 * np.abs(found[0]).max())
 
 
@@ -119,9 +120,7 @@ def test_a_stack_solves_each_problem_on_its_own_rows(loss):
     penalize = loss == "squared_hinge"
     made = [problem(loss, n=n, r=40, seed=seed) for seed, n in enumerate([60, 60, 59])]
     C = np.array([1e-2, 1.0])
-    alone = [
-        solve(loss, Products(Z @ Z.T), y, w, C, penalize_intercept=penalize) for Z, y, w in made
-    ]
+    alone = [solve(Problems(loss, y, w, C, penalize), Products(Z @ Z.T)) for Z, y, w in made]
     pad = [((0, 0), (0, 0), (0, 60 - len(Z))) for Z, _, _ in made]
     parts = [Products(np.pad(Z @ Z.T, (0, 60 - len(Z)))) for Z, _, _ in made]
     y, w = (
@@ -134,7 +133,7 @@ def test_a_stack_solves_each_problem_on_its_own_rows(loss):
         for i in (1, 2)
     )
     stack = Stack(parts, np.repeat(np.arange(3), 2))
-    found = solve(loss, stack, y, w, np.tile(C, 3), penalize_intercept=penalize)
+    found = solve(Problems(loss, y, w, np.tile(C, 3), penalize), stack)
     assert (found.certificate <= 2e-4).all()
     for i, (Z, _, _) in enumerate(made):
         expected, coef = alone[i].coef @ Z, found.coef[2 * i : 2 * i + 2, :, : len(Z)] @ Z
@@ -145,18 +144,10 @@ def test_a_stack_solves_each_problem_on_its_own_rows(loss):
 def test_direct_steps_start_from_the_solution_they_follow(monkeypatch):
     monkeypatch.setattr(solvers, "SWEEPS", 0)
     Z, targets, weights = problem("squared_hinge", n=200, r=60)
-    C = [0.01, 1.0, 100.0]
-    options = {"penalize_intercept": True, "tol": 1e-6}
-    free = solve("squared_hinge", Products(Z @ Z.T), targets, weights, C, **options)
-    after = solve(
-        "squared_hinge",
-        Products(Z @ Z.T),
-        targets,
-        weights,
-        C,
-        follows=np.array([-1, 0, 1]),
-        **options,
-    )
+    C = np.array([0.01, 1.0, 100.0])
+    problems = Problems("squared_hinge", targets, weights, C, penalize_intercept=True)
+    free = solve(problems, Products(Z @ Z.T), tol=1e-6)
+    after = solve(replace(problems, follows=np.array([-1, 0, 1])), Products(Z @ Z.T), tol=1e-6)
     assert after.coef @ Z == pytest.approx(free.coef @ Z, abs=1e-5 * np.abs(free.coef @ Z).max())
 
 
@@ -167,14 +158,15 @@ def test_a_matrix_without_factor_leaves_the_problem_unsolved(monkeypatch):
     monkeypatch.setattr(solvers, "SWEEPS", 0)
     monkeypatch.setattr(Products, "solve_directly", refuse)
     Z, targets, weights = problem("squared_hinge", n=200, r=60)
+    problems = Problems(
+        "squared_hinge", targets, weights, np.array([100.0]), penalize_intercept=True
+    )
     with pytest.warns(ConvergenceWarning, match="1 of 1 problems stopped"):
-        solve(
-            "squared_hinge", Products(Z @ Z.T), targets, weights, [100.0], penalize_intercept=True
-        )
+        solve(problems, Products(Z @ Z.T))
 
 
 def digits(products):
-    """Pixels, or as many products of two pixels each, of 1,080 scans; one class against the rest."""
+    """Pixels, or as many products of two pixels each, of 1,080 scans; and their digits."""
     pixels, y = load_digits(return_X_y=True)
     X = pixels[:1080]
     if products:
@@ -194,23 +186,19 @@ def test_squared_hinge_never_stalls_on_real_features(products, basis):
     start = None
     for strength in np.logspace(-3, 3, 7):
         C = np.full(len(signs), strength)
-        found = solve(
-            "squared_hinge",
-            rows,
-            signs,
-            np.ones((1, 1, 1080)),
-            C,
-            penalize_intercept=True,
-            start=start,
+        problems = Problems(
+            "squared_hinge", signs, np.ones((1, 1, 1080)), C, penalize_intercept=True
         )
+        found = solve(problems, rows, start=start)
         assert (found.certificate <= 2e-4).all()
         start = found.coef, found.intercept
 
 
 def test_too_few_steps_are_said():
     Z, targets, weights = problem("softmax")
+    problems = Problems("softmax", targets, weights, np.array([1.0, 10.0]))
     with pytest.warns(ConvergenceWarning, match="2 of 2 problems stopped after 2 steps"):
-        solve("softmax", Columns(Z), targets, weights, [1.0, 10.0], max_iter=2)
+        solve(problems, Columns(Z), max_iter=2)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +207,7 @@ def test_too_few_steps_are_said():
 @pytest.mark.parametrize("loss", LOSSES)
 def test_features_without_rank_leave_the_intercept(loss, rows):
     _, targets, weights = problem(loss)
-    found = solve(loss, rows, targets, weights, [1.0])
+    found = solve(Problems(loss, targets, weights, np.array([1.0])), rows)
     assert np.isfinite(found.intercept).all()
     assert found.intercept.any()
 
@@ -227,14 +215,14 @@ def test_features_without_rank_leave_the_intercept(loss, rows):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_neither_the_start_nor_the_preconditioner_moves_the_optimum(loss):
     Z, targets, weights = problem(loss, n=200, r=100)
-    C = [1e-2, 1.0]
-    plain = solve(loss, Columns(Z), targets, weights, C)
+    problems = Problems(loss, targets, weights, np.array([1e-2, 1.0]))
+    plain = solve(problems, Columns(Z))
     rng = np.random.default_rng(0)
     start = rng.normal(size=plain.coef.shape), rng.normal(size=plain.intercept.shape)
     turned = np.linalg.qr(rng.normal(size=(100, 100)))[0]
     rows = Columns(Z @ turned)
-    other = solve(loss, rows, targets, weights, C, start=(start[0] @ turned, start[1]))
+    other = solve(problems, rows, start=(start[0] @ turned, start[1]))
     assert (other.certificate <= 2e-4).all()
     assert other.coef @ turned.T == pytest.approx(plain.coef, abs=1e-3 * np.abs(plain.coef).max())
-    again = solve(loss, rows, targets, weights, C, start=(other.coef, other.intercept))
+    again = solve(problems, rows, start=(other.coef, other.intercept))
     assert (again.n_iter == 0).all()

@@ -9,13 +9,17 @@ import pytest
 from sklearn.dummy import DummyClassifier
 
 from data import read_image_folder
-from extract import FeatureExtractor, Preprocessing, load_backbone
-from heads import HEADS, fit_calibration, head_scores, make_head
+from extract import FeatureExtractor, JoinedExtractor, Preprocessing, load_backbone
+from heads import (
+    HEADS,
+    BlendedHead,
+    Member,
+    fit_calibration,
+    head_scores,
+    make_head,
+    training_rows,
+)
 from pipelines import BundleError, ImageClassifier, load_classifier, save_classifier
-from pipelines import bundle as bundle_module
-from pipelines.blending import BlendedHead, Voter
-from pipelines.classifier import training_rows
-from pipelines.joined import JoinedExtractor
 
 OPTIONS = {
     "backbone": "mobilenet_v3_small",
@@ -243,23 +247,25 @@ def test_a_bundle_is_hardly_larger_than_the_rows_it_keeps(tmp_path, head, kind):
     assert np.array_equal(head_scores(loaded, X), head_scores(classifier.head_, X))
 
 
-def test_rows_that_scale_to_something_else_stay_in_the_head():
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(40, 30))
-    head = make_head("knn").fit(X, np.repeat(["a", "b"], 20))
-    assert bundle_module.take_rows(head, X) == (head, None)
-
-
-def test_the_trusted_types_are_all_scikit_learns():
-    assert all(name.startswith("sklearn.") for name in bundle_module.TRUSTED_TYPES)
-
-
 def test_nothing_in_a_bundle_is_a_pickle(samples, tmp_path):
     folder = save_classifier(fit(samples, tmp_path, head="knn"), tmp_path / "bundle")
     assert {file.name for file in folder.iterdir()} == {"bundle.json", "head.skops", "rows.npy"}
     np.load(folder / "rows.npy", allow_pickle=False)
     with zipfile.ZipFile(folder / "head.skops") as archive:
         assert {name.rpartition(".")[2] for name in archive.namelist()} <= {"json", "npy"}
+
+
+def fitted_member(name, head, calibration, columns, weight, features):
+    rows = training_rows(head, features)
+    return Member(
+        name,
+        {},
+        weight,
+        estimator=head,
+        calibration=calibration,
+        columns=columns,
+        rows=rows,
+    )
 
 
 @pytest.fixture
@@ -270,7 +276,7 @@ def blend(samples, tmp_path):
     )
     X, y = extractor.transform(samples.paths), samples.labels
     width = extractor.load_backbone().card.width(extractor.taps()[0])
-    voters = []
+    members = []
     for name, columns, weight in (("logistic", (0, width), 0.5), ("rbf_svm", (0, width), 0.2),
                                   ("linear_svm", (width, X.shape[1]), 0.3)):  # fmt: skip
         own = X[:, slice(*columns)]
@@ -280,8 +286,8 @@ def blend(samples, tmp_path):
             if name == "logistic"
             else fit_calibration(head_scores(head, own), y, head.classes_)
         )
-        voters.append(Voter(head, calibration, columns, weight, training_rows(head, own)))
-    return ImageClassifier().assemble(extractor, BlendedHead(voters))
+        members.append(fitted_member(name, head, calibration, columns, weight, own))
+    return ImageClassifier().assemble(extractor, BlendedHead(members))
 
 
 def test_a_blend_comes_back_the_same(blend, samples, tmp_path):
@@ -333,12 +339,12 @@ def two_backbones(samples, tmp_path):
     ])  # fmt: skip
     X, y = extractor.transform(samples.paths), samples.labels
     half = X.shape[1] // 2
-    voters = []
+    members = []
     for columns in ((0, half), (half, 2 * half)):
         features = X[:, slice(*columns)]
         head = make_head("knn").fit(features, y)
-        voters.append(Voter(head, None, columns, 0.5, training_rows(head, features)))
-    return ImageClassifier().assemble(extractor, BlendedHead(voters)), own
+        members.append(fitted_member("knn", head, None, columns, 0.5, features))
+    return ImageClassifier().assemble(extractor, BlendedHead(members)), own
 
 
 def test_a_blend_across_backbones_comes_back_the_same(two_backbones, samples, tmp_path):
@@ -373,7 +379,7 @@ def test_rows_that_several_heads_of_a_blend_keep_are_stored_once(tmp_path):
     }
     extractor = FeatureExtractor(layer="features.0:flatten+features.0:grid16", **options)
     rows = rng.gamma(1.0, size=(200, 2 * 4096)).astype(np.float16)
-    X, voters = rows.astype(np.float32), []
+    X, members = rows.astype(np.float32), []
     for columns in ((0, 4096), (4096, 8192)):
         own = X[:, slice(*columns)]
         for name in ("rbf_svm", "knn", "linear_svm"):
@@ -381,8 +387,8 @@ def test_rows_that_several_heads_of_a_blend_keep_are_stored_once(tmp_path):
             calibration = (
                 None if name == "knn" else fit_calibration(head_scores(head, own), y, head.classes_)
             )
-            voters.append(Voter(head, calibration, columns, 1 / 6, training_rows(head, own)))
-    classifier = ImageClassifier().assemble(extractor, BlendedHead(voters))
+            members.append(fitted_member(name, head, calibration, columns, 1 / 6, own))
+    classifier = ImageClassifier().assemble(extractor, BlendedHead(members))
     folder = save_classifier(classifier, tmp_path / "bundle")
     linear = 2 * 3 * 4096 * 8  # mean, scale and coefficients
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 1.2 * (rows.nbytes + linear)

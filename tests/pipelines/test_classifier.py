@@ -10,9 +10,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
 from data import ImageError, read_image_folder
-from heads import make_head
+from heads import make_head, take_rows
 from pipelines import ImageClassifier
-from pipelines.bundle import take_rows
 
 OPTIONS = {
     "backbone": "mobilenet_v3_small",

@@ -203,7 +203,7 @@ def test_a_blend_across_backbones_is_predicted_with(photos, run, tmp_path, monke
 def all_alike(shares, codes, folds, scoring=None):
     """Every candidate, whatever it is worth."""
     weights = np.full(len(shares), 1 / len(shares))
-    return Blend(weights, 0.5, np.full(len(folds), 0.5), np.tensordot(weights, shares, 1))
+    return Blend(weights, 0.5, np.tensordot(weights, shares, 1))
 
 
 @pytest.mark.parametrize("scoring", ["balanced_accuracy", "f1_macro", "neg_log_loss", "roc_auc"])

@@ -49,8 +49,8 @@ def test_a_blend_is_the_weighted_mean_of_its_members(halves):
     assert fitted.sources == [0, 1]
     joined = np.hstack(arrays)
     expected = sum(
-        part.weight * probabilities(voter.head, voter.calibration, arrays[part.source])
-        for part, voter in zip(board.parts[0], fitted.estimator.voters, strict=True)
+        member.weight * probabilities(own.estimator, own.calibration, arrays[member.source])
+        for member, own in zip(board.members[0], fitted.estimator.members, strict=True)
     )
     np.testing.assert_allclose(fitted.estimator.predict_proba(joined), expected, rtol=1e-12)
     assert (fitted.estimator.predict(joined) == labels).mean() > 0.85
@@ -64,7 +64,9 @@ def test_a_blend_is_calibrated_and_keeps_its_labels(halves):
     said, shares = answers(fitted.estimator, fitted.calibration, joined)
     assert said.tolist() == fitted.estimator.predict(joined).tolist()
     assert shares.sum(axis=1) == pytest.approx(1)
-    np.testing.assert_array_equal(probabilities(fitted.estimator, fitted.calibration, joined), shares)
+    np.testing.assert_array_equal(
+        probabilities(fitted.estimator, fitted.calibration, joined), shares
+    )
     assert shares.max(axis=1).mean() > fitted.estimator.predict_proba(joined).max(axis=1).mean()
 
 

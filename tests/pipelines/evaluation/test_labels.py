@@ -1,8 +1,11 @@
 """Suspect labels: what is planted ranks first, and nothing else is suspected."""
 
+import doctest
+
 import numpy as np
 import pytest
 
+from pipelines.evaluation import labels
 from pipelines.evaluation.labels import rank_labels
 
 
@@ -30,3 +33,20 @@ def test_a_class_without_images_is_never_proposed_confidently():
 def test_probabilities_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"probabilities \(3, 2\): expected 2 labels x 2 classes"):
         rank_labels(np.ones((3, 2)), ["a", "b"], ["a", "b"])
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_few_labels_are_no_trouble(n):
+    ranked = rank_labels(np.full((n, 2), 0.5), ["a"] * n, ["a", "b"])
+    assert [len(values) for values in vars(ranked).values()] == [n] * 4
+    assert not ranked.suspected.any()
+
+
+def test_labels_that_nothing_speaks_against_are_in_their_order():
+    ranked = rank_labels(np.full((4, 2), 0.5), list("abab"), ["a", "b"])
+    assert ranked.order.tolist() == [0, 1, 2, 3]
+    assert not ranked.suspected.any()
+
+
+def test_docstrings():
+    assert doctest.testmod(labels).failed == 0

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from data.thumbnails import read_thumbnails
+from data import read_thumbnails
 from pipelines.exploration.copies import Copies, find_copies, group_copies
 
 N = 40
@@ -124,7 +124,7 @@ def test_groups_that_were_given_are_kept_and_joined():
 
 
 def digits(count=400):
-    """Handwritten digits of 8 x 8 pixels, as uint8 (n, 8, 8, 3): no two are one scan, many look alike."""
+    """Handwritten digits, uint8 (n, 8, 8, 3): no two are one scan, many look alike."""
     from sklearn.datasets import load_digits
 
     gray = np.minimum(load_digits().images[:count] * 16, 255).astype(np.uint8)
@@ -132,7 +132,7 @@ def digits(count=400):
 
 
 def test_small_scans_that_look_alike_are_no_copies():
-    """1,797 digits had five false pairs; each file's pixels, whatever their number, are what counts."""
+    """1,797 digits had five false pairs; a file's pixels, whatever their number, count."""
     small = digits(1797)
     features = small.reshape(len(small), -1).astype(np.float32)
     assert found(small, features) == {}
@@ -156,3 +156,40 @@ def test_a_copy_of_a_small_scan_is_found(sides):
         (50, 401): "copy",
         (77, 402): "copy",
     }
+
+
+@pytest.mark.parametrize("n", [2, 3, 11])
+def test_equal_pictures_are_all_copies_of_one_another(pictures, n):
+    same = [pictures[0]] * n
+    every = {(first, second): "copy" for first in range(n) for second in range(first + 1, n)}
+    assert found(same, np.ones((n, 5))) == every
+
+
+def test_more_equal_pictures_than_are_compared_with_each_are_one_group(pictures, looks):
+    thumbnails = read_thumbnails([*pictures[1:], *[pictures[0]] * 30])
+    features = np.vstack([looks[1:], np.repeat(looks[:1], 30, axis=0)])
+    groups = group_copies(len(features), find_copies(features, thumbnails))
+    assert len(set(groups)) == N
+    assert len(set(groups[N - 1 :])) == 1
+
+
+def test_one_kind_is_found_of_a_pair(pictures, looks):
+    """A symmetric picture is its own mirror image; the same bytes are a copy as well."""
+    symmetric = np.concatenate([pictures[3], pictures[3][:, ::-1]], axis=1)
+    images = [*pictures, symmetric, symmetric.copy()]
+    features = np.vstack([looks, looks[:1], looks[:1]])
+    ids = np.arange(N + 2)[:, None].repeat(16, axis=1).astype(np.uint8)
+    assert found(images, features, ids=ids) == {(N, N + 1): "copy"}
+    ids[N + 1] = ids[N]
+    assert found(images, features, ids=ids) == {(N, N + 1): "exact"}
+
+
+def test_features_that_do_not_vary_tell_nothing(pictures):
+    assert found(pictures, np.ones((N, 5))) == {}
+
+
+def test_groups_of_nothing_and_of_one():
+    assert group_copies(0, []).tolist() == []
+    assert group_copies(0, [], groups=[]).tolist() == []
+    assert group_copies(1, []).tolist() == ["g0"]
+    assert group_copies(1, [], groups=["a"]).tolist() == ["g0"]

@@ -23,3 +23,21 @@ def test_equal_images_are_not_outlying():
 def test_few_pictures_are_no_trouble(n):
     looks = np.random.default_rng(0).normal(size=(n, 50)).astype(np.float32)
     assert len(rank_outliers(looks[:n]).order) == n
+
+
+def test_two_kinds_of_images_are_not_outlying_among_their_own():
+    rng = np.random.default_rng(0)
+    kinds = np.repeat(10 * np.eye(2, 20), [20, 40], axis=0)
+    assert not rank_outliers(kinds + rng.normal(size=(60, 20))).outlying.any()
+
+
+def test_more_neighbours_than_images_are_all_the_others():
+    looks = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    few, many = rank_outliers(looks, k=3), rank_outliers(looks, k=50)
+    assert np.array_equal(few.distance, many.distance)
+
+
+def test_features_of_nothing_but_zeros_are_far_from_all_others_alike():
+    ranked = rank_outliers(np.zeros((5, 3)))
+    assert np.ptp(ranked.distance) == 0
+    assert not ranked.outlying.any()

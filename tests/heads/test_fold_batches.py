@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedKFold
 
-from heads import linear
-from heads.linear import PROBLEMS, fit_iterative, solve_together
-from heads.reduction import Fold, share_grams, share_moments
+from heads import fold_batches, linear
+from heads.fold_batches import CrossValidation, solve_together
+from heads.fold_passes import share_grams, share_moments
+from heads.linear import PROBLEMS, fit_iterative
+from heads.reduction import Fold
 
 ROWS = [{"C": 1e-3}, {"C": 10.0}, {"C": 0.1}]
 
@@ -31,11 +33,12 @@ def folds_of(d, k, n=95, splits=3):
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_folds_together_equal_folds_alone(name, d, k, size, monkeypatch):
     if size == "many batches":
-        monkeypatch.setattr(linear, "MANY_ROWS", 0)
-        monkeypatch.setattr(linear, "MANY_VALUES", 1000)
+        monkeypatch.setattr(fold_batches, "MANY_ROWS", 0)
+        monkeypatch.setattr(fold_batches, "MANY_VALUES", 1000)
     whole, folds, y = folds_of(d, k)
     weights = [np.linspace(1, 2, k)] * 4
-    spent = solve_together(whole, folds, y, {name: ROWS}, weights, few=size == "few")
+    validation = CrossValidation(whole, folds, y, weights)
+    spent = solve_together(validation, {name: ROWS}, few=size == "few")
     assert spent[name] > 0
     together = name == "logistic" or d == 200
     for fold in folds:
@@ -62,7 +65,8 @@ def coefficients(fold, found, i):
 def test_a_fold_that_lacks_a_class_is_left_to_be_fitted_alone():
     whole, folds, y = folds_of(200, 3)
     missing = np.flatnonzero(y > 0)
-    short = Fold(whole._X, missing[:60], missing[60:])
-    solve_together(whole, [short, *folds[1:]], y, {"logistic": ROWS}, [None] * 4)
+    short = Fold(whole.X, missing[:60], missing[60:])
+    validation = CrossValidation(whole, [short, *folds[1:]], y, [None] * 4)
+    solve_together(validation, {"logistic": ROWS})
     assert "logistic" not in short.solved
     assert all("logistic" in fold.solved for fold in folds[1:])

@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 import pytest
 
-from extract.gather import Column, WrongBytes, gather, widened
+from extract.store.rows_on_disk import Column, WrongBytes, gather, widened
 
 STEP = 8
 
@@ -34,7 +34,7 @@ def column(tmp_path, rows):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("task_bytes", [1, 200, 1 << 20])
 def test_rows_come_to_their_places(column, rows, dtype, task_bytes, monkeypatch):
-    monkeypatch.setattr("extract.gather.TASK_BYTES", task_bytes)
+    monkeypatch.setattr("extract.store.rows_on_disk.TASK_BYTES", task_bytes)
     for wanted in (np.arange(50), np.array([0]), np.array([3, 3, 3, 49, 49]), np.array([7, 8, 40])):
         where = np.random.default_rng(2).permutation(len(wanted))
         for _ in range(2):
@@ -47,7 +47,8 @@ def test_rows_come_to_their_places(column, rows, dtype, task_bytes, monkeypatch)
 def test_a_checksum_is_looked_at_once(column, rows, monkeypatch):
     sizes, crc32 = [], zlib.crc32
     monkeypatch.setattr(
-        "extract.gather.zlib.crc32", lambda block: sizes.append(len(block)) or crc32(block)
+        "extract.store.rows_on_disk.zlib.crc32",
+        lambda block: sizes.append(len(block)) or crc32(block),
     )
     out = np.empty((2, 5), np.float32)
     for _ in range(3):

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from extract import ExtractError, FeatureStore, Tap, export_features
-from extract import store as store_file
-from extract.store import DamagedPart, PartWriter, write_part
+from extract.store import DamagedPart, feature_store, part_writer, parts, upkeep
+from extract.store.part_writer import PartWriter
+from extract.store.parts import write_part
 
 A, B = Tap("features.1", "avg"), Tap("features.1", "grid3")
 
@@ -96,8 +97,8 @@ def test_no_ids_give_no_rows_of_the_taps_width(store, recipe, ids, rows):
 
 @pytest.mark.parametrize("stored", [np.float16, np.float32])
 def test_many_chunks_of_many_parts_in_any_order(store, recipe, monkeypatch, stored):
-    monkeypatch.setattr(store_file, "CHUNK_BYTES", 200)
-    monkeypatch.setattr("extract.gather.TASK_BYTES", 600)
+    monkeypatch.setattr(parts, "CHUNK_BYTES", 200)
+    monkeypatch.setattr("extract.store.rows_on_disk.TASK_BYTES", 600)
     rng = np.random.default_rng(0)
     ids, rows = (
         rng.integers(0, 256, (1000, 16), np.uint8),
@@ -121,12 +122,12 @@ def test_many_chunks_of_many_parts_in_any_order(store, recipe, monkeypatch, stor
 def test_what_is_known_of_parts_is_shared_in_a_process(store, recipe, ids, rows, monkeypatch):
     keep_in_parts(store, recipe, ids, {A: rows}, 3)
     looked, checked = [], []
-    read_index, crc32 = store_file._read_index, store_file.zlib.crc32
+    read_index, crc32 = feature_store.read_index, parts.zlib.crc32
     monkeypatch.setattr(
-        store_file, "_read_index", lambda path: looked.append(path) or read_index(path)
+        feature_store, "read_index", lambda path: looked.append(path) or read_index(path)
     )
     monkeypatch.setattr(
-        store_file.zlib, "crc32", lambda block: checked.append(block.shape) or crc32(block)
+        parts.zlib, "crc32", lambda block: checked.append(block.shape) or crc32(block)
     )
     for _ in range(3):
         assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
@@ -217,7 +218,7 @@ def test_parts_never_change_and_temporary_files_are_never_listed(store, recipe, 
 
 
 def test_a_part_is_finished_while_the_pass_goes_on(store, recipe, ids, rows, monkeypatch):
-    monkeypatch.setattr(store_file, "PART_SECONDS", 0.0)
+    monkeypatch.setattr(part_writer, "PART_SECONDS", 0.0)
     with store.writer(recipe) as writer:
         for at in range(0, 40, 10):
             writer.add(ids[at : at + 10], {A: rows[at : at + 10]})
@@ -228,7 +229,7 @@ def test_a_part_is_finished_while_the_pass_goes_on(store, recipe, ids, rows, mon
 
 
 def test_a_part_is_finished_when_it_is_large(store, recipe, ids, rows, monkeypatch):
-    monkeypatch.setattr(store_file, "WAITING_BYTES", rows[:20].nbytes)
+    monkeypatch.setattr(part_writer, "WAITING_BYTES", rows[:20].nbytes)
     with store.writer(recipe) as writer:
         for at in range(0, 40, 10):
             writer.add(ids[at : at + 10], {A: rows[at : at + 10]})
@@ -249,7 +250,7 @@ def test_what_was_added_before_an_error_is_kept(store, recipe, ids, rows):
 def test_an_interrupt_while_rows_are_added_keeps_all_of_a_batch_or_nothing(
     store, recipe, ids, rows, monkeypatch
 ):
-    calls, as_stored = [], store_file.as_stored
+    calls, as_stored = [], part_writer.as_stored
 
     def interrupted(values, stored):
         calls.append(len(values))
@@ -257,7 +258,7 @@ def test_an_interrupt_while_rows_are_added_keeps_all_of_a_batch_or_nothing(
             raise KeyboardInterrupt
         return as_stored(values, stored)
 
-    monkeypatch.setattr(store_file, "as_stored", interrupted)
+    monkeypatch.setattr(part_writer, "as_stored", interrupted)
     with store.writer(recipe, np.float32) as writer:
         writer.add(ids[:10], {A: rows[:10], B: -rows[:10]})
         with pytest.raises(KeyboardInterrupt):
@@ -371,7 +372,7 @@ def test_a_disk_that_fails_while_it_is_read_is_not_damage(store, recipe, ids, ro
     def fails(*args):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("extract.gather.Column.copy", fails)
+    monkeypatch.setattr("extract.store.rows_on_disk.Column.copy", fails)
     with pytest.raises(ExtractError, match=r"can't read the cache .*Input/output error"):
         store.read(recipe, [A], ids)
     assert len(parts_of(store, recipe)) == 1
@@ -380,8 +381,8 @@ def test_a_disk_that_fails_while_it_is_read_is_not_damage(store, recipe, ids, ro
 def test_two_readers_may_find_the_same_damage(store, recipe, ids, rows):
     keep(store, recipe, ids, {A: rows})
     (part,) = parts_of(store, recipe)
-    store_file.set_aside(part)
-    store_file.set_aside(part)
+    parts.set_aside(part)
+    parts.set_aside(part)
     assert part.with_suffix(".damaged").exists()
 
 
@@ -394,7 +395,7 @@ def test_a_part_that_only_this_moment_can_not_be_opened_is_not_damaged(
         raise OSError(24, "Too many open files")
 
     with monkeypatch.context() as patched:
-        patched.setattr(store_file.h5py, "File", too_many)
+        patched.setattr(parts.h5py, "File", too_many)
         with pytest.raises(ExtractError, match=r"can't read the cache .*Too many open files"):
             FeatureStore(store.cache).missing(recipe, [A], ids)
     assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
@@ -413,7 +414,7 @@ def test_many_small_parts_are_joined(store, recipe, ids, rows):
 def test_joined_rows_lie_in_the_order_they_came_and_each_once(
     store, recipe, ids, rows, monkeypatch
 ):
-    monkeypatch.setattr(store_file, "CHUNK_BYTES", 200)
+    monkeypatch.setattr(parts, "CHUNK_BYTES", 200)
     keep_in_parts(store, recipe, ids, {A: rows}, 5)
     keep_in_parts(store, recipe, ids[::-1], {A: rows[::-1]}, 5)
     assert store.compact(recipe) == 10
@@ -427,7 +428,7 @@ def test_joined_rows_lie_in_the_order_they_came_and_each_once(
 def test_large_parts_are_not_joined_again(store, recipe, ids, rows, monkeypatch):
     keep_in_parts(store, recipe, ids, {A: rows}, 20)
     size = parts_of(store, recipe)[0].stat().st_size
-    monkeypatch.setattr(store_file, "PART_BYTES", 4 * size)
+    monkeypatch.setattr(upkeep, "PART_BYTES", 4 * size)
     assert store.compact(recipe) == 12
     assert len(parts_of(store, recipe)) == 11
     assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
@@ -467,7 +468,7 @@ def test_parts_joined_between_their_names_and_their_index_are_looked_for_again(
     store, recipe, ids, rows, monkeypatch
 ):
     keep_in_parts(store, recipe, ids, {A: rows}, 10)
-    reader, read_index, joined = FeatureStore(store.cache), store_file._read_index, []
+    reader, read_index, joined = FeatureStore(store.cache), feature_store.read_index, []
 
     def joining(path):
         if not joined:
@@ -475,7 +476,7 @@ def test_parts_joined_between_their_names_and_their_index_are_looked_for_again(
             joined.append(store.compact(recipe))
         return read_index(path)
 
-    monkeypatch.setattr(store_file, "_read_index", joining)
+    monkeypatch.setattr(feature_store, "read_index", joining)
     assert not reader.missing(recipe, [A], ids).any()
     assert np.array_equal(reader.read(recipe, [A], ids), rows)
     assert joined == [True, 10]
@@ -483,14 +484,14 @@ def test_parts_joined_between_their_names_and_their_index_are_looked_for_again(
 
 def test_two_may_compact_at_once(store, recipe, ids, rows, monkeypatch):
     keep_in_parts(store, recipe, ids, {A: rows}, 10)
-    other, write = FeatureStore(store.cache), store_file.write_part
+    other, write = FeatureStore(store.cache), upkeep.write_part
 
     def slower(*args):
-        monkeypatch.setattr(store_file, "write_part", write)
+        monkeypatch.setattr(upkeep, "write_part", write)
         assert other.compact(recipe) == 10
         return write(*args)
 
-    monkeypatch.setattr(store_file, "write_part", slower)
+    monkeypatch.setattr(upkeep, "write_part", slower)
     store.compact(recipe)
     assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
 
@@ -502,7 +503,7 @@ def test_parts_that_can_not_be_joined_stay(store, recipe, ids, rows, monkeypatch
         raise OSError(30, "Read-only file system")
 
     with monkeypatch.context() as patched:
-        patched.setattr(store_file, "write_part", read_only)
+        patched.setattr(upkeep, "write_part", read_only)
         assert store.compact(recipe) == 0
     assert "Read-only file system" in caplog.text
     assert np.array_equal(store.read(recipe, [A], ids), rows)
@@ -546,8 +547,9 @@ def test_two_processes_write_at_once(store, recipe, ids, rows):
 
 KILLED = """
 import sys, numpy as np
-from extract import FeatureStore, Recipe, Tap, store
-store.PART_SECONDS = 0.0
+from extract import FeatureStore, Recipe, Tap
+from extract.store import part_writer
+part_writer.PART_SECONDS = 0.0
 ids, rows = np.load(sys.argv[2]), np.load(sys.argv[3])
 with FeatureStore(sys.argv[1]).writer(Recipe("net", "digest", "box", "float32")) as writer:
     for at in range(0, 40, 4):
@@ -595,7 +597,7 @@ def test_a_disk_that_fills_up_is_one_clear_line(store, recipe, ids, rows, monkey
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store_file, "write_part", full)
+    monkeypatch.setattr(part_writer, "write_part", full)
     with pytest.raises(ExtractError, match="No space left on device"):
         keep(store, recipe, ids, {A: rows})
 

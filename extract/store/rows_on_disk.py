@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from extract.loader import cores
+from extract.cores import cores
 
 TASK_BYTES = 8 << 20
 
@@ -18,7 +19,7 @@ TASK_BYTES = 8 << 20
 class WrongBytes(ValueError):
     """A file whose bytes are not those that were written; `path` says which."""
 
-    def __init__(self, path: Path, reason: str):
+    def __init__(self, path: Path, reason: str) -> None:
         super().__init__(reason)
         self.path = path
 
@@ -43,7 +44,8 @@ class Column:
     def copy(self, rows: np.ndarray, where: np.ndarray, out: np.ndarray) -> None:
         """`out[where]` = the rows (m,), ascending; WrongBytes for a file that isn't as it was written."""
         buffer = np.empty((self.step, self.shape[1]), self.dtype)
-        # opened for the copy alone: a mapping hinders unlinking on Windows, and where a disk fails it kills the process
+        # opened for the copy alone: a mapping hinders unlinking on Windows, and where a disk fails
+        # it kills the process
         with open(self.path, "rb") as file:
             if os.fstat(file.fileno()).st_size != self.file_size:
                 raise WrongBytes(self.path, f"its size is not {self.file_size} bytes")
@@ -54,24 +56,23 @@ class Column:
 
     def tasks(self, rows: np.ndarray) -> Iterator[slice]:
         """Cut the rows (m,), ascending, into slices that lie in separate chunks and are worth a thread's while."""
-        rows_per_task = self.step * max(
-            1, TASK_BYTES // (self.step * self.shape[1] * self.dtype.itemsize)
-        )
+        chunk_bytes = self.step * self.shape[1] * self.dtype.itemsize
+        rows_per_task = self.step * max(1, TASK_BYTES // chunk_bytes)
         cuts = np.flatnonzero(np.diff(rows // rows_per_task)) + 1
         return map(slice, [0, *cuts], [*cuts, len(rows)])
 
-    def _runs(self, rows):
+    def _runs(self, rows: np.ndarray) -> Iterator[tuple[int, int, int]]:
+        """(chunk, at, end): rows[at:end] lie in that chunk."""
         chunks = rows // self.step
         cuts = np.flatnonzero(np.diff(chunks)) + 1
-        return zip(
-            chunks[[0, *cuts]].tolist(),
-            [0, *cuts.tolist()],
-            [*cuts.tolist(), len(rows)],
-            strict=True,
-        )
+        starts = [0, *cuts.tolist()]
+        ends = [*cuts.tolist(), len(rows)]
+        return zip(chunks[starts].tolist(), starts, ends, strict=True)
 
-    def _read(self, file, chunk, first, end, buffer):
-        """Rows `first` to `end` of a chunk, or all where its checksum is still to be looked at -> block, its first."""
+    def _read(
+        self, file: BinaryIO, chunk: int, first: int, end: int, buffer: np.ndarray
+    ) -> tuple[np.ndarray, int]:
+        """(block, its first row): rows `first` to `end` of a chunk, or all where it is not checked yet."""
         check = not self.checked[chunk]
         if check:
             first, end = 0, min(self.step, self.shape[0] - chunk * self.step)
@@ -98,9 +99,8 @@ def widened(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     bits = out.view(np.int32)
     np.copyto(bits, values.view(np.int16))
     np.left_shift(bits, 13, out=bits)
-    np.bitwise_and(
-        bits, ~(7 << 28), out=bits
-    )  # the sign, spread over the bits between it and the exponent
+    # the shift spread the sign over the three bits between it and the exponent
+    np.bitwise_and(bits, ~(7 << 28), out=bits)
     np.multiply(out, np.float32(2.0**112), out=out)
     if values.size and not (out.min() > -65536 and out.max() < 65536):
         return values.astype(np.float32)

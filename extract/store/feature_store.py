@@ -1,0 +1,231 @@
+"""The FeatureStore: features by (recipe, tap, image id), on disk, found and read back in any order."""
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from extract.errors import unreadable, unwritable
+from extract.files import write_text
+from extract.pooling import Tap
+from extract.recipe import Recipe
+from extract.store.part_writer import PartWriter
+from extract.store.parts import DamagedPart, Part, as_keys, read_index, wrong_bytes_set_aside
+from extract.store.row_index import row_index
+from extract.store.rows_on_disk import Column, gather
+from extract.store.upkeep import join_small_parts
+
+RETRIES = 5  # of a look at the parts while other processes join them
+
+
+def default_cache() -> Path:
+    """The platform's folder for what can be made again."""
+    import platformdirs
+
+    return platformdirs.user_cache_path("permafrost")
+
+
+@lru_cache(maxsize=32)
+def _known_parts(folder: Path) -> dict[tuple, Part]:
+    """The parts of a folder by name and stamp: as they never change, all stores of a process share them."""
+    return {}
+
+
+class FeatureStore:
+    """Features by (recipe, tap, image id), kept on disk and never changed once written.
+
+    Many processes may write into one store at once.
+
+    Parameters
+    ----------
+    cache : path or None
+        Folder; None is the platform's user cache folder.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from extract import FeatureStore, Recipe, Tap
+    >>> store, tap = FeatureStore(tempfile.mkdtemp()), Tap("features.14", "avg")
+    >>> recipe = Recipe("net", "digest", "preprocessing", "float32")
+    >>> ids = np.arange(48, dtype=np.uint8).reshape(3, 16)
+    >>> with store.writer(recipe) as writer:
+    ...     writer.add(ids[:2], {tap: np.float32([[1, 2], [3, 4]])})
+    >>> store.missing(recipe, [tap], ids).ravel()
+    array([False, False,  True])
+    >>> store.read(recipe, [tap], ids[[1, 0]])
+    array([[3., 4.],
+           [1., 2.]], dtype=float32)
+    """
+
+    def __init__(self, cache: str | os.PathLike | None = None) -> None:
+        self.cache = Path(cache) if cache is not None else default_cache()
+
+    def missing(self, recipe: Recipe, taps: Sequence[Tap], ids: np.ndarray) -> np.ndarray:
+        """Which rows aren't kept.
+
+        Parameters
+        ----------
+        recipe : Recipe
+        taps : sequence of Tap
+        ids : (n, 16) uint8
+
+        Returns
+        -------
+        (n, taps) bool
+        """
+        keys = as_keys(ids)
+        gone = np.ones((len(ids), len(taps)), bool)
+        found: dict[tuple[Part, ...], np.ndarray] = {}
+        parts = self._list(recipe)
+        for i, tap in enumerate(taps):
+            holding = _holding(parts, str(tap))
+            if not holding:
+                continue
+            if holding not in found:
+                found[holding] = row_index(holding).find(keys) >= 0
+            gone[found[holding], i] = False
+        return gone
+
+    def read(self, recipe: Recipe, taps: Sequence[Tap], ids: np.ndarray) -> np.ndarray:
+        """Rows in the order of `ids`, the taps' columns side by side.
+
+        A chunk's checksum is looked at when the chunk is first read in this process.
+
+        Parameters
+        ----------
+        recipe : Recipe
+        taps : sequence of Tap
+        ids : (n, 16) uint8
+
+        Returns
+        -------
+        (n, d) float32
+
+        Raises
+        ------
+        DamagedPart
+            Where a row isn't kept, or its bytes aren't those that were written.
+        ExtractError
+            Where the disk can't be read.
+        """
+        keys = as_keys(ids)
+        names = [str(tap) for tap in taps]
+        for _ in range(RETRIES):
+            try:
+                return _read(self._list(recipe), names, keys)
+            except FileNotFoundError:  # joined into another part since it was listed
+                continue
+            except OSError as error:
+                raise unreadable(self.cache, error) from error
+        raise DamagedPart(f"the parts that hold {', '.join(names)} are gone")
+
+    def prepare(self, recipe: Recipe) -> None:
+        """Make the recipe's folder; ExtractError where the cache can't be written."""
+        folder = self._folder(recipe)
+        try:
+            (folder / "parts").mkdir(parents=True, exist_ok=True)
+            if not (folder / "recipe.json").exists():
+                write_text(folder / "recipe.json", recipe.to_json())
+        except OSError as error:
+            raise unwritable(self.cache, error) from error
+
+    def writer(
+        self,
+        recipe: Recipe,
+        stored: type = np.float32,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> PartWriter:
+        """A context whose `add(ids, {tap: rows})` keeps rows; it finishes a part at least every 10 s.
+
+        Parameters
+        ----------
+        recipe : Recipe
+        stored : numpy type
+            Rows that overflow float16 are kept as float32.
+        provenance : mapping, optional
+            Becomes attributes of the parts.
+        """
+        self.prepare(recipe)
+        return PartWriter(self._folder(recipe) / "parts", stored, provenance or {})
+
+    def compact(self, recipe: Recipe) -> int:
+        """Join small parts, the new one first, then unlink the old -> how many parts were joined."""
+        return join_small_parts(self._folder(recipe) / "parts", lambda: self._list(recipe))
+
+    def _folder(self, recipe: Recipe) -> Path:
+        return self.cache / recipe.id
+
+    def _list(self, recipe: Recipe) -> list[Part]:
+        """The recipe's parts, oldest first."""
+        folder = (self._folder(recipe) / "parts").absolute()
+        try:
+            for _ in range(RETRIES):
+                # a part that was there by name and is gone: joined into another
+                with contextlib.suppress(FileNotFoundError):
+                    return list_parts(folder)
+            return list(_known_parts(folder).values())
+        except OSError as error:
+            raise unreadable(self.cache, error) from error
+
+
+def list_parts(folder: Path) -> list[Part]:
+    """The parts of a folder, oldest first; damaged ones are set aside."""
+    if not folder.exists():
+        return []
+    known = _known_parts(folder)
+    here: dict[tuple, Part] = {}
+    with os.scandir(folder) as entries:
+        names = [
+            entry
+            for entry in entries
+            if entry.name.endswith(".h5") and not entry.name.startswith(".")
+        ]
+    for entry in sorted(names, key=lambda entry: entry.name):
+        stat = entry.stat()
+        stamp = entry.name, stat.st_ino, stat.st_size, stat.st_mtime_ns
+        part = known.get(stamp)
+        if part is None:
+            with contextlib.suppress(DamagedPart):  # its rows count as missing
+                part = known[stamp] = read_index(Path(entry.path))
+        if part is not None:
+            here[stamp] = part
+    for stamp in set(known).difference(here):
+        known.pop(stamp, None)
+    return list(here.values())
+
+
+def _holding(parts: Sequence[Part], name: str) -> tuple[Part, ...]:
+    """Those of the parts that hold a tap."""
+    return tuple(part for part in parts if name in part.taps)
+
+
+def _read(parts: Sequence[Part], names: Sequence[str], keys: np.ndarray) -> np.ndarray:
+    """(n,) S16 ids -> (n, d) float32, the columns of each name side by side."""
+    places: dict[tuple[Part, ...], np.ndarray] = {}
+    wanted: list[list[tuple[Column, np.ndarray, np.ndarray]]] = []
+    widths = []
+    for name in names:
+        holding = _holding(parts, name)
+        if holding and holding not in places:
+            places[holding] = row_index(holding).find(keys)
+        lacking = int((places[holding] < 0).sum()) if holding else len(keys)
+        if lacking or not holding:
+            raise DamagedPart(f"{lacking} of {len(keys)} rows of {name} are not kept")
+        split = row_index(holding).split(places[holding])
+        pieces = [(part.column(name), rows, where) for part, rows, where in split]
+        first = pieces[0][0] if pieces else holding[0].column(name)
+        widths.append(first.shape[1])
+        wanted.append(pieces)
+    out = np.empty((len(keys), sum(widths)), np.float32)
+    at = np.cumsum([0, *widths])
+    with wrong_bytes_set_aside():
+        gather(
+            (*piece, out[:, at[i] : at[i + 1]])
+            for i, pieces in enumerate(wanted)
+            for piece in pieces
+        )
+    return out

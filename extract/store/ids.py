@@ -1,0 +1,167 @@
+"""Which image it is: a 128-bit id of its bytes, remembered by file so that a known one is not read."""
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data import ImageError, open_image, read_bytes
+from extract.files import write_text
+
+ID_BYTES = 16
+SETTLED_SECONDS = 2.0  # a file changed less than this before it was read is not remembered
+ID_BLOCK = 64  # small files take less than a task of their own: threads get blocks of them
+
+# Image.open leaves the pixels in the file, and two threads that read them at once spoil each other's decoder
+_loading = threading.Lock()
+
+
+def bytes_id(data: bytes) -> bytes:
+    """Id of an image file's bytes."""
+    return hashlib.blake2b(b"file" + data, digest_size=ID_BYTES).digest()
+
+
+def pixels_id(pixels: np.ndarray) -> bytes:
+    """Id of an in-memory RGB image, uint8 (height, width, 3)."""
+    shape = "x".join(str(side) for side in pixels.shape)
+    head = f"pixels{shape}|".encode()
+    return hashlib.blake2b(
+        head + np.ascontiguousarray(pixels).tobytes(), digest_size=ID_BYTES
+    ).digest()
+
+
+def image_ids(
+    inputs: Sequence, memory: Path | None = None, threads: int = 2
+) -> tuple[np.ndarray, dict[int, ImageError]]:
+    """Paths or in-memory images -> (ids (n, 16) uint8, {row: ImageError} of what can't be read).
+
+    Ids of files are remembered below `memory` by real path, size, times and inode.
+    """
+    known = IdMemory(memory) if memory else None
+    ids = np.zeros((len(inputs), ID_BYTES), np.uint8)
+    bad: dict[int, ImageError] = {}
+
+    def find(block: range) -> None:
+        for row in block:
+            found = _input_id(inputs[row], known)
+            if isinstance(found, ImageError):
+                bad[row] = found
+            else:
+                ids[row] = np.frombuffer(found, np.uint8)
+
+    blocks = [range(at, min(at + ID_BLOCK, len(inputs))) for at in range(0, len(inputs), ID_BLOCK)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(find, blocks))
+    if known:
+        known.save()
+    return ids, dict(sorted(bad.items()))
+
+
+def _input_id(item: Any, known: "IdMemory | None") -> bytes | ImageError:
+    try:
+        if not isinstance(item, (str, os.PathLike)):
+            return pixels_id(np.asarray(open_in_memory(item)))
+        return known.find(item) if known else bytes_id(read_bytes(item))
+    except ImageError as error:
+        return error
+
+
+def open_in_memory(item: Any) -> Image.Image:
+    """The RGB image of a PIL image or an array, its pixels read; ImageError where they can't be."""
+    if isinstance(item, Image.Image):
+        try:
+            with _loading:
+                item.load()
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise ImageError(
+                str(getattr(item, "filename", "")), f"its pixels can't be read: {error}"
+            ) from error
+    return open_image(item)
+
+
+class IdMemory:
+    """Image ids by file, one small JSON file for each folder of images, replaced as a whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = Path(folder)
+        self._loaded: dict[str, dict] = {}
+        self._changed: dict[str, dict] = {}
+        self._real: dict[str, str] = {}
+
+    def find(self, path: str | os.PathLike) -> bytes:
+        """The id of a file, remembered where its size, times and inode are those of then."""
+        real = self._real_path(os.fspath(path))
+        parent, name = os.path.split(real)
+        key = _file_key(real)
+        remembered = _remembered_id(self._entries(parent).get(name), key)
+        if remembered:
+            return remembered
+        started = time.time()
+        found = bytes_id(read_bytes(path))
+        # a file written to within the clock's grain of the read could change again without changing its key
+        if (
+            key
+            and key == _file_key(real)
+            and started - max(key[1], key[2]) / 1e9 >= SETTLED_SECONDS
+        ):
+            self._changed.setdefault(parent, {})[name] = [*key, found.hex()]
+        return found
+
+    def _real_path(self, path: str) -> str:
+        """As `os.path.realpath`, which looks at every folder above a file; that once a folder is enough."""
+        if os.path.islink(path):
+            return os.path.realpath(path)
+        parent, name = os.path.split(path)
+        if name in ("", os.curdir, os.pardir):
+            return os.path.realpath(path)
+        if parent not in self._real:
+            self._real[parent] = os.path.realpath(parent)
+        return os.path.join(self._real[parent], name)
+
+    def save(self) -> None:
+        """Add what was learnt to the files, where they can be written; what other processes added stays."""
+        # a cache that can only be read still gives what it holds
+        with contextlib.suppress(OSError):
+            for parent, rows in self._changed.items():
+                write_text(self._file(parent), json.dumps(self._read(parent) | rows))
+        self._changed = {}
+
+    def _entries(self, parent: str) -> dict:
+        if parent not in self._loaded:
+            self._loaded[parent] = self._read(parent)
+        return self._loaded[parent]
+
+    def _file(self, parent: str) -> Path:
+        digest = hashlib.blake2b(os.fsencode(parent), digest_size=ID_BYTES).hexdigest()
+        return self._folder / f"{digest}.json"
+
+    def _read(self, parent: str) -> dict:
+        with contextlib.suppress(OSError, ValueError):  # a memory that can't be read is made anew
+            rows = json.loads(self._file(parent).read_text(encoding="utf-8"))
+            return rows if isinstance(rows, dict) else {}
+        return {}
+
+
+def _remembered_id(row: Any, key: list[int] | None) -> bytes | None:
+    # a row that isn't of our making counts as none
+    with contextlib.suppress(TypeError, ValueError):
+        if key and row and row[:-1] == key:
+            return bytes.fromhex(row[-1])
+    return None
+
+
+def _file_key(path: str) -> list[int] | None:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]

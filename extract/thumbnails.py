@@ -1,0 +1,108 @@
+"""Thumbnails by image id, kept in the store beside the features so that no image is opened again for one."""
+
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from data import ImageError, read_bytes
+from data.thumbnails import SIDE, make_thumbnail
+from extract.cores import cores
+from extract.errors import ExtractError
+from extract.pooling import Tap
+from extract.recipe import Recipe
+from extract.store import DamagedPart, FeatureStore, MemoryStore
+from extract.store.ids import bytes_id, open_in_memory, pixels_id
+
+log = logging.getLogger(__name__)
+
+# what a thumbnail's pixels depend on: kept like features, under a recipe and a tap of their own
+THUMBNAILS = Recipe("thumbnail", "none", f"gray/bilinear/{SIDE}/at-least-{2 * SIDE}/1", "uint8")
+TAP = Tap("thumbnail", "gray")
+STORED = np.uint8
+RETRIES = 5  # of reading: each damaged part that is met is set aside, and then its rows are missing
+
+
+def lacking_thumbnails(store: FeatureStore | MemoryStore, ids: np.ndarray) -> np.ndarray:
+    """(n, 16) uint8 ids -> (n,) bool, True where no thumbnail is kept."""
+    return store.missing(THUMBNAILS, [TAP], ids)[:, 0]
+
+
+def read_thumbnails(
+    store: FeatureStore | MemoryStore, inputs: Sequence, ids: np.ndarray
+) -> np.ndarray:
+    """Thumbnails from the store; those it lacks are made from the images, and kept.
+
+    Parameters
+    ----------
+    store : FeatureStore or MemoryStore
+    inputs : n paths, PIL images or uint8 (height, width, 3) arrays
+    ids : (n, 16) uint8
+        The images' ids, as `Extraction.ids` has them.
+
+    Returns
+    -------
+    (n, 32, 32) float32
+        Gray values from 0 to 255, whole pictures squeezed into squares.
+
+    Raises
+    ------
+    ImageError
+        For an image that has none kept and can't be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from extract import MemoryStore
+    >>> white = np.full((40, 60, 3), 255, np.uint8)
+    >>> read_thumbnails(MemoryStore(), [white], np.zeros((1, 16), np.uint8)).mean()
+    np.float32(255.0)
+    """
+    thumbnails = np.empty((len(ids), SIDE * SIDE), np.float32)
+    lacking = _read_kept(store, ids, thumbnails)
+    if len(lacking):
+        with ThreadPoolExecutor(cores()) as pool:
+            made = list(pool.map(_make, [inputs[row] for row in lacking]))
+        pixels = np.stack([pixels for _, pixels in made]).reshape(-1, SIDE * SIDE)
+        thumbnails[lacking] = pixels
+        _keep(store, np.stack([np.frombuffer(found, np.uint8) for found, _ in made]), pixels)
+    return thumbnails.reshape(-1, SIDE, SIDE)
+
+
+def _read_kept(
+    store: FeatureStore | MemoryStore, ids: np.ndarray, thumbnails: np.ndarray
+) -> np.ndarray:
+    """Fill in the rows that are kept -> the others."""
+    for _ in range(RETRIES):
+        lacking = lacking_thumbnails(store, ids)
+        if lacking.all():
+            break
+        try:
+            thumbnails[~lacking] = store.read(THUMBNAILS, [TAP], ids[~lacking])
+            return np.flatnonzero(lacking)
+        except DamagedPart as error:
+            log.debug("thumbnails are made again: %s", error)
+    return np.arange(len(ids))
+
+
+def _make(item: Any) -> tuple[bytes, np.ndarray]:
+    """An image's id now, which may be another than when it was listed, and its thumbnail."""
+    if not isinstance(item, (str, os.PathLike)):
+        image = open_in_memory(item)
+        return pixels_id(np.asarray(image)), make_thumbnail(image)
+    data = read_bytes(item)
+    try:
+        return bytes_id(data), make_thumbnail(data)
+    except ImageError as error:
+        raise ImageError(os.fspath(item), error.reason) from error
+
+
+def _keep(store: FeatureStore | MemoryStore, ids: np.ndarray, pixels: np.ndarray) -> None:
+    try:
+        with store.writer(THUMBNAILS, STORED) as writer:
+            writer.add(ids, {TAP: pixels})
+    except ExtractError as error:  # a cache that can only be read still gives what it holds
+        log.warning("the thumbnails are not kept: %s", error)

@@ -1,0 +1,202 @@
+"""A fitted blend: several heads whose probabilities are averaged, each on its own features."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from heads.calibration import Calibration
+from heads.scores import head_scores
+
+# probabilities count as this at least where their logarithm is taken
+LEAST = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One head of a leaderboard row: a row has one, a blend several.
+
+    Attributes
+    ----------
+    head : str
+        A name of the catalogue; empty where a loaded estimator is none of its heads.
+    params : dict
+        Parameters that it sets, by their names in the pipeline.
+    weight : float
+        Its share in the blend; the members' weights sum to 1.
+    source : int or None
+        The number of the features that it takes, where there are several arrays.
+    oof : array of shape (n, classes), or None
+        Its out-of-fold scores.
+    estimator : fitted estimator, or None before it is fitted
+    calibration : Calibration or None
+        Of its scores, where it has no probabilities of its own.
+    columns : (int, int) or None
+        Where its features begin and end among those of all sources joined.
+    rows : array of shape (m, d), or None
+        The training rows that it keeps, as `training_rows` gives them.
+
+    Examples
+    --------
+    >>> Member("logistic", {"logisticregression__C": 0.1}, weight=0.4).head
+    'logistic'
+    """
+
+    head: str
+    params: dict
+    weight: float = 1.0
+    source: int | None = None
+    oof: np.ndarray | None = None
+    estimator: Any = None
+    calibration: Calibration | None = None
+    columns: tuple[int, int] | None = None
+    rows: np.ndarray | None = None
+
+
+class BlendedHead:
+    """A fitted classifier: the weighted mean of its members' probabilities.
+
+    Parameters
+    ----------
+    members : sequence of Member
+        Fitted, each with the columns it takes; classes are the same for all.
+
+    Attributes
+    ----------
+    members : tuple of Member
+    classes_ : array of shape (classes,)
+    n_features_in_ : int
+        Features of all sources joined.
+
+    Examples
+    --------
+    >>> from heads import make_head
+    >>> X, y = np.array([[0.0, 1.0], [1.0, 0.0], [0.2, 0.8], [0.9, 0.3]]), ["a", "b", "a", "b"]
+    >>> heads = [make_head("logistic").fit(X[:, [i]], y) for i in (0, 1)]
+    >>> blend = BlendedHead(
+    ...     [
+    ...         Member("logistic", {}, 0.5, estimator=head, columns=(i, i + 1))
+    ...         for i, head in enumerate(heads)
+    ...     ]
+    ... )
+    >>> blend.predict(X).tolist()
+    ['a', 'b', 'a', 'b']
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = tuple(members)
+        self.classes_ = self.members[0].estimator.classes_
+        self.n_features_in_ = max(_columns_of(member).stop for member in self.members)
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Probabilities of (n, d) features, (n, classes)."""
+        weighted = [
+            member.weight
+            * probabilities(member.estimator, member.calibration, X[:, _columns_of(member)])
+            for member in self.members
+        ]
+        return sum(weighted[1:], start=weighted[0])
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Labels of (n, d) features, (n,): the most probable."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+def _columns_of(member: Member) -> slice:
+    if member.columns is None:
+        raise ValueError(
+            f"member {member.head!r} has no columns; give (start, stop) of its features"
+        )
+    return slice(*member.columns)
+
+
+def answers(
+    estimator: Any, calibration: Calibration | None, features: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and probabilities of a fitted head; a blend's members are asked once for both.
+
+    Averaging members that err in different places gives probabilities nearer to even than the
+    average is right: a blend's calibration is of their logarithms. Its labels are those before it.
+
+    Parameters
+    ----------
+    estimator : fitted head or BlendedHead
+    calibration : Calibration or None
+        Of the head's scores, or of a blend's log probabilities.
+    features : array of shape (n, d)
+
+    Returns
+    -------
+    labels : array of shape (n,)
+    probabilities : array of shape (n, classes)
+
+    Examples
+    --------
+    >>> from heads import make_head
+    >>> X = np.array([[0.0], [1.0], [0.1], [0.9]])
+    >>> labels, shares = answers(make_head("logistic").fit(X, [0, 1, 0, 1]), None, X)
+    >>> labels.tolist(), shares.shape
+    ([0, 1, 0, 1], (4, 2))
+    """
+    if not isinstance(estimator, BlendedHead):
+        return estimator.predict(features), probabilities(estimator, calibration, features)
+    mean = estimator.predict_proba(features)
+    labels = estimator.classes_[mean.argmax(axis=1)]
+    if calibration is None:
+        return labels, mean
+    return labels, calibration.probabilities(log_probabilities(mean))
+
+
+def probabilities(
+    estimator: Any, calibration: Calibration | None, features: np.ndarray
+) -> np.ndarray:
+    """Probabilities of a fitted head: its own, or those of the calibration of its scores.
+
+    Parameters
+    ----------
+    estimator, calibration, features
+        As for `answers`.
+
+    Returns
+    -------
+    array of shape (n, classes)
+
+    Raises
+    ------
+    AttributeError
+        A head without probabilities and without a calibration.
+
+    Examples
+    --------
+    >>> from heads import make_head
+    >>> head = make_head("linear_svm").fit([[0.0], [1.0]], ["a", "b"])
+    >>> sure = Calibration(2.0, (0.0, 0.0), ("a", "b"))
+    >>> probabilities(head, sure, np.array([[0.5]])).round(2).tolist()
+    [[0.5, 0.5]]
+    """
+    if calibration is None:
+        return estimator.predict_proba(features)
+    if isinstance(estimator, BlendedHead):
+        return answers(estimator, calibration, features)[1]
+    return calibration.probabilities(head_scores(estimator, features))
+
+
+def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """Logarithms of probabilities, the scores that a blend is calibrated on.
+
+    Parameters
+    ----------
+    probabilities : array of shape (n, classes)
+
+    Returns
+    -------
+    array of shape (n, classes)
+        Not below log 1e-6, in nats: one member's certain error must not outweigh all other rows.
+
+    Examples
+    --------
+    >>> log_probabilities(np.array([[1.0, 0.0]])).round(2).tolist()
+    [[0.0, -13.82]]
+    """
+    return np.log(np.maximum(probabilities, LEAST))

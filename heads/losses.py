@@ -1,0 +1,92 @@
+"""Losses of the linear heads on margins, with the derivatives that the solver takes of them."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import expit
+
+
+class Loss(NamedTuple):
+    """A loss on margins of shape (problems, columns, n), with its derivatives by the margins.
+
+    Attributes
+    ----------
+    slope : callable
+        (margins, targets, weights) -> first derivative and `state`, which holds the second.
+    bend : callable
+        (state, weights, direction) -> second derivative times a direction.
+    curvature : callable
+        (state, weights) -> the second derivative's diagonal, its mean over the rows, of shape
+        (problems, columns).
+    piecewise : bool
+        Whether it is piecewise quadratic: Newton's step on the rows that bend is the optimum of
+        their piece.
+    """
+
+    slope: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    bend: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    curvature: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    piecewise: bool = False
+
+
+def _softmax_slope(
+    margins: np.ndarray, targets: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of -log p_y: p - y, where p = softmax(margins) over the columns; the state is p."""
+    chances = margins - margins.max(axis=1, keepdims=True)
+    np.exp(chances, out=chances)
+    chances /= chances.sum(axis=1, keepdims=True)
+    # p_y - 1 as minus the sum of the others: the difference has too few digits in float32
+    slope = chances * (1 - targets)
+    slope -= targets * slope.sum(axis=1, keepdims=True)
+    slope *= weights
+    return slope, chances
+
+
+def _softmax_bend(chances: np.ndarray, weights: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """(diag(p) - p p^T) u, row by row."""
+    pushed = chances * direction
+    pushed -= chances * pushed.sum(axis=1, keepdims=True)
+    pushed *= weights
+    return pushed
+
+
+def _softmax_curvature(chances: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    k = chances.shape[1]
+    # at equal chances the second derivative is 1/k on the directions that sum to zero, which are
+    # all that count, not the diagonal's 1/k (1 - 1/k)
+    return np.mean(weights * chances * (1 - chances), axis=2) * k / (k - 1)
+
+
+def _sigmoid_slope(
+    margins: np.ndarray, targets: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of log(1 + exp(-s m)), s = -1 or 1: -s q and q (1 - q), where q = sigmoid(-s m)."""
+    signs = 2 * targets - 1
+    wrong = expit(-signs * margins)
+    return -signs * weights * wrong, weights * wrong * (1 - wrong)
+
+
+def _hinge_slope(
+    margins: np.ndarray, targets: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of max(1 - y m, 0)^2: -2 y max(1 - y m, 0), and 2 where that is not zero."""
+    short = np.maximum(1 - targets * margins, 0)
+    return -2 * weights * targets * short, 2 * weights * (short > 0)
+
+
+def _diagonal_bend(state: np.ndarray, _: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """The state holds the second derivatives themselves, weights included."""
+    return state * direction
+
+
+def _diagonal_curvature(state: np.ndarray, _: np.ndarray) -> np.ndarray:
+    return state.mean(axis=2)
+
+
+LOSSES = {
+    "softmax": Loss(_softmax_slope, _softmax_bend, _softmax_curvature),
+    "sigmoid": Loss(_sigmoid_slope, _diagonal_bend, _diagonal_curvature),
+    "squared_hinge": Loss(_hinge_slope, _diagonal_bend, _diagonal_curvature, piecewise=True),
+}

@@ -1,0 +1,48 @@
+"""Scores of fitted heads in one layout for all of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.metrics.pairwise import euclidean_distances
+
+from heads.calibration import as_columns
+from heads.catalog import find_name
+
+
+def head_scores(estimator: Any, X: np.ndarray) -> np.ndarray:
+    """Scores of a fitted head in the layout of `HeadSearchCV.oof_scores_`.
+
+    Parameters
+    ----------
+    estimator : fitted pipeline, as `make_head` makes
+    X : array of shape (n, d)
+
+    Returns
+    -------
+    array of shape (n, classes), float64
+        Decision values, or probabilities where the head has no decision function
+        (`HEADS[...].scores` says which). Margins s of two classes are the columns (-s/2, s/2).
+        `centroid`: minus the squared distance.
+
+    Examples
+    --------
+    >>> from heads import make_head
+    >>> head = make_head("centroid").fit([[0.0], [2.0]], ["a", "b"])
+    >>> head_scores(head, np.array([[0.0]])).tolist()
+    [[0.0, -4.0]]
+    """
+    own = OWN_SCORES.get(find_name(estimator) or "")
+    if own is not None:
+        return own(estimator, X)
+    answer = getattr(estimator, "decision_function", None) or estimator.predict_proba
+    return as_columns(answer(X))
+
+
+def _centroid_scores(estimator: Any, X: np.ndarray) -> np.ndarray:
+    centroids = estimator[-1].centroids_
+    return -euclidean_distances(estimator[:-1].transform(X), centroids, squared=True)
+
+
+# heads whose decision function is not what `predict` goes by
+OWN_SCORES: dict[str, Callable[[Any, np.ndarray], np.ndarray]] = {"centroid": _centroid_scores}

@@ -1,0 +1,74 @@
+"""The `extraction` block of results.json: how many images were computed, and where the time went."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from extract import Extraction, Facts
+
+
+def describe_extraction(extractions: Sequence["Extraction"]) -> dict[str, Any]:
+    """The block of one or more passes, one a backbone; of several, sums and the slowest one's bottleneck."""
+    blocks = [describe_pass(extraction.facts()) for extraction in extractions]
+    if len(blocks) == 1:
+        return blocks[0]
+    slowest = max(blocks, key=lambda block: block["seconds"])
+    sums = {
+        key: round(sum(block[key] for block in blocks), 3)
+        for key in slowest
+        if key.endswith("seconds")
+    }
+    return (
+        slowest
+        | sums
+        | {
+            "from_store": min(block["from_store"] for block in blocks),
+            "computed": max(block["computed"] for block in blocks),
+            "images_per_second": None,
+        }
+    )
+
+
+def describe_pass(facts: "Facts") -> dict[str, Any]:
+    """One pass: images are counted, seconds rounded to milliseconds."""
+    rate = round(facts.computed / facts.seconds, 1) if facts.computed and facts.seconds else None
+    return {
+        "images": facts.images,
+        "from_store": facts.images - facts.computed,
+        "computed": facts.computed,
+        "seconds": round(facts.seconds, 3),
+        "images_per_second": rate,
+        **{f"{stage}_seconds": round(value, 3) for stage, value in facts.times.items()},
+        "bottleneck": facts.bottleneck,
+        "engine": facts.engine,
+        "in_words": where_time_went(facts),
+        "unused_gpu": facts.unused_gpu,
+    }
+
+
+def where_time_went(facts: "Facts") -> str | None:
+    """One line about what held the pass back and what would help; None where nothing was computed."""
+    if not facts.computed:
+        return None
+    times = facts.times
+    on_gpu = (facts.device or "cpu") != "cpu"
+    whole = max(times["wait"] + times["forward"] + times["write_wait"], 1e-9)
+    waited = 100 * times["wait"] / whole
+    ran = 100 * times["forward"] / whole
+    written = 100 * times["write_wait"] / whole
+    if written > max(waited, ran):
+        return (
+            f"writing held the pass back {written:.0f} % of the time: "
+            "a faster disk for --cache would help"
+        )
+    if waited > ran:
+        what = f"held the GPU back {waited:.0f} %" if on_gpu else f"took {waited:.0f} %"
+        return f"decoding {what} of the time: more cores or pre-resized images would help"
+    if on_gpu:
+        return (
+            f"the network took {ran:.0f} % of the time and decoding kept up: the GPU is what limits"
+        )
+    return (
+        f"the network took {ran:.0f} % of the time: "
+        "a GPU, a smaller backbone or a smaller --size would help"
+    )

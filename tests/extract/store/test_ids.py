@@ -1,0 +1,158 @@
+"""Which image it is: by its content, and remembered by file."""
+
+import json
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import ImageError
+from extract.store import ids as ids_file
+from extract.store.ids import IdMemory, bytes_id, image_ids, pixels_id
+
+
+def test_the_id_of_a_file_is_of_its_bytes_alone(tmp_path, photos):
+    moved = tmp_path / "elsewhere" / "renamed.jpeg"
+    moved.parent.mkdir()
+    os.rename(photos[3], moved)
+    ids, bad = image_ids([photos[0], moved, photos[0]])
+    assert not bad
+    assert ids.dtype == np.uint8
+    assert ids.shape == (3, 16)
+    assert ids[1].tobytes() == bytes_id(moved.read_bytes())
+    assert ids[0].tolist() == ids[2].tolist() != ids[1].tolist()
+
+
+def test_a_pil_image_and_the_array_of_its_pixels_are_one_image(pixels):
+    ids, _ = image_ids(
+        [pixels[0], Image.fromarray(pixels[0]), np.asfortranarray(pixels[0]), pixels[1]]
+    )
+    assert ids[0].tolist() == ids[1].tolist() == ids[2].tolist() != ids[3].tolist()
+
+
+def test_the_same_bytes_in_another_shape_are_another_image(pixels):
+    assert pixels_id(pixels[0]) != pixels_id(pixels[0].reshape(36, 40, 3))
+    assert pixels_id(pixels[0]) != bytes_id(pixels[0].tobytes())
+
+
+def test_what_can_not_be_read_is_told_by_row(tmp_path, photos):
+    (tmp_path / "empty.png").touch()
+    ids, bad = image_ids(
+        [photos[0], tmp_path / "gone.png", 7, tmp_path / "empty.png", photos[1]], tmp_path / "ids"
+    )
+    assert sorted(bad) == [1, 2, 3]
+    assert all(isinstance(error, ImageError) for error in bad.values())
+    assert ids[[1, 2, 3]].max() == 0
+    assert ids[[0, 4]].any(axis=1).all()
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Which files were really read."""
+    seen, read = [], ids_file.read_bytes
+
+    def counting(path):
+        seen.append(os.path.basename(path))
+        return read(path)
+
+    monkeypatch.setattr(ids_file, "read_bytes", counting)
+    return seen
+
+
+def settled(monkeypatch):
+    """Let the clock run an hour ahead, so that files written just now count as settled."""
+    now = time.time
+    monkeypatch.setattr(ids_file.time, "time", lambda: now() + 3600)
+
+
+def test_ids_are_remembered(tmp_path, photos, reads, monkeypatch):
+    settled(monkeypatch)
+    first, _ = image_ids(photos, tmp_path / "ids")
+    assert len(reads) == 12
+    again, _ = image_ids(photos[::-1], tmp_path / "ids")
+    assert len(reads) == 12
+    assert np.array_equal(first, again[::-1])
+
+
+@pytest.mark.parametrize(("seconds", "n_reads"), [(1.9, 2), (2.1, 1)])
+def test_a_file_changed_less_than_two_seconds_ago_is_not_trusted(
+    tmp_path, photos, reads, monkeypatch, seconds, n_reads
+):
+    changed = os.stat(photos[0]).st_ctime  # of just now, whatever its mtime says
+    monkeypatch.setattr(ids_file.time, "time", lambda: changed + seconds)
+    for _ in range(2):
+        image_ids(photos[:1], tmp_path / "ids")
+    assert len(reads) == n_reads
+
+
+def test_a_replaced_file_is_read_again(tmp_path, photos, pixels, reads, monkeypatch, write_image):
+    settled(monkeypatch)
+    before, _ = image_ids(photos, tmp_path / "ids")
+    stat = os.stat(photos[5])
+    write_image(tmp_path / "new.png", pixels[6])
+    os.replace(tmp_path / "new.png", photos[5])
+    os.utime(photos[5], ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    reads.clear()
+    after, _ = image_ids(photos, tmp_path / "ids")
+    assert reads == ["05.png"]
+    assert after[5].tolist() == before[6].tolist()
+
+
+def test_a_link_is_known_by_the_file_behind_it(tmp_path, photos, reads, monkeypatch):
+    settled(monkeypatch)
+    link = tmp_path / "link.png"
+    link.symlink_to(photos[0])
+    first, _ = image_ids([link], tmp_path / "ids")
+    second, _ = image_ids([photos[0]], tmp_path / "ids")
+    assert len(reads) == 1
+    link.unlink()
+    link.symlink_to(photos[1])
+    third, _ = image_ids([link], tmp_path / "ids")
+    assert first.tolist() == second.tolist() != third.tolist()
+
+
+def test_what_two_processes_learn_of_one_folder_is_kept_by_both(
+    tmp_path, photos, reads, monkeypatch
+):
+    settled(monkeypatch)
+    one, two = IdMemory(tmp_path / "ids"), IdMemory(tmp_path / "ids")
+    one.find(photos[0]), two.find(photos[1])
+    one.save(), two.save()
+    reads.clear()
+    image_ids(photos[:2], tmp_path / "ids")
+    assert reads == []
+
+
+def test_many_may_save_at_once(tmp_path, photos, monkeypatch):
+    settled(monkeypatch)
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(image_ids(photos, tmp_path / "ids")[0]))
+        for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 6
+    assert all(np.array_equal(ids, found[0]) for ids in found)
+    (memory,) = (tmp_path / "ids").iterdir()
+    assert len(json.loads(memory.read_text())) == 12
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", "\x00\xff", '{"00.png": 3}', '{"00.png": [1]}', "BAD HEX"]
+)
+def test_a_memory_that_can_not_be_read_is_made_anew(tmp_path, photos, text, monkeypatch):
+    settled(monkeypatch)
+    expected, _ = image_ids(photos, tmp_path / "ids")
+    (memory,) = (tmp_path / "ids").iterdir()
+    if text == "BAD HEX":
+        text = json.dumps(
+            {name: [*row[:-1], "no hex"] for name, row in json.loads(memory.read_text()).items()}
+        )
+    memory.write_text(text)
+    assert np.array_equal(image_ids(photos, tmp_path / "ids")[0], expected)
