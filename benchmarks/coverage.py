@@ -1,9 +1,10 @@
-"""Whether the intervals hold what they say: `python -m benchmarks.coverage [--problems 500] [--null 40]`.
+"""Whether the intervals hold what they say: `python -m benchmarks.coverage [--problems 500]
+[--null 40]`.
 
-Problems are drawn over a table of n, classes and accuracy: a cloud per class, seen through three noisy rectified
-projections (the taps). Heads and parameters on every tap are cross-validated, the best is chosen and trained on all
-n rows, and its true accuracy is that on 6,000 further rows. Then the same with labels that mean nothing and more
-configurations, against nested cross-validation.
+Problems are drawn over a table of n, classes and accuracy: a cloud per class, seen through three
+noisy rectified projections (the taps). Heads and parameters on every tap are cross-validated, the
+best is chosen and trained on all n rows, and its true accuracy is that on 6,000 further rows. Then
+the same with labels that mean nothing and more configurations, against nested cross-validation.
 """
 
 import argparse
@@ -98,7 +99,8 @@ def train(setting, taps, labels):
 
 @dataclass(frozen=True)
 class Drawn:
-    """One problem: its cell of the table, the true accuracy of what was chosen, and what was said of it."""
+    """One problem: its cell of the table, the true accuracy of what was chosen, and what was said
+    of it."""
 
     cell: tuple
     true: float
@@ -136,7 +138,8 @@ def _by_row(tried):
 
 
 def draw_null(seed):
-    """Labels that mean nothing: accuracies (raw best, corrected, nested) of the best of 200 configurations."""
+    """Labels that mean nothing: accuracies (raw best, corrected, nested) of the best of 200
+    configurations."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(NULL_ROWS) % NULL_CLASSES)
     taps = [rng.normal(size=(NULL_ROWS, 24)).astype(np.float32) for _ in range(5)]
@@ -159,7 +162,8 @@ def draw_null(seed):
 
 
 def summarise(name, drawn):
-    """One line of the table: coverage of both intervals, their widths, and the bias of three estimates."""
+    """One line of the table: coverage of both intervals, their widths, and the bias of three
+    estimates."""
     test = np.mean([d.test_interval[0] <= d.true <= d.test_interval[1] for d in drawn])
     ours = np.mean([d.interval[0] <= d.true <= d.interval[1] for d in drawn])
     wide = np.mean([d.interval[1] - d.interval[0] for d in drawn])
@@ -170,7 +174,8 @@ def summarise(name, drawn):
     kept = np.mean([d.best_kept for d in drawn])
     true = np.mean([d.true for d in drawn])
     print(
-        f"{name:16} {len(drawn):5} {true:9.3f} {raw:+9.3f} {corrected:+10.3f} {test:9.3f} {ours:9.3f} "
+        f"{name:16} {len(drawn):5} {true:9.3f} {raw:+9.3f} {corrected:+10.3f} {test:9.3f} "
+        f"{ours:9.3f} "
         f"{wide / narrow:7.2f} {kept:10.3f}",
         flush=True,
     )
@@ -204,7 +209,8 @@ def null(draws, jobs):
     )
     (raw, corrected, nested, tried), noise = drawn.mean(axis=0), drawn.std(axis=0) / np.sqrt(draws)
     print(
-        f"\nlabels that mean nothing: {draws} draws of {NULL_ROWS} rows, {tried:.0f} configurations, chance 0.500"
+        f"\nlabels that mean nothing: {draws} draws of {NULL_ROWS} rows, {tried:.0f} "
+        f"configurations, chance 0.500"
     )
     for name, value, error in zip(
         ("raw best", "corrected", "nested"), (raw, corrected, nested), noise, strict=False

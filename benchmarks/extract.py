@@ -1,10 +1,11 @@
 """Files to features against the recipe of the PyTorch documentation and installed peers, as ratios in one run.
 
-python -m benchmarks.extract FOLDER... [--networks resnet18,mobilenet_v3_large] [--images N] [--repeats 3]
-FOLDER: class-per-folder photos, 2,000 or more in all for figures worth quoting. Weights are random on every side,
-and each side runs in a process of its own. The ratio is of the seconds from the first image to the last feature,
-compilation included, or with --whole of the whole process, its imports and the building of the network included.
-The peers are those of the extra [bench] that know the network; permafrost's rows end in a store on disk.
+python -m benchmarks.extract FOLDER... [--networks resnet18,mobilenet_v3_large] [--images N]
+[--repeats 3] FOLDER: class-per-folder photos, 2,000 or more in all for figures worth quoting.
+Weights are random on every side, and each side runs in a process of its own. The ratio is of the
+seconds from the first image to the last feature, compilation included, or with --whole of the whole
+process, its imports and the building of the network included. The peers are those of the extra
+[bench] that know the network; permafrost's rows end in a store on disk.
 """
 
 import argparse

@@ -1,10 +1,11 @@
 """The heads against what a user would run instead: `python -m benchmarks.heads [--against sklearnex] [--only NAME]`.
 
-Every line times GridSearchCV(make_pipeline(StandardScaler(), HEAD), n_jobs=2) and HeadSearchCV(n_jobs=2) on
-the same features, folds and grid of 7 values, in one run; the ratio is of the medians. The features are
-rectified random projections of a cloud per class whose spectrum falls off as a convolutional layer's does.
-With `--against sklearnex` (pip install scikit-learn-intelex) GridSearchCV gets that package's classifiers, which
-stand in for scikit-learn's of the same name; HeadSearchCV keeps scikit-learn's own. It has no LinearSVC.
+Every line times GridSearchCV(make_pipeline(StandardScaler(), HEAD), n_jobs=2) and
+HeadSearchCV(n_jobs=2) on the same features, folds and grid of 7 values, in one run; the ratio is of
+the medians. The features are rectified random projections of a cloud per class whose spectrum falls
+off as a convolutional layer's does. With `--against sklearnex` (pip install scikit-learn-intelex)
+GridSearchCV gets that package's classifiers, which stand in for scikit-learn's of the same name;
+HeadSearchCV keeps scikit-learn's own. It has no LinearSVC.
 """
 
 import argparse

@@ -1,12 +1,14 @@
 """The pass against the limit of this machine, the cost of more taps, and what cutting the network saves.
 
-python -m benchmarks.limits FOLDER... [--network NAME] [--images 5000] [--repeats 3] [--only limit,taps,cut]
-FOLDER: class-per-folder photos. Where --images asks for more than there are, copies of other content are made.
+python -m benchmarks.limits FOLDER... [--network NAME] [--images 5000] [--repeats 3] [--only
+limit,taps,cut] FOLDER: class-per-folder photos. Where --images asks for more than there are, copies
+of other content are made.
 
-limit: images/s of `extract` after its first ten seconds, over what decoding and the engine used allow when each is
-measured alone with all cores busy: 1 / (t_decode + t_forward) on a CPU, the lower rate on a GPU.
-taps: seconds of a pass that keeps eight layers over those of one that keeps the deepest of them alone.
-cut: the same of the layer in the middle of all, beside its share of the multiply-adds up to the deepest.
+limit: images/s of `extract` after its first ten seconds, over what decoding and the engine used
+allow when each is measured alone with all cores busy: 1 / (t_decode + t_forward) on a CPU, the
+lower rate on a GPU. taps: seconds of a pass that keeps eight layers over those of one that keeps
+the deepest of them alone. cut: the same of the layer in the middle of all, beside its share of the
+multiply-adds up to the deepest.
 """
 
 import argparse

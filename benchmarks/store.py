@@ -1,11 +1,13 @@
-"""Keeping and reading back features against numpy.memmap, plain h5py and joblib.Memory, as ratios in one run.
+"""Keeping and reading back features against numpy.memmap, plain h5py and joblib.Memory, as ratios
+in one run.
 
 python -m benchmarks.store [--rows 50000] [--width 2048] [--parts 40] [--repeats 3] [--folder DIR]
 
-Every side is given the same float32 rows, keeps them as float16 and gives float32 back; `numpy.memmap, float16` is the
-bare gathering without that last step. A fold is 80 % of the rows in random order. Each side reads in a process of
-its own, from a warm page cache: `first fold` opens the files and, on our side, reads the indexes and checks
-every checksum; `fold` and `in order` are what follows. Writing ends when the bytes are on the disk.
+Every side is given the same float32 rows, keeps them as float16 and gives float32 back;
+`numpy.memmap, float16` is the bare gathering without that last step. A fold is 80 % of the rows in
+random order. Each side reads in a process of its own, from a warm page cache: `first fold` opens
+the files and, on our side, reads the indexes and checks every checksum; `fold` and `in order` are
+what follows. Writing ends when the bytes are on the disk.
 """
 
 import argparse
@@ -127,7 +129,8 @@ def open_store(folder, options):
     return lambda order: store.read(RECIPE, [TAP], ids if order is None else ids[order])
 
 
-# name -> (folder of what it keeps, how it is written, what gives read(order); order None is all in order)
+# name -> (folder of what it keeps, how it is written, what gives read(order); order None is all in
+# order)
 SIDES: dict[str, tuple[str, Callable, Callable]] = {
     "numpy.memmap": ("memmap", write_memmap, open_memmap),
     "numpy.memmap, float16": ("memmap", write_memmap, open_bare_memmap),
@@ -255,7 +258,8 @@ def main() -> None:
         print(json.dumps(read_side(options)))
         return
     print(
-        f"{options.rows} x {options.width} float16 rows, {options.parts} parts; seconds, median of {options.repeats};"
+        f"{options.rows} x {options.width} float16 rows, {options.parts} parts; seconds, median "
+        f"of {options.repeats};"
     )
     print("ratio: how many times as fast as numpy.memmap to float32")
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="benchmark-store-") as root:

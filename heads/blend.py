@@ -1,11 +1,15 @@
 """Blending: a few candidates averaged, chosen greedily on out-of-fold probabilities."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+# (class numbers (n,), averages (candidates, n, classes)) -> scores (candidates,)
+Scoring = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Blend:
     """Weights of the candidates in the average, and what the blend is worth.
 
@@ -14,9 +18,11 @@ class Blend:
     weights : array of shape (candidates,)
         Summing to 1, zero for most.
     score : float
-        Nested accuracy: the mean over folds of a blend chosen on the other folds and scored on this one.
+        Nested accuracy: the mean over folds of a blend chosen on the other folds and scored on this
+        one.
     probabilities : array of shape (n, classes)
-        The nested blend's: each row by the weights chosen without its fold; NaN for rows in no fold.
+        The nested blend's: each row by the weights chosen without its fold; NaN for rows in no
+        fold.
     """
 
     weights: np.ndarray
@@ -24,13 +30,20 @@ class Blend:
     probabilities: np.ndarray
 
 
-def blend_candidates(probabilities, y, folds, *, rounds=20, scoring=None):
+def blend_candidates(
+    probabilities: Sequence[np.ndarray] | np.ndarray,
+    y: np.ndarray,
+    folds: Sequence[np.ndarray],
+    *,
+    rounds: int = 20,
+    scoring: Scoring | None = None,
+) -> Blend:
     """Choose a blend of candidates by greedy forward selection with replacement.
 
-    In each round the candidate is added whose addition makes the averaged probabilities right most often, or
-    of the best `scoring`; among equals the one of the lowest log loss, then the earlier one. Caruana et al.
-    (2004), "Ensemble selection from libraries of models". The weights are chosen on all rows; the score is
-    nested, or the blend would win by being chosen.
+    In each round the candidate is added whose addition makes the averaged probabilities right most
+    often, or of the best `scoring`; among equals the one of the lowest log loss, then the earlier
+    one [1]_. The weights are chosen on all rows; the score is nested, or the blend would win by
+    being chosen.
 
     Parameters
     ----------
@@ -43,45 +56,66 @@ def blend_candidates(probabilities, y, folds, *, rounds=20, scoring=None):
     rounds : int
         How many candidates, repeats included, are averaged.
     scoring : callable or None
-        (labels (n,), averages (candidates, n, classes)) -> (candidates,) scores, more is better; None is accuracy.
+        (labels (n,), averages (candidates, n, classes)) -> (candidates,) scores, more is better;
+        None is accuracy.
 
     Returns
     -------
     Blend
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not belong together, or fewer than two folds.
+
+    References
+    ----------
+    .. [1] Caruana, Niculescu-Mizil, Crew & Ksikes (2004), "Ensemble selection from libraries of
+       models", ICML.
+
+    Examples
+    --------
+    Two candidates that err on different rows are right together:
+
+    >>> y = np.array([0, 0, 1, 1])
+    >>> first = np.array([[0.9, 0.1], [0.4, 0.6], [0.1, 0.9], [0.2, 0.8]])
+    >>> second = np.array([[0.8, 0.2], [0.9, 0.1], [0.6, 0.4], [0.1, 0.9]])
+    >>> found = blend_candidates([first, second], y, [[0, 2], [1, 3]], rounds=4)
+    >>> found.weights.tolist()
+    [0.5, 0.5]
     """
-    probabilities, y = np.asarray(probabilities, dtype=np.float64), np.asarray(y)
-    if probabilities.ndim != 3 or probabilities.shape[1] != len(y) or len(folds) < 2:
+    P, y = np.asarray(probabilities, dtype=np.float64), np.asarray(y)
+    if P.ndim != 3 or P.shape[1] != len(y) or len(folds) < 2:
         raise ValueError(
-            f"probabilities have shape {probabilities.shape} with {len(y)} labels and {len(folds)} folds; "
+            f"probabilities have shape {P.shape} with {len(y)} labels and {len(folds)} folds; "
             "expected (candidates, labels, classes) and two folds or more"
         )
-    known = np.isfinite(probabilities).all(axis=(0, 2))
-    nested, scores = np.full(probabilities.shape[1:], np.nan), []
+    known = np.isfinite(P).all(axis=(0, 2))
+    nested = np.full(P.shape[1:], np.nan)
+    scores = []
     for val in folds:
-        others = known.copy()
+        others = np.array(known)
         others[val] = False
-        nested[val] = np.tensordot(
-            _choose(probabilities[:, others], y[others], rounds, scoring), probabilities[:, val], 1
-        )
+        weights = _choose(P[:, others], y[others], rounds, scoring)
+        nested[val] = np.tensordot(weights, P[:, val], 1)
         scores.append(np.mean(nested[val].argmax(axis=1) == y[val]))
-    weights = _choose(probabilities[:, known], y[known], rounds, scoring)
-    return Blend(weights, float(np.mean(scores)), nested)
+    return Blend(_choose(P[:, known], y[known], rounds, scoring), float(np.mean(scores)), nested)
 
 
-def _choose(probabilities, y, rounds, scoring):
+def _choose(P: np.ndarray, y: np.ndarray, rounds: int, scoring: Scoring | None) -> np.ndarray:
     """Weights (candidates,): counts of a greedy selection with replacement."""
-    counts, total = np.zeros(len(probabilities)), np.zeros(probabilities.shape[1:])
-    own = np.take_along_axis(probabilities, y[None, :, None], axis=2)[:, :, 0]
+    counts = np.zeros(len(P))
+    total = np.zeros(P.shape[1:])
+    of_label = np.take_along_axis(P, y[None, :, None], axis=2)[:, :, 0]
     for taken in range(1, rounds + 1):
-        added = total + probabilities
-        score = (
-            np.mean(added.argmax(axis=2) == y, axis=1)
-            if scoring is None
-            else scoring(y, added / taken).round(9)
-        )
-        loss = -np.mean(
-            np.log(np.maximum((total[np.arange(len(y)), y] + own) / taken, 1e-12)), axis=1
-        )
+        added = total + P
+        if scoring is None:
+            score = np.mean(added.argmax(axis=2) == y, axis=1)
+        else:
+            # last bits dropped: what is equal but for them goes by log loss
+            score = scoring(y, added / taken).round(9)
+        of_label_now = (total[np.arange(len(y)), y] + of_label) / taken
+        loss = -np.mean(np.log(np.maximum(of_label_now, 1e-12)), axis=1)
         best = np.lexsort((loss, -score))[0]
         counts[best] += 1
         total = added[best]

@@ -28,9 +28,9 @@ def head_scores(estimator: Any, X: np.ndarray) -> np.ndarray:
     Examples
     --------
     >>> from heads import make_head
-    >>> head = make_head("centroid").fit([[0.0], [2.0]], ["a", "b"])
-    >>> head_scores(head, np.array([[0.0]])).tolist()
-    [[0.0, -4.0]]
+    >>> head = make_head("centroid").fit([[0.0], [1.0], [5.0], [6.0]], ["a", "a", "b", "b"])
+    >>> head_scores(head, np.array([[3.0]])).round(2).tolist()
+    [[-0.96, -0.96]]
     """
     own = OWN_SCORES.get(find_name(estimator) or "")
     if own is not None:

@@ -478,7 +478,7 @@ def audit_images(task: Task, table: FeatureTable, copies: Sequence[Copies], foun
         **describe_copies(table.samples, copies, found.split.test),
         **describe_suspects(
             table.samples[found.split.train],
-            rank_labels(probabilities, found.labels, board.classes),
+            rank_labels(probabilities, found.labels, board.classes.tolist()),
         ),
         **describe_outliers(table.samples, rank_outliers(table.read(table.last()))),
     }

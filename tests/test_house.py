@@ -92,7 +92,8 @@ def test_the_wheel_holds_the_four_rooms_and_nothing_else(tmp_path):
         (source / name).write_bytes((ROOT / name).read_bytes())
     code = (
         "from setuptools import build_meta\n"
-        f"print(build_meta.build_wheel({str(tmp_path)!r}), file=open({str(tmp_path / 'name')!r}, 'w'))"
+        f"print(build_meta.build_wheel({str(tmp_path)!r}), "
+        f"file=open({str(tmp_path / 'name')!r}, 'w'))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, check=True)
     with zipfile.ZipFile(tmp_path / (tmp_path / "name").read_text().strip()) as wheel:
@@ -118,7 +119,7 @@ def test_the_wheel_holds_the_four_rooms_and_nothing_else(tmp_path):
     ],
 )
 def test_needs_no_torch(code):
-    check = "import sys; assert not {'torch', 'torchvision', 'h5py', 'sklearn'} & set(sys.modules), 'heavy'"
+    check = "import sys; assert not {'torch', 'torchvision', 'h5py', 'sklearn'} & set(sys.modules)"
     subprocess.run(
         [sys.executable, "-c", f"{code}\n{check}"], check=True, cwd=ROOT, capture_output=True
     )

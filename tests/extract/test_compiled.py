@@ -35,7 +35,8 @@ needs_compiler = pytest.mark.skipif(
     not compiled_file._has_compiler(), reason="no C++ compiler is found"
 )
 
-# a ResNet, VGG, MobileNet, EfficientNet, ConvNeXt and ViT, with a middle and a late layer and the input's side
+# a ResNet, VGG, MobileNet, EfficientNet, ConvNeXt and ViT, with a middle and a late layer and the
+# input's side
 ARCHITECTURES = {
     "resnet18": ("layer2.1", "layer4.1", 64),
     "vgg11_bn": ("features.10", "features.28", 64),

@@ -1,4 +1,5 @@
-"""Only what is missing is computed, whatever happens to the images, the settings and the process."""
+"""Only what is missing is computed, whatever happens to the images, the settings and the
+process."""
 
 import os
 import shutil
@@ -162,7 +163,8 @@ def test_nothing_but_bad_images(tmp_path, backbone, store):
 
 @pytest.fixture
 def change_before_decoding(monkeypatch):
-    """change_before_decoding(action) runs the action once the files are listed and before they are decoded."""
+    """change_before_decoding(action) runs the action once the files are listed and before they are
+    decoded."""
 
     def arrange(action):
         load = extraction_file.load_batches
@@ -293,8 +295,8 @@ def wait(done):
     print(done, flush=True)
     if done == 8:
         sys.stdin.read()
-extract(sys.argv[2:], [Tap("features.1", "avg")], backbone, FeatureStore(sys.argv[1]), numerics="float32", device="cpu",
-        watch=Watch(on_progress=wait))
+extract(sys.argv[2:], [Tap("features.1", "avg")], backbone, FeatureStore(sys.argv[1]),
+        numerics="float32", device="cpu", watch=Watch(on_progress=wait))
 """
 
 

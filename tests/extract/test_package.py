@@ -7,7 +7,10 @@ import pytest
 
 import extract
 
-LIGHT = "import sys, extract; {use}; print([m for m in ('torch', 'torchvision', 'h5py') if m in sys.modules])"
+LIGHT = (
+    "import sys, extract; {use}; "
+    "print([m for m in ('torch', 'torchvision', 'h5py') if m in sys.modules])"
+)
 
 
 @pytest.mark.parametrize(

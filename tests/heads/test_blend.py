@@ -1,4 +1,4 @@
-"""Blending: a greedy choice on out-of-fold probabilities, with a score that choosing does not flatter."""
+"""Blending: a greedy choice on out-of-fold probabilities, whose score choosing does not flatter."""
 
 import numpy as np
 import pytest

@@ -10,7 +10,7 @@ from heads import Calibration, fit_calibration
 
 
 def drawn(n, k, scale, seed=0):
-    """Scores whose true class probabilities are softmax(scale * scores), and labels drawn from them."""
+    """Scores whose true class probabilities are softmax(scale * scores), and labels drawn so."""
     rng = np.random.default_rng(seed)
     scores = rng.normal(size=(n, k))
     chances = softmax(scale * scores, axis=1)

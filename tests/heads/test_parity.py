@@ -1,4 +1,5 @@
-"""Parity of the search's solvers with scikit-learn's heads, run to convergence on the same folds."""
+"""Parity of the search's solvers with scikit-learn's heads, run to convergence on the same
+folds."""
 
 import warnings
 from itertools import product
@@ -17,8 +18,8 @@ BAR = 1e-3
 # what cv_results_ certifies; refitted coefficients are rounded once more
 CERTIFIED = 2e-4
 
-# scikit-learn run to convergence. Its newton-cg stops by the gradient of the mean loss, whose curvature is 1 / (n C)
-# where the classes are apart: see `converged` for large C
+# scikit-learn run to convergence. Its newton-cg stops by the gradient of the mean loss, whose
+# curvature is 1 / (n C) where the classes are apart: see `converged` for large C
 CONVERGED = {
     "logistic": {"solver": "newton-cg", "tol": 1e-8, "max_iter": 10_000},
     "linear_svm": {"tol": 1e-9},
@@ -149,7 +150,8 @@ def _converged_linear_svm(head, X, y, max_iter=1000):
 
 
 def slack(name, head, X):
-    """By how much scores (n, classes) may differ where rounding decides: votes of pairs, equally near neighbours."""
+    """By how much scores (n, classes) may differ where rounding decides: votes of pairs, equally
+    near neighbours."""
     free = np.zeros((len(X), len(head.classes_)))
     if name == "rbf_svm" and len(head.classes_) > 2:
         pairs = (
@@ -170,7 +172,8 @@ def slack(name, head, X):
 
 
 def check_scores(name, head, found, X, row):
-    """Scores (n, classes) against those of the converged head; returns the share of rows with another winner."""
+    """Scores (n, classes) against those of the converged head; returns the share of rows with
+    another winner."""
     expected, free = head_scores(head, X), slack(name, head, X)
     if name == "centroid":  # a constant per row is free: it moves no class ahead of another
         found, expected = (part - part.mean(axis=1, keepdims=True) for part in (found, expected))
@@ -180,7 +183,8 @@ def check_scores(name, head, found, X, row):
 
 
 def check_certificate(name, head, X, y):
-    """The gradient of a refitted linear head, computed afresh, bounds the error as `solvers.Solution` says."""
+    """The gradient of a refitted linear head, computed afresh, bounds the error as
+    `solvers.Solution` says."""
     Z, model = head[0].transform(X), head[-1]
     labels = model.classes_[-len(model.coef_) :]
     margins, of_class = Z @ model.coef_.T + model.intercept_, y[:, None] == labels
@@ -239,7 +243,8 @@ def grid_of(name, grid=None):
 
 
 def but_for(pairs, **known):
-    """Pairs (case, head) as parameters, those among `known` (head -> cases -> reason) expected to fail."""
+    """Pairs (case, head) as parameters, those among `known` (head -> cases -> reason) expected to
+    fail."""
     return [
         pytest.param(case, name, marks=pytest.mark.xfail(reason=known[name][case], strict=True))
         if case in known.get(name, {})

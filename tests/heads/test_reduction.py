@@ -1,4 +1,5 @@
-"""The reduction: inner products, distances and coefficients are those of the standardised features."""
+"""The reduction: inner products, distances and coefficients are those of the standardised
+features."""
 
 import numpy as np
 import pytest

@@ -8,7 +8,8 @@ SMALL = ["--backbone", "mobilenet_v3_small", "--weights", "random", "--size", "3
 
 
 def draw(kind: str, seed: int) -> Image.Image:
-    """Stripes of the seed's width and a random phase, blots and noise: upright for cats, level for dogs."""
+    """Stripes of the seed's width and a random phase, blots and noise: upright for cats, level for
+    dogs."""
     rng = np.random.default_rng([seed, kind == "cats"])
     wave = 100 + 80 * np.sin(np.arange(48) / (2 + seed % 12 * 0.3) + rng.uniform(0, 6))
     plane = np.tile(wave, (40, 1)) if kind == "cats" else np.tile(wave[:40, None], (1, 48))

@@ -224,7 +224,8 @@ def test_a_machine_without_the_numerics_predicts_in_float32_and_says_so(
 @pytest.mark.parametrize("head", ["rbf_svm", "knn"])
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
 def test_a_bundle_is_hardly_larger_than_the_rows_it_keeps(tmp_path, head, kind):
-    """Without backbone weights <= 1.2 x its kept rows; with random labels nearly all rows are support vectors."""
+    """Without backbone weights <= 1.2 x its kept rows; with random labels nearly all rows are
+    support vectors."""
     rng = np.random.default_rng(0)
     rows, y = (
         rng.gamma(1.0, size=(200, 4096)).astype(kind),
@@ -368,7 +369,8 @@ def test_an_image_that_one_backbone_can_not_read_is_passed_over(two_backbones, s
 
 
 def test_rows_that_several_heads_of_a_blend_keep_are_stored_once(tmp_path):
-    """<= 1.2 x the distinct rows and the linear heads, though an SVM and kNN on each of two taps keep nearly all."""
+    """<= 1.2 x the distinct rows and the linear heads, though an SVM and kNN on each of two taps
+    keep nearly all."""
     rng = np.random.default_rng(0)
     y = rng.permutation(np.repeat(["a", "b"], 100))
     options = {

@@ -1,4 +1,5 @@
-"""Tests of pipelines/job.py and settings.py: a whole run as one call, as the command line gives it."""
+"""Tests of pipelines/job.py and settings.py: a whole run as one call, as the command line gives
+it."""
 
 import json
 

@@ -35,10 +35,22 @@ def test_the_whole_job(photos, run, tmp_path):
     results = results_of(tmp_path)
     assert results["schema"] == 1
     assert results["data"] == {
-        "name": "photos", "classes": ["cats", "dogs"], "n_train": 18, "n_test": 6, "split": "held_out",
-        "n_bad": 0, "n_duplicates": 0, "passed_over": {},
-        "imbalance": {"largest": "cats", "n_largest": 9, "smallest": "cats", "n_smallest": 9, "imbalanced": False},
-    }  # fmt: skip
+        "name": "photos",
+        "classes": ["cats", "dogs"],
+        "n_train": 18,
+        "n_test": 6,
+        "split": "held_out",
+        "n_bad": 0,
+        "n_duplicates": 0,
+        "passed_over": {},
+        "imbalance": {
+            "largest": "cats",
+            "n_largest": 9,
+            "smallest": "cats",
+            "n_smallest": 9,
+            "imbalanced": False,
+        },
+    }
     board, chosen = results["leaderboard"], results["chosen"]
     alone = [row for row in board if row["members"] is None]
     assert {row["head"] for row in alone} == set(HEADS)
@@ -138,9 +150,24 @@ def test_test_images_of_their_own(photos, tmp_path, run, add_photos):
 
 
 def test_several_backbones_stand_on_one_leaderboard(photos, run, tmp_path):
-    code, out, err = run(photos, "--heads", "knn", "--backbone", "mobilenet_v3_small,shufflenet_v2_x0_5",
-                         "--weights", "random", "--size", "32", "--cv", "3", "--cache", tmp_path / "c",
-                         "--out", tmp_path / "out", defaults=False)  # fmt: skip
+    code, out, err = run(
+        photos,
+        "--heads",
+        "knn",
+        "--backbone",
+        "mobilenet_v3_small,shufflenet_v2_x0_5",
+        "--weights",
+        "random",
+        "--size",
+        "32",
+        "--cv",
+        "3",
+        "--cache",
+        tmp_path / "c",
+        "--out",
+        tmp_path / "out",
+        defaults=False,
+    )
     assert code == 0, err
     board = results_of(tmp_path)["leaderboard"]
     assert {row["backbone"] for row in board} == {"mobilenet_v3_small", "shufflenet_v2_x0_5"}
@@ -163,8 +190,15 @@ def test_flips_stand_beside_the_plain_rows_and_are_predicted_with(
     photos, run, tmp_path, monkeypatch
 ):
     run(photos, "--heads", "ridge")
-    monkeypatch.setattr(job, "choose_row", lambda board, how: next(
-        i for i, row in enumerate(board.rows) if row.view == "plain+flipped" and row.head != "blend"))  # fmt: skip
+    monkeypatch.setattr(
+        job,
+        "choose_row",
+        lambda board, how: next(
+            i
+            for i, row in enumerate(board.rows)
+            if row.view == "plain+flipped" and row.head != "blend"
+        ),
+    )
     code, out, err = run(photos, "--heads", "ridge", "--flips", "on")
     results = results_of(tmp_path)
     assert code == 0, err
@@ -192,9 +226,26 @@ def test_a_blend_across_backbones_is_predicted_with(photos, run, tmp_path, monke
     monkeypatch.setattr(job, "choose_row", lambda board, how: next(
         i for i, row in enumerate(board.rows) if "+" in row.backbone))  # fmt: skip
     monkeypatch.setattr(leaderboard, "blend_candidates", all_alike)
-    code, _, err = run(photos, "--heads", "knn", "--backbone", "mobilenet_v3_small,shufflenet_v2_x0_5",
-                       "--pooling", "avg", "--weights", "random", "--size", "32", "--cv", "3", "--cache",
-                       tmp_path / "c", "--out", tmp_path / "out", defaults=False)  # fmt: skip
+    code, _, err = run(
+        photos,
+        "--heads",
+        "knn",
+        "--backbone",
+        "mobilenet_v3_small,shufflenet_v2_x0_5",
+        "--pooling",
+        "avg",
+        "--weights",
+        "random",
+        "--size",
+        "32",
+        "--cv",
+        "3",
+        "--cache",
+        tmp_path / "c",
+        "--out",
+        tmp_path / "out",
+        defaults=False,
+    )
     assert code == 0, err
     assert results_of(tmp_path)["chosen"]["backbone"].count("+") == 1
     assert len(assert_the_bundle_predicts_as_the_run(tmp_path).extractor_.extractors) == 2
@@ -210,8 +261,17 @@ def all_alike(shares, codes, folds, scoring=None):
 def test_the_run_chooses_by_the_scoring(photos, run, tmp_path, scoring):
     for file in list((photos / "dogs").iterdir())[4:]:
         file.unlink()
-    code, out, err = run(photos, "--heads", "logistic,knn", "--scoring", scoring, "--class-weight", "balanced",
-                         "--cv", "3")  # fmt: skip
+    code, out, err = run(
+        photos,
+        "--heads",
+        "logistic,knn",
+        "--scoring",
+        scoring,
+        "--class-weight",
+        "balanced",
+        "--cv",
+        "3",
+    )
     results = results_of(tmp_path)
     assert code == 0, err
     assert (results["scoring"], results["class_weight"]) == (scoring, "balanced")
@@ -424,11 +484,26 @@ def test_ones_own_module_is_not_told_to_predict_by_a_command(photos, run, tmp_pa
         "import torch\n\ndef make():\n"
         "    torch.manual_seed(0)\n"
         "    conv = torch.nn.Conv2d\n"
-        "    return torch.nn.Sequential(conv(3, 8, 3, 4), torch.nn.ReLU(), conv(8, 8, 3, 2), torch.nn.ReLU())\n"
+        "    return torch.nn.Sequential(conv(3, 8, 3, 4), torch.nn.ReLU(), conv(8, 8, 3, 2), "
+        "torch.nn.ReLU())\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    code, out, err = run(photos, "--backbone", "own_network:make", "--heads", "knn", "--size", "64", "--cv", "3",
-                         "--cache", tmp_path / "c", "--out", tmp_path / "out", defaults=False)  # fmt: skip
+    code, out, err = run(
+        photos,
+        "--backbone",
+        "own_network:make",
+        "--heads",
+        "knn",
+        "--size",
+        "64",
+        "--cv",
+        "3",
+        "--cache",
+        tmp_path / "c",
+        "--out",
+        tmp_path / "out",
+        defaults=False,
+    )
     assert code == 0, err
     assert "load_classifier(" in out
     assert "pipelines.predict" not in out

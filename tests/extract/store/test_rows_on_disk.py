@@ -1,4 +1,5 @@
-"""Rows are found at their place in a file, and bytes that are not those that were written are noticed."""
+"""Rows are found at their place in a file, and bytes that are not those that were written are
+noticed."""
 
 import zlib
 

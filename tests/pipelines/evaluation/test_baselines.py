@@ -34,9 +34,24 @@ def test_a_pretrained_network_is_compared_with_itself_untrained(photos, run, tmp
 
     network = load_backbone("mobilenet_v3_small", "random", seed=5, size=32).network
     torch.save(network.state_dict(), tmp_path / "weights.pth")
-    code, out, err = run(photos, "--heads", "ridge", "--weights", tmp_path / "weights.pth", "--backbone",
-                         "mobilenet_v3_small", "--size", "32", "--cv", "3", "--cache", tmp_path / "c", "--out",
-                         tmp_path / "out", defaults=False)  # fmt: skip
+    code, out, err = run(
+        photos,
+        "--heads",
+        "ridge",
+        "--weights",
+        tmp_path / "weights.pth",
+        "--backbone",
+        "mobilenet_v3_small",
+        "--size",
+        "32",
+        "--cv",
+        "3",
+        "--cache",
+        tmp_path / "c",
+        "--out",
+        tmp_path / "out",
+        defaults=False,
+    )
     assert code == 0, err
     assert results_of(tmp_path)["baselines"][-1]["backbone"] == "mobilenet_v3_small untrained"
     assert "the same network untrained" in out
@@ -50,8 +65,22 @@ def test_they_can_be_left_out(photos, run, tmp_path):
 
 
 def test_a_baseline_is_a_backbone_by_name_and_its_bundle_predicts(photos, run, tmp_path):
-    code, out, err = run(photos, "--backbone", "histogram", "--heads", "ridge", "--cv", "3", "--cache", tmp_path / "c",
-                         "--out", tmp_path / "out", "--baselines", "off", defaults=False)  # fmt: skip
+    code, out, err = run(
+        photos,
+        "--backbone",
+        "histogram",
+        "--heads",
+        "ridge",
+        "--cv",
+        "3",
+        "--cache",
+        tmp_path / "c",
+        "--out",
+        tmp_path / "out",
+        "--baselines",
+        "off",
+        defaults=False,
+    )
     assert code == 0, err
     assert "pipelines.predict" in out
     assert results_of(tmp_path)["backbone"]["numerics"] == "float32"

@@ -91,7 +91,8 @@ def test_random_labels_give_a_corrected_accuracy_near_chance():
 
 @pytest.fixture
 def halves():
-    """Two sources of which each tells two of four classes apart: together they know what neither knows alone."""
+    """Two sources of which each tells two of four classes apart: together they know what neither
+    knows alone."""
     rng = np.random.default_rng(1)
     codes = np.repeat(np.arange(4), 30)
     arrays = [np.eye(2)[side] * 3 + rng.normal(size=(120, 2)) for side in (codes // 2, codes % 2)]

@@ -1,4 +1,5 @@
-"""Tests of pipelines/scoring.py: each score is scikit-learn's, for whole numbers of copies of the images too."""
+"""Tests of pipelines/scoring.py: each score is scikit-learn's, for whole numbers of copies of the
+images too."""
 
 import numpy as np
 import pytest
@@ -31,7 +32,8 @@ class Said:
 
 
 def problem(name, n=60, candidates=4):
-    """Labels, (candidates, n, classes) probabilities with ties among them, and the scoring's facts of them."""
+    """Labels, (candidates, n, classes) probabilities with ties among them, and the scoring's facts
+    of them."""
     classes = 2 if name == "roc_auc" else 3
     rng = np.random.default_rng(5)
     labels = rng.integers(0, classes, n)
@@ -82,7 +84,8 @@ def test_the_interval_of_accuracy_is_wilsons():
 
 @pytest.mark.parametrize("name", ["balanced_accuracy", "f1_macro", "neg_log_loss"])
 def test_scores_other_than_accuracy_notice_the_rare_class(name):
-    """Always the large class: right for 90 of 100 images, and beaten by what knows the rare class too."""
+    """Always the large class: right for 90 of 100 images, and beaten by what knows the rare class
+    too."""
     labels = np.repeat([0, 1], [90, 10])
     blind = np.tile([0.9, 0.1], (100, 1))
     knows = np.where(labels[:, None] == [0, 1], 0.8, 0.2)

@@ -7,8 +7,15 @@ from pipelines.report.advice import find_imbalance, give_advice
 
 
 def row(layer, accuracy, backbone="net", tied=False, members=None):
-    return {"backbone": backbone, "layer": layer, "cv_score": accuracy, "cv_score_high": accuracy + 0.02, "tied": tied,
-            "head": "logistic", "members": members}  # fmt: skip
+    return {
+        "backbone": backbone,
+        "layer": layer,
+        "cv_score": accuracy,
+        "cv_score_high": accuracy + 0.02,
+        "tied": tied,
+        "head": "logistic",
+        "members": members,
+    }
 
 
 def results(**changes):
@@ -19,11 +26,20 @@ def results(**changes):
         "class_weight": None,
         "layers": {"net": ["early", "late"]},
         "leaderboard": [row("early", 0.9, tied=True), row("late", 0.8)],
-        "baselines": [row(None, 0.5, "majority"), row("pixels", 0.6, "pixels"), row("late", 0.7, "net untrained")],
+        "baselines": [
+            row(None, 0.5, "majority"),
+            row("pixels", 0.6, "pixels"),
+            row("late", 0.7, "net untrained"),
+        ],
         "learning_curve": {"gain": 0.04, "gain_low": 0.01, "gain_high": 0.07},
-        "chosen": {"test_score": 0.88, "test_score_high": 0.93, "cv_corrected": 0.89, "cv_corrected_low": 0.85,
-                   "test_balanced_accuracy": 0.81},
-    } | changes  # fmt: skip
+        "chosen": {
+            "test_score": 0.88,
+            "test_score_high": 0.93,
+            "cv_corrected": 0.89,
+            "cv_corrected_low": 0.85,
+            "test_balanced_accuracy": 0.81,
+        },
+    } | changes
 
 
 @pytest.mark.parametrize(
@@ -39,7 +55,8 @@ def results(**changes):
         ({"leaderboard": [row("late", 0.71)]}, "pretraining is worth only +0.010"),
         (
             {},
-            "the last doubling of images brought +0.040 (+0.010 to +0.070): more images are a likely gain",
+            "the last doubling of images brought +0.040 (+0.010 to +0.070): more images are a "
+            "likely gain",
         ),
         (
             {"learning_curve": {"gain": 0.0, "gain_low": -0.01, "gain_high": 0.01}},

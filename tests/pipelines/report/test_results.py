@@ -57,9 +57,28 @@ def test_two_runs_with_one_seed_print_the_same_figures(photos, run, tmp_path, mo
     for threads in (1, 2):
         monkeypatch.setattr("pipelines.job.count_workers", lambda jobs, threads=threads: threads)
         out = tmp_path / f"out{threads}"
-        code, printed, err = run(photos, "--heads", "logistic,rbf_svm", "--scoring", scoring, "--flips", "on",
-                                 "--backbone", "mobilenet_v3_small", "--weights", "random", "--size", "32", "--cv", "3",
-                                 "--cache", tmp_path / f"cache{threads}", "--out", out, defaults=False)  # fmt: skip
+        code, printed, err = run(
+            photos,
+            "--heads",
+            "logistic,rbf_svm",
+            "--scoring",
+            scoring,
+            "--flips",
+            "on",
+            "--backbone",
+            "mobilenet_v3_small",
+            "--weights",
+            "random",
+            "--size",
+            "32",
+            "--cv",
+            "3",
+            "--cache",
+            tmp_path / f"cache{threads}",
+            "--out",
+            out,
+            defaults=False,
+        )
         assert code == 0, err
         lines = [
             line
