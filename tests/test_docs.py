@@ -53,12 +53,15 @@ def complaints(value):
     doc = numpydoc.NumpyDocString(inspect.getdoc(value) or "")
     if not doc["Summary"]:
         return ["no summary"]
+    if inspect.isclass(value) and issubclass(value, BaseException):
+        # raised by us alone, and read by its message
+        return []
     found = []
     given = listed(doc, "Parameters", "Other Parameters")
     if dataclasses.is_dataclass(value):
         # a result is made by us alone: its fields are attributes to who reads it
         given += listed(doc, "Attributes")
-    wanted = [] if issubclass_of(value, BaseException) else parameters_of(value)
+    wanted = parameters_of(value)
     if missing := [name for name in wanted if name not in given]:
         found.append(f"parameters not described: {', '.join(missing)}")
     if not dataclasses.is_dataclass(value) and (strange := set(given) - set(wanted)):
@@ -66,10 +69,6 @@ def complaints(value):
     if inspect.isfunction(value) and gives(value) and not (doc["Returns"] or doc["Yields"]):
         found.append("no Returns")
     return found
-
-
-def issubclass_of(value, kind):
-    return inspect.isclass(value) and issubclass(value, kind)
 
 
 def gives(function):
