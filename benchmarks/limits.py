@@ -22,9 +22,10 @@ from statistics import median
 import numpy as np
 
 from data import find_images
-from extract import FeatureStore, Tap, Watch, extract, load_backbone
+from extract import FeatureStore, Tap, extract, load_backbone
 from extract.compiled import list_engines
 from extract.engines import TorchEngine, choose_device, fastest_numerics, stack_for
+from extract.forward_pass import Watch
 from extract.layers import spread
 from extract.loader import Decoding, load_batches
 

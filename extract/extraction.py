@@ -61,7 +61,6 @@ class Facts:
 
     Examples
     --------
-    >>> from extract import Facts
     >>> facts = Facts(images=100, computed=90, seconds=3.0, times={"forward": 2.0})
     >>> facts.images - facts.computed  # from the store
     10
@@ -215,6 +214,10 @@ def recipe_of(backbone: Backbone, numerics: str, view: str = "plain") -> Recipe:
         `float32` or a reduced precision.
     view : str
         `plain+flipped` is read from the two that it joins.
+
+    Returns
+    -------
+    Recipe
 
     Examples
     --------

@@ -247,7 +247,7 @@ class JoinedExtractor:
     Examples
     --------
     >>> import numpy as np
-    >>> from extract import FeatureExtractor, JoinedExtractor
+    >>> from extract import FeatureExtractor
     >>> both = [FeatureExtractor(backbone=name, cache=False) for name in ("pixels", "histogram")]
     >>> JoinedExtractor(both).transform(np.zeros((2, 40, 40, 3), np.uint8)).shape
     (2, 3136)
@@ -276,7 +276,7 @@ def extractors_of(
 
     Examples
     --------
-    >>> from extract import FeatureExtractor, JoinedExtractor, extractors_of
+    >>> from extract import FeatureExtractor
     >>> one = FeatureExtractor("features.14")
     >>> extractors_of(one) == extractors_of(JoinedExtractor([one])) == (one,)
     True

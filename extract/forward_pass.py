@@ -77,7 +77,7 @@ class Watch:
     Examples
     --------
     >>> import numpy as np
-    >>> from extract import MemoryStore, Tap, Watch, extract, load_backbone
+    >>> from extract import MemoryStore, Tap, extract, load_backbone
     >>> images, taps = np.zeros((2, 40, 40, 3), np.uint8), [Tap("pixels", "avg")]
     >>> done = extract(images, taps, load_backbone("pixels"), MemoryStore(),
     ...                numerics="float32", watch=Watch(on_progress=print))

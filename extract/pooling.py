@@ -11,7 +11,20 @@ from extract.errors import ExtractError
 
 @dataclass(frozen=True, order=True)
 class Tap:
-    """A layer with a pooling, written `features.14:grid3`."""
+    """A layer with a pooling, written `features.14:grid3`.
+
+    Parameters
+    ----------
+    layer : str
+        Dotted name of a module.
+    pooling : str
+        A name of POOLINGS, or `gridN`.
+
+    Examples
+    --------
+    >>> str(Tap("features.14", "grid3"))
+    'features.14:grid3'
+    """
 
     layer: str
     pooling: str
@@ -21,7 +34,29 @@ class Tap:
 
 
 def parse_taps(text: str, pooling: str = "avg") -> tuple[Tap, ...]:
-    """`a:grid3+b` -> (Tap(a, grid3), Tap(b, pooling)); joined taps' columns follow each other."""
+    """Taps as they are written; the columns of joined ones follow each other.
+
+    Parameters
+    ----------
+    text : str
+        Layers joined by `+`, each with a pooling of its own behind a colon or without.
+    pooling : str
+        Of the layers that name none.
+
+    Returns
+    -------
+    tuple of Tap
+
+    Raises
+    ------
+    ExtractError
+        An unknown pooling.
+
+    Examples
+    --------
+    >>> parse_taps("a:grid3+b", "max")
+    (Tap(layer='a', pooling='grid3'), Tap(layer='b', pooling='max'))
+    """
     taps = []
     for part in str(text).split("+"):
         layer, _, own = part.partition(":")

@@ -27,10 +27,26 @@ class Preprocessing:
     that is kept: 224/256 in the usual preset) and resized with antialiasing, so a pixel outside the
     crop is never made.
 
-    size: side in pixels of the square the network sees, or (height, width).
-    crop: share of the box's side that is kept, in (0, 1].
-    interpolation: one of FILTERS.
-    mean, std: per channel, of values scaled to [0, 1].
+    Parameters
+    ----------
+    size : int or (height, width)
+        Side in pixels of the square the network sees.
+    crop : float
+        Share of the box's side that is kept, in (0, 1].
+    interpolation : str
+        One of FILTERS.
+    mean, std : tuple of three float
+        Per channel, of values scaled to [0, 1].
+
+    Raises
+    ------
+    ExtractError
+        A size, crop or interpolation that can't be used.
+
+    Examples
+    --------
+    >>> Preprocessing(size=160, crop=1.0).shape
+    (160, 160)
     """
 
     size: int | tuple[int, int] = 224

@@ -25,7 +25,7 @@ class Member:
         Parameters that it sets, by their names in the pipeline.
     weight : float
         Its share in the blend; the members' weights sum to 1.
-    source : int or None
+    source : int
         The number of the features that it takes, where there are several arrays.
     oof : array of shape (n, classes), or None
         Its out-of-fold scores.
@@ -46,11 +46,11 @@ class Member:
     head: str
     params: dict
     weight: float = 1.0
-    source: int | None = None
-    oof: np.ndarray | None = None
+    source: int = 0
+    oof: Any = None
     estimator: Any = None
     calibration: Calibration | None = None
-    columns: tuple[int, int] | None = None
+    columns: Any = None
     rows: np.ndarray | None = None
 
 

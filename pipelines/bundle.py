@@ -15,26 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from extract import (
-    Backbone,
-    ExtractError,
-    FeatureExtractor,
-    JoinedExtractor,
-    Recipe,
-    extractors_of,
-    recipe_of,
-)
+from extract import Backbone, ExtractError, FeatureExtractor, Recipe, recipe_of
 from extract.engines import NUMERICS, choose_device, lacks_numerics
+from extract.extractor import JoinedExtractor, extractors_of
 from extract.weights import is_file_source, save_weights
-from heads import (
-    BlendedHead,
-    Calibration,
-    Member,
-    find_name,
-    put_rows,
-    take_rows,
-    trusted_types,
-)
+from heads import Calibration
+from heads.blended import BlendedHead, Member
+from heads.catalog import find_name, trusted_types
+from heads.rows import put_rows, take_rows
 from pipelines.classifier import ImageClassifier
 from pipelines.errors import BundleError
 from pipelines.features import AVERAGED

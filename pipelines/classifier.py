@@ -9,15 +9,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from data import ImageError
-from extract import FeatureExtractor, JoinedExtractor
-from heads import (
-    Calibration,
-    answers,
-    fit_calibration,
-    fit_head,
-    probabilities,
-    training_rows,
-)
+from extract import FeatureExtractor
+from extract.extractor import JoinedExtractor
+from heads import Calibration, fit_calibration
+from heads.blended import answers, probabilities
+from heads.rows import training_rows
+from heads.search import fit_head
 from pipelines.evaluation.scoring import find_scoring
 from pipelines.evaluation.search import Search, search_heads
 

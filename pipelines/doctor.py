@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def examine(options: argparse.Namespace) -> int:
     """Look, measure and print -> exit code."""
-    from extract import FeatureStore, machine, made_up_photos
+    from extract import FeatureStore
+    from extract.speed import machine, made_up_photos
 
     if not 0 < options.seconds < math.inf:
         raise WrongCall(f"--seconds {options.seconds:g}: expected a time above 0, such as 20")
@@ -88,8 +89,9 @@ def measure_backbone(
 
     sample : the images to measure with. seconds : how long to measure.
     """
-    from extract import load_backbone, measure_speed
+    from extract import load_backbone
     from extract.backbones import BASELINES
+    from extract.speed import measure_speed
     from pipelines.features import choose_taps
 
     # the values of the weights change no time, so none are fetched

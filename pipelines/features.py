@@ -14,12 +14,12 @@ from extract import (
     FeatureStore,
     Recipe,
     Tap,
-    Watch,
     extract,
     load_backbone,
     parse_taps,
 )
 from extract.backbones import BASELINES, Card
+from extract.forward_pass import Watch
 from pipelines.errors import WorkFailed
 from pipelines.settings import FeatureSettings
 

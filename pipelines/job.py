@@ -9,17 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from data import Samples
-from extract import (
-    Backbone,
-    FeatureExtractor,
-    FeatureStore,
-    JoinedExtractor,
-    Recipe,
-    read_thumbnails,
-)
+from extract import Backbone, FeatureExtractor, FeatureStore, Recipe, read_thumbnails
 from extract.backbones import BASELINES
 from extract.cores import cores
-from heads import Member, answers
+from extract.extractor import JoinedExtractor
+from heads.blended import Member, answers
 from pipelines.bundle import save_classifier
 from pipelines.classifier import ImageClassifier
 from pipelines.errors import WorkFailed
@@ -265,6 +259,10 @@ def run_job(
         Called with PassPlanned, PassAdvanced, BadImages and SearchAdvanced.
     command : sequence of str
         What results.json names as the call.
+
+    Returns
+    -------
+    RunResult
 
     Raises
     ------

@@ -81,6 +81,8 @@ class RunSettings(FeatureSettings):
 
     Parameters
     ----------
+    backbone, weights, layers, pooling, size, numerics, device, cache, seed, flips
+        Which features, as in `FeatureSettings`.
     test : str or None
         A folder or manifest of test images, beside images without a split inside.
     heads : str or sequence of str

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from heads import HeadSearchCV, Member
+from heads import HeadSearchCV
+from heads.blended import Member
 from pipelines.evaluation.leaderboard import Row, RowSource, describe_row
 from pipelines.evaluation.search import Search, search_heads
 

@@ -6,16 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from heads import (
-    HEADS,
-    BlendedHead,
-    Calibration,
-    Member,
-    fit_calibration,
-    fit_head,
-    log_probabilities,
-    training_rows,
-)
+from heads import HEADS, Calibration, fit_calibration
+from heads.blended import BlendedHead, Member, log_probabilities
+from heads.rows import training_rows
+from heads.search import fit_head
 from pipelines.evaluation.leaderboard import BLEND, Leaderboard, Row
 from pipelines.evaluation.learning_curve import learning_curve
 from pipelines.evaluation.metrics import measure, per_class_recall

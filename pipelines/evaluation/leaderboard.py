@@ -7,7 +7,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from heads import HEADS, Member, blend_candidates, fit_calibration, oof_probabilities
+from heads import HEADS, blend_candidates, fit_calibration, oof_probabilities
+from heads.blended import Member
 from pipelines.evaluation.comparison import corrected_score, score_interval, tied_with_best
 from pipelines.evaluation.intervals import nadeau_bengio_interval, wilson_interval
 from pipelines.evaluation.metrics import log_loss

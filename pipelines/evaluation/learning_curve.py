@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import norm
 
-from heads import HeadSearchCV, find_head
+from heads import HeadSearchCV
+from heads.catalog import find_head
 from pipelines.evaluation.intervals import wilson_interval
 from pipelines.evaluation.scoring import no_score
 from pipelines.evaluation.search import Search

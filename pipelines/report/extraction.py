@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from extract import Extraction, Facts
+    from extract import Extraction
+    from extract.extraction import Facts
 
 
 def describe_extraction(extractions: Sequence["Extraction"]) -> dict[str, Any]:

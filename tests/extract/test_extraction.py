@@ -19,7 +19,6 @@ from extract import (
     MemoryStore,
     Preprocessing,
     Tap,
-    Watch,
     extract,
     forward_pass,
     load_backbone,
@@ -30,6 +29,7 @@ from extract import engines as engines_file
 from extract import extraction as extraction_file
 from extract import loader as loader_file
 from extract.engines import TorchEngine
+from extract.forward_pass import Watch
 from extract.store import part_writer, upkeep
 from extract.store.feature_store import list_parts
 
@@ -286,7 +286,8 @@ def test_an_error_in_the_pass_keeps_what_was_done(photos, backbone, store):
 
 KILLED = """
 import sys, time
-from extract import FeatureStore, Tap, Watch, extract, forward_pass, load_backbone
+from extract import FeatureStore, Tap, extract, forward_pass, load_backbone
+from extract.forward_pass import Watch
 from extract.store import part_writer
 part_writer.PART_SECONDS, forward_pass.CPU_BATCH, forward_pass.LARGEST_CHUNK = 0.0, 2, 2
 backbone = load_backbone("mobilenet_v3_small", "random", size=32, cache=sys.argv[1])

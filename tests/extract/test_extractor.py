@@ -14,16 +14,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from data import ImageError
-from extract import (
-    ExtractError,
-    FeatureExtractor,
-    FeatureStore,
-    JoinedExtractor,
-    Tap,
-    extractors_of,
-    forward_pass,
-    load_backbone,
-)
+from extract import ExtractError, FeatureExtractor, FeatureStore, Tap, forward_pass, load_backbone
+from extract.extractor import JoinedExtractor, extractors_of
 
 LAYERS, POOLINGS = ["layer1.0", "layer2.0", "layer3.0"], ["avg", "grid2"]
 

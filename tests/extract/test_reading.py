@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from data import ImageError
-from extract import ExtractError, FeatureStore, Tap, Watch, extract, forward_pass
+from extract import ExtractError, FeatureStore, Tap, extract, forward_pass
+from extract.forward_pass import Watch
 from extract.store import parts
 
 A, B, C = Tap("layer1.0", "avg"), Tap("layer2.0", "grid2"), Tap("layer3.0", "max")

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from data import ImageError
-from extract import ExtractError, Speed, Tap, machine, made_up_photos, measure_speed
+from extract import ExtractError, Tap
+from extract.speed import Speed, machine, made_up_photos, measure_speed
 
 TAPS = [Tap("layer2.0", "avg")]
 

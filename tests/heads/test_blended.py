@@ -5,17 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from heads import (
-    BlendedHead,
-    Calibration,
-    Member,
-    answers,
-    fit_calibration,
-    head_scores,
-    log_probabilities,
-    make_head,
-    probabilities,
-)
+from heads import Calibration, fit_calibration, head_scores, make_head
+from heads.blended import BlendedHead, Member, answers, log_probabilities, probabilities
 
 SURE = Calibration(3.0, (0.0, 0.0, 0.0), ("a", "b", "c"))
 

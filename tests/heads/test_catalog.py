@@ -14,22 +14,17 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from heads import (
     HEADS,
-    BlendedHead,
     Head,
     HeadSearchCV,
-    Member,
     blend_candidates,
-    find_head,
-    find_name,
     fit_calibration,
-    fit_head,
     make_head,
     oof_probabilities,
-    put_rows,
-    take_rows,
-    training_rows,
-    trusted_types,
 )
+from heads.blended import BlendedHead, Member
+from heads.catalog import find_head, find_name, trusted_types
+from heads.rows import put_rows, take_rows, training_rows
+from heads.search import fit_head
 
 # what scikit-learn itself expects Pipeline to fail (sklearn.utils._test_common)
 PIPELINE_FAILS = {

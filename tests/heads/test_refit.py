@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import make_classification
 
-from heads import HEADS, HeadSearchCV, fit_head, head_scores, make_head
+from heads import HEADS, HeadSearchCV, head_scores, make_head
+from heads.search import fit_head
 
 CONVERGED = {
     "logistic": {"solver": "newton-cg", "tol": 1e-8},

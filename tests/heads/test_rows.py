@@ -6,7 +6,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from heads import HEADS, head_scores, make_head, put_rows, take_rows, training_rows
+from heads import HEADS, head_scores, make_head
+from heads.rows import put_rows, take_rows, training_rows
 
 KEEPERS = [name for name, row in HEADS.items() if row.keeps_rows]
 

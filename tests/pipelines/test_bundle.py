@@ -9,16 +9,11 @@ import pytest
 from sklearn.dummy import DummyClassifier
 
 from data import read_image_folder
-from extract import FeatureExtractor, JoinedExtractor, Preprocessing, load_backbone
-from heads import (
-    HEADS,
-    BlendedHead,
-    Member,
-    fit_calibration,
-    head_scores,
-    make_head,
-    training_rows,
-)
+from extract import FeatureExtractor, Preprocessing, load_backbone
+from extract.extractor import JoinedExtractor
+from heads import HEADS, fit_calibration, head_scores, make_head
+from heads.blended import BlendedHead, Member
+from heads.rows import training_rows
 from pipelines import BundleError, ImageClassifier, load_classifier, save_classifier
 
 OPTIONS = {

@@ -10,7 +10,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
 from data import ImageError, read_image_folder
-from heads import make_head, take_rows
+from heads import make_head
+from heads.rows import take_rows
 from pipelines import ImageClassifier
 
 OPTIONS = {

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from data import folds
-from heads import HEADS, BlendedHead, answers, fit_head, make_head, probabilities
+from heads import HEADS, make_head
+from heads.blended import BlendedHead, answers, probabilities
+from heads.search import fit_head
 from pipelines.evaluation.choice import choose_row, describe_choice, fit_chosen
 from pipelines.evaluation.leaderboard import make_leaderboard
 from pipelines.evaluation.search import Search

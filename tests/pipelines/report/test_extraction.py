@@ -2,8 +2,7 @@
 
 import pytest
 
-from extract import Facts
-from extract.extraction import STAGES
+from extract.extraction import STAGES, Facts
 from pipelines.report.extraction import describe_extraction, describe_pass, where_time_went
 
 NO_TIMES = dict.fromkeys(STAGES, 0.0)
