@@ -85,21 +85,24 @@ def blend_candidates(
     [0.5, 0.5]
     """
     P, y = np.asarray(probabilities, dtype=np.float64), np.asarray(y)
-    if P.ndim != 3 or P.shape[1] != len(y) or len(validation) < 2:
-        raise ValueError(
-            f"probabilities have shape {P.shape} with {len(y)} labels and {len(validation)} folds; "
-            "expected (candidates, labels, classes) and two folds or more"
-        )
+    _check(P, y, validation)
     known = np.isfinite(P).all(axis=(0, 2))
     nested = np.full(P.shape[1:], np.nan)
-    scores = []
     for val in validation:
         others = np.array(known)
         others[val] = False
         weights = _choose(P[:, others], y[others], rounds, scoring)
         nested[val] = np.tensordot(weights, P[:, val], 1)
-        scores.append(np.mean(nested[val].argmax(axis=1) == y[val]))
-    return Blend(_choose(P[:, known], y[known], rounds, scoring), float(np.mean(scores)), nested)
+    score = np.mean([np.mean(nested[val].argmax(axis=1) == y[val]) for val in validation])
+    return Blend(_choose(P[:, known], y[known], rounds, scoring), float(score), nested)
+
+
+def _check(P: np.ndarray, y: np.ndarray, validation: Sequence[np.ndarray]) -> None:
+    if P.ndim != 3 or P.shape[1] != len(y) or len(validation) < 2:
+        raise ValueError(
+            f"probabilities have shape {P.shape} with {len(y)} labels and {len(validation)} folds; "
+            "expected (candidates, labels, classes) and two folds or more"
+        )
 
 
 def _choose(P: np.ndarray, y: np.ndarray, rounds: int, scoring: Scoring | None) -> np.ndarray:

@@ -288,9 +288,7 @@ def run_job(
         watch.lap("curve")
         tested = score_choice(task, found)
         audit = audit_images(task, table, copies, found)
-        if out is not None:
-            write_predictions(out, tested.samples, tested.predicted, tested.confidence)
-            save_classifier(tested.classifier, out / "model")
+        leave_classifier(tested, out)
         watch.lap("report")
         blocks = {
             "command": list(command),
@@ -303,6 +301,13 @@ def run_job(
         if out is not None:
             write_results(out, results)
     return RunResult(table, found, tested, results)
+
+
+def leave_classifier(tested: Tested, out: Path | None) -> None:
+    """The test predictions and the bundle, where a run writes files."""
+    if out is not None:
+        write_predictions(out, tested.samples, tested.predicted, tested.confidence)
+        save_classifier(tested.classifier, out / "model")
 
 
 def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) -> Task:
