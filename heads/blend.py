@@ -42,8 +42,8 @@ def blend_candidates(
 
     In each round the candidate is added whose addition makes the averaged probabilities right most
     often, or of the best `scoring`; among equals the one of the lowest log loss, then the earlier
-    one [1]_. The weights are chosen on all rows; the score is nested, or the blend would win by
-    being chosen.
+    one (Caruana et al., 2004, "Ensemble selection from libraries of models"). The weights are
+    chosen on all rows; the score is nested, or the blend would win by being chosen.
 
     Parameters
     ----------
@@ -67,11 +67,6 @@ def blend_candidates(
     ------
     ValueError
         Shapes that do not belong together, or fewer than two folds.
-
-    References
-    ----------
-    .. [1] Caruana, Niculescu-Mizil, Crew & Ksikes (2004), "Ensemble selection from libraries of
-       models", ICML.
 
     Examples
     --------
