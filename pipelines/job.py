@@ -30,7 +30,7 @@ from pipelines.evaluation.leaderboard import Leaderboard, Row, make_leaderboard
 from pipelines.evaluation.scoring import find_scoring
 from pipelines.evaluation.search import Search, screen_sources
 from pipelines.exploration.copies import Copies, find_copies, group_copies
-from pipelines.exploration.outliers import rank_outliers
+from pipelines.exploration.table import EXPLORATIONS
 from pipelines.features import (
     AVERAGED,
     FeatureTable,
@@ -44,7 +44,7 @@ from pipelines.features import (
     load_backbones,
 )
 from pipelines.report.advice import give_advice
-from pipelines.report.audit import describe_copies, describe_outliers, describe_suspects
+from pipelines.report.audit import describe_copies, describe_explored, describe_suspects
 from pipelines.report.extraction import describe_extraction
 from pipelines.report.files import (
     results_folder,
@@ -476,15 +476,19 @@ def audit_images(task: Task, table: FeatureTable, copies: Sequence[Copies], foun
     probabilities = np.mean(
         [board.probabilities(place, found.labels) for place in believed], axis=0
     )
-    return {
+    audit = {
         "duplicates": task.settings.duplicates,
         **describe_copies(table.samples, copies, found.split.test),
         **describe_suspects(
             table.samples[found.split.train],
             rank_labels(probabilities, found.labels, board.classes.tolist()),
         ),
-        **describe_outliers(table.samples, rank_outliers(table.read(table.last()))),
     }
+    for name, row in EXPLORATIONS.items():
+        source = table.last() if row.tap == "last" else table.middle()
+        ranked = row.rank(table.read(source))
+        audit |= describe_explored(name, row, table.samples, ranked)
+    return audit
 
 
 def describe(

@@ -1,13 +1,14 @@
 """The `audit` block of results.json: near copies, suspect training labels, foreign images."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from data import Samples
 from pipelines.evaluation.labels import SuspectLabels
 from pipelines.exploration.copies import Copies
-from pipelines.exploration.outliers import Outliers
+from pipelines.exploration.table import Exploration
 
 LISTED = 100
 
@@ -54,17 +55,19 @@ def describe_suspects(samples: Samples, ranked: SuspectLabels) -> dict:
     }
 
 
-def describe_outliers(samples: Samples, ranked: Outliers) -> dict:
-    """Samples unlike all others, the farthest first."""
-    outlying = [row for row in ranked.order if ranked.outlying[row]]
+def describe_explored(name: str, row: Exploration, samples: Samples, ranked: Any) -> dict:
+    """Samples that an exploration lists under its name, the most striking first."""
+    values = getattr(ranked, row.value)
+    flagged = getattr(ranked, row.flagged)
+    listed = [number for number in ranked.order if flagged[number]]
     return {
-        "n_outliers": len(outlying),
-        "outliers": [
+        f"n_{name}": len(listed),
+        name: [
             {
-                "path": samples.paths[row],
-                "label": str(samples.labels[row]),
-                "distance": round(float(ranked.distance[row]), 4),
+                "path": samples.paths[number],
+                "label": str(samples.labels[number]),
+                row.value: round(float(values[number]), 4),
             }
-            for row in outlying[:LISTED]
+            for number in listed[:LISTED]
         ],
     }

@@ -8,6 +8,7 @@ from typing import Any
 from extract.backbones import BASELINES
 from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.scoring import SCORINGS, Scoring
+from pipelines.exploration.table import EXPLORATIONS
 
 MAJORITY_WORDS = "majority class"
 UNTRAINED_WORDS = "the same network untrained"
@@ -155,11 +156,10 @@ def audit_in_words(audit: dict) -> list[str]:
             f"training labels that look wrong: {audit['n_suspect_labels']}, "
             f"most of all {first['path']}: {first['label']}, or rather {first['proposed']}?"
         )
-    if audit["n_outliers"]:
-        lines.append(
-            f"images unlike all others: {audit['n_outliers']}, "
-            f"most of all {audit['outliers'][0]['path']}"
-        )
+    for name, row in EXPLORATIONS.items():
+        if audit[f"n_{name}"]:
+            most = audit[name][0]["path"]
+            lines.append(f"{row.words}: {audit[f'n_{name}']}, most of all {most}")
     return lines
 
 
