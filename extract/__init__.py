@@ -22,7 +22,7 @@ _HOMES = {
     "FeatureStore": "store",
     "MemoryStore": "store",
     "export_features": "store",
-    "read_thumbnails": "thumbnails",
+    "kept_thumbnails": "thumbnails",
 }
 __all__ = sorted(_HOMES)
 

@@ -178,7 +178,7 @@ def _as_numpy(rows: Any) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class EngineCandidate:
     """An engine that may compute some numerics faster, once started.
 
     start_seconds: what converting or compiling usually takes. there: whether this machine has what
@@ -197,9 +197,9 @@ def _has_compiler() -> bool:
 
 
 CANDIDATES = (
-    Candidate(OpenVinoEngine, ("float32", "bfloat16-openvino"), ("cpu",), 1.0, has_openvino),
+    EngineCandidate(OpenVinoEngine, ("float32", "bfloat16-openvino"), ("cpu",), 1.0, has_openvino),
     # not on a CPU: measured there, it is rarely a tenth faster and takes 10 to 30 s to start
-    Candidate(
+    EngineCandidate(
         TorchCompileEngine, ("float32", "bfloat16-cuda-compiled"), ("cuda",), 30.0, _has_compiler
     ),
 )
@@ -213,7 +213,7 @@ class MeasuredEngine:
     """
 
     def __init__(
-        self, eager: TorchEngine, numerics: str, candidates: Sequence[Candidate], images: int
+        self, eager: TorchEngine, numerics: str, candidates: Sequence[EngineCandidate], images: int
     ) -> None:
         self._eager = eager
         self._engine: Any = eager
@@ -252,7 +252,9 @@ class MeasuredEngine:
         self._warm = True
         return lambda: rows
 
-    def _try(self, candidate: "Candidate", batch: np.ndarray, rows: dict, seconds: float) -> None:
+    def _try(
+        self, candidate: "EngineCandidate", batch: np.ndarray, rows: dict, seconds: float
+    ) -> None:
         engine = candidate.make(self._eager, self._numerics)
         try:
             found = engine(batch)

@@ -120,6 +120,8 @@ class Flipped:
 
 
 # what becomes of a backbone's preprocessing in each view
+# the name of the view that averages an image with its mirror image
+AVERAGED = "plain+flipped"
 VIEWS = {"plain": lambda preprocessing: preprocessing, "flipped": Flipped}
 
 

@@ -31,7 +31,7 @@ def lacking_thumbnails(store: FeatureStore | MemoryStore, ids: np.ndarray) -> np
     return store.missing(THUMBNAILS, [TAP], ids)[:, 0]
 
 
-def read_thumbnails(
+def kept_thumbnails(
     store: FeatureStore | MemoryStore, inputs: Sequence, ids: np.ndarray
 ) -> np.ndarray:
     """Thumbnails from the store; those it lacks are made from the images, and kept.
@@ -58,7 +58,7 @@ def read_thumbnails(
     >>> import numpy as np
     >>> from extract import MemoryStore
     >>> white = np.full((40, 60, 3), 255, np.uint8)
-    >>> read_thumbnails(MemoryStore(), [white], np.zeros((1, 16), np.uint8)).mean()
+    >>> kept_thumbnails(MemoryStore(), [white], np.zeros((1, 16), np.uint8)).mean()
     np.float32(255.0)
     """
     thumbnails = np.empty((len(ids), SIDE * SIDE), np.float32)

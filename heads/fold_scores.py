@@ -151,7 +151,7 @@ def _score_knn(
     for metric in dict.fromkeys(params["metric"] for params in grid):
         same = [params for params in grid if params["metric"] == metric]
         most = max(params["n_neighbors"] for params in same)
-        distances, neighbours = nearest_rows(METRICS[metric](fold), most)
+        distances, neighbours = nearest_rows(DISTANCES[metric](fold), most)
         for weights in dict.fromkeys(params["weights"] for params in same):
             each = np.ones_like(distances) if weights == "uniform" else _closeness(distances)
             of_class = each[:, :, None] * one_hot(codes)[neighbours]
@@ -174,7 +174,7 @@ def _euclidean(fold: Fold) -> np.ndarray:
     return np.sqrt(fold.other_distances)
 
 
-METRICS = {"minkowski": _euclidean, "euclidean": _euclidean, "cosine": _cosine}
+DISTANCES = {"minkowski": _euclidean, "euclidean": _euclidean, "cosine": _cosine}
 
 
 def nearest_rows(distances: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -245,7 +245,7 @@ def _is_knn_weighting(value: Any) -> bool:
 
 
 def _is_metric(value: Any) -> bool:
-    return value in METRICS
+    return value in DISTANCES
 
 
 def _is_one_number(value: Any) -> bool:

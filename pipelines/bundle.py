@@ -18,6 +18,7 @@ import numpy as np
 from extract import Backbone, ExtractError, FeatureExtractor, Recipe, recipe_of
 from extract.engines import NUMERICS, choose_device, lacks_numerics
 from extract.extractor import JoinedExtractor, extractors_of
+from extract.preprocessing import AVERAGED
 from extract.weights import is_file_source, save_weights
 from heads import Calibration
 from heads.blended import BlendedHead, Member
@@ -25,7 +26,6 @@ from heads.catalog import find_name, trusted_types
 from heads.rows import put_rows, take_rows
 from pipelines.classifier import ImageClassifier
 from pipelines.errors import BundleError
-from pipelines.features import AVERAGED
 
 SCHEMA = 1
 OURS = ("torchvision.", "permafrost.")  # architectures that are built from their name alone

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from data import DataError, ImageError
 from extract.errors import ExtractError
 from pipelines.errors import BundleError, WorkFailed, WrongCall, WrongSetting
-from pipelines.settings import RunSettings
+from pipelines.settings import CHOICES, RunSettings
 
 DONE, FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 ON_OFF = ("on", "off")
@@ -101,12 +101,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         r"such as 'patient(\d+)'",
     },
     "choose": {
-        "choices": ("best", "simplest"),
+        "choices": CHOICES["choose"],
         "help": "of the rows that the best one does not beat beyond chance: the best, "
         "or the simplest (default: best)",
     },
     "duplicates": {
-        "choices": ("group", "drop", "keep"),
+        "choices": CHOICES["duplicates"],
         "help": "near copies: on one side of the split and of every fold, one of each kept, or "
         "left (default: group)",
     },

@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipelines.console import (
     DONE,
@@ -17,10 +16,6 @@ from pipelines.console import (
 )
 from pipelines.errors import WrongCall
 from pipelines.settings import FeatureSettings
-
-if TYPE_CHECKING:
-    from data import Samples
-    from pipelines.features import FeatureTable
 
 EXAMPLE = (
     "example: python -m pipelines.extract photos --layers features.14 --pooling grid3 "
@@ -47,8 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def extract_features(options: argparse.Namespace) -> int:
     """Have the features kept, and exported where asked -> exit code."""
     from extract import FeatureStore
-    from pipelines.features import keep_features, load_backbones
+    from pipelines.features import export_table, keep_features, load_backbones
     from pipelines.report.extraction import describe_extraction
+    from pipelines.samples import read_any
 
     settings = settings_of(FeatureSettings, options)
     refuse_unwritable(options.to)
@@ -72,24 +68,6 @@ def extract_features(options: argparse.Namespace) -> int:
     return DONE
 
 
-def export_table(table: "FeatureTable", file: Path) -> None:
-    """One plain HDF5 file of all features, in the samples' order."""
-    from extract import export_features
-
-    features = {name: table.read(number) for number, name in enumerate(feature_names(table))}
-    samples = table.samples
-    export_features(file, features, samples.paths, samples.labels, samples.classes, samples.split)
-
-
-def feature_names(table: "FeatureTable") -> list[str]:
-    """The taps as they are written, with the backbone before each where there are several."""
-    several = len({source.backbone for source in table.sources}) > 1
-    return [
-        f"{source.backbone}/{source.tap}" if several else str(source.tap)
-        for source in table.sources
-    ]
-
-
 def refuse_unwritable(file: Path | None) -> None:
     """Say before the pass that the export can't be written."""
     from extract.files import written_aside
@@ -106,16 +84,6 @@ def refuse_unwritable(file: Path | None) -> None:
         raise WrongCall(
             f"can't write {file} ({error.strerror}): choose another file with --to"
         ) from error
-
-
-def read_any(images: str) -> "Samples":
-    """Samples with labels where the layout has them, else without."""
-    from data import DataError, read_images
-
-    try:
-        return read_images(images)
-    except DataError:
-        return read_images(images, labelled=False)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,19 +15,21 @@ from extract import (
     FeatureStore,
     Recipe,
     Tap,
+    export_features,
     extract,
     load_backbone,
     parse_taps,
 )
-from extract.backbones import BASELINES, Card
+from extract.backbones import BASELINES, Card, scheme_of
 from extract.forward_pass import Watch
+from extract.preprocessing import AVERAGED
 from pipelines.errors import WorkFailed
+from pipelines.evaluation.baselines import UNTRAINED
 from pipelines.settings import FeatureSettings
 
 DIGITS_SIZE = 96
-AVERAGED = "plain+flipped"
 # the widest tap of the untrained network, and how many of its taps, spread over its depth
-WIDEST, UNTRAINED = 2048, 3
+WIDEST, UNTRAINED_TAPS = 2048, 3
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ def _load(
 ) -> Backbone:
     if isinstance(given, Backbone):
         return given
-    if given in BASELINES:  # they have no weights, and sizes of their own
+    if scheme_of(given) == "baseline":  # they have no weights, and sizes of their own
         return load_backbone(given, cache=store.cache)
     return load_backbone(given, settings.weights, seed=settings.seed, size=size, cache=store.cache)
 
@@ -354,16 +357,32 @@ def baseline_features(
         backbone.name, "random", seed=backbone.seed, size=backbone.size, cache=store.cache
     )
     taps = _untrained_taps(own.card, settings.poolings)
-    yield from read(f"{backbone.name} untrained", own, taps, numerics)
+    yield from read(f"{backbone.name}{UNTRAINED}", own, taps, numerics)
 
 
 def _untrained_taps(card: Card, poolings: Sequence[str]) -> list[Tap]:
     """A few layers over the depth, each with the last pooling that is not too wide."""
     layers = card.choose_layers("auto")
-    places = sorted({round(i) for i in np.linspace(0, len(layers) - 1, UNTRAINED)})
+    places = sorted({round(i) for i in np.linspace(0, len(layers) - 1, UNTRAINED_TAPS)})
     found = []
     for layer in (layers[place] for place in places):
         taps = [Tap(layer, pooling) for pooling in reversed(poolings)]
         narrow = (tap for tap in taps if card.fits(tap) and card.width(tap) <= WIDEST)
         found.append(next(narrow, Tap(layer, "avg")))
     return found
+
+
+def export_table(table: FeatureTable, file: str | Path) -> None:
+    """One plain HDF5 file of all features, in the samples' order."""
+    features = {name: table.read(number) for number, name in enumerate(feature_names(table))}
+    samples = table.samples
+    export_features(file, features, samples.paths, samples.labels, samples.classes, samples.split)
+
+
+def feature_names(table: FeatureTable) -> list[str]:
+    """The taps as they are written, with the backbone before each where there are several."""
+    several = len({source.backbone for source in table.sources}) > 1
+    return [
+        f"{source.backbone}/{source.tap}" if several else str(source.tap)
+        for source in table.sources
+    ]

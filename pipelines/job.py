@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from data import Samples
-from extract import Backbone, FeatureExtractor, FeatureStore, Recipe, read_thumbnails
-from extract.backbones import BASELINES
+from extract import Backbone, FeatureExtractor, FeatureStore, Recipe, kept_thumbnails
+from extract.backbones import scheme_of
 from extract.cores import cores
 from extract.extractor import JoinedExtractor
+from extract.preprocessing import AVERAGED
 from heads.blended import Member, answers
 from pipelines.bundle import save_classifier
 from pipelines.classifier import ImageClassifier
@@ -32,7 +33,6 @@ from pipelines.evaluation.search import Search, screen_sources
 from pipelines.exploration.copies import Copies, find_copies, group_copies
 from pipelines.exploration.table import EXPLORATIONS
 from pipelines.features import (
-    AVERAGED,
     FeatureTable,
     KeptFeatures,
     Listener,
@@ -85,7 +85,7 @@ class SearchAdvanced:
 
 
 @dataclass(frozen=True)
-class Task:
+class Job:
     """What a run is about."""
 
     samples: Samples
@@ -272,22 +272,22 @@ def run_job(
         More unreadable images than `max_bad` allows.
     """
     watch = Stopwatch()
-    task = prepare(images, settings or RunSettings(), on_event)
-    with results_folder(task.settings.out) as out:
+    job = prepare(images, settings or RunSettings(), on_event)
+    with results_folder(job.settings.out) as out:
         watch.lap("read")
-        table = keep_images(task, out)
+        table = keep_images(job, out)
         watch.lap("extract")
-        table, copies = settle_copies(task, table)
-        split = split_together(table.samples, copies, task.settings)
+        table, copies = settle_copies(job, table)
+        split = split_together(table.samples, copies, job.settings)
         watch.lap("audit")
-        found = search_taps(task, table, split)
+        found = search_taps(job, table, split)
         watch.lap("heads")
-        baselines = find_baselines(task, table, found)
+        baselines = find_baselines(job, table, found)
         watch.lap("baselines")
         curve = trace_curve(found.board, found.place, found.read, found.labels, found.search)
         watch.lap("curve")
-        tested = score_choice(task, found)
-        audit = audit_images(task, table, copies, found)
+        tested = score_choice(job, found)
+        audit = audit_images(job, table, copies, found)
         leave_classifier(tested, out)
         watch.lap("report")
         blocks = {
@@ -297,7 +297,7 @@ def run_job(
             "learning_curve": curve,
             "audit": audit,
         }
-        results = describe(task, table, found, blocks, watch.seconds)
+        results = describe(job, table, found, blocks, watch.seconds)
         if out is not None:
             write_results(out, results)
     return RunResult(table, found, tested, results)
@@ -310,7 +310,7 @@ def leave_classifier(tested: Tested, out: Path | None) -> None:
         save_classifier(tested.classifier, out / "model")
 
 
-def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) -> Task:
+def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) -> Job:
     """Read and check all that is asked for, before anything is computed or written."""
     samples = group_by_path(read_samples(images, settings.test), settings.groups)
     settings.check(samples)
@@ -318,36 +318,36 @@ def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) ->
     backbones = load_backbones(samples, settings, store)
     for backbone in backbones:
         choose_taps(backbone.card, settings.layers, settings.poolings)
-    return Task(samples, settings, store, backbones, on_event)
+    return Job(samples, settings, store, backbones, on_event)
 
 
-def keep_images(task: Task, out: Path | None) -> FeatureTable:
+def keep_images(job: Job, out: Path | None) -> FeatureTable:
     """The pass; what can't be used is listed, and ends the run where it is too much."""
     table = keep_features(
-        task.samples, task.backbones, task.store, task.settings, on_event=task.on_event
+        job.samples, job.backbones, job.store, job.settings, on_event=job.on_event
     )
     file = None
     if out is not None:
         file = write_bad_images(out, table.bad)
-    n_images = len(task.samples) + len(task.samples.problems)
+    n_images = len(job.samples) + len(job.samples.problems)
     fraction = len(table.bad) / max(1, n_images)
-    if fraction > task.settings.max_bad:
+    if fraction > job.settings.max_bad:
         raise WorkFailed(
             f"{len(table.bad)} of {n_images} images can't be used ({fraction:.0%}, "
-            f"limit {task.settings.max_bad:.0%}): see {file or table.bad[0]}, "
+            f"limit {job.settings.max_bad:.0%}): see {file or table.bad[0]}, "
             "mend them or raise --max-bad"
         )
     if table.bad:
-        task.on_event(BadImages(len(table.bad), n_images, file))
+        job.on_event(BadImages(len(table.bad), n_images, file))
     return table
 
 
-def settle_copies(task: Task, table: FeatureTable) -> tuple[FeatureTable, list[Copies]]:
+def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Copies]]:
     """Find near copies, and drop all but one of each group if asked -> (table, pairs left)."""
     pairs = find_copies(
-        table.read(table.middle()), read_thumbnails(task.store, table.samples.inputs, table.ids)
+        table.read(table.middle()), kept_thumbnails(job.store, table.samples.inputs, table.ids)
     )
-    if task.settings.duplicates != "drop":
+    if job.settings.duplicates != "drop":
         return table, pairs
     groups = group_copies(len(table.samples), pairs, kinds=SAME)
     split = table.samples.split
@@ -370,9 +370,9 @@ def split_together(samples: Samples, copies: Sequence[Copies], settings: RunSett
     return split_samples(samples, together, settings.cv, settings.seed)
 
 
-def search_taps(task: Task, table: FeatureTable, split: Split) -> Found:
+def search_taps(job: Job, table: FeatureTable, split: Split) -> Found:
     """Cross-validate all heads on all taps, choose, and fit the choice on all training images."""
-    settings, n_sources = task.settings, len(table.sources)
+    settings, n_sources = job.settings, len(table.sources)
     labels = table.samples.labels[split.train]
     scoring = find_scoring(settings.scoring, len(table.samples.classes))
     search = Search(
@@ -388,7 +388,7 @@ def search_taps(task: Task, table: FeatureTable, split: Split) -> Found:
         n_sources,
         labels,
         n_jobs=search.n_jobs,
-        on_progress=lambda done: task.on_event(SearchAdvanced(done, n_sources, True)),
+        on_progress=lambda done: job.on_event(SearchAdvanced(done, n_sources, True)),
     )
     own = table.only(searched)
 
@@ -400,7 +400,7 @@ def search_taps(task: Task, table: FeatureTable, split: Split) -> Found:
         own.sources,
         labels,
         search,
-        lambda done: task.on_event(SearchAdvanced(done, len(searched), False)),
+        lambda done: job.on_event(SearchAdvanced(done, len(searched), False)),
     )
     place = choose_row(board, settings.choose)
     head = fit_chosen(board, place, read, labels, settings.class_weight)
@@ -412,64 +412,64 @@ def count_workers(jobs: int) -> int:
     return max(1, min(cores(), jobs))
 
 
-def find_baselines(task: Task, table: FeatureTable, found: Found) -> list[Row]:
+def find_baselines(job: Job, table: FeatureTable, found: Found) -> list[Row]:
     """What the network has to beat, over the leaderboard's folds."""
-    if not task.settings.baselines:
+    if not job.settings.baselines:
         return []
     majority = Source("majority", None, None, 0)
     features = baseline_features(
         table.samples[found.split.train],
-        task.backbones[0],
-        task.store,
-        task.settings,
+        job.backbones[0],
+        job.store,
+        job.settings,
         found.recipe.numerics,
-        task.on_event,
+        job.on_event,
     )
     return measure_baselines(majority, features, found.labels, found.search)
 
 
-def score_choice(task: Task, found: Found) -> Tested:
+def score_choice(job: Job, found: Found) -> Tested:
     """Predict the test images by the chosen heads."""
     samples = found.table.samples[found.split.test]
     head = found.head
     features = [found.table.read(source, found.split.test) for source in head.sources]
     predicted, probabilities = answers(head.estimator, head.calibration, np.hstack(features))
     chosen = describe_choice(
-        found.board, found.place, samples.labels, predicted, probabilities, task.settings.seed
+        found.board, found.place, samples.labels, predicted, probabilities, job.settings.seed
     )
-    classifier = make_classifier(task, found)
+    classifier = make_classifier(job, found)
     return Tested(samples, classifier, predicted, probabilities, chosen)
 
 
-def make_classifier(task: Task, found: Found) -> ImageClassifier:
+def make_classifier(job: Job, found: Found) -> ImageClassifier:
     """The chosen heads as a classifier of image files."""
     head, table = found.head, found.table
     by_backbone = itertools.groupby(head.sources, key=lambda source: table.sources[source].backbone)
     extractors = [
-        _make_extractor(task, name, [table.features[source] for source in own])
+        _make_extractor(job, name, [table.features[source] for source in own])
         for name, own in by_backbone
     ]
     extractor = extractors[0] if len(extractors) == 1 else JoinedExtractor(extractors)
     return ImageClassifier().assemble(extractor, head.estimator, head.calibration, head.rows)
 
 
-def _make_extractor(task: Task, name: str, kept: Sequence[KeptFeatures]) -> FeatureExtractor:
+def _make_extractor(job: Job, name: str, kept: Sequence[KeptFeatures]) -> FeatureExtractor:
     """The extractor of one backbone's taps, side by side."""
-    number = [backbone.name for backbone in task.backbones].index(name)
-    given = task.settings.backbones[number]
+    number = [backbone.name for backbone in job.backbones].index(name)
+    given = job.settings.backbones[number]
     return FeatureExtractor(
         layer="+".join(str(own.source.tap) for own in kept),
         backbone=given,
-        weights=None if given in BASELINES else task.settings.weights,
-        size=task.backbones[number].size if isinstance(given, str) else None,
+        weights=None if scheme_of(given) == "baseline" else job.settings.weights,
+        size=job.backbones[number].size if isinstance(given, str) else None,
         numerics=kept[0].recipe.numerics,
-        cache=task.settings.cache,
-        seed=task.settings.seed,
+        cache=job.settings.cache,
+        seed=job.settings.seed,
         flips=kept[0].source.view == AVERAGED,
     )
 
 
-def audit_images(task: Task, table: FeatureTable, copies: Sequence[Copies], found: Found) -> dict:
+def audit_images(job: Job, table: FeatureTable, copies: Sequence[Copies], found: Found) -> dict:
     """Copies, suspect training labels, and images unlike all others, as results.json has them."""
     board = found.board
     believed = range(min(BELIEVED, len(board.rows)))
@@ -477,7 +477,7 @@ def audit_images(task: Task, table: FeatureTable, copies: Sequence[Copies], foun
         [board.probabilities(place, found.labels) for place in believed], axis=0
     )
     audit = {
-        "duplicates": task.settings.duplicates,
+        "duplicates": job.settings.duplicates,
         **describe_copies(table.samples, copies, found.split.test),
         **describe_suspects(
             table.samples[found.split.train],
@@ -492,21 +492,20 @@ def audit_images(task: Task, table: FeatureTable, copies: Sequence[Copies], foun
 
 
 def describe(
-    task: Task, table: FeatureTable, found: Found, blocks: dict, seconds: dict[str, float]
+    job: Job, table: FeatureTable, found: Found, blocks: dict, seconds: dict[str, float]
 ) -> dict:
     """The whole of results.json; `blocks` are those that came of the steps."""
-    settings, split = task.settings, found.split
+    settings, split = job.settings, found.split
     recipes: dict[str, Recipe] = {}  # the first of each backbone
     layers: dict[str, dict] = {}
     for own in table.features:
         name = own.source.backbone
         recipes.setdefault(name, own.recipe)
         layers.setdefault(name, {}).update({own.source.layer: None} if own.source.layer else {})
-    backbones = [describe_backbone(backbone, recipes[backbone.name]) for backbone in task.backbones]
-    data = describe_data(task.samples, table.samples.labels[split.train], len(split.test))
+    backbones = [describe_backbone(backbone, recipes[backbone.name]) for backbone in job.backbones]
+    data = describe_data(job.samples, table.samples.labels[split.train], len(split.test))
     results = {
         "schema": RESULTS_SCHEMA,
-        "command": [],
         "versions": versions(),
         "seed": settings.seed,
         "scoring": settings.scoring,

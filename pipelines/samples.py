@@ -52,6 +52,14 @@ def read_samples(images: str | Samples, test: str | None = None) -> Samples:
     return _joined(samples, other)
 
 
+def read_any(images: str) -> Samples:
+    """Samples with labels where the layout has them, else without."""
+    try:
+        return read_images(images)
+    except DataError:
+        return read_images(images, labelled=False)
+
+
 def _joined(train: Samples, test: Samples) -> Samples:
     both = (train, test)
     groups = None

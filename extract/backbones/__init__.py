@@ -11,7 +11,15 @@ from extract.backbones.card import Card
 from extract.backbones.names import DEFAULT_BACKBONE, Asked, parse_name
 from extract.errors import ExtractError
 
-__all__ = ["BASELINES", "DEFAULT_BACKBONE", "LOADERS", "Backbone", "Card", "load_backbone"]
+__all__ = [
+    "BASELINES",
+    "DEFAULT_BACKBONE",
+    "LOADERS",
+    "Backbone",
+    "Card",
+    "load_backbone",
+    "scheme_of",
+]
 
 # by scheme; a name without one is a baseline's, or torchvision's
 LOADERS: dict[str, Callable[[Asked], Backbone]] = {
@@ -80,6 +88,15 @@ def load_backbone(
         return module.load_module(name, asked, preprocessing, None)
     scheme, rest = parse_name(name, LOADERS, BASELINES)
     return LOADERS[scheme](Asked(rest, weights, seed, size, preprocessing, version, cache))
+
+
+def scheme_of(name: Any) -> str:
+    """The scheme by which a backbone is loaded; "module" for what is no text.
+
+    >>> scheme_of("pixels"), scheme_of("resnet18"), scheme_of("package.module:function")
+    ('baseline', 'torchvision', 'module')
+    """
+    return parse_name(name, LOADERS, BASELINES)[0] if isinstance(name, str) else "module"
 
 
 def _refuse_settings(settings: dict[str, Any]) -> None:

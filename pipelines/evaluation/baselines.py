@@ -11,6 +11,7 @@ from pipelines.evaluation.leaderboard import Row, RowSource, describe_row
 from pipelines.evaluation.search import Search, search_heads
 
 HEAD = "logistic"
+UNTRAINED = " untrained"  # ends the name of a network that is compared with itself untrained
 # of seven strengths: for pixels, colours and Gabor filters, of digits and of photos, within 0.006
 # of the best
 GRID = {HEAD: {"logisticregression__C": (1e-3, 1e-2, 1e-1)}}

@@ -34,7 +34,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class BestSetting:
     """A head's best setting on one array of features.
 
     oof : (n, classes) out-of-fold scores. facts : (n,) what the scoring makes of them.
@@ -80,7 +80,7 @@ def search_sources(
     labels: np.ndarray,
     search: Search,
     on_progress: Callable[[int], None] | None = None,
-) -> list[tuple[dict[str, Candidate], np.ndarray]]:
+) -> list[tuple[dict[str, BestSetting], np.ndarray]]:
     """What `search_heads` finds on every source, in the sources' order.
 
     features : number of a source -> its (n, d) float32 training rows; called once for each.
@@ -109,7 +109,7 @@ def _in_parallel(jobs: Any, n_jobs: int | None) -> Any:
 
 def search_heads(
     X: np.ndarray, labels: np.ndarray, search: Search
-) -> tuple[dict[str, Candidate], np.ndarray]:
+) -> tuple[dict[str, BestSetting], np.ndarray]:
     """Cross-validate heads on features (n, d) -> (best of each, (candidates, n) facts of all).
 
     A head every parameter of whose grid asks for more images than there are is left out.
@@ -141,7 +141,7 @@ def search_heads(
         if not len(own):
             continue
         best = own[best_first(scores[own])]
-        best_by_head[head] = Candidate(
+        best_by_head[head] = BestSetting(
             {name: value for name, value in tried[best].items() if name != "head"},
             np.asarray(found.oof_scores_[best]),
             facts[best],

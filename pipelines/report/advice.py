@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pipelines.evaluation.baselines import UNTRAINED
 from pipelines.evaluation.scoring import SCORINGS
 
 IMBALANCED = 3  # largest class over smallest
@@ -75,7 +76,7 @@ def _on_depth(results: dict) -> str | None:
 
 def _on_pretraining(results: dict) -> str | None:
     untrained = next(
-        (row for row in results["baselines"] if row["backbone"].endswith(" untrained")), None
+        (row for row in results["baselines"] if row["backbone"].endswith(UNTRAINED)), None
     )
     if untrained is None:
         return None
@@ -111,7 +112,7 @@ def _on_shortcuts(results: dict) -> str | None:
     simple = [
         row
         for row in results["baselines"]
-        if row["layer"] and not row["backbone"].endswith(" untrained")
+        if row["layer"] and not row["backbone"].endswith(UNTRAINED)
     ]
     if not simple:
         return None

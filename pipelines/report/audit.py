@@ -65,7 +65,7 @@ def describe_explored(name: str, row: Exploration, samples: Samples, ranked: Any
         name: [
             {
                 "path": samples.paths[number],
-                "label": str(samples.labels[number]),
+                **({} if samples.labels is None else {"label": str(samples.labels[number])}),
                 row.value: round(float(values[number]), 4),
             }
             for number in listed[:LISTED]

@@ -12,8 +12,8 @@ from extract import ExtractError, Preprocessing, Tap, load_backbone
 from extract import compiled as compiled_file
 from extract import engines as engines_file
 from extract.compiled import (
-    Candidate,
     CompiledEngine,
+    EngineCandidate,
     MeasuredEngine,
     OpenVinoEngine,
     TorchCompileEngine,
@@ -73,7 +73,7 @@ class Renamed(CompiledEngine):
 
 
 def candidate(make, start_seconds=0.0):
-    return Candidate(make, ("float32",), ("cpu",), start_seconds, lambda: True)
+    return EngineCandidate(make, ("float32",), ("cpu",), start_seconds, lambda: True)
 
 
 def apart(found, expected):
@@ -213,7 +213,7 @@ def test_an_engine_is_chosen_by_its_numerics(backbone, monkeypatch):
         compiled_file,
         "CANDIDATES",
         [
-            Candidate(
+            EngineCandidate(
                 OpenVinoEngine, ("float32", "bfloat16-openvino"), ("cpu",), 1.0, lambda: True
             ),
         ],

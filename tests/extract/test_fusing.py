@@ -1,4 +1,4 @@
-"""Folded networks give what unfused ones do, and what can't be fused isn't."""
+"""Fused networks give what plain ones do, and what can't be fused isn't."""
 
 import copy
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from data import ImageError
 from data.thumbnails import read_thumbnails as read_from_images
-from extract import FeatureStore, MemoryStore, Tap, extract, read_thumbnails
+from extract import FeatureStore, MemoryStore, Tap, extract, kept_thumbnails
 from extract import loader as loader_file
 from extract import thumbnails as thumbnails_file
 from extract.store.ids import image_ids
@@ -58,10 +58,10 @@ def test_the_pass_makes_those_that_the_audit_would(images, backbone, store, noth
     expected = read_from_images(images)
     done = run(images, backbone, store, thumbnails=True)
     nothing_made()
-    found = read_thumbnails(store, images, done.ids)
+    found = kept_thumbnails(store, images, done.ids)
     assert found.dtype == np.float32
     assert np.array_equal(found, expected)
-    assert np.array_equal(read_thumbnails(store, images[::-1], done.ids[::-1]), expected[::-1])
+    assert np.array_equal(kept_thumbnails(store, images[::-1], done.ids[::-1]), expected[::-1])
     run(images, backbone, store, thumbnails=True, view="plain+flipped")
 
 
@@ -80,22 +80,22 @@ def test_features_kept_earlier_without_them_get_them_when_asked_for(
     assert lacking_thumbnails(store, done.ids).tolist() == [False, False, True, True]
     done = run(images, backbone, store, thumbnails=True)
     assert lacking_thumbnails(store, done.ids).tolist() == [False, False, True, True, False, False]
-    assert np.array_equal(read_thumbnails(store, images, done.ids), expected)
+    assert np.array_equal(kept_thumbnails(store, images, done.ids), expected)
     nothing_made()
-    assert np.array_equal(read_thumbnails(store, images, done.ids), expected)
+    assert np.array_equal(kept_thumbnails(store, images, done.ids), expected)
 
 
 def test_a_damaged_part_of_them_is_made_again(images, backbone, store):
     done = run(images, backbone, store, thumbnails=True)
-    expected = read_thumbnails(store, images, done.ids)
+    expected = kept_thumbnails(store, images, done.ids)
     (part,) = (store.cache / THUMBNAILS.id / "parts").iterdir()
     data = bytearray(part.read_bytes())
     data[data.index(expected[3].astype(np.uint8).tobytes()) + 5] ^= 1
     part.write_bytes(data)
-    assert np.array_equal(read_thumbnails(store, images, done.ids), expected)
+    assert np.array_equal(kept_thumbnails(store, images, done.ids), expected)
     assert not lacking_thumbnails(store, done.ids).any()
     shutil.rmtree(store.cache)
-    assert np.array_equal(read_thumbnails(store, images, done.ids), expected)
+    assert np.array_equal(kept_thumbnails(store, images, done.ids), expected)
 
 
 def test_of_an_image_that_changed_the_new_one_is_kept_under_its_own_id(
@@ -103,7 +103,7 @@ def test_of_an_image_that_changed_the_new_one_is_kept_under_its_own_id(
 ):
     ids, _ = image_ids(photos)
     write_image(photos[0], pixels[0][::-1])
-    changed = read_thumbnails(store, photos, ids)
+    changed = kept_thumbnails(store, photos, ids)
     assert np.array_equal(changed, read_from_images(photos))
     assert lacking_thumbnails(store, ids).tolist() == [True] + [False] * 11
     assert not lacking_thumbnails(store, image_ids(photos)[0]).any()
@@ -114,18 +114,18 @@ def test_an_image_without_one_that_can_not_be_read_is_named(photos, store, tmp_p
     (tmp_path / "broken.png").write_bytes(b"none")
     for name, said in (("broken.png", "broken.png: not a readable"), ("gone.png", "no such file")):
         with pytest.raises(ImageError, match=said):
-            read_thumbnails(store, [tmp_path / name], ids)
+            kept_thumbnails(store, [tmp_path / name], ids)
 
 
 def test_where_they_can_not_be_kept_they_are_given_all_the_same(photos, tmp_path, caplog):
     ids, _ = image_ids(photos)
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / THUMBNAILS.id).write_text("in the way")
-    found = read_thumbnails(FeatureStore(tmp_path / "cache"), photos, ids)
+    found = kept_thumbnails(FeatureStore(tmp_path / "cache"), photos, ids)
     assert np.array_equal(found, read_from_images(photos))
     assert "the thumbnails are not kept" in caplog.text
     assert caplog.records[-1].levelno == logging.WARNING
 
 
 def test_no_images_have_none(store):
-    assert read_thumbnails(store, [], np.empty((0, 16), np.uint8)).shape == (0, 32, 32)
+    assert kept_thumbnails(store, [], np.empty((0, 16), np.uint8)).shape == (0, 32, 32)

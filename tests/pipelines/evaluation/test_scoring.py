@@ -1,5 +1,4 @@
-"""Tests of pipelines/scoring.py: each score is scikit-learn's, for whole numbers of copies of the
-images too."""
+"""Tests of pipelines/evaluation/scoring.py: each score is scikit-learn's, for copies too."""
 
 import numpy as np
 import pytest

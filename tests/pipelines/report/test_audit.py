@@ -1,4 +1,4 @@
-"""Tests of pipelines/audit.py through the whole run: copies planted as re-encoded files."""
+"""The audit through the whole run: copies planted as re-encoded files."""
 
 import json
 import shutil
