@@ -20,11 +20,12 @@ from extract import (
 )
 from extract.backbones import BASELINES, Card
 from extract.forward_pass import Watch
+from extract.preprocessing import WITH_FLIPS
 from pipelines.errors import WorkFailed
 from pipelines.settings import FeatureSettings
 
 DIGITS_SIZE = 96
-AVERAGED = "plain+flipped"
+AVERAGED = str(WITH_FLIPS)
 # the widest tap of the untrained network, and how many of its taps, spread over its depth
 WIDEST, UNTRAINED = 2048, 3
 
