@@ -93,6 +93,7 @@ def test_the_examples_of_a_page_run(page, folder):
     assert [path for path in written if not (folder / path).exists()] == []
 
 
+@pytest.mark.slow
 @needs_weights
 def test_the_examples_of_contributing_run(folder):
     """In a process of their own, since they add to the tables of the one they run in."""

@@ -93,6 +93,7 @@ def test_batches_of_any_size_go_through_in_one_size(eager, batch, n):
 
 
 @needs_openvino
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_openvino_gives_the_same_float32(name):
     middle, late, size = ARCHITECTURES[name]

@@ -260,12 +260,14 @@ def but_for(pairs, **known):
 REPEATED = "4,000 steps do not do from C=100 on where rows repeat with other labels"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:self.within_class_std_dev_:UserWarning")
 @pytest.mark.parametrize(("case", "name"), list(product(CASES, HEADS)))
 def test_equals_scikit_learn(case, name):
     check_parity(*CASES[case], grid_of(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "name"),
     but_for(

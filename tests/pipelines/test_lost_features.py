@@ -63,6 +63,7 @@ def run_harmed(photos, run, tmp_path, monkeypatch):
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [damage_every_part, shutil.rmtree])
 def test_features_lost_before_any_stage_change_no_figure(run_harmed, harm):
     """A flipped byte in a chunk that only test rows need ended a run after the whole search."""
