@@ -17,8 +17,9 @@ from extract.pooling import Tap
 
 log = logging.getLogger(__name__)
 
-GAIN = 0.2
-CLOSE, FAR = 1e-4, 0.5
+GAIN = 0.2  # share of the time that another engine is expected to save
+CLOSE = 1e-4  # relative difference up to which rows are float32's of one recipe
+FAR = 0.5  # above it rows are wrong: reduced precisions differ by 9 to 18 % where all is well
 
 
 class CompiledEngine:
@@ -82,11 +83,9 @@ class CompiledEngine:
 
     def _full(self, part: np.ndarray) -> np.ndarray:
         missing = self.batch_size - len(part)
-        return (
-            np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
-            if missing
-            else part
-        )
+        if not missing:
+            return part
+        return np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
 
     def _compile(self, example: np.ndarray) -> Callable[[np.ndarray], Sequence]:
         """-> function from a batch (batch_size, ...) to rows (batch_size, d), one a tap."""
@@ -106,9 +105,8 @@ class OpenVinoEngine(CompiledEngine):
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # tracing warns of constants, which the fixed shape makes them
+            # tracing warns that sizes become constants: the batch's shape is fixed, so they are
+            warnings.simplefilter("ignore")
             images = torch.from_numpy(example)
             traced = torch.jit.trace(self._eager.forward, images, check_trace=False)
             # openvino.convert_model does this too, in four times as long, and reports to its maker
@@ -308,15 +306,15 @@ def start_engine(backbone: Any, device: str, numerics: str, taps: list[Tap], ima
 def list_engines(backbone: Any, device: str, numerics: str, taps: list[Tap]) -> list:
     """Every engine that computes these numerics here, sharing a network; ExtractError for none."""
     eager, candidates = _eager_and_candidates(backbone, device, numerics, taps)
-    return [eager] * (NUMERICS[numerics].engine is None) + [
-        row.make(eager, numerics) for row in candidates
-    ]
+    engines = [row.make(eager, numerics) for row in candidates]
+    return [eager, *engines] if NUMERICS[numerics].engine is None else engines
 
 
 def _eager_and_candidates(
     backbone: Any, device: str, numerics: str, taps: Sequence[Tap]
 ) -> tuple[Any, list]:
-    kind, wanted = device.partition(":")[0], NUMERICS[numerics].engine
+    kind = device.partition(":")[0]
+    wanted = NUMERICS[numerics].engine
     check_there(numerics, device)
     usable = [
         row
@@ -327,6 +325,6 @@ def _eager_and_candidates(
         raise ExtractError(
             f'numerics {numerics}: no C++ compiler is found; choose numerics="float32" or auto'
         )
-    return TorchEngine(
-        backbone, device, "float32" if wanted == "openvino" else numerics, taps
-    ), usable
+    # OpenVINO reduces the precision itself, of the float32 network that it is given
+    traced = "float32" if wanted == "openvino" else numerics
+    return TorchEngine(backbone, device, traced, taps), usable

@@ -176,9 +176,10 @@ class TorchEngine:
         from extract.fusing import fuse
 
         pairs = [(conv, norm) for conv, norm in self._card.folds if conv not in tapped]
-        network = fuse(copy.deepcopy(backbone.network), pairs).to(
-            device=self.device, dtype=self._type
-        )
+        # fused in float32, then reduced: the products would be rounded twice the other way round
+        network = fuse(copy.deepcopy(backbone.network), pairs)
+        network = network.to(device=self.device, dtype=self._type)
+        # the layout in which convolutions are fastest, on processors as on GPUs
         return network.to(memory_format=self._torch.channels_last)
 
     @contextlib.contextmanager
@@ -186,6 +187,7 @@ class TorchEngine:
         """Inside, call the engine on batches; outside, the network carries no hooks of ours."""
         modules = {tap.layer: self.network.get_submodule(tap.layer) for tap in self.taps}
         torch = self._torch
+        # TF32 keeps 10 bits of a float32's 23: its rows would be of another recipe
         tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         try:
@@ -194,7 +196,7 @@ class TorchEngine:
                 kept_memory(),
                 hooked(modules, self._note),
                 torch.inference_mode(),
-                torch.autocast(kind, enabled=False),
+                torch.autocast(kind, enabled=False),  # the caller's may be on around us
             ):
                 yield self
         finally:
@@ -246,6 +248,7 @@ class TorchEngine:
     def _as_input(self, images: Any) -> Any:
         if images.dtype == self._torch.uint8:
             mean, std = self._scale
+            # in float32 whatever the network's type, so that every numerics sees the same input
             images = images.permute(0, 3, 1, 2).float().sub_(mean).div_(std)
         return images.to(self._type, memory_format=self._torch.channels_last)
 
@@ -254,6 +257,7 @@ class TorchEngine:
         activation = self._card.activations[layer]
         if self._calls[layer] < activation.calls:
             return
+        # pooled in float32: a sum over a map loses most of a bfloat16's 8 bits
         tensor = first_tensor(output).float()
         if tuple(tensor.shape[1:]) != activation.shape:
             raise ExtractError(

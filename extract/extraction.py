@@ -24,7 +24,7 @@ from extract.engines import (
 from extract.errors import ExtractError
 from extract.forward_pass import NOT_WATCHED, ForwardPass, Job, Request, Watch
 from extract.pooling import Tap
-from extract.preprocessing import VIEWS
+from extract.preprocessing import View, parse_view
 from extract.recipe import Recipe
 from extract.store import DamagedPart, FeatureStore, MemoryStore
 from extract.store.ids import image_ids
@@ -195,7 +195,8 @@ class Extraction:
         """
         taps = list(dict.fromkeys([*request.taps, *taps]))
         with _mending:
-            done = _extract_views(replace(request, taps=taps), self.recipe.numerics, view)
+            request = replace(request, taps=taps)
+            done = _extract_views(request, self.recipe.numerics, parse_view(view))
         changed = (done.ids[rows] != self.ids[rows]).any(axis=1)
         for row in sorted({*rows[changed].tolist(), *set(rows.tolist()).intersection(done.bad)}):
             item = request.inputs[row]
@@ -265,11 +266,11 @@ def read_features(
     >>> read_features(store, recipe, [tap], ids)
     array([[1., 2.]], dtype=float32)
     """
-    views = recipe.view.split("+")
-    rows = store.read(replace(recipe, view=views[0]), taps, ids)
-    for view in views[1:]:
-        rows += store.read(replace(recipe, view=view), taps, ids)
-    return rows / np.float32(len(views)) if len(views) > 1 else rows
+    view = parse_view(recipe.view)
+    rows = store.read(replace(recipe, view=view.parts[0]), taps, ids)
+    for part in view.parts[1:]:
+        rows += store.read(replace(recipe, view=part), taps, ids)
+    return rows / np.float32(len(view.parts)) if view.is_averaged else rows
 
 
 def choose_numerics(
@@ -351,15 +352,11 @@ def extract(
     (2, 3072)
     """
     request = Request(inputs, taps, backbone, store, device, thumbnails, watch)
-    return _extract_views(request, numerics, view)
+    return _extract_views(request, numerics, parse_view(view))
 
 
-def _extract_views(request: Request, numerics: str, view: str) -> Extraction:
+def _extract_views(request: Request, numerics: str, view: View) -> Extraction:
     """`extract`, a view after the other."""
-    if strange := set(view.split("+")) - set(VIEWS):
-        raise ExtractError(
-            f"unknown view {strange.pop()!r}: expected {' or '.join(VIEWS)}, or both joined by +"
-        )
     started = time.perf_counter()
     check_device(request.device)
     for tap in request.taps:
@@ -370,11 +367,11 @@ def _extract_views(request: Request, numerics: str, view: str) -> Extraction:
     ids, bad = image_ids(request.inputs, remembered, cores())
     known = time.perf_counter()
     joined: Extraction | None = None
-    for one in view.split("+"):
+    for one in view.parts:
         done = _extract_view(request, ids, bad, numerics, one)
         numerics = done.recipe.numerics
         joined = done if joined is None else _join(joined, done)
-    assert joined is not None  # a view's name is never empty
+    assert joined is not None  # a view has a part or more
     joined.times["start"] += examined - started
     joined.times["ids"] += known - examined
     joined.seconds = time.perf_counter() - started

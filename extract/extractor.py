@@ -14,7 +14,7 @@ from extract.backbones import DEFAULT_BACKBONE, Backbone, load_backbone
 from extract.errors import ExtractError
 from extract.extraction import Extraction, extract, recipe_of
 from extract.pooling import Tap, parse_taps
-from extract.preprocessing import AVERAGED
+from extract.preprocessing import PLAIN, WITH_FLIPS
 from extract.recipe import Recipe
 from extract.store import FeatureStore, MemoryStore
 
@@ -220,7 +220,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         return recipe_of(self.load_backbone(), self._settled_numerics(), self._view())
 
     def _view(self) -> str:
-        return AVERAGED if self.flips else "plain"
+        return str(WITH_FLIPS if self.flips else PLAIN)
 
     def _settled_numerics(self) -> str:
         return getattr(self, "numerics_", "auto") if self.numerics == "auto" else self.numerics

@@ -7,7 +7,7 @@ from typing import Any
 from extract.layers import first_tensor, hooked
 from extract.pooling import Activation
 
-SAMPLE = 4096
+SAMPLE = 4096  # values of a layer that are compared: enough to see a change anywhere in it
 
 
 def find_fusable(

@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -119,10 +120,58 @@ class Flipped:
         return self._preprocessing(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
 
 
-# what becomes of a backbone's preprocessing in each view
-# the name of the view that averages an image with its mirror image
-AVERAGED = "plain+flipped"
-VIEWS = {"plain": lambda preprocessing: preprocessing, "flipped": Flipped}
+def _plain(preprocessing: Any) -> Any:
+    return preprocessing
+
+
+# what becomes of a backbone's preprocessing in each view; a further view is a row
+VIEWS: dict[str, Callable[[Any], Any]] = {"plain": _plain, "flipped": Flipped}
+
+
+@dataclass(frozen=True)
+class View:
+    """Which copies of the image are seen, written `plain` or `plain+flipped`.
+
+    Parameters
+    ----------
+    parts : tuple of str
+        Names of VIEWS; each has features of its own, and of several the mean is read.
+
+    Examples
+    --------
+    >>> str(View(("plain", "flipped")))
+    'plain+flipped'
+    """
+
+    parts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "+".join(self.parts)
+
+    @property
+    def is_averaged(self) -> bool:
+        """Whether it is the mean of several."""
+        return len(self.parts) > 1
+
+
+PLAIN, WITH_FLIPS = View(("plain",)), View(("plain", "flipped"))
+
+
+def parse_view(text: str) -> View:
+    """A view as it is written in recipes; ExtractError for one that isn't there.
+
+    Examples
+    --------
+    >>> parse_view("plain+flipped").parts
+    ('plain', 'flipped')
+    """
+    view = View(tuple(text.split("+")))
+    for part in view.parts:
+        if part not in VIEWS:
+            raise ExtractError(
+                f"unknown view {part!r}: expected {' or '.join(VIEWS)}, or both joined by +"
+            )
+    return view
 
 
 def _checked_size(size: Any) -> Any:

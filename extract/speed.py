@@ -38,7 +38,23 @@ SHOWN = ("amx_bf16", "avx512_bf16", "avx512_f", "avx2")
 
 @dataclass(frozen=True)
 class Speed:
-    """Images a second: decoding alone, forward alone by engine; start: seconds to the first row."""
+    """What a machine reaches with a backbone.
+
+    Parameters
+    ----------
+    device, numerics : str
+    decode : float
+        Images a second, decoding alone on all cores.
+    forward : dict of str to float
+        Images a second of the network alone, by engine.
+    start : float
+        Seconds from the first batch to its rows.
+
+    Examples
+    --------
+    >>> Speed("cpu", "float32", 10.0, {"torch-eager": 20.0}, 1.0).seconds(100)
+    16.0
+    """
 
     device: str
     numerics: str
@@ -55,7 +71,18 @@ class Speed:
 
 
 def machine(cache: Path) -> dict[str, str]:
-    """What there is, one line each: processor, GPU, decoder, engines, numerics, cache."""
+    """What there is on this machine, in words.
+
+    Parameters
+    ----------
+    cache : Path
+        The store's folder; it need not be there yet.
+
+    Returns
+    -------
+    dict of str to str
+        A line each for processor, GPU, decoder, engines, numerics and cache.
+    """
     import torch
 
     found = capabilities()
@@ -86,10 +113,32 @@ def measure_speed(
     numerics: str,
     seconds: float,
 ) -> Speed:
-    """Decode these images and run the network on them, each alone, for about so many seconds.
+    """Decode these images and run the network on them, each alone.
 
-    Raises ExtractError for a device or numerics that this machine lacks, ImageError where none can
-    be read.
+    Parameters
+    ----------
+    backbone : Backbone
+    taps : sequence of Tap
+        The network runs up to the deepest.
+    paths : sequence of n paths
+        Taken again where they are fewer than a batch.
+    device : str
+        `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+    numerics : str
+        `auto`, `float32` or a reduced precision.
+    seconds : float
+        What all measuring takes, about.
+
+    Returns
+    -------
+    Speed
+
+    Raises
+    ------
+    ExtractError
+        For a device or numerics that this machine lacks.
+    ImageError
+        Where no image can be read.
     """
     device = choose_device(device)
     numerics = fastest_numerics(device) if check_numerics(numerics) == "auto" else numerics
@@ -118,12 +167,25 @@ def measure_speed(
 
 
 def made_up_photos(folder: Path) -> list[str]:
-    """JPEG files with edges and grain like a photo's, 500 x 375 px -> their paths."""
-    rng, paths = np.random.default_rng(0), []
+    """Write 32 JPEG files with edges and grain like a photo's, 500 x 375 px, the same each time.
+
+    Parameters
+    ----------
+    folder : Path
+        It must be there.
+
+    Returns
+    -------
+    list of str
+        Their paths.
+    """
+    rng = np.random.default_rng(0)
+    paths = []
     for i in range(MADE_UP):
         rough = Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8)).resize(
             PHOTO, Image.Resampling.BICUBIC
         )
+        # wider than a byte while grain is added: uint8 would wrap around
         grain = np.asarray(rough, np.int16) + rng.integers(-12, 13, (*PHOTO[::-1], 3))
         path = folder / f"{i:02}.jpg"
         Image.fromarray(np.clip(grain, 0, 255).astype(np.uint8)).save(path, quality=90)

@@ -22,7 +22,7 @@ from extract import (
 )
 from extract.backbones import BASELINES, Card, scheme_of
 from extract.forward_pass import Watch
-from extract.preprocessing import AVERAGED
+from extract.preprocessing import PLAIN, WITH_FLIPS
 from pipelines.errors import WorkFailed
 from pipelines.evaluation.baselines import UNTRAINED
 from pipelines.settings import FeatureSettings
@@ -263,7 +263,7 @@ def _pass(
     """One backbone's pass over all samples, for every tap and view."""
     chosen = choose_taps(backbone.card, settings.layers, settings.poolings)
     singles = list(dict.fromkeys(tap for joined in chosen for tap in joined))
-    views = ("plain", AVERAGED) if settings.flips else ("plain",)
+    views = [str(PLAIN), str(WITH_FLIPS)] if settings.flips else [str(PLAIN)]
     extraction = extract(
         samples.inputs,
         singles,

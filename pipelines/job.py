@@ -13,7 +13,7 @@ from extract import Backbone, FeatureExtractor, FeatureStore, Recipe, kept_thumb
 from extract.backbones import scheme_of
 from extract.cores import cores
 from extract.extractor import JoinedExtractor
-from extract.preprocessing import AVERAGED
+from extract.preprocessing import parse_view
 from heads.blended import Member, answers
 from pipelines.bundle import save_classifier
 from pipelines.classifier import ImageClassifier
@@ -465,7 +465,7 @@ def _make_extractor(job: Job, name: str, kept: Sequence[KeptFeatures]) -> Featur
         numerics=kept[0].recipe.numerics,
         cache=job.settings.cache,
         seed=job.settings.seed,
-        flips=kept[0].source.view == AVERAGED,
+        flips=parse_view(kept[0].source.view).is_averaged,
     )
 
 

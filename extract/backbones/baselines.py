@@ -42,7 +42,9 @@ BASELINES = {
 
 
 def load(asked: Asked) -> Backbone:
-    """A baseline by its name; ExtractError for weights or a size, which it has none of."""
+    """A baseline by its name; ExtractError for another name, and for weights or a size."""
+    if asked.name not in BASELINES:
+        raise ExtractError(f"unknown baseline {asked.name!r}: expected {', '.join(BASELINES)}")
     if asked.preprocessing is not None:
         raise ExtractError(
             f"backbone {asked.name!r} brings its own preprocessing: "

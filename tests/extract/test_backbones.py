@@ -14,7 +14,9 @@ import torch
 from torch import nn
 
 from extract import Backbone, ExtractError, Preprocessing, Tap, load_backbone, recipe_of
+from extract.backbones import BASELINES, LOADERS
 from extract.backbones import names as backbones_file
+from extract.backbones.names import parse_name
 
 
 @pytest.fixture(autouse=True)
@@ -114,11 +116,35 @@ def test_a_function_by_name_is_called_once(module):
         (":net", "expected package.module:function"),
         ("resnet19", "unknown backbone 'resnet19': did you mean resnet18"),
         ("", "unknown backbone ''"),
+        ("baseline:gone", "unknown baseline 'gone': expected pixels, histogram, gabor"),
+        ("torchvision:resnet19", "unknown backbone 'resnet19': did you mean resnet18"),
     ],
 )
 def test_a_name_that_is_none_is_refused(module, name, said):
     with pytest.raises(ExtractError, match=said):
         _ = load_backbone(name, None if ":" in name else "random").card
+
+
+@pytest.mark.parametrize(
+    ("name", "parsed"),
+    [
+        ("resnet18", ("torchvision", "resnet18")),
+        ("torchvision:resnet18", ("torchvision", "resnet18")),
+        ("gabor", ("baseline", "gabor")),
+        ("baseline:gabor", ("baseline", "gabor")),
+        ("nets:net", ("module", "nets:net")),
+        ("module:nets:net", ("module", "nets:net")),
+        ("package.baseline:net", ("module", "package.baseline:net")),
+    ],
+)
+def test_a_name_is_a_scheme_and_the_rest(name, parsed):
+    assert parse_name(name, LOADERS, BASELINES) == parsed
+
+
+def test_a_scheme_wins_over_a_module_of_its_name(tmp_path, monkeypatch):
+    (tmp_path / "baseline.py").write_text("def pixels():\n    raise AssertionError\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_backbone("baseline:pixels").card.architecture == "permafrost.pixels/1"
 
 
 @pytest.mark.parametrize("thing", [3, None, nn.Module, "array"])

@@ -33,7 +33,7 @@ def rows_of(backbone, batch, taps, numerics="float32"):
 
 
 def plain(network, preprocessing, batch, layer):
-    """The layer's output of the unfolded eager network."""
+    """The layer's output of the eager network without anything fused."""
     seen = {}
     mean, std = (
         torch.tensor(v, dtype=torch.float64)[:, None, None]

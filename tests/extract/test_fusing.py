@@ -1,4 +1,4 @@
-"""Fused networks give what plain ones do, and what can't be fused isn't."""
+"""Fused networks give what unfused ones do, and what can't be fused isn't."""
 
 import copy
 
@@ -25,13 +25,13 @@ def ready(network):
     return network.eval().requires_grad_(False)
 
 
-def folds_of(network):
+def fusable_pairs(network):
     return find_fusable(network, BATCH, probe_layers(ready(network), BATCH))
 
 
 def test_a_fused_network_gives_the_same(tiny_net):
     network = ready(tiny_net())
-    pairs = folds_of(network)
+    pairs = fusable_pairs(network)
     names = [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)]
     assert [norm for _, norm in pairs] == names
     fused = fuse(copy.deepcopy(network), pairs)
@@ -148,7 +148,7 @@ def test_a_norm_without_affine_parameters_is_fused():
     network = nn.Sequential(
         nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, affine=False), nn.ReLU()
     )
-    assert folds_of(network) == [("0", "1")]
+    assert fusable_pairs(network) == [("0", "1")]
     assert torch.allclose(
         fuse(copy.deepcopy(network), [("0", "1")])(BATCH), network(BATCH), rtol=1e-4, atol=1e-5
     )
@@ -166,7 +166,7 @@ def test_a_normalised_output_does_not_hinder_fusing():
         def forward(self, x):
             return self.norm(self.trunk(x))
 
-    assert folds_of(Normed()) == [("trunk.0", "trunk.1")]
+    assert fusable_pairs(Normed()) == [("trunk.0", "trunk.1")]
 
 
 def test_a_tapped_convolution_is_not_fused(backbone, pixels, small):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from extract import ExtractError, Preprocessing
+from extract.preprocessing import PLAIN, VIEWS, WITH_FLIPS, View, parse_view
 
 
 def noise(width, height):
@@ -122,3 +123,32 @@ def test_what_can_not_be_is_refused_in_one_line(arguments, said):
     with pytest.raises(ExtractError, match=said) as caught:
         Preprocessing(**arguments)
     assert "expected" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [("plain", ("plain",)), ("flipped", ("flipped",)), ("plain+flipped", ("plain", "flipped"))],
+)
+def test_a_view_is_written_as_it_is_read(text, parts):
+    view = parse_view(text)
+    assert view == View(parts)
+    assert str(view) == text
+    assert view.is_averaged == (len(parts) > 1)
+
+
+def test_the_views_that_are_asked_for_are_in_the_table():
+    assert str(PLAIN) == "plain"
+    assert str(WITH_FLIPS) == "plain+flipped"
+    assert {*PLAIN.parts, *WITH_FLIPS.parts} <= set(VIEWS)
+
+
+@pytest.mark.parametrize("text", ["", "crop", "plain+crop", "plain+", "plain,flipped"])
+def test_an_unknown_view_is_refused_with_the_known_ones(text):
+    with pytest.raises(ExtractError, match=r"unknown view .*: expected plain or flipped"):
+        parse_view(text)
+
+
+def test_a_flipped_view_sees_the_mirror_image():
+    preprocessing, image = Preprocessing(size=8, crop=1.0), noise(8, 8)
+    assert np.array_equal(VIEWS["flipped"](preprocessing)(image), np.asarray(image)[:, ::-1])
+    assert VIEWS["plain"](preprocessing) is preprocessing

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from data import kept_thumbnails
+from data import read_thumbnails
 from pipelines.exploration.copies import Copies, find_copies, group_copies
 
 N = 40
@@ -43,7 +43,7 @@ def looks():
 def found(images, looks, **options):
     return {
         (pair.first, pair.second): pair.kind
-        for pair in find_copies(looks, kept_thumbnails(images, 2), **options)
+        for pair in find_copies(looks, read_thumbnails(images, 2), **options)
     }
 
 
@@ -106,7 +106,7 @@ def test_a_frame_in_common_makes_no_copies(pictures, looks):
 
 def test_features_and_thumbnails_must_match(pictures, looks):
     with pytest.raises(ValueError, match="40 rows of features and 3 thumbnails"):
-        find_copies(looks, kept_thumbnails(pictures[:3]))
+        find_copies(looks, read_thumbnails(pictures[:3]))
 
 
 def test_copies_of_copies_share_a_group():
@@ -166,7 +166,7 @@ def test_equal_pictures_are_all_copies_of_one_another(pictures, n):
 
 
 def test_more_equal_pictures_than_are_compared_with_each_are_one_group(pictures, looks):
-    thumbnails = kept_thumbnails([*pictures[1:], *[pictures[0]] * 30])
+    thumbnails = read_thumbnails([*pictures[1:], *[pictures[0]] * 30])
     features = np.vstack([looks[1:], np.repeat(looks[:1], 30, axis=0)])
     groups = group_copies(len(features), find_copies(features, thumbnails))
     assert len(set(groups)) == N

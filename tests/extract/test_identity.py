@@ -1,0 +1,116 @@
+"""What names features in a store stays: a store made earlier is read, not computed again."""
+
+import importlib.metadata
+import json
+from dataclasses import asdict
+
+import pytest
+
+from extract import Preprocessing, Tap, load_backbone, recipe_of
+from extract.backbones.card import read_card
+from extract.pooling import Activation
+from extract.weights import WHEEL_PACKAGE
+
+# of stores already on people's disks; none depends on the version of a library
+IDS = {
+    "pixels": ("permafrost.pixels/1", "fb1ff57b0913df290bdef99d6f04d482"),
+    "histogram": ("permafrost.histogram/1", "b915ef3a930b523486795fbc9a4b3563"),
+    "mobilenet_v2": ("torchvision.mobilenet_v2", "90ca8bb13226cdeda3fcc9e29fa2de2c"),
+}
+FLIPPED_IDS = {
+    "pixels": "7b99bca780b6eba7c8ef4b3962e4f039",
+    "histogram": "4c44b69fd19a70b649e59620301fe018",
+    "mobilenet_v2": "7cb8d0ca3dd44f309864fe183cb94486",
+}
+OWN = """
+import torch
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = 2.0
+        self.weight = torch.nn.Parameter(torch.full((3, 1, 1), 0.5))
+
+    def forward(self, images):
+        return images * self.weight * self.scale
+"""
+
+
+def has_wheel():
+    try:
+        importlib.metadata.distribution(WHEEL_PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_recipes_of_named_backbones_stay(name):
+    if name == "mobilenet_v2" and not has_wheel():
+        pytest.skip(f"its weights come with {WHEEL_PACKAGE}, which is not installed")
+    backbone = load_backbone(name)
+    found = backbone.card.architecture, recipe_of(backbone, "float32").id
+    assert found == IDS[name]
+    assert recipe_of(backbone, "float32", "plain+flipped").id == FLIPPED_IDS[name]
+
+
+# their digests hold numbers that a library draws or computes: another version may round otherwise
+@pytest.mark.parametrize(
+    ("name", "weights", "architecture"),
+    [
+        ("gabor", None, "permafrost.gabor/1"),
+        ("resnet18", "random", "torchvision.resnet18"),
+    ],
+)
+def test_architectures_stay(name, weights, architecture):
+    assert load_backbone(name, weights).card.architecture == architecture
+
+
+def test_the_recipe_of_an_own_module_stays(tmp_path, monkeypatch):
+    (tmp_path / "identity_net.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    from identity_net import Net
+
+    backbone = load_backbone(Net(), preprocessing=Preprocessing(16, 1.0), version="v")
+    assert backbone.card.architecture == "own:identity_net.Net:b0b59551d1cf7935:v"
+    assert recipe_of(backbone, "float32").id == "639139b85c90c3a28331dd85bd476991"
+
+
+# as it is remembered on disk, `folds` included
+CARD = {
+    "name": "nets:net",
+    "weights": "random",
+    "architecture": "torchvision.net",
+    "digest": "d",
+    "file_sha256": None,
+    "transform_id": "t",
+    "preprocessing": None,
+    "activations": {
+        "a": {"kind": "map", "shape": [4, 8, 8], "order": 0, "calls": 1, "tokens_grid": None},
+        "b": {"kind": "tokens", "shape": [5, 4], "order": 1, "calls": 2, "tokens_grid": [2, 2]},
+    },
+    "blocks": ["a", "b"],
+    "first_untrained": 1,
+    "folds": [["conv", "norm"]],
+}
+
+
+def test_a_card_remembered_earlier_is_read(tmp_path):
+    path = tmp_path / "card.json"
+    path.write_text(json.dumps(CARD))
+    card = read_card(path)
+    assert card is not None
+    assert card.activations == {
+        "a": Activation("map", (4, 8, 8), 0, 1),
+        "b": Activation("tokens", (5, 4), 1, 2, (2, 2)),
+    }
+    assert card.width(Tap("a", "grid2")) == 16
+    assert json.loads(json.dumps(asdict(card))) == CARD
+
+
+def test_a_card_is_remembered_under_the_same_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: f"{name} 1")
+    assert load_backbone("pixels", cache=tmp_path).card.name == "pixels"
+    (remembered,) = (tmp_path / "backbones").iterdir()
+    assert remembered.name == "3244da21efd18ffe9e3c36f055650b8d.json"
