@@ -18,7 +18,7 @@ import numpy as np
 from extract import Backbone, ExtractError, FeatureExtractor, Recipe, recipe_of
 from extract.engines import NUMERICS, choose_device, lacks_numerics
 from extract.extractor import JoinedExtractor, extractors_of
-from extract.preprocessing import parse_view
+from extract.preprocessing import WITH_FLIPS
 from extract.weights import is_file_source, save_weights
 from heads import Calibration
 from heads.blended import BlendedHead, Member
@@ -290,7 +290,7 @@ def _load_extractor(
         numerics=_usable_numerics(recipe["numerics"], place),
         device=place.device,
         cache=place.cache,
-        flips=parse_view(recipe["view"]).is_averaged,
+        flips=recipe["view"] == str(WITH_FLIPS),
     )
     _check_same(folder, recipe, extractor)
     return extractor
