@@ -339,11 +339,10 @@ def _read(folder: Path) -> dict:
         raise BundleError(
             f"{folder} has schema {schema!r}, expected {SCHEMA}: use a matching version"
         )
-    if not set(content) >= KEYS or not content["extractors"]:
+    described = content["extractors"] if set(content) >= KEYS else []
+    if not described or not all(map(_is_whole, described)):
         raise BundleError(f"{folder / FILE} lacks what a run writes: copy the whole bundle again")
-    if not all(map(_is_whole, content["extractors"])):
-        raise BundleError(f"{folder / FILE} lacks what a run writes: copy the whole bundle again")
-    for extractor in content["extractors"]:
+    for extractor in described:
         numerics = extractor["recipe"]["numerics"]
         if numerics not in NUMERICS:
             raise BundleError(

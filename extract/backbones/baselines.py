@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from extract.backbones.backbone import Backbone
 from extract.backbones.card import Built
-from extract.backbones.names import Asked, share
+from extract.backbones.names import Asked, refuse_preprocessing, share
 from extract.errors import ExtractError
 
 NO_WEIGHTS = "none"
@@ -45,11 +45,7 @@ def load(asked: Asked) -> Backbone:
     """A baseline by its name; ExtractError for another name, and for weights or a size."""
     if asked.name not in BASELINES:
         raise ExtractError(f"unknown baseline {asked.name!r}: expected {', '.join(BASELINES)}")
-    if asked.preprocessing is not None:
-        raise ExtractError(
-            f"backbone {asked.name!r} brings its own preprocessing: "
-            "set size, or pass your own module"
-        )
+    refuse_preprocessing(asked)
     if asked.weights not in (None, NO_WEIGHTS) or asked.size is not None:
         raise ExtractError(f"backbone {asked.name!r} has no weights and one size: leave both out")
     key = (asked.name, NO_WEIGHTS)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from extract.backbones.backbone import Backbone
+from extract.errors import ExtractError
 from extract.weights import weights_file
 
 DEFAULT_BACKBONE = "mobilenet_v2"
@@ -34,6 +35,15 @@ def parse_name(text: str, schemes: Container[str], baselines: Container[str]) ->
     if colon:
         return (head, rest) if head in schemes else ("module", text)
     return ("baseline" if text in baselines else "torchvision"), text
+
+
+def refuse_preprocessing(asked: Asked) -> None:
+    """ExtractError where a backbone that has a preprocessing is given another."""
+    if asked.preprocessing is not None:
+        raise ExtractError(
+            f"backbone {asked.name!r} brings its own preprocessing: "
+            "set size, or pass your own module"
+        )
 
 
 _shared: "OrderedDict[tuple, Backbone]" = OrderedDict()

@@ -11,7 +11,13 @@ from typing import Any
 
 from extract.backbones.backbone import Backbone
 from extract.backbones.card import Built
-from extract.backbones.names import DEFAULT_BACKBONE, Asked, file_signature, share
+from extract.backbones.names import (
+    DEFAULT_BACKBONE,
+    Asked,
+    file_signature,
+    refuse_preprocessing,
+    share,
+)
 from extract.errors import ExtractError
 from extract.preprocessing import Preprocessing
 from extract.weights import is_file_source, load_file, load_wheel, weights_file
@@ -22,11 +28,7 @@ def load(asked: Asked) -> Backbone:
 
     Raises ExtractError for a preprocessing of one's own: a named model brings its own.
     """
-    if asked.preprocessing is not None:
-        raise ExtractError(
-            f"backbone {asked.name!r} brings its own preprocessing: "
-            "set size, or pass your own module"
-        )
+    refuse_preprocessing(asked)
     weights = asked.weights or ("wheel" if asked.name == DEFAULT_BACKBONE else "DEFAULT")
     seed = asked.seed if weights == "random" else None
     key = (asked.name, weights, file_signature(weights), seed)

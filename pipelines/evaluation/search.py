@@ -1,7 +1,7 @@
 """Heads searched on features: which taps are worth it, and the best setting of every head."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -87,9 +87,7 @@ def search_sources(
     widths : d of each. on_progress : called with the number of sources done.
     """
     # a worker a source: threads inside of one would only wait for the others
-    alone = Search(
-        search.heads, search.folds, search.scoring, search.class_weight, search.seed, None
-    )
+    alone = replace(search, n_jobs=None)
     widest_first = sorted(
         range(len(widths)), key=lambda i: -widths[i]
     )  # so that workers end together
