@@ -8,6 +8,8 @@ _EXPORTS = {
     "Head": "catalog",
     "make_head": "catalog",
     "HeadSearchCV": "search",
+    "as_logits": "calibration",
+    "head_logits": "scores",
     "head_scores": "scores",
     "Calibration": "calibration",
     "fit_calibration": "calibration",

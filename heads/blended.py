@@ -6,11 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from heads.calibration import Calibration
-from heads.scores import head_scores
-
-# probabilities count as this at least where their logarithm is taken
-LEAST = 1e-6
+from heads.calibration import Calibration, as_logits
+from heads.scores import head_logits
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +28,7 @@ class Member:
         Its out-of-fold scores.
     estimator : fitted estimator, or None before it is fitted
     calibration : Calibration or None
-        Of its scores, where it has no probabilities of its own.
+        Of its scores; None takes the probabilities of the estimator itself.
     columns : (int, int) or None
         Where its features begin and end among those of all sources joined.
     rows : array of shape (m, d), or None
@@ -114,10 +111,10 @@ def _columns_of(member: Member) -> slice:
 def answers(
     estimator: Any, calibration: Calibration | None, features: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and probabilities of a fitted head; a blend's members are asked once for both.
+    """Labels and probabilities of a fitted head: the label is the most probable class.
 
-    Averaging members that err in different places gives probabilities nearer to even than the
-    average is right: a blend's calibration is of their logarithms. Its labels are those before it.
+    So it is everywhere, for heads and blends alike: what a head's own `predict` says may be another
+    class where its votes or margins and its probabilities disagree. Of equals it is the first.
 
     Parameters
     ----------
@@ -139,19 +136,17 @@ def answers(
     >>> labels.tolist(), found.shape
     ([0, 1, 0, 1], (4, 2))
     """
-    if not isinstance(estimator, BlendedHead):
-        return estimator.predict(features), probabilities(estimator, calibration, features)
-    mean = estimator.predict_proba(features)
-    labels = estimator.classes_[mean.argmax(axis=1)]
-    if calibration is None:
-        return labels, mean
-    return labels, calibration.probabilities(log_probabilities(mean))
+    found = probabilities(estimator, calibration, features)
+    return estimator.classes_[found.argmax(axis=1)], found
 
 
 def probabilities(
     estimator: Any, calibration: Calibration | None, features: np.ndarray
 ) -> np.ndarray:
-    """Probabilities of a fitted head: its own, or those of the calibration of its scores.
+    """Probabilities of a fitted head: those of the calibration of its scores, or its own.
+
+    Averaging members that err in different places gives probabilities nearer to even than the
+    average is right: a blend's calibration is of their logarithms.
 
     Parameters
     ----------
@@ -178,25 +173,6 @@ def probabilities(
     if calibration is None:
         return estimator.predict_proba(features)
     if isinstance(estimator, BlendedHead):
-        return answers(estimator, calibration, features)[1]
-    return calibration.probabilities(head_scores(estimator, features))
-
-
-def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """Logarithms of probabilities, the scores that a blend is calibrated on.
-
-    Parameters
-    ----------
-    probabilities : array of shape (n, classes)
-
-    Returns
-    -------
-    array of shape (n, classes)
-        Not below log 1e-6, in nats: one member's certain error must not outweigh all other rows.
-
-    Examples
-    --------
-    >>> log_probabilities(np.array([[1.0, 0.0]])).round(2).tolist()
-    [[0.0, -13.82]]
-    """
-    return np.log(np.maximum(probabilities, LEAST))
+        mean = estimator.predict_proba(features)
+        return calibration.probabilities(as_logits(mean, "probabilities"))
+    return calibration.probabilities(head_logits(estimator, features))

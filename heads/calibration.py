@@ -5,8 +5,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
+
+# probabilities count as this at least where their logarithm is taken
+LEAST = 1e-6
+# by how many rows' evidence the biases are held: on image sets of 60 to 200 rows, 10 gave a log loss
+# and a calibration error as low as without biases, or lower
+BIAS_ROWS, SHARE_ROWS = 10.0, 0.1
+STEPS, LEAST_SCALE = 50, 1e-3
 
 
 @dataclass(frozen=True)
@@ -85,22 +91,32 @@ def as_columns(scores: Any) -> np.ndarray:
     return np.column_stack([-scores.ravel() / 2, scores.ravel() / 2])
 
 
-def fit_calibration(scores: Any, y: Any, classes: Sequence | np.ndarray) -> Calibration:
-    """Fit scale and bias by maximum likelihood on out-of-fold scores.
+def fit_calibration(
+    scores: Any, y: Any, classes: Sequence | np.ndarray, class_weight: Any = None
+) -> Calibration:
+    """Fit scale and bias by penalised maximum likelihood on out-of-fold scores.
 
-    Two classes: Platt's sigmoid [1]_. Several: softmax with one temperature [2]_, and a bias.
-    Targets are smoothed as Platt's: a row of class c has (n_c + 1) / (n_c + 2) at c, the rest
-    spread over the other classes in proportion to their sizes. Perfectly separated scores therefore
-    have a finite optimum.
+    Two classes: Platt's sigmoid [1]_. Several: softmax with one temperature [2]_, and a bias. The
+    biases are shrunk, as by BIAS_ROWS rows of evidence, towards multiples of the classes' log shares,
+    so that with few rows little more than the temperature is fitted, and scores that say nothing
+    give the shares. Targets are smoothed by the rule of succession: the true class
+    has (n + 1) / (n + 2) of n rows, the rest is spread over the other classes in proportion to
+    their sizes. Perfectly separated scores therefore have a finite optimum, as sure as n right
+    answers of n make one. (Platt smooths by the rows of each class, which leaves ten classes of six
+    rows at 0.88 however well they are told apart.)
 
     Parameters
     ----------
     scores : array of shape (n, classes), or (n,) margins of two classes
-        Rows with a NaN (never in a validation fold) are passed over.
+        Margins or logits; of probabilities their logarithms, as `as_logits` gives them. Rows with a
+        NaN (never in a validation fold) are passed over.
     y : array of shape (n,)
         Labels, each among `classes`.
     classes : sequence of length classes
         Labels in the order of the columns, sorted.
+    class_weight : None, "balanced" or dict
+        As the head was trained with: probabilities are then of a world where the classes come as
+        often as their weights say, and so are the labels that go by them.
 
     Returns
     -------
@@ -129,38 +145,56 @@ def fit_calibration(scores: Any, y: Any, classes: Sequence | np.ndarray) -> Cali
     classes = np.asarray(classes)
     _check(scores, y, classes)
     known = np.isfinite(scores).all(axis=1)
-    scores = scores[known]
     codes = np.searchsorted(classes, y[known])
-    # scores of any unit: work at unit spread, undo it in the end
-    spread = max(float(np.std(scores - scores.mean(axis=1, keepdims=True))), np.finfo(float).tiny)
-    found = minimize(
-        _loss_and_gradient,
-        np.zeros(1 + len(classes)),
-        (scores / spread, _smoothed_targets(codes, len(classes))),
-        jac=True,
-        method="L-BFGS-B",
-        options={"gtol": 1e-9},
-    )
-    # a number added to all biases changes no probability: those that sum to zero are kept
-    bias = found.x[1:] - found.x[1:].mean()
-    scale = float(np.exp(found.x[0]) / spread)
+    scale, bias = _fit(scores[known], codes, _row_weights(class_weight, y[known]))
     return Calibration(scale, tuple(bias.tolist()), tuple(classes.tolist()))
 
 
+def as_logits(scores: Any, kind: str) -> np.ndarray:
+    """Out-of-fold or new scores as a calibration takes them.
+
+    Parameters
+    ----------
+    scores : array of shape (n, classes)
+    kind : str
+        `HEADS[head].scores`.
+
+    Returns
+    -------
+    array of shape (n, classes)
+        Margins and logits as they are; of probabilities the logarithms, in nats, not below
+        log 1e-6: one certain error must not outweigh all other rows.
+
+    Examples
+    --------
+    >>> as_logits(np.array([[1.0, 0.0]]), "probabilities").round(2).tolist()
+    [[0.0, -13.82]]
+    """
+    scores = np.asarray(scores)
+    return np.log(np.maximum(scores, LEAST)) if kind == "probabilities" else scores
+
+
 def oof_probabilities(
-    scores: np.ndarray, kind: str, y: Any, classes: Sequence | np.ndarray
+    scores: np.ndarray,
+    kind: str,
+    y: Any,
+    classes: Sequence | np.ndarray,
+    validation: Sequence[np.ndarray] | None = None,
+    class_weight: Any = None,
 ) -> np.ndarray:
-    """Probabilities of a candidate's out-of-fold scores, for blending.
+    """Calibrated probabilities of a candidate's out-of-fold scores.
 
     Parameters
     ----------
     scores : array of shape (n, classes)
         One entry of `HeadSearchCV.oof_scores_`; rows of NaN stay NaN.
     kind : str
-        `HEADS[head].scores`. Margins are calibrated on these very rows: a scale and a bias per
-        class leak far less than they mend.
-    y, classes
+        `HEADS[head].scores`.
+    y, classes, class_weight
         As for `fit_calibration`.
+    validation : sequence of index arrays, or None
+        The rows that each fold leaves out: a fold's probabilities are by the calibration of the
+        other folds', as it will be for new images. None calibrates all rows on themselves.
 
     Returns
     -------
@@ -168,12 +202,25 @@ def oof_probabilities(
 
     Examples
     --------
-    >>> oof_probabilities(np.array([[0.0, 0.0]]), "logits", ["a"], ["a", "b"]).tolist()
-    [[0.5, 0.5]]
+    >>> even = np.zeros((4, 2))
+    >>> oof_probabilities(even, "logits", [*"aabb"], [*"ab"], [[0, 2], [1, 3]]).round(2).tolist()
+    [[0.5, 0.5], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]]
     """
-    if kind == "margins":
-        return fit_calibration(scores, y, classes).probabilities(scores)
-    return softmax(scores, axis=1) if kind == "logits" else np.asarray(scores)
+    logits = as_columns(as_logits(scores, kind))
+    if validation is None:
+        return fit_calibration(logits, y, classes, class_weight).probabilities(logits)
+    y, classes = np.asarray(y), np.asarray(classes)
+    _check(logits, y, classes)
+    codes = np.searchsorted(classes, y)
+    known = np.isfinite(logits).all(axis=1)
+    nested = np.full(logits.shape, np.nan)
+    for own in validation:
+        others = np.array(known)
+        others[own] = False
+        weights = _row_weights(class_weight, y[others])
+        scale, bias = _fit(logits[others], codes[others], weights)
+        nested[own] = softmax(scale * logits[own] + bias, axis=1)
+    return nested
 
 
 def _check(scores: np.ndarray, y: np.ndarray, classes: np.ndarray) -> None:
@@ -194,23 +241,97 @@ def _check(scores: np.ndarray, y: np.ndarray, classes: np.ndarray) -> None:
         )
 
 
-def _smoothed_targets(codes: np.ndarray, n_classes: int) -> np.ndarray:
-    """(n, classes) targets: each class's mass spread by Platt's rule, rows sum to 1."""
-    counts = np.bincount(codes, minlength=n_classes)
-    of_own = (counts + 1) / (counts + 2)
-    others = np.tile((counts + 1).astype(float), (n_classes, 1))
+def _row_weights(class_weight: Any, y: np.ndarray) -> np.ndarray:
+    """(n,) weights of rows, 1 on average."""
+    if class_weight is None:
+        return np.ones(len(y))
+    # scikit-learn takes a while to import, and most calibrations need none of it
+    from sklearn.utils.class_weight import compute_sample_weight
+
+    weights = compute_sample_weight(class_weight, y)
+    return weights / weights.mean()
+
+
+def _fit(
+    scores: np.ndarray, codes: np.ndarray, weights: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Scale and biases (classes,) by Newton's method; the loss is convex in them.
+
+    scores : (n, classes), finite. codes, weights : (n,) class numbers, 1 on average.
+    """
+    n, n_classes = scores.shape
+    centred = scores - scores.mean(axis=1, keepdims=True)
+    # scores of any unit: work at unit spread, undo it in the end
+    spread = max(float(np.std(centred)), np.finfo(float).tiny)
+    unit = centred / spread
+    counts = np.bincount(codes, weights, minlength=n_classes)
+    targets = _smoothed_targets(codes, counts) * weights[:, None]
+    penalty = _bias_penalty(counts)
+    x = np.r_[1.0, np.zeros(n_classes)]
+    loss, slope, curvature = _derivatives(x, unit, targets, penalty)
+    for _ in range(STEPS):
+        if np.abs(slope).max() <= 1e-8 * n:
+            break
+        if x[0] <= LEAST_SCALE * (1 + 1e-9) and slope[0] > 0:
+            # scores that are worthless or mislead: the biases alone are left to fit
+            step = np.r_[0.0, np.linalg.solve(curvature[1:, 1:], slope[1:])]
+            if np.abs(slope[1:]).max() <= 1e-8 * n:
+                break
+        else:
+            step = np.linalg.solve(curvature, slope)
+        share = 1.0
+        if x[0] - step[0] < LEAST_SCALE:
+            share = max((x[0] - LEAST_SCALE) / step[0], 0.0) if step[0] else 1.0
+        while True:
+            trial = x - share * step
+            found = _derivatives(trial, unit, targets, penalty)
+            if found[0] <= loss or share < 1e-6:
+                break
+            share /= 4
+        x, (loss, slope, curvature) = trial, found
+    return float(x[0] / spread), x[1:] - x[1:].mean()
+
+
+def _smoothed_targets(codes: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(n, classes) targets: 1 / (n + 2) of each row's mass is the other classes', rows sum to 1."""
+    others = np.tile(counts + 1.0, (len(counts), 1))
     np.fill_diagonal(others, 0)
-    table = others / others.sum(axis=1, keepdims=True) * (1 - of_own)[:, None]
-    np.fill_diagonal(table, of_own)
+    left = 1 / (len(codes) + 2)
+    table = others / others.sum(axis=1, keepdims=True) * left
+    np.fill_diagonal(table, 1 - left)
     return table[codes]
 
 
-def _loss_and_gradient(
-    x: np.ndarray, scores: np.ndarray, targets: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """Mean cross-entropy of softmax(exp(x[0]) * scores + x[1:]) and its gradient."""
-    scale = np.exp(x[0])  # so that it stays positive
-    logs = log_softmax(scale * scores + x[1:], axis=1)
-    slope = (np.exp(logs) - targets) / len(scores)
-    loss = -np.sum(targets * logs) / len(scores)
-    return loss, np.r_[scale * np.sum(slope * scores), slope.sum(axis=0)]
+def _bias_penalty(counts: np.ndarray) -> np.ndarray:
+    """(classes, classes) quadratic form that leaves multiples of the log shares next to free."""
+    logs = np.log(counts + 1.0)
+    logs -= logs.mean()
+    norm = logs @ logs
+    held = BIAS_ROWS * np.eye(len(counts))
+    # of next to equal shares the multiple means nothing, and is held like any bias
+    if BIAS_ROWS * norm > SHARE_ROWS:
+        held -= np.outer(logs, logs) / norm * (BIAS_ROWS - SHARE_ROWS / norm)
+    return held
+
+
+def _derivatives(
+    x: np.ndarray, scores: np.ndarray, targets: np.ndarray, penalty: np.ndarray
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Cross-entropy of softmax(x[0] * scores + x[1:]) summed over rows, penalised: loss, gradient
+    and Hessian. A row's targets sum to its weight."""
+    scale, bias = x[0], x[1:]
+    logs = log_softmax(scale * scores + bias, axis=1)
+    shares = np.exp(logs)
+    p = shares * targets.sum(axis=1, keepdims=True)
+    slope = p - targets
+    loss = -np.sum(targets * logs) + bias @ penalty @ bias / 2
+    # of softmax: diag(p) - p p^T, in the directions of the scale and of each bias
+    mean = np.sum(shares * scores, axis=1)
+    weighted = p * (scores - mean[:, None])
+    curvature = np.empty((len(x), len(x)))
+    curvature[0, 0] = np.sum(weighted * scores)
+    curvature[0, 1:] = curvature[1:, 0] = weighted.sum(axis=0)
+    curvature[1:, 1:] = np.diag(p.sum(axis=0)) - shares.T @ p + penalty
+    curvature[0, 0] += np.finfo(float).eps * len(scores)  # scores all equal
+    gradient = np.r_[np.sum(slope * scores), slope.sum(axis=0) + penalty @ bias]
+    return float(loss), gradient, curvature

@@ -42,6 +42,8 @@ class Head:
     cost : int
         What a prediction costs: 1 where every training row kept is met, 0 where one product with
         a small matrix is all.
+    is_baseline : bool
+        Whether it is there to be beaten: a blend takes no part of it.
     trusted_types : tuple of str
         Types that its file in a bundle may hold beyond what skops trusts by itself.
 
@@ -61,6 +63,7 @@ class Head:
     bounded_by_rows: tuple[str, ...] = ()
     keeps_rows: str | None = None
     cost: int = 0
+    is_baseline: bool = False
     trusted_types: tuple[str, ...] = ()
 
     @property
@@ -137,7 +140,7 @@ HEADS: dict[str, Head] = {
         scores="logits",
     ),
     "centroid": Head("sklearn.neighbors:NearestCentroid"),
-    "prior": Head("sklearn.dummy:DummyClassifier", scores="probabilities"),
+    "prior": Head("sklearn.dummy:DummyClassifier", scores="probabilities", is_baseline=True),
 }
 
 

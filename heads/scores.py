@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics.pairwise import euclidean_distances
 
-from heads.calibration import as_columns
-from heads.catalog import find_name
+from heads.calibration import as_columns, as_logits
+from heads.catalog import HEADS, find_name
 
 
 def head_scores(estimator: Any, X: np.ndarray) -> np.ndarray:
@@ -46,3 +46,31 @@ def _centroid_scores(estimator: Any, X: np.ndarray) -> np.ndarray:
 
 # heads whose decision function is not what `predict` goes by
 OWN_SCORES: dict[str, Callable[[Any, np.ndarray], np.ndarray]] = {"centroid": _centroid_scores}
+
+
+def head_logits(estimator: Any, X: np.ndarray) -> np.ndarray:
+    """Scores of a fitted head as its calibration takes them.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+    X : array of shape (n, d)
+
+    Returns
+    -------
+    array of shape (n, classes), float64
+        As `head_scores`; of probabilities the logarithms.
+
+    Examples
+    --------
+    >>> from heads import make_head
+    >>> head = make_head("knn", n_neighbors=1).fit([[0.0], [1.0]], ["a", "b"])
+    >>> head_logits(head, np.array([[0.9]])).round(2).tolist()
+    [[-13.82, 0.0]]
+    """
+    name = find_name(estimator)
+    if name is not None:
+        kind = HEADS[name].scores
+    else:
+        kind = "margins" if hasattr(estimator, "decision_function") else "probabilities"
+    return as_logits(head_scores(estimator, X), kind)

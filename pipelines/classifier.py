@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from data import ImageError
 from extract import FeatureExtractor
 from extract.extractor import JoinedExtractor
-from heads import Calibration, fit_calibration
+from heads import HEADS, Calibration, as_logits, fit_calibration
 from heads.blended import answers, probabilities
 from heads.rows import training_rows
 from heads.search import fit_head
@@ -44,7 +44,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     extractor_ : FeatureExtractor or JoinedExtractor
     head_ : fitted scikit-learn classifier on (n, d) features
     calibration_ : Calibration or None
-        Of the head's scores where it has no probabilities of its own.
+        Of the head's scores; None for an estimator of one's own, whose probabilities it takes.
     rows_ : array of shape (m, d) or None
         Training rows that the head keeps, unscaled, for a bundle without waste.
     """
@@ -128,12 +128,15 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """(n,) labels."""
+        """(n,) labels: the most probable class; of an estimator of one's own what it says."""
         check_is_fitted(self)
-        return self.head_.predict(self.extractor_.transform(X))
+        features = self.extractor_.transform(X)
+        if self.calibration_ is None:
+            return self.head_.predict(features)
+        return answers(self.head_, self.calibration_, features)[0]
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """(n, classes) probabilities, calibrated on out-of-fold scores for heads that give none."""
+        """(n, classes) probabilities, by the calibration of the head's scores."""
         check_is_fitted(self)
         return probabilities(self.head_, self.calibration_, self.extractor_.transform(X))
 
@@ -179,6 +182,5 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         search = Search([self.head], int(folds), scoring, self.class_weight, self.seed, None)
         best = search_heads(features, y, search)[0][self.head]
         head = fit_head(self.head, best.params, features, y, self.class_weight)
-        if hasattr(head, "predict_proba"):
-            return head, None
-        return head, fit_calibration(best.oof, y, np.unique(y))
+        logits = as_logits(best.oof, HEADS[self.head].scores)
+        return head, fit_calibration(logits, y, np.unique(y), self.class_weight)

@@ -238,7 +238,7 @@ class RunResult:
     def oof_probabilities(self, place: int | None = None) -> np.ndarray:
         """(n_train, classes) out-of-fold probabilities of a row, or of the chosen one."""
         place = self.found.place if place is None else place
-        return self.leaderboard.probabilities(place, self.found.labels)
+        return self.leaderboard.probabilities[place]
 
 
 def run_job(
@@ -473,9 +473,7 @@ def audit_images(job: Job, table: FeatureTable, copies: Sequence[Copies], found:
     """Copies, suspect training labels, and images unlike all others, as results.json has them."""
     board = found.board
     believed = range(min(BELIEVED, len(board.rows)))
-    probabilities = np.mean(
-        [board.probabilities(place, found.labels) for place in believed], axis=0
-    )
+    probabilities = np.mean([board.probabilities[place] for place in believed], axis=0)
     audit = {
         "duplicates": job.settings.duplicates,
         **describe_copies(table.samples, copies, found.split.test),

@@ -7,7 +7,7 @@ import numpy as np
 
 from heads import HeadSearchCV
 from heads.blended import Member
-from pipelines.evaluation.leaderboard import Row, RowSource, describe_row
+from pipelines.evaluation.leaderboard import Row, RowSource, make_entry
 from pipelines.evaluation.search import Search, search_heads
 
 HEAD = "logistic"
@@ -43,10 +43,11 @@ def measure_baselines(
 def _best_row(source: RowSource, X: np.ndarray, labels: np.ndarray, search: Search) -> Row:
     best = search_heads(X, labels, search)[0][HEAD]
     member = Member(HEAD, best.params, oof=best.oof)
-    return describe_row(source, member, labels, search, round(best.seconds, 3))
+    return make_entry(source, member, labels, search, round(best.seconds, 3)).row
 
 
 def _majority_row(source: RowSource, labels: np.ndarray, search: Search) -> Row:
     nothing = np.zeros((len(labels), 1), np.float32)
     found = HeadSearchCV(["prior"], cv=search.folds, refit=False).fit(nothing, labels)
-    return describe_row(source, Member("prior", {}, oof=found.oof_scores_[0]), labels, search, 0.0)
+    member = Member("prior", {}, oof=found.oof_scores_[0])
+    return make_entry(source, member, labels, search, 0.0).row

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from heads import HEADS, Calibration, fit_calibration
-from heads.blended import BlendedHead, Member, log_probabilities
+from heads import HEADS, Calibration, as_logits, fit_calibration
+from heads.blended import BlendedHead, Member
 from heads.rows import training_rows
 from heads.search import fit_head
 from pipelines.evaluation.leaderboard import BLEND, Leaderboard, Row
@@ -53,7 +53,7 @@ class ChosenHead:
 
     sources : whose features, joined in this order, it takes.
     estimator : the fitted head, or BlendedHead.
-    calibration : of its scores where it has no probabilities, and of a blend's.
+    calibration : of its scores, of a blend those of its probabilities.
     rows : the training rows it keeps, unscaled, for the bundle.
     """
 
@@ -86,7 +86,7 @@ def fit_chosen(
     if len(members) == 1:
         alone = fitted[0]
         return ChosenHead(sources, alone.estimator, alone.calibration, alone.rows)
-    calibration = fit_calibration(log_probabilities(board.oof[place]), labels, board.classes)
+    calibration = fit_calibration(board.blend_logits, labels, board.classes, class_weight)
     blend = BlendedHead([fitted[i] for i in range(len(members))])
     return ChosenHead(sources, blend, calibration, None)
 
@@ -95,9 +95,8 @@ def _fit_member(
     member: Member, features: np.ndarray, labels: np.ndarray, class_weight: str | None
 ) -> Member:
     head = fit_head(member.head, member.params, features, labels, class_weight)
-    calibration = None
-    if not hasattr(head, "predict_proba"):
-        calibration = fit_calibration(member.oof, labels, np.unique(labels))
+    logits = as_logits(member.oof, HEADS[member.head].scores)
+    calibration = fit_calibration(logits, labels, np.unique(labels), class_weight)
     rows = training_rows(head, features)
     return replace(member, estimator=head, calibration=calibration, rows=rows)
 

@@ -7,12 +7,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from heads import HEADS, blend_candidates, fit_calibration, oof_probabilities
+from heads import HEADS, as_logits, blend_candidates, oof_probabilities
 from heads.blended import Member
 from pipelines.evaluation.comparison import corrected_score, score_interval, tied_with_best
 from pipelines.evaluation.intervals import nadeau_bengio_interval, wilson_interval
 from pipelines.evaluation.metrics import log_loss
-from pipelines.evaluation.scoring import ACCURACY, Scoring, best_first, head_facts
+from pipelines.evaluation.scoring import ACCURACY, Scoring, best_first
 from pipelines.evaluation.search import Search, search_sources
 
 BLEND = "blend"
@@ -42,12 +42,13 @@ class Row:
     backbone, view, layer, pooling, dim, tap : as in `features.Source`; a blend has no tap of its
         own.
     members : of a blend or of joined taps, each with its tap, head, parameters and weight.
-    cv_accuracy : share of the training images predicted right while out of fold.
+    cv_accuracy : share of the training images predicted right while out of fold, by probabilities
+        that are calibrated without their fold: exactly what a bundle of this row predicts by.
     cv_low, cv_high : its Wilson interval at 95 %.
     cv_fold_low, cv_fold_high : Nadeau & Bengio's, of the folds' accuracies, which allows for other
         training images too and is wide with few folds.
-    cv_log_loss : mean negative log of the calibrated out-of-fold probability of the true class; it
-        orders rows of equal score.
+    cv_log_loss : mean negative log of the true class's probability among these; it orders rows of
+        equal score.
     cv_score, cv_score_low, cv_score_high : of the scoring that the leaderboard is ordered by.
     seconds : what the search on this tap took.
     tied : whether the best row does not beat this one beyond chance.
@@ -80,7 +81,9 @@ class Leaderboard:
     """Rows best first, with what the choice and the fit need of each.
 
     members : by row, the heads it is made of: one, or a blend's.
-    oof : by row, out-of-fold scores (n, classes), of a blend nested probabilities.
+    probabilities : by row, out-of-fold (n, classes): of each fold by calibration, and of a blend by
+        weights, that saw the other folds alone.
+    blend_logits : (n, classes) what a blend's own calibration is fitted on; None without a blend.
     tried : how many settings were compared.
     corrected : score of the choice with its luck taken out, and its interval.
     nested : score of the best single row where it is chosen without the fold that scores it.
@@ -88,28 +91,27 @@ class Leaderboard:
 
     rows: list[Row]
     members: list[list[Member]]
-    oof: list[np.ndarray]
+    probabilities: list[np.ndarray]
+    blend_logits: np.ndarray | None
     tried: int
     classes: np.ndarray
     corrected: tuple[float, float, float]
     nested: float
     scoring: Scoring = ACCURACY
 
-    def probabilities(self, place: int, labels: np.ndarray) -> np.ndarray:
-        """(n, classes) out-of-fold probabilities of a row, calibrated where its head has none."""
-        row, oof = self.rows[place], self.oof[place]
-        if row.head == BLEND:
-            return oof
-        return oof_probabilities(oof, HEADS[row.head].scores, labels, self.classes)
-
 
 class Entry(NamedTuple):
-    """A row on its way into the leaderboard. facts: (n,) what the scoring makes of its answers."""
+    """A row on its way into the leaderboard.
+
+    probabilities : (n, classes) as in Leaderboard. facts : (n,) what the scoring makes of them.
+    logits : of a blend, what its own calibration is fitted on.
+    """
 
     row: Row
     members: list[Member]
-    oof: np.ndarray
+    probabilities: np.ndarray
     facts: np.ndarray
+    logits: np.ndarray | None = None
 
 
 def make_leaderboard(
@@ -149,8 +151,9 @@ def make_leaderboard(
     for i, (best_by_head, _) in enumerate(found):
         for head, best in best_by_head.items():
             member = Member(head, best.params, 1.0, i, best.oof)
-            row = describe_row(sources[i], member, labels, search, round(best.seconds, 3))
-            entries.append(Entry(row, [member], best.oof, best.facts))
+            entries.append(
+                make_entry(sources[i], member, labels, search, round(best.seconds, 3))
+            )
     entries.sort(key=_order)
     nested = _nested_score(np.array([entry.facts for entry in entries]), codes, search)
     tried = [facts for _, facts in found]
@@ -164,7 +167,8 @@ def make_leaderboard(
     return Leaderboard(
         [replace(entry.row, tied=bool(own)) for entry, own in zip(entries, tied, strict=True)],
         [entry.members for entry in entries],
-        [entry.oof for entry in entries],
+        [entry.probabilities for entry in entries],
+        None if blended is None else blended.logits,
         len(facts_of_all),
         classes,
         corrected_score(facts_of_all, scoring, codes, seed=seed),
@@ -188,37 +192,53 @@ def _nested_score(facts: np.ndarray, codes: np.ndarray, search: Search) -> float
     return float(search.scoring.values(codes, chosen[None])[0])
 
 
-def is_right(oof: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(n,) bool: whether an image's highest out-of-fold score of (n, classes) is its label's."""
-    return np.unique(labels)[oof.argmax(axis=1)] == labels
-
-
 def _blend(
     entries: Sequence[Entry], sources: Sequence[RowSource], labels: np.ndarray, search: Search
 ) -> Entry | None:
     """The rows of the best row's view blended; None where one alone is all there is to it."""
     started = time.perf_counter()
     classes, codes = np.unique(labels, return_inverse=True)
-    view = entries[0].row.view
-    candidates = [entry.members[0] for entry in entries if entry.row.view == view]
-    probabilities = [
-        oof_probabilities(member.oof, HEADS[member.head].scores, labels, classes)
-        for member in candidates
-    ]
+    validation = [val for _, val in search.folds]
+    candidates = _worth_blending(entries, codes, search.scoring)
+    if len(candidates) < 2:
+        return None
     scoring = search.scoring
     # accuracy has a quicker way of its own inside
     score = None if scoring is ACCURACY else _averages_scorer(scoring)
-    found = blend_candidates(probabilities, codes, [val for _, val in search.folds], scoring=score)
+    probabilities = np.array([entry.probabilities for entry in candidates])
+    found = blend_candidates(probabilities, codes, validation, scoring=score)
     chosen = sorted(np.flatnonzero(found.weights), key=lambda i: (-found.weights[i], i))
     if len(chosen) < 2:
         return None
-    members = [replace(candidates[i], weight=float(found.weights[i])) for i in chosen]
-    answers = found.probabilities.argmax(axis=1)
-    facts = scoring.facts(codes, answers, found.probabilities)
+    members = [replace(candidates[i].members[0], weight=float(found.weights[i])) for i in chosen]
+    # judged as it is saved: averaged, then calibrated, each fold by the others' weights
+    judged = oof_probabilities(
+        found.probabilities, "probabilities", labels, classes, validation, search.class_weight
+    )
+    facts = scoring.facts(codes, judged.argmax(axis=1), judged)
     seconds = round(time.perf_counter() - started, 3)
-    described = _describe_blend(sources, members, found.probabilities, labels, seconds)
-    figures = _figures(is_right(found.probabilities, labels), facts, labels, search)
-    return Entry(Row(**described, **figures), members, found.probabilities, facts)
+    described = _describe_blend(sources, members, judged, labels, seconds)
+    row = Row(**described, **_figures(judged, facts, labels, search))
+    mean = np.tensordot(found.weights, probabilities, 1)
+    return Entry(row, members, judged, facts, as_logits(mean, "probabilities"))
+
+
+def _worth_blending(
+    entries: Sequence[Entry], codes: np.ndarray, scoring: Scoring
+) -> list[Entry]:
+    """The best row's view's rows of heads that are no baselines and beat the largest class."""
+    shares = np.bincount(codes) / len(codes)
+    majority = np.tile(shares, (len(codes), 1))
+    to_beat = scoring.values(
+        codes, scoring.facts(codes, np.full(len(codes), shares.argmax()), majority)[None]
+    )[0]
+    return [
+        entry
+        for entry in entries
+        if entry.row.view == entries[0].row.view
+        and not HEADS[entry.row.head].is_baseline
+        and entry.row.cv_score > to_beat
+    ]
 
 
 def _averages_scorer(scoring: Scoring) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -230,18 +250,22 @@ def _averages_scorer(scoring: Scoring) -> Callable[[np.ndarray, np.ndarray], np.
     return score
 
 
-def describe_row(
+def make_entry(
     source: RowSource, member: Member, labels: np.ndarray, search: Search, seconds: float
-) -> Row:
+) -> Entry:
     """The leaderboard row of one head on one source, from its out-of-fold scores."""
     taps = source.tap.split("+") if source.tap else []
     members = None
     if len(taps) > 1:
         members = [_describe_member(source.backbone, tap, member) for tap in taps]
     classes, codes = np.unique(labels, return_inverse=True)
-    calibrated = fit_calibration(member.oof, labels, classes).probabilities(member.oof)
-    facts = head_facts(search.scoring, member.head, member.oof, labels)
-    return Row(
+    validation = [val for _, val in search.folds]
+    kind = HEADS[member.head].scores
+    judged = oof_probabilities(
+        member.oof, kind, labels, classes, validation, search.class_weight
+    )
+    facts = search.scoring.facts(codes, judged.argmax(axis=1), judged)
+    row = Row(
         backbone=source.backbone,
         view=source.view,
         layer=source.layer,
@@ -251,10 +275,11 @@ def describe_row(
         head=member.head,
         params=member.params,
         members=members,
-        cv_log_loss=log_loss(codes, None, calibrated),
+        cv_log_loss=log_loss(codes, None, judged),
         seconds=seconds,
-        **_figures(is_right(member.oof, labels), facts, labels, search),
+        **_figures(judged, facts, labels, search),
     )
+    return Entry(row, [member], judged, facts)
 
 
 def _describe_blend(
@@ -295,10 +320,13 @@ def _describe_member(backbone: str, tap: str | None, member: Member) -> dict:
     }
 
 
-def _figures(right: np.ndarray, facts: np.ndarray, labels: np.ndarray, search: Search) -> dict:
+def _figures(
+    probabilities: np.ndarray, facts: np.ndarray, labels: np.ndarray, search: Search
+) -> dict:
     """The figures of a row that do not depend on what it is made of."""
     scoring = search.scoring
     codes = np.unique(labels, return_inverse=True)[1]
+    right = probabilities.argmax(axis=1) == codes
     low, high = wilson_interval(right.sum(), len(right))
     by_fold = [right[val].mean() for _, val in search.folds]
     sizes = np.mean([[len(train), len(val)] for train, val in search.folds], axis=0)

@@ -155,12 +155,16 @@ def find_scoring(name: str, n_classes: int | None = None) -> Scoring:
     return SCORINGS[name]
 
 
-def head_facts(scoring: Scoring, head: str, oof: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def head_facts(
+    scoring: Scoring, head: str, oof: np.ndarray, labels: np.ndarray, class_weight: Any = None
+) -> np.ndarray:
     """(n,) facts of a head's out-of-fold scores (n, classes); labels: (n,) class names."""
     classes, codes = np.unique(labels, return_inverse=True)
     probabilities = None
     if scoring.needs_probabilities:  # a calibration for each candidate: not made in vain
-        probabilities = oof_probabilities(oof, HEADS[head].scores, labels, classes)
+        probabilities = oof_probabilities(
+            oof, HEADS[head].scores, labels, classes, class_weight=class_weight
+        )
     return scoring.facts(codes, oof.argmax(axis=1), probabilities)
 
 

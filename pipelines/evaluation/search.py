@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
-from heads import HeadSearchCV, screen_features
+from heads import HEADS, HeadSearchCV, oof_probabilities, screen_features
+from pipelines.evaluation.metrics import log_loss
 from pipelines.evaluation.scoring import ACCURACY, Scoring, best_first, head_facts, no_score
 
 SEARCHED = 12
@@ -127,7 +128,7 @@ def search_heads(
     names = np.array([params["head"] for params in tried])
     facts = np.array(
         [
-            head_facts(search.scoring, head, oof, labels)
+            head_facts(search.scoring, head, oof, labels, search.class_weight)
             for head, oof in zip(names, found.oof_scores_, strict=True)
         ]
     )
@@ -138,7 +139,7 @@ def search_heads(
         own = np.flatnonzero(names == head)
         if not len(own):
             continue
-        best = own[best_first(scores[own])]
+        best = _best_setting(own, scores, head, found.oof_scores_, labels, search)
         best_by_head[head] = BestSetting(
             {name: value for name, value in tried[best].items() if name != "head"},
             np.asarray(found.oof_scores_[best]),
@@ -146,3 +147,26 @@ def search_heads(
             float(by_fold[own].sum() * found.n_splits_),
         )
     return best_by_head, facts
+
+
+def _best_setting(
+    own: np.ndarray,
+    scores: np.ndarray,
+    head: str,
+    oof: np.ndarray,
+    labels: np.ndarray,
+    search: Search,
+) -> int:
+    """The setting of the best score; of equals the one whose calibrated log loss is the least."""
+    best = own[best_first(scores[own])]
+    equal = own[np.round(scores[own], 9) == np.round(scores[best], 9)]
+    if len(equal) < 2:
+        return int(best)
+    classes, codes = np.unique(labels, return_inverse=True)
+    losses = []
+    for i in equal:
+        found = oof_probabilities(
+            oof[i], HEADS[head].scores, labels, classes, class_weight=search.class_weight
+        )
+        losses.append(log_loss(codes, None, found))
+    return int(equal[np.round(losses, 9).argmin()])

@@ -1,12 +1,12 @@
-"""Fitted blends: the weighted mean of their members, calibrated without a change of labels."""
+"""Fitted blends: the weighted mean of their members, calibrated once more as a whole."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from heads import Calibration, fit_calibration, head_scores, make_head
-from heads.blended import BlendedHead, Member, answers, log_probabilities, probabilities
+from heads import Calibration, as_logits, fit_calibration, head_scores, make_head
+from heads.blended import BlendedHead, Member, answers, probabilities
 
 SURE = Calibration(3.0, (0.0, 0.0, 0.0), ("a", "b", "c"))
 
@@ -66,7 +66,7 @@ def test_a_head_alone_answers_as_it_predicts(halves):
 
 
 def test_impossible_is_very_improbable():
-    assert log_probabilities(np.array([[0.0, 1.0]])).tolist() == [[np.log(1e-6), 0.0]]
+    assert as_logits([[0.0, 1.0]], "probabilities").tolist() == [[np.log(1e-6), 0.0]]
 
 
 def test_a_member_without_columns_says_so(halves):
