@@ -252,9 +252,7 @@ def _row_weights(class_weight: Any, y: np.ndarray) -> np.ndarray:
     return weights / weights.mean()
 
 
-def _fit(
-    scores: np.ndarray, codes: np.ndarray, weights: np.ndarray
-) -> tuple[float, np.ndarray]:
+def _fit(scores: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
     """Scale and biases (classes,) by Newton's method; the loss is convex in them.
 
     scores : (n, classes), finite. codes, weights : (n,) class numbers, 1 on average.

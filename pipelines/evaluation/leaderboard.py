@@ -151,9 +151,7 @@ def make_leaderboard(
     for i, (best_by_head, _) in enumerate(found):
         for head, best in best_by_head.items():
             member = Member(head, best.params, 1.0, i, best.oof)
-            entries.append(
-                make_entry(sources[i], member, labels, search, round(best.seconds, 3))
-            )
+            entries.append(make_entry(sources[i], member, labels, search, round(best.seconds, 3)))
     entries.sort(key=_order)
     nested = _nested_score(np.array([entry.facts for entry in entries]), codes, search)
     tried = [facts for _, facts in found]
@@ -223,9 +221,7 @@ def _blend(
     return Entry(row, members, judged, facts, as_logits(mean, "probabilities"))
 
 
-def _worth_blending(
-    entries: Sequence[Entry], codes: np.ndarray, scoring: Scoring
-) -> list[Entry]:
+def _worth_blending(entries: Sequence[Entry], codes: np.ndarray, scoring: Scoring) -> list[Entry]:
     """The best row's view's rows of heads that are no baselines and beat the largest class."""
     shares = np.bincount(codes) / len(codes)
     majority = np.tile(shares, (len(codes), 1))
@@ -261,9 +257,7 @@ def make_entry(
     classes, codes = np.unique(labels, return_inverse=True)
     validation = [val for _, val in search.folds]
     kind = HEADS[member.head].scores
-    judged = oof_probabilities(
-        member.oof, kind, labels, classes, validation, search.class_weight
-    )
+    judged = oof_probabilities(member.oof, kind, labels, classes, validation, search.class_weight)
     facts = search.scoring.facts(codes, judged.argmax(axis=1), judged)
     row = Row(
         backbone=source.backbone,
