@@ -51,7 +51,7 @@ def draw(samples, features, sources, size, seed):
     """One training set -> figures of the chosen classifier, of the best row alone, and of its
     peer."""
     labels = samples.labels
-    classes, codes = np.unique(labels, return_inverse=True)
+    codes = np.unique(labels, return_inverse=True)[1]
     split = StratifiedShuffleSplit(1, train_size=size, random_state=seed)
     train, test = next(split.split(codes, codes))
     own = samples[train]

@@ -9,8 +9,8 @@ from scipy.special import log_softmax, softmax
 
 # probabilities count as this at least where their logarithm is taken
 LEAST = 1e-6
-# by how many rows' evidence the biases are held: on image sets of 60 to 200 rows, 10 gave a log loss
-# and a calibration error as low as without biases, or lower
+# by how many rows' evidence the biases are held: on image sets of 60 to 200 rows, 10 gave a log
+# loss and a calibration error as low as without biases, or lower
 BIAS_ROWS, SHARE_ROWS = 10.0, 0.1
 STEPS, LEAST_SCALE = 50, 1e-3
 
@@ -97,9 +97,9 @@ def fit_calibration(
     """Fit scale and bias by penalised maximum likelihood on out-of-fold scores.
 
     Two classes: Platt's sigmoid [1]_. Several: softmax with one temperature [2]_, and a bias. The
-    biases are shrunk, as by BIAS_ROWS rows of evidence, towards multiples of the classes' log shares,
-    so that with few rows little more than the temperature is fitted, and scores that say nothing
-    give the shares. Targets are smoothed by the rule of succession: the true class
+    biases are shrunk, as by BIAS_ROWS rows of evidence, towards multiples of the classes' log
+    shares, so that with few rows little more than the temperature is fitted, and scores that say
+    nothing give the shares. Targets are smoothed by the rule of succession: the true class
     has (n + 1) / (n + 2) of n rows, the rest is spread over the other classes in proportion to
     their sizes. Perfectly separated scores therefore have a finite optimum, as sure as n right
     answers of n make one. (Platt smooths by the rows of each class, which leaves ten classes of six

@@ -108,14 +108,15 @@ def trace_curve(
     labels: np.ndarray,
     search: Search,
 ) -> dict:
-    """The `learning_curve` of results.json: of the row, or of a blend's heaviest member."""
-    heaviest = board.members[place][0]
-    row = next(
-        board.rows[i]
-        for i, members in enumerate(board.members)
-        if len(members) == 1 and members[0].oof is heaviest.oof
+    """The `learning_curve` of results.json: of the row, a blend as the blend that it is."""
+    row, members = board.rows[place], board.members[place]
+    sources = sorted({member.source for member in members})
+    # one source's features at a time: they may be wide
+    by_source = (
+        (read(source), [member for member in members if member.source == source])
+        for source in sources
     )
-    found = learning_curve(read(heaviest.source), labels, heaviest.head, heaviest.params, search)
+    found = learning_curve(by_source, labels, search)
     names = ("backbone", "view", "layer", "pooling", "tap", "head", "params")
     return {**{name: getattr(row, name) for name in names}, **asdict(found)}
 

@@ -1,12 +1,13 @@
 """The learning curve: accuracy against training images per class, from features that are there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import norm
 
-from heads import HeadSearchCV
+from heads import HEADS, HeadSearchCV, oof_probabilities
+from heads.blended import Member
 from heads.catalog import find_head
 from pipelines.evaluation.intervals import wilson_interval
 from pipelines.evaluation.scoring import no_score
@@ -41,55 +42,67 @@ class LearningCurve:
 
 
 def learning_curve(
-    features: np.ndarray, labels: np.ndarray, head: str, params: dict, search: Search
+    members: Iterable[tuple[np.ndarray, Sequence[Member]]], labels: np.ndarray, search: Search
 ) -> LearningCurve:
-    """Accuracy of one head with all, half, a quarter, … of the training images, to two a class.
+    """Accuracy of a leaderboard row with all, half, a quarter, … of the training images, to two a
+    class.
 
-    The smaller sets are drawn within each class, three times, each inside the next larger one. An
+    The smaller sets are drawn within each class, three times, each inside the next larger one. Of a
+    blend every member is trained on them, and their probabilities are averaged by its weights. An
     accuracy is the mean over draws and validation images. Its variance is that of the images' means
     plus that of the draws' means, each over its count (for images crossed with draws: Owen, 2007,
     "The pigeonhole bootstrap"; a little too wide), made an interval by Wilson's with the number of
     images that would give it. All images are one draw: what other training images would have done
     is not in the last interval.
 
-    features : (n, d). labels : (n,) class names.
-    head, params : as in a leaderboard row; parameters that the head bounds by the number of its
-        training rows (neighbours) are no more than there are.
+    members : features (n, d) with the row's members that take them, each features once; parameters
+        that a head bounds by the number of its training rows (neighbours) are no more than there
+        are.
+    labels : (n,) class names.
     search : its folds are (training, validation) rows of a cross-validation, or one pair of
         training and test rows; its heads are not asked for.
 
     Raises ValueError for an unknown head.
     """
     labels = np.asarray(labels)
+    classes, codes = np.unique(labels, return_inverse=True)
+    tested = np.unique(np.concatenate([val for _, val in search.folds]))
+    drawn = _draw(labels, search)
+    means = [[np.zeros((len(labels), len(classes))) for _ in draws] for draws in drawn]
+    for features, own in members:
+        for of_size, draws in zip(means, drawn, strict=True):
+            for mean, reduced in zip(of_size, draws, strict=True):
+                mean += _probabilities(features, labels, own, replace(search, folds=reduced))
+    points, right_means, draw_variances = [], [], []
+    for of_size, draws in zip(means, drawn, strict=True):
+        right = np.array([mean[tested].argmax(axis=1) == codes[tested] for mean in of_size], float)
+        images = np.mean([len(train) for reduced in draws for train, _ in reduced])
+        points.append(_point(float(images), len(classes), right))
+        right_means.append(right.mean(axis=0))
+        draw_variances.append(_draw_variance(right))
+    if len(points) == 1:
+        return LearningCurve(tuple(points), None, None, None)
+    difference = right_means[-1] - right_means[-2]
+    half = norm.ppf(0.975) * np.sqrt(difference.var() / len(difference) + draw_variances[-2])
+    gain = float(difference.mean())
+    return LearningCurve(tuple(points), gain, float(gain - half), float(gain + half))
+
+
+def _draw(labels: np.ndarray, search: Search) -> list[list[Splits]]:
+    """For each share of the training images its draws of them: one of all, else DRAWS."""
     splits = search.folds
-    tested = np.unique(np.concatenate([val for _, val in splits]))
     rngs = [np.random.default_rng([search.seed or 0, draw]) for draw in range(DRAWS)]
     ranks = [_draw_ranks(labels, splits, rng) for rng in rngs]
-    points, means, draw_variances = [], [], []
-    for share in _fractions(labels, splits):
-        drawn = [
+    return [
+        [
             [
                 (_first(labels, train, own, share), val)
                 for (train, val), own in zip(splits, ranks_by_split, strict=True)
             ]
             for ranks_by_split in (ranks if share < 1 else ranks[:1])
         ]
-        right = np.array(
-            [
-                _right(features, labels, (head, params), replace(search, folds=reduced))[tested]
-                for reduced in drawn
-            ]
-        )
-        images = np.mean([len(train) for reduced in drawn for train, _ in reduced])
-        points.append(_point(float(images), len(np.unique(labels)), right))
-        means.append(right.mean(axis=0))
-        draw_variances.append(_draw_variance(right))
-    if len(points) == 1:
-        return LearningCurve(tuple(points), None, None, None)
-    difference = means[-1] - means[-2]
-    half = norm.ppf(0.975) * np.sqrt(difference.var() / len(difference) + draw_variances[-2])
-    gain = float(difference.mean())
-    return LearningCurve(tuple(points), gain, float(gain - half), float(gain + half))
+        for share in _fractions(labels, splits)
+    ]
 
 
 def _fractions(labels: np.ndarray, splits: Splits) -> list[float]:
@@ -117,24 +130,34 @@ def _first(labels: np.ndarray, train: np.ndarray, ranks: np.ndarray, share: floa
     return train[ranks < np.maximum(np.round(share * counts), LEAST)[codes]]
 
 
-def _right(
-    features: np.ndarray, labels: np.ndarray, setting: tuple[str, dict], search: Search
+def _probabilities(
+    features: np.ndarray, labels: np.ndarray, members: Sequence[Member], search: Search
 ) -> np.ndarray:
-    """(n,) 1 where the head, trained on the other part, is right; NaN for rows never validated."""
-    head, params = setting
+    """(n, classes) the members' share of the averaged out-of-fold probabilities; 0 where none."""
     fewest = min(len(train) for train, _ in search.folds)
+    # as the leaderboard judges: each fold by the calibration of the others, where there are others
+    validation = [val for _, val in search.folds] if len(search.folds) > 1 else None
     found = HeadSearchCV(
-        {head: _grid(head, params, fewest)},
+        {member.head: _grid(member.head, member.params, fewest) for member in members},
         cv=search.folds,
         refit=False,
         scoring=no_score,
         class_weight=search.class_weight,
         n_jobs=search.n_jobs,
     ).fit(features, labels)
-    scores = found.oof_scores_[0]
-    known = np.isfinite(scores).all(axis=1)
-    predicted = found.classes_[np.where(known[:, None], scores, 0).argmax(axis=1)]
-    return np.where(known, predicted == labels, np.nan)
+    weighted = [
+        member.weight
+        * oof_probabilities(
+            scores,
+            HEADS[member.head].scores,
+            labels,
+            found.classes_,
+            validation,
+            search.class_weight,
+        )
+        for member, scores in zip(members, found.oof_scores_, strict=True)
+    ]
+    return np.nan_to_num(np.sum(weighted, axis=0))
 
 
 def _grid(name: str, params: dict, n_train: int) -> dict[str, list]:
