@@ -201,7 +201,7 @@ def _blend(
     if len(candidates) < 2:
         return None
     scoring = search.scoring
-    # accuracy has a quicker way of its own inside
+    # what counts right answers alone is served better by log loss, which counts near misses too
     score = None if scoring is ACCURACY else _averages_scorer(scoring)
     probabilities = np.array([entry.probabilities for entry in candidates])
     found = blend_candidates(probabilities, codes, validation, scoring=score)
