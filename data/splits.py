@@ -1,14 +1,23 @@
 """Which images train and which test: hold-out and folds, by class, never splitting a group."""
 
+import hashlib
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from data.samples import DataError, Samples
 
+# by how many standard deviations of chance a class's held-out part may miss the fraction before
+# images are moved for it: at two, one label in a hundred runs moves a second image
+DEVIATIONS = 2.0
+
 
 def split_rows(
-    samples: Samples, seed: int, fraction: float = 0.25
+    samples: Samples,
+    seed: int,
+    fraction: float = 0.25,
+    keys: Sequence | np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The rows to train on and to test on: the split that was given, else some held out.
 
@@ -20,6 +29,8 @@ def split_rows(
         Of the draw.
     fraction : float, default=0.25
         About what share of every class is held out.
+    keys : array of shape (n,), optional
+        As for `hold_out`; by default the paths.
 
     Returns
     -------
@@ -40,7 +51,8 @@ def split_rows(
     (array([0, 2, 3]), array([1]))
     """
     if samples.split is None:
-        return hold_out(_labels_of(samples), samples.groups, fraction, seed)
+        keys = samples.paths if keys is None else keys
+        return hold_out(_labels_of(samples), samples.groups, fraction, seed, keys)
     train = np.flatnonzero(samples.split == "train")
     test = np.flatnonzero(samples.split == "test")
     for rows, name in ((train, "training"), (test, "test")):
@@ -107,8 +119,13 @@ def hold_out(
     groups: Sequence | np.ndarray | None = None,
     fraction: float = 0.25,
     seed: int = 0,
+    keys: Sequence | np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hold some images out for testing, stratified by class.
+
+    Whether an image is held out follows from its key, or its group's name, and the seed: a label
+    that is mended, an image added or taken away moves hardly any other image to the other side, so
+    that figures from before and after can be compared.
 
     Parameters
     ----------
@@ -117,9 +134,12 @@ def hold_out(
     groups : array of shape (n,), optional
         All images of a group land on the same side.
     fraction : float, default=0.25
-        About what share of every class is held out; above 0 and below 1.
+        About what share of every class is held out, give or take what chance does to so many; above
+        0 and below 1.
     seed : int, default=0
         Of the draw.
+    keys : array of shape (n,), optional
+        What tells the images from one another for good, such as ids; by default their places.
 
     Returns
     -------
@@ -133,19 +153,20 @@ def hold_out(
 
     Examples
     --------
-    >>> train, test = hold_out(["cat"] * 8 + ["dog"] * 4)
-    >>> len(train), len(test)
-    (9, 3)
+    >>> labels = ["cat"] * 8 + ["dog"] * 4
+    >>> train, test = hold_out(labels)
+    >>> [labels[row] for row in test]
+    ['cat', 'cat', 'dog']
     """
     if not 0 < fraction < 1:
         raise DataError(f"fraction is {fraction}; expected a number between 0 and 1")
     labels = np.asarray(labels)
     _check_counts(labels, groups, 2, "a train and a test part")
-    rng = np.random.default_rng(seed)
     if groups is None:
-        is_test = _draw_images(labels, fraction, rng)
+        keys = range(len(labels)) if keys is None else keys
+        is_test = _draw_images(labels, _place(keys, seed), fraction)
     else:
-        is_test = _draw_groups(labels, groups, fraction, rng)
+        is_test = _draw_groups(labels, groups, fraction, seed)
     return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 
@@ -210,42 +231,75 @@ def _labels_of(samples: Samples) -> np.ndarray:
     return samples.labels
 
 
-def _draw_images(labels: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """(n,) bool: which images are held out, the fraction of each class but never none or all."""
+def _place(keys: Sequence | np.ndarray, seed: int) -> np.ndarray:
+    """(n,) float in [0, 1) that each key has under this seed, whatever the others are."""
+    places = [
+        int.from_bytes(hashlib.blake2b(f"{seed}|{key}".encode(), digest_size=8).digest())
+        for key in map(_text, keys)
+    ]
+    return np.array(places, np.uint64) / 2.0**64
+
+
+def _text(key: object) -> str:
+    # names that are no UTF-8 have surrogates, which no encoding takes
+    return key.encode("utf-8", "backslashreplace").decode() if isinstance(key, str) else str(key)
+
+
+def _bounds(count: int, fraction: float) -> tuple[int, int]:
+    """How many of so many may be held out: the fraction give or take chance, never none or all."""
+    slack = max(1.0, DEVIATIONS * math.sqrt(fraction * (1 - fraction) * count))
+    low, high = math.ceil(fraction * count - slack), math.floor(fraction * count + slack)
+    return max(low, 1), min(max(high, 1), count - 1)
+
+
+def _draw_images(labels: np.ndarray, place: np.ndarray, fraction: float) -> np.ndarray:
+    """(n,) bool: which images are held out: the fraction of all that is placed lowest.
+
+    Only where a class would have too few or too many by that are the nearest to it moved, so that
+    what is added, removed or given another label hardly moves any other image.
+    """
     is_test = np.zeros(len(labels), bool)
+    is_test[np.argsort(place, kind="stable")[: round(fraction * len(labels))]] = True
     for name in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == name))
-        count = np.clip(round(fraction * len(rows)), 1, len(rows) - 1)
-        is_test[rows[:count]] = True
+        rows = np.flatnonzero(labels == name)
+        rows = rows[np.argsort(place[rows], kind="stable")]
+        count = np.clip(is_test[rows].sum(), *_bounds(len(rows), fraction))
+        is_test[rows] = np.arange(len(rows)) < count
     return is_test
 
 
 def _draw_groups(
-    labels: np.ndarray,
-    groups: Sequence | np.ndarray,
-    fraction: float,
-    rng: np.random.Generator,
+    labels: np.ndarray, groups: Sequence | np.ndarray, fraction: float, seed: int
 ) -> np.ndarray:
-    """(n,) bool: which images are held out, whole groups of them.
+    """(n,) bool: which images are held out, whole groups of them: those placed below the fraction.
 
-    Groups, shuffled and large ones first, go to the test side where that brings the classes nearer
-    to `fraction`; then a side that lacks a class is given its smallest group that can be spared.
+    Of classes that have too few or too many by that, the groups nearest to it change sides where
+    this brings the classes together nearer to it; then a side that lacks a class is given its
+    smallest group that can be spared.
     """
-    _, group_of = np.unique(np.asarray(groups), return_inverse=True)
+    kinds, group_of = np.unique(np.asarray(groups), return_inverse=True)
     names, class_of = np.unique(labels, return_inverse=True)
     # what portion of each class a group holds, (groups, classes): rare classes count like others
-    portions = np.zeros((group_of.max() + 1, class_of.max() + 1))
+    portions = np.zeros((len(kinds), len(names)))
     np.add.at(portions, (group_of, class_of), 1)
-    portions /= portions.sum(0)
-    order = rng.permutation(len(portions))
-    # stable: groups of one size stay shuffled
-    order = order[np.argsort(-portions[order].sum(1), kind="stable")]
-    in_test = np.zeros(len(portions), bool)
-    for group in order:
-        gap = fraction - portions[in_test].sum(0)
-        in_test[group] = np.square(gap - portions[group]).sum() < np.square(gap).sum()
+    sizes = portions.sum(0)
+    portions /= sizes
+    place = _place(kinds.tolist(), seed)
+    in_test = place < fraction
+    # as of images: of few large groups chance makes more of a difference
+    chance = np.sqrt(fraction * (1 - fraction) * np.square(portions).sum(0))
+    slack = np.maximum(1 / sizes, DEVIATIONS * chance)
+    share = portions[in_test].sum(0)
+    for group in np.argsort(np.abs(place - fraction), kind="stable"):
+        beyond = np.maximum(np.abs(share - fraction) - slack, 0)
+        if not beyond.any():
+            break
+        moved = share + (portions[group] if not in_test[group] else -portions[group])
+        if np.maximum(np.abs(moved - fraction) - slack, 0).sum() < beyond.sum():
+            share, in_test[group] = moved, not in_test[group]
+    smallest = np.lexsort((place, portions.sum(1)))
     for side in (True, False):
-        _fill(in_test, side, portions, names, order[::-1])
+        _fill(in_test, side, portions, names, smallest)
     return in_test[group_of]
 
 
