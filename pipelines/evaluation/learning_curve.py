@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import norm
 
 from heads import HEADS, HeadSearchCV, oof_probabilities
 from heads.blended import Member
 from heads.catalog import find_head
+from pipelines.evaluation.comparison import paired_interval
 from pipelines.evaluation.intervals import wilson_interval
 from pipelines.evaluation.scoring import no_score
 from pipelines.evaluation.search import Search
@@ -83,9 +83,8 @@ def learning_curve(
     if len(points) == 1:
         return LearningCurve(tuple(points), None, None, None)
     difference = right_means[-1] - right_means[-2]
-    half = norm.ppf(0.975) * np.sqrt(difference.var() / len(difference) + draw_variances[-2])
-    gain = float(difference.mean())
-    return LearningCurve(tuple(points), gain, float(gain - half), float(gain + half))
+    low, high = paired_interval(difference, more_variance=draw_variances[-2])
+    return LearningCurve(tuple(points), float(difference.mean()), low, high)
 
 
 def _draw(labels: np.ndarray, search: Search) -> list[list[Splits]]:

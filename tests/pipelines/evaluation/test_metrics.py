@@ -121,13 +121,13 @@ def test_log_loss_of_a_certain_error_is_finite():
 def test_measure_gives_every_metric_inside_its_interval(classes):
     labels, predicted, shares = answers(classes)
     names = np.array([f"class {code}" for code in range(classes)])
-    found = measure(names[labels], names[predicted], shares, names, draws=200)
+    found = measure(names[labels], names[predicted], shares, names)
     assert set(found) == set(METRICS) - ({"roc_auc"} if classes > 2 else set())
     for name, row in found.items():
         assert row["value"] == pytest.approx(METRICS[name].value(labels, predicted, shares))
         assert row["low"] <= row["value"] <= row["high"], name
         assert row["low"] < row["high"], name
-    assert found == measure(names[labels], names[predicted], shares, names, draws=200)
+    assert found == measure(names[labels], names[predicted], shares, names)
 
 
 def test_the_interval_of_a_metric_covers_its_true_value():
@@ -137,7 +137,7 @@ def test_the_interval_of_a_metric_covers_its_true_value():
     for seed in range(60):
         rows = rng.choice(60_000, 150, replace=False)
         found = measure(
-            labels[rows], predicted[rows], shares[rows], [0, 1, 2], draws=200, seed=seed
+            labels[rows], predicted[rows], shares[rows], [0, 1, 2], seed=seed
         )
         for name in covered:
             covered[name] += (
