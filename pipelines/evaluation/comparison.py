@@ -62,9 +62,9 @@ def corrected_score(
     if scoring is ACCURACY:
         least_low, least_high = wilson_interval(mean * n, n, level)
     else:
-        own = best_first(scoring.values(labels, facts))
-        shift = mean - float(scoring.values(labels, facts[[own]])[0])
-        ends = score_interval(facts[own], scoring, labels, seed=seed, level=level)
+        alone = facts[best_first(scoring.values(labels, facts))]
+        shift = mean - float(scoring.values(labels, alone[None])[0])
+        ends = score_interval(alone, scoring, labels, seed, level)
         least_low, least_high = ends[0] + shift, min(ends[1] + shift, scoring.perfect)
     return mean, min(low, least_low), max(high, least_high)
 
@@ -124,8 +124,7 @@ def paired_interval(
 
 
 def difference_interval(
-    first: np.ndarray,
-    second: np.ndarray,
+    facts: np.ndarray,
     scoring: Scoring,
     labels: np.ndarray,
     seed: int = 0,
@@ -137,9 +136,8 @@ def difference_interval(
     draws images within classes and scores both rows on them, and the variance that half an image in
     each outcome has where no image differs: it is never of zero width.
 
-    first, second : (n,) facts. labels : (n,) class numbers.
+    facts : (2, n) of the first and the second row. labels : (n,) class numbers.
     """
-    facts = np.array([first, second])
     values = scoring.values(labels, facts)
     difference = float(values[0] - values[1])
     if scoring is ACCURACY:

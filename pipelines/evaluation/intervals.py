@@ -14,7 +14,7 @@ BORROWED = 1.0
 # Jeffreys' prior: half an image
 UNSEEN = 0.5
 TINY = 1e-9
-OFFSETS = 32  # miscalibrations that the calibration error's interval tries on each side
+OFFSETS = 48  # miscalibrations that the calibration error's interval tries on each side
 
 
 def wilson_interval(right: float, n: float, level: float = LEVEL) -> tuple[float, float]:
@@ -212,6 +212,9 @@ def calibration_interval(
         equal = np.mean(np.abs(drawn - value) <= TINY, axis=0) / 2
         reach_up = np.mean(drawn > value + TINY, axis=0) + equal >= (1 - level) / 2
         reach_down = np.mean(drawn < value - TINY, axis=0) + equal >= (1 - level) / 2
+        # the end lies between the last that is in reach and the next
+        reach_up[:-1] |= reach_up[1:]
+        reach_down[1:] |= reach_down[:-1]
         low = min([low, *errors[reach_up]])
         high = max([high, *errors[reach_down]])
     return float(low), float(high)
