@@ -1,5 +1,10 @@
 """Whether the intervals hold what they say: `python -m benchmarks.coverage [--problems 500]
-[--null 40]`.
+[--null 40] [--answers 20] [--gains 200]`.
+
+Test sets of 20 to 500 images are drawn from populations of known accuracy, up to all right, and
+every metric's interval is held against the metric of the population.
+
+The gain of the last doubling of images is held against that of many draws.
 
 Problems are drawn over a table of n, classes and accuracy: a cloud per class, seen through three
 noisy rectified projections (the taps). Heads and parameters on every tap are cross-validated, the
@@ -18,11 +23,22 @@ from threadpoolctl import threadpool_limits
 
 from data import folds
 from heads import HeadSearchCV, make_head
+from heads.blended import Member
 from pipelines.evaluation.comparison import corrected_score, tied_with_best
 from pipelines.evaluation.intervals import wilson_interval
+from pipelines.evaluation.learning_curve import learning_curve
+from pipelines.evaluation.metrics import METRICS, measure
+from pipelines.evaluation.search import Search
 
 SIZES, CLASSES, SEPARATIONS = (60, 120, 240, 480, 1000), (2, 5, 10), (0.3, 0.8, 2.0)
 TRUTH = 6000
+# of test sets: images, classes (five of them of unequal size), accuracy, and how far the
+# probabilities are from calibrated: logits times this
+TEST_SIZES, TEST_CLASSES = (20, 50, 100, 200, 500), (2, 5, 10)
+ACCURACIES, SHARPNESS = (0.6, 0.8, 0.9, 0.95, 0.99, 1.0), (0.6, 1.0, 1.6)
+UNEQUAL, FALL = 5, 0.6
+POPULATION = 40_000
+GAIN_SIZES, GAIN_DRAWS = (40, 80, 160, 320), 30
 NULL_ROWS, NULL_CLASSES = 240, 2
 GRIDS = {
     "logistic": {"logisticregression__C": [1e-3, 1e-2, 1e-1, 1.0]},
@@ -220,6 +236,115 @@ def null(draws, jobs):
     _say("nested within 1 point of chance", abs(nested - 0.5) <= 0.01)
 
 
+def answers_of(labels, classes, separation, sharpness, rng):
+    """(predicted, probabilities): a normal cloud per class, its axis `separation` from the rest."""
+    latent = rng.normal(size=(len(labels), classes))
+    latent[np.arange(len(labels)), labels] += separation
+    logits = sharpness * separation * latent
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return latent.argmax(axis=1), shares / shares.sum(axis=1, keepdims=True)
+
+
+def separation_of(accuracy, classes):
+    """The separation that gives this accuracy; far apart where it is 1."""
+    if accuracy == 1:
+        return 15.0
+    labels = np.arange(20_000) % classes
+    low, high = 0.0, 15.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        predicted, _ = answers_of(labels, classes, middle, 1.0, np.random.default_rng(0))
+        low, high = (low, middle) if np.mean(predicted == labels) > accuracy else (middle, high)
+    return middle
+
+
+def draw_answers(n, classes, accuracy, sharpness, draws):
+    """{metric: (draws, 2) whether its interval holds the population's value, and its width}."""
+    rng = np.random.default_rng([n, classes, round(100 * accuracy), round(10 * sharpness)])
+    shares = FALL ** np.arange(classes) if classes == UNEQUAL else np.ones(classes)
+    sizes = np.maximum(np.round(n * shares / shares.sum()).astype(int), 1)
+    separation = separation_of(accuracy, classes)
+    names = np.arange(classes)
+    many = np.repeat(names, sizes * (POPULATION // sizes.sum()))
+    found = answers_of(many, classes, separation, sharpness, rng)
+    labels = np.repeat(names, sizes)
+    covered = {}
+    for draw in range(draws):
+        own = measure(
+            labels, *answers_of(labels, classes, separation, sharpness, rng), names, seed=draw
+        )
+        for name, figure in own.items():
+            truth = METRICS[name].value(many, *found)
+            held = figure["low"] - 1e-9 <= truth <= figure["high"] + 1e-9
+            covered.setdefault(name, []).append((held, figure["high"] - figure["low"]))
+    return {name: np.array(own) for name, own in covered.items()}
+
+
+def answers(draws, jobs):
+    """The bar of every metric's interval, and its coverage by images and by accuracy."""
+    cells = list(itertools.product(TEST_SIZES, TEST_CLASSES, ACCURACIES, SHARPNESS))
+    found = Parallel(n_jobs=jobs)(delayed(draw_answers)(*cell, draws) for cell in cells)
+    columns = [*TEST_SIZES, *ACCURACIES]
+    print(f"{'share of intervals that cover':30}  all  " + "".join(f"{c:>7}" for c in columns))
+    held, narrowest = [], np.inf
+    for name in METRICS:
+        own = [(cell, each[name]) for cell, each in zip(cells, found, strict=True) if name in each]
+        means = [np.concatenate([each for _, each in own])[:, 0].mean()]
+        for place, values in ((0, TEST_SIZES), (2, ACCURACIES)):
+            for value in values:
+                of_value = [each for cell, each in own if cell[place] == value]
+                means.append(np.concatenate(of_value)[:, 0].mean())
+        print(f"{name:30}" + "".join(f"{mean:7.3f}" for mean in means), flush=True)
+        held.append(means[0])
+        narrowest = min(narrowest, *(each[:, 1].min() for _, each in own))
+    _say("every metric's interval covers 0.92 to 0.98", min(held) >= 0.92 and max(held) <= 0.98)
+    _say("no interval has zero width", narrowest > 0)
+
+
+def draw_gain(n, seed):
+    """(whether the interval of the last doubling's gain holds the mean gain of many draws, its
+    width)."""
+    rng = np.random.default_rng([n, seed])
+    classes, width = 4, 20
+    means = rng.normal(size=(classes, width)) * rng.choice([0.3, 0.6, 1.0, 3.0])
+
+    def draw(size):
+        labels = np.arange(size) % classes
+        return means[labels] + rng.normal(size=(size, width)), labels
+
+    member = Member("logistic", {"logisticregression__C": 0.01})
+    more, truth = draw(TRUTH)
+    with threadpool_limits(1):
+        X, labels = draw(n)
+        found = learning_curve([(X, [member])], labels, Search((), folds(labels, 5, seed=seed)))
+        sizes = [round(point.images) for point in found.points[-2:]]
+        accuracies = []
+        for _ in range(GAIN_DRAWS):
+            X, labels = draw(sizes[1])
+            half = np.concatenate(
+                [np.flatnonzero(labels == k)[: sizes[0] // classes] for k in range(classes)]
+            )
+            heads = [make_head("logistic", **member.params) for _ in range(2)]
+            heads[0].fit(X[half], labels[half])
+            heads[1].fit(X, labels)
+            accuracies.append([np.mean(head.predict(more) == truth) for head in heads])
+    half, whole = np.mean(accuracies, axis=0)
+    return found.gain_low <= whole - half <= found.gain_high, found.gain_high - found.gain_low
+
+
+def gains(draws, jobs):
+    """The bar of the learning curve's gain."""
+    wanted = [(n, seed) for n in GAIN_SIZES for seed in range(draws // len(GAIN_SIZES))]
+    found = np.array(Parallel(n_jobs=jobs)(delayed(draw_gain)(*each) for each in wanted))
+    print("\ngain of the last doubling: images, share of intervals that cover, mean width")
+    for n in GAIN_SIZES:
+        own = found[[size == n for size, _ in wanted]]
+        print(f"{n:8} {own[:, 0].mean():.3f} {own[:, 1].mean():.3f}", flush=True)
+    covers = found[:, 0].mean()
+    print(f"{'all':>8} {covers:.3f} {found[:, 1].mean():.3f}")
+    _say("the gain's interval covers 0.92 to 0.98", 0.92 <= covers <= 0.98)
+
+
 def _say(bar, held):
     print(f"{'ok' if held else 'SHORT':6}{bar}", flush=True)
 
@@ -230,11 +355,20 @@ def main():
     parser.add_argument(
         "--null", type=int, default=40, help="draws of labels that mean nothing (40)"
     )
+    parser.add_argument("--answers", type=int, default=20, help="test sets of each kind (20)")
+    parser.add_argument("--gains", type=int, default=200, help="learning curves (200)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
     chosen = parser.parse_args()
     started = time.perf_counter()
-    table(chosen.problems, chosen.jobs)
-    null(chosen.null, chosen.jobs)
+    # a part of which none is asked for is left out
+    for part, count in (
+        (answers, chosen.answers),
+        (gains, chosen.gains),
+        (table, chosen.problems),
+        (null, chosen.null),
+    ):
+        if count:
+            part(count, chosen.jobs)
     print(f"{time.perf_counter() - started:.0f} s")
 
 

@@ -75,7 +75,7 @@ def images_to_tell(low: float, high: float, n: int, margin: float = MARGIN) -> i
     if not n < wanted < FAR * n:
         return None
     digits = 10 ** max(int(np.log10(wanted)) - 1, 0)
-    return int(np.ceil(wanted / digits) * digits)
+    return int(np.ceil(round(wanted / digits, 6)) * digits)
 
 
 def widen(value: float, low: float, high: float) -> tuple[float, float]:

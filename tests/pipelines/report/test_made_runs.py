@@ -7,6 +7,7 @@ import pytest
 
 from data import folds
 from heads.blended import answers
+from heads.search import fit_head
 from pipelines.evaluation.baselines import measure_baselines
 from pipelines.evaluation.choice import choose_row, describe_choice, fit_chosen, trace_curve
 from pipelines.evaluation.differences import MARGIN, compare_others, compare_rows
@@ -179,8 +180,7 @@ def next_gain(kind, means, board, place, test, rng):
 
 
 def fit_by_hand(members, arrays, labels):
-    """A row's members fitted and averaged, their scores calibrated as they were found."""
-    from heads.search import fit_head
+    """A row's members fitted, their probabilities averaged -> predict(features by source)."""
 
     heads = [
         (
@@ -238,11 +238,12 @@ def test_no_sentence_is_wrong(name):
     assert wrong == []
 
 
-def test_a_tiny_run_can_not_tell_and_says_how_many_images_would():
-    sentences = give_advice(make_run(KINDS["tiny"], 0).results)
-    assert any("can't tell yet whether an earlier layer" in sentence for sentence in sentences)
-    assert any("labelled images would tell" in sentence for sentence in sentences)
+def test_few_images_can_not_tell_and_it_is_said_how_many_would():
+    few = replace(KINDS["alike"], early=0.3, late=0.3, n=24, untrained=0.3)
+    sentences = give_advice(make_run(few, 0).results)
+    assert len(sentences) > 2
     assert all(sentence.startswith("can't tell yet") for sentence in sentences)
+    assert any("labelled images would tell" in sentence for sentence in sentences)
 
 
 def test_a_random_network_has_no_best_layer():
