@@ -18,7 +18,7 @@ from pipelines.evaluation.intervals import (
     recall_interval,
     wilson_interval,
 )
-from pipelines.evaluation.metrics import log_losses_if_wrong
+from pipelines.evaluation.metrics import log_losses_if_other
 from pipelines.evaluation.scoring import ACCURACY, SCORINGS, Scoring, best_first
 
 # float32 products of some thousand rows are exact to about this: a lead below it is none
@@ -86,8 +86,8 @@ def score_interval(
 def _of_log_loss(
     facts: np.ndarray, labels: np.ndarray, seed: int, level: float
 ) -> tuple[float, float]:
-    if_wrong = log_losses_if_wrong(np.exp(facts))
-    low, high = loss_interval(-facts, if_wrong, seed=seed, level=level)
+    if_other = log_losses_if_other(np.exp(facts))
+    low, high = loss_interval(-facts, if_other, seed=seed, level=level)
     return -high, -low
 
 

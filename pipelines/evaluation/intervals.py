@@ -153,7 +153,7 @@ def area_interval(
 
 def loss_interval(
     losses: np.ndarray,
-    if_wrong: np.ndarray,
+    if_other: np.ndarray,
     draws: int = DRAWS,
     seed: int = 0,
     level: float = LEVEL,
@@ -161,17 +161,17 @@ def loss_interval(
     """Interval of a mean loss -> (low, high).
 
     Percentiles of the Bayesian bootstrap (Rubin, 1981), in which half an image more (Jeffreys'
-    prior) has an error that was not seen: it has one image's loss had its answer been wrong.
-    Deviations are widened as t is against the normal.
+    prior) is what was not seen: one image's loss had its truth been another class, so a right
+    answer been wrong. Deviations are widened as t is against the normal.
 
-    losses, if_wrong : (n,) of every image, and had the truth been another class.
+    losses, if_other : (n,) of every image, and had its truth been another class.
     """
     rng = np.random.default_rng(seed)
     n = len(losses)
     weights = rng.standard_exponential((draws, n))
     unseen = rng.gamma(UNSEEN, size=draws)
     which = rng.integers(n, size=draws)
-    drawn = (weights @ losses + unseen * if_wrong[which]) / (weights.sum(axis=1) + unseen)
+    drawn = (weights @ losses + unseen * if_other[which]) / (weights.sum(axis=1) + unseen)
     value = float(losses.mean())
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     tail = (1 + level) / 2

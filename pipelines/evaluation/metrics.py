@@ -98,9 +98,9 @@ def log_losses(own: np.ndarray) -> np.ndarray:
     return -np.log(np.maximum(own, LEAST_PROBABILITY))
 
 
-def log_losses_if_wrong(own: np.ndarray) -> np.ndarray:
+def log_losses_if_other(own: np.ndarray) -> np.ndarray:
     """The same had the truth been one of the other classes, all of them taken as one."""
-    return np.maximum(log_losses(own), log_losses(1 - own))
+    return log_losses(1 - own)
 
 
 def _own(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -174,15 +174,15 @@ def _of_f1(own: np.ndarray, said: np.ndarray, shares: np.ndarray, seed: int) -> 
 
 def _of_log_loss(own: np.ndarray, said: np.ndarray, shares: np.ndarray, seed: int) -> Interval:
     given = _own(own, shares)
-    return loss_interval(log_losses(given), log_losses_if_wrong(given), seed=seed)
+    return loss_interval(log_losses(given), log_losses_if_other(given), seed=seed)
 
 
 def _of_brier(own: np.ndarray, said: np.ndarray, shares: np.ndarray, seed: int) -> Interval:
     others = np.array(shares, float)
     others[np.arange(len(own)), own] = -1
     losses = _squares(shares, _own(own, shares))
-    if_wrong = _squares(shares, np.maximum(others.max(axis=1), 0))
-    return loss_interval(losses, np.maximum(losses, if_wrong), seed=seed)
+    if_other = _squares(shares, np.maximum(others.max(axis=1), 0))
+    return loss_interval(losses, if_other, seed=seed)
 
 
 def _of_calibration(own: np.ndarray, said: np.ndarray, shares: np.ndarray, seed: int) -> Interval:
