@@ -50,10 +50,10 @@ def learning_curve(
     The smaller sets are drawn within each class, three times, each inside the next larger one. Of a
     blend every member is trained on them, and their probabilities are averaged by its weights. An
     accuracy is the mean over draws and validation images. Its variance is that of the images' means
-    plus that of the draws' means, each over its count (for images crossed with draws: Owen, 2007,
-    "The pigeonhole bootstrap"; a little too wide), made an interval by Wilson's with the number of
-    images that would give it. All images are one draw: what other training images would have done
-    is not in the last interval.
+    plus that of the draws' means, each over its count (images crossed with draws: Owen, 2007, "The
+    pigeonhole bootstrap"), made an interval by Wilson's with the number of images that would give
+    it. The gain's interval is that of a paired difference (Agresti & Min, 2005). All images are one
+    draw: what other training images would have done is not in the last interval.
 
     members : features (n, d) with the row's members that take them, each features once; parameters
         that a head bounds by the number of its training rows (neighbours) are no more than there
@@ -170,7 +170,11 @@ def _grid(name: str, params: dict, n_train: int) -> dict[str, list]:
 
 
 def _draw_variance(right: np.ndarray) -> float:
-    return right.mean(axis=1).var(ddof=1) / len(right) if len(right) > 1 else 0.0
+    """Variance of the mean by the draws: theirs, less what the images make of it by chance."""
+    if len(right) < 2:
+        return 0.0
+    by_chance = right.var(axis=0, ddof=1).mean() / right.shape[1]
+    return max(float(right.mean(axis=1).var(ddof=1) - by_chance), 0.0) / len(right)
 
 
 def _point(images: float, classes: int, right: np.ndarray) -> Point:
