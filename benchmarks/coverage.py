@@ -211,10 +211,12 @@ def table(problems, jobs):
     wanted = [(*cells[i % len(cells)], i) for i in range(problems)]
     drawn = Parallel(n_jobs=jobs)(delayed(draw_problem)(*each) for each in wanted)
     print(
-        "                           true       raw  corrected      test corrected   times  best row      rows"
+        "                           true       raw  corrected      test corrected   times"
+        "  best row      rows"
     )
     print(
-        "problems             n accuracy      bias       bias    covers    covers    test      tied    cover"
+        "problems             n accuracy      bias       bias    covers    covers    test"
+        "      tied     cover"
     )
     test, ours, wider, rows = summarise("all", drawn)
     for place, name in enumerate(("n", "classes", "separation")):
