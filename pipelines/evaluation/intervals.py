@@ -212,9 +212,6 @@ def calibration_interval(
         equal = np.mean(np.abs(drawn - value) <= TINY, axis=0) / 2
         reach_up = np.mean(drawn > value + TINY, axis=0) + equal >= (1 - level) / 2
         reach_down = np.mean(drawn < value - TINY, axis=0) + equal >= (1 - level) / 2
-        # the end lies between the last that is in reach and the next
-        reach_up[:-1] |= reach_up[1:]
-        reach_down[1:] |= reach_down[:-1]
         low = min([low, *errors[reach_up]])
         high = max([high, *errors[reach_down]])
     return float(low), float(high)
