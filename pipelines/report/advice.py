@@ -125,13 +125,21 @@ def _against_imbalance(results: dict) -> str:
     return f"; {' and '.join(unused)} would weigh the classes alike" if unused else ""
 
 
-def _is_untrained(results: dict) -> bool:
+def _backbone(results: dict) -> dict:
+    """That of the best single row."""
     name = _best_alone(results)["backbone"]
-    return any(own["name"] == name and own["weights"] == "random" for own in results["backbones"])
+    return next(own for own in results["backbones"] if own["name"] == name)
 
 
 def _is_pretrained(results: dict) -> bool:
-    return not _is_untrained(results)
+    return _backbone(results)["weights"] != "random"
+
+
+def _origin(results: dict, how: str) -> str:
+    """Nothing of a module of one's own: what it was trained on, if at all, is not known."""
+    if _backbone(results)["architecture"].startswith("own:"):
+        return ""
+    return f"; these images are {how} those the backbone was trained on"
 
 
 def _best_alone(results: dict) -> dict:
@@ -142,7 +150,7 @@ def _without_depth(results: dict) -> str | None:
     best = _best_alone(results)["backbone"]
     layers = results["layers"].get(best, [])
     searched = {row["layer"] for row in results["leaderboard"] if row["backbone"] == best}
-    if len(layers) < 2 or layers[-1] in searched or _is_untrained(results):
+    if len(layers) < 2 or layers[-1] in searched or not _is_pretrained(results):
         return None
     if not any(row.get("layer") == layers[-1] for row in results["screened_out"]):
         return None
@@ -172,22 +180,36 @@ def _if_not_pretrained(results: dict) -> str | None:
     return f"{worth}; try a backbone trained on images nearer to these, or fine-tuning"
 
 
+def _if_simple(results: dict) -> str:
+    found = results["comparisons"]["simple"]
+    words = "{second} alone does as well as the network, {second_score} against {first_score}: "
+    if found["second_score"] < SCORINGS[results["scoring"]].perfect - CLOSE:
+        return words + "background or light may give the class away"
+    return words + "an easy set, or one that gives the class away by its background or light"
+
+
+NO_BETTER_THAN_LARGEST = "no head does better than the largest class alone, {interval}"
+HARDLY = "the last doubling of images brought {interval}{unit}: more of this kind will hardly help"
 PRETRAINING = "{first_score} against {second_score} for the same network untrained"
 DEPTH = "{first} {first_score}, the last {second_score}"
 
 ADVISERS = {
     "learnt": Adviser(
         better=None,
-        worse="nothing is learnt: no head does better than the largest class, {interval}",
-        same="nothing is learnt: no head does better than the largest class, {interval}",
-        question="whether anything is learnt, {interval} over the largest class",
+        worse=NO_BETTER_THAN_LARGEST,
+        same=NO_BETTER_THAN_LARGEST,
+        question="whether any head does better than the largest class alone, {interval}",
         one_sided=True,
     ),
     "depth": Adviser(
-        better=f"an earlier layer beats the last one: {{interval}}, {DEPTH}; "
-        "these images are unlike those the backbone was trained on",
-        worse=f"the last layer beats the earlier ones: {{interval}}, {DEPTH}; "
-        "these images are like those the backbone was trained on",
+        better=lambda results: (
+            f"an earlier layer beats the last one: {{interval}}, {DEPTH}"
+            + _origin(results, "unlike")
+        ),
+        worse=lambda results: (
+            f"the last layer beats the earlier ones: {{interval}}, {DEPTH}"
+            + _origin(results, "like")
+        ),
         same=f"early and late layers do equally well, within {{margin}}: {{interval}}, {DEPTH}",
         question=f"whether an earlier layer or the last does better, {{interval}}, {DEPTH}",
         applies=_is_pretrained,
@@ -202,19 +224,15 @@ ADVISERS = {
     ),
     "more_images": Adviser(
         better="the last doubling of images brought {interval}{unit}: more are a likely gain",
-        worse="the last doubling of images brought {interval}{unit}: "
-        "more of this kind will hardly help",
-        same="the last doubling of images brought {interval}{unit}: "
-        "more of this kind will hardly help",
+        worse=HARDLY,
+        same=HARDLY,
         question="whether more images would help; the last doubling brought {interval}{unit}",
         one_sided=True,
     ),
     "simple": Adviser(
         better=None,
-        worse="{second} alone does as well as the network, {second_score} against {first_score}: "
-        "an easy set, or one that gives the class away by its background or light",
-        same="{second} alone does as well as the network, {second_score} against {first_score}: "
-        "an easy set, or one that gives the class away by its background or light",
+        worse=_if_simple,
+        same=_if_simple,
         question="whether the network beats {second} alone, {interval}",
         one_sided=True,
         applies=_simple_learnt,

@@ -23,6 +23,7 @@ ENDS = {
     SAME: (-0.01, 0.01),
     OPEN: (-0.05, 0.09),
 }
+NET = {"name": "net", "weights": "wheel", "architecture": "torchvision.net"}
 NAMES = {
     "depth": ("early", "late"),
     "pretraining": ("early", "net untrained"),
@@ -52,7 +53,7 @@ def results(comparisons=None, **changes):
         "scoring": "accuracy",
         "class_weight": None,
         "layers": {"net": ["early", "late"]},
-        "backbones": [{"name": "net", "weights": "wheel"}],
+        "backbones": [NET],
         "screened_out": [],
         "leaderboard": [row("early"), row("late", 0.8)],
         "chosen": {"test_balanced_accuracy": 0.81},
@@ -82,9 +83,13 @@ SENTENCES = [
     ("more_images", SAME, "brought +0.000 (-0.010 to +0.010): more of this kind will hardly help"),
     ("more_images", OPEN, "can't tell yet whether more images would help; the last doubling"),
     ("learnt", BETTER, None),
-    ("learnt", WORSE, "nothing is learnt: no head does better than the largest class"),
-    ("learnt", SAME, "nothing is learnt: no head does better than the largest class, +0.000"),
-    ("learnt", OPEN, "can't tell yet whether anything is learnt, +0.020 (-0.050 to +0.090)"),
+    ("learnt", WORSE, "no head does better than the largest class alone, -0.100"),
+    ("learnt", SAME, "no head does better than the largest class alone, +0.000 (-0.010 to +0.010)"),
+    (
+        "learnt",
+        OPEN,
+        "can't tell yet whether any head does better than the largest class alone, +0.020",
+    ),
     ("simple", BETTER, None),
     ("simple", WORSE, "gabor alone does as well as the network, 0.700 against 0.600"),
     ("simple", SAME, "gabor alone does as well as the network, 0.700 against 0.700"),
@@ -124,7 +129,7 @@ def test_a_question_says_how_many_images_would_tell():
 
 @pytest.mark.parametrize("verdict", ENDS)
 def test_of_an_untrained_network_no_layer_is_the_best(verdict):
-    untrained = [{"name": "net", "weights": "random"}]
+    untrained = [NET | {"weights": "random"}]
     assert give_advice(results({"depth": found("depth", verdict)}, backbones=untrained)) == []
 
 
@@ -149,8 +154,20 @@ def test_a_baseline_as_backbone_is_not_compared_with_itself():
         "simple_learnt": found("simple_learnt", BETTER),
         "simple": found("simple", SAME),
     }
-    backbones = [{"name": "gabor", "weights": None}]
-    assert give_advice(results(comparisons, backbones=backbones)) == []
+    gabor = {"name": "gabor", "weights": None, "architecture": "baseline"}
+    rows = [row("gabor", backbone="gabor")]
+    changes = {"backbones": [gabor], "leaderboard": rows}
+    assert give_advice(results(comparisons, **changes)) == []
+
+
+@pytest.mark.parametrize("verdict", [BETTER, WORSE])
+def test_what_a_module_of_ones_own_was_trained_on_is_not_known(verdict):
+    comparisons = {"depth": found("depth", verdict)}
+    (said,) = give_advice(results(comparisons))
+    assert "like those the backbone was trained on" in said
+    own = [NET | {"architecture": "own:Net:abc:1"}]
+    (said,) = give_advice(results(comparisons, backbones=own))
+    assert "trained" not in said
 
 
 @pytest.mark.parametrize(
@@ -165,6 +182,16 @@ def test_no_other_backbone_is_advised_where_it_can_gain_nothing_or_nothing_is_le
     said = [line for line in give_advice(results(comparisons)) if "pretraining" in line]
     assert len(said) == 1
     assert "backbone" not in said[0]
+
+
+@pytest.mark.parametrize(("score", "easy"), [(0.7, False), (0.97, True)])
+def test_a_set_is_easy_only_where_it_is_nearly_all_right(score, easy):
+    comparisons = {
+        "simple_learnt": found("simple_learnt", BETTER),
+        "simple": found("simple", SAME, score),
+    }
+    (said,) = give_advice(results(comparisons))
+    assert ("an easy set" in said) == easy
 
 
 def test_a_gain_that_surely_lies_below_the_margin_is_none_however_low_it_may_be():
