@@ -14,7 +14,7 @@ BORROWED = 1.0
 # Jeffreys' prior: half an image
 UNSEEN = 0.5
 TINY = 1e-9
-OFFSETS = 48  # miscalibrations that the calibration error's interval tries on each side
+OFFSETS = 72  # miscalibrations that the calibration error's interval tries
 
 
 def wilson_interval(right: float, n: float, level: float = LEVEL) -> tuple[float, float]:
@@ -189,9 +189,10 @@ def calibration_interval(
 ) -> tuple[float, float]:
     """Interval of the expected calibration error over bins -> (low, high), the value within.
 
-    By inversion of a test (Carpenter, 1999): calibrations that are off by so much, in one direction
-    or in those seen, are in it where a set of this size gives the error observed. So it holds 0
-    where the error is no more than chance makes of perfect calibration.
+    By inversion of a test (Carpenter, 1999): calibrations that are off by so much, each bin in the
+    direction seen, are in it where a set of this size gives the error observed. So it holds 0 where
+    the error is no more than chance makes of perfect calibration. Upwards it holds those too of
+    which all bins are overconfident: of few images, all right, nothing else can be seen.
 
     confidence, right, bins : (n,) of each image.
     """
@@ -204,7 +205,8 @@ def calibration_interval(
     low = high = value
     # finer where the error is small
     offsets = np.linspace(0, 1, OFFSETS) ** 2
-    for direction in (np.full(len(means), -1.0), np.ones(len(means)), np.sign(rates - means)):
+    seen = np.sign(rates - means)
+    for direction in (seen, np.full(len(means), -1.0)):
         true = np.clip(means + offsets[:, None] * direction, 0, 1)
         errors = np.abs(true - means) @ sizes / len(right)
         hits = rng.binomial(sizes, true, size=(draws, *true.shape))
@@ -212,7 +214,8 @@ def calibration_interval(
         equal = np.mean(np.abs(drawn - value) <= TINY, axis=0) / 2
         reach_up = np.mean(drawn > value + TINY, axis=0) + equal >= (1 - level) / 2
         reach_down = np.mean(drawn < value - TINY, axis=0) + equal >= (1 - level) / 2
-        low = min([low, *errors[reach_up]])
+        if direction is seen:
+            low = min([low, *errors[reach_up]])
         high = max([high, *errors[reach_down]])
     return float(low), float(high)
 
