@@ -22,6 +22,8 @@ MARGIN = 0.02
 COMPARED = 8  # comparisons of a run, those made here and two that are told from other figures
 # Bonferroni (Dunn, 1961): all of them hold at once in 95 % of the runs
 TOGETHER = 1 - (1 - LEVEL) / COMPARED
+# of fewer training images the folds' heads are so alike that their answers err together
+FEWEST = 30
 # where more images than so many times those there are would be needed, no number is named
 FAR = 50
 
@@ -85,11 +87,22 @@ def widen(value: float, low: float, high: float) -> tuple[float, float]:
 
 
 def difference_of(
-    names: tuple[str, str], scores: tuple[float, float], ends: tuple[float, float], n: int
+    names: tuple[str, str],
+    scores: tuple[float, float],
+    ends: tuple[float, float],
+    n: int,
+    fewest: int = FEWEST,
 ) -> Difference:
-    """The difference with its verdict, from an interval that is there."""
+    """The difference with its verdict, from an interval that is there.
+
+    n : images. fewest : of fewer there is no verdict.
+    """
     low, high = ends
     verdict = judge(low, high)
+    more = images_to_tell(low, high, n) if verdict == OPEN else None
+    if n < fewest:
+        more = fewest if verdict != OPEN else more and max(more, fewest)
+        verdict = OPEN
     return Difference(
         first=names[0],
         second=names[1],
@@ -101,7 +114,7 @@ def difference_of(
         level=TOGETHER,
         margin=MARGIN,
         verdict=verdict,
-        images_to_tell=images_to_tell(low, high, n) if verdict == OPEN else None,
+        images_to_tell=more,
     )
 
 
@@ -229,7 +242,9 @@ def compare_others(curve: Mapping | None, chosen: Mapping, sizes: tuple[int, int
         test - corrected + np.hypot(high - test, corrected - corrected_low),
     )
     ends = widen(test - corrected, *ends)
-    tested = difference_of(("test", "cross-validation"), (test, corrected), ends, sizes[1])
+    tested = difference_of(
+        ("test", "cross-validation"), (test, corrected), ends, sizes[1], fewest=0
+    )
     return {"more_images": asdict(more) if more else None, "test": asdict(tested)}
 
 

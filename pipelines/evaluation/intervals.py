@@ -14,7 +14,7 @@ BORROWED = 1.0
 # Jeffreys' prior: half an image
 UNSEEN = 0.5
 TINY = 1e-9
-OFFSETS = 72  # miscalibrations that the calibration error's interval tries
+OFFSETS = 48  # miscalibrations that the calibration error's interval tries, twice
 
 
 def wilson_interval(right: float, n: float, level: float = LEVEL) -> tuple[float, float]:
@@ -203,8 +203,10 @@ def calibration_interval(
     rates = np.bincount(own, right.astype(float)) / sizes
     value = float(np.sum(sizes * np.abs(rates - means)) / len(right))
     low = high = value
-    # finer where the error is small
-    offsets = np.linspace(0, 1, OFFSETS) ** 2
+    # over all that there can be, finer at the ends, and within four deviations of what is seen
+    everywhere = (1 - np.cos(np.pi * np.linspace(0, 1, OFFSETS))) / 2
+    near = value + np.linspace(-2, 2, OFFSETS) / np.sqrt(len(right))
+    offsets = np.concatenate([everywhere, np.clip(near, 0, 1)])
     seen = np.sign(rates - means)
     for direction in (seen, np.full(len(means), -1.0)):
         true = np.clip(means + offsets[:, None] * direction, 0, 1)

@@ -255,6 +255,15 @@ def test_images_to_tell_fall_with_the_square_of_the_half_width():
     assert images_to_tell(-0.4, 0.41, 100) is None
 
 
+@pytest.mark.parametrize("verdict", ENDS)
+def test_fewer_than_thirty_training_images_settle_nothing(verdict):
+    own = difference_of(NAMES["depth"], (0.7, 0.6), ENDS[verdict], 18)
+    assert own.verdict == OPEN
+    assert own.images_to_tell == (230 if verdict == OPEN else 30)
+    tested = difference_of(NAMES["test"], (0.7, 0.6), ENDS[verdict], 18, fewest=0)
+    assert tested.verdict == verdict
+
+
 def test_intervals_of_all_comparisons_together_are_wider():
     low, high = widen(0.5, 0.4, 0.7)
     assert (low, high) == pytest.approx((0.36, 0.779), abs=2e-3)
