@@ -326,8 +326,9 @@ def _figures(
         "cv_accuracy": float(right.mean()),
         "cv_low": low,
         "cv_high": high,
-        "cv_fold_low": fold_low,
-        "cv_fold_high": fold_high,
+        # folds that are all right have no variance
+        "cv_fold_low": min(fold_low, low),
+        "cv_fold_high": max(fold_high, high),
         "cv_score": float(scoring.values(codes, facts[None])[0]),
         "cv_score_low": score_low,
         "cv_score_high": score_high,
