@@ -1,5 +1,10 @@
 """Whether the intervals hold what they say: `python -m benchmarks.coverage [--problems 500]
-[--null 40]`.
+[--null 40] [--answers 20] [--gains 200]`.
+
+Test sets of 20 to 500 images are drawn from populations of known accuracy, up to all right, and
+every metric's interval is held against the metric of the population.
+
+The gain of the last doubling of images is held against that of many draws.
 
 Problems are drawn over a table of n, classes and accuracy: a cloud per class, seen through three
 noisy rectified projections (the taps). Heads and parameters on every tap are cross-validated, the
@@ -18,11 +23,23 @@ from threadpoolctl import threadpool_limits
 
 from data import folds
 from heads import HeadSearchCV, make_head
+from heads.blended import Member
 from pipelines.evaluation.comparison import corrected_score, tied_with_best
 from pipelines.evaluation.intervals import wilson_interval
+from pipelines.evaluation.learning_curve import learning_curve
+from pipelines.evaluation.metrics import METRICS, measure
+from pipelines.evaluation.search import Search
 
-SIZES, CLASSES, SEPARATIONS = (60, 120, 240, 480, 1000), (2, 5, 10), (0.3, 0.8, 2.0)
+SIZES, CLASSES, SEPARATIONS = (20, 60, 120, 240, 480, 1000), (2, 5, 10), (0.3, 0.8, 2.0, 5.0)
+FOLDS = 5
 TRUTH = 6000
+# of test sets: images, classes (five of them of unequal size), accuracy, and how far the
+# probabilities are from calibrated: logits times this
+TEST_SIZES, TEST_CLASSES = (20, 50, 100, 200, 500), (2, 5, 10)
+ACCURACIES, SHARPNESS = (0.6, 0.8, 0.9, 0.95, 0.99, 1.0), (0.6, 1.0, 1.6)
+UNEQUAL, FALL = 5, 0.6
+POPULATION = 40_000
+GAIN_SIZES, GAIN_DRAWS = (40, 80, 160, 320), 12
 NULL_ROWS, NULL_CLASSES = 240, 2
 GRIDS = {
     "logistic": {"logisticregression__C": [1e-3, 1e-2, 1e-1, 1.0]},
@@ -79,8 +96,8 @@ def population(rng, classes, separation, taps=3, latent=16, width=24):
 
 
 def search(taps, labels, grids, seed):
-    """(right (candidates, n), [(tap, params)]) of every setting on every tap, by five folds."""
-    parts, right, tried = folds(labels, 5, seed=seed), [], []
+    """(right (candidates, n), [(tap, params)]) of every setting on every tap, by FOLDS folds."""
+    parts, right, tried = folds(labels, FOLDS, seed=seed), [], []
     for tap, X in enumerate(taps):
         # scikit-learn's scorer takes longer than these heads do; the scores are not used
         found = HeadSearchCV(grids, cv=parts, refit=False, scoring=lambda *_: 0.0).fit(X, labels)
@@ -100,7 +117,7 @@ def train(setting, taps, labels):
 @dataclass(frozen=True)
 class Drawn:
     """One problem: its cell of the table, the true accuracy of what was chosen, and what was said
-    of it."""
+    of it; `rows_held` is the share of the leaderboard's rows whose interval holds their truth."""
 
     cell: tuple
     true: float
@@ -109,6 +126,7 @@ class Drawn:
     interval: tuple
     test_interval: tuple
     best_kept: bool
+    rows_held: float
 
 
 def draw_problem(n, classes, separation, seed) -> Drawn:
@@ -128,8 +146,10 @@ def draw_problem(n, classes, separation, seed) -> Drawn:
     corrected, low, high = corrected_score(right, seed=seed + 1)
     test_interval = wilson_interval(rng.binomial(n, true), n)
     kept = tied_with_best(right[rows], seed=seed + 2)[int(np.argmax(trues))]
+    ends = [wilson_interval(right[row].sum(), n) for row in rows]
+    held = np.mean([low <= true <= high for (low, high), true in zip(ends, trues, strict=True)])
     cell = (n, classes, separation)
-    return Drawn(cell, true, scores[chosen], corrected, (low, high), test_interval, kept)
+    return Drawn(cell, true, scores[chosen], corrected, (low, high), test_interval, kept, held)
 
 
 def _by_row(tried):
@@ -172,32 +192,38 @@ def summarise(name, drawn):
         np.mean([getattr(d, key) - d.true for d in drawn]) for key in ("raw", "corrected")
     )
     kept = np.mean([d.best_kept for d in drawn])
+    rows = np.mean([d.rows_held for d in drawn])
     true = np.mean([d.true for d in drawn])
     print(
         f"{name:16} {len(drawn):5} {true:9.3f} {raw:+9.3f} {corrected:+10.3f} {test:9.3f} "
         f"{ours:9.3f} "
-        f"{wide / narrow:7.2f} {kept:10.3f}",
+        f"{wide / narrow:7.2f} {kept:10.3f} {rows:9.3f}",
         flush=True,
     )
-    return test, ours, wide / narrow
+    return test, ours, wide / narrow, rows
 
 
 def table(problems, jobs):
     """The first three bars, over all cells and by each of their parts."""
-    cells = list(itertools.product(SIZES, CLASSES, SEPARATIONS))
+    cells = itertools.product(SIZES, CLASSES, SEPARATIONS)
+    # every class is in every fold
+    cells = [cell for cell in cells if cell[0] >= 2 * FOLDS * cell[1]]
     wanted = [(*cells[i % len(cells)], i) for i in range(problems)]
     drawn = Parallel(n_jobs=jobs)(delayed(draw_problem)(*each) for each in wanted)
     print(
-        "                           true       raw  corrected      test corrected   times  best row"
+        "                           true       raw  corrected      test corrected   times"
+        "  best row      rows"
     )
     print(
-        "problems             n accuracy      bias       bias    covers    covers    test      tied"
+        "problems             n accuracy      bias       bias    covers    covers    test"
+        "      tied     cover"
     )
-    test, ours, wider = summarise("all", drawn)
+    test, ours, wider, rows = summarise("all", drawn)
     for place, name in enumerate(("n", "classes", "separation")):
         for value in dict.fromkeys(d.cell[place] for d in drawn):
             summarise(f"{name} {value}", [d for d in drawn if d.cell[place] == value])
     _say("test interval covers 0.92 to 0.98", 0.92 <= test <= 0.98)
+    _say("rows' intervals cover 0.92 to 0.98", 0.92 <= rows <= 0.98)
     _say("corrected interval covers 0.92 or more", ours >= 0.92)
     _say("corrected interval no wider than 1.7 test intervals", wider <= 1.7)
 
@@ -220,6 +246,115 @@ def null(draws, jobs):
     _say("nested within 1 point of chance", abs(nested - 0.5) <= 0.01)
 
 
+def answers_of(labels, classes, separation, sharpness, rng):
+    """(predicted, probabilities): a normal cloud per class, its axis `separation` from the rest."""
+    latent = rng.normal(size=(len(labels), classes))
+    latent[np.arange(len(labels)), labels] += separation
+    logits = sharpness * separation * latent
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return latent.argmax(axis=1), shares / shares.sum(axis=1, keepdims=True)
+
+
+def separation_of(accuracy, classes):
+    """The separation that gives this accuracy; far apart where it is 1."""
+    if accuracy == 1:
+        return 15.0
+    labels = np.arange(20_000) % classes
+    low, high = 0.0, 15.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        predicted, _ = answers_of(labels, classes, middle, 1.0, np.random.default_rng(0))
+        low, high = (low, middle) if np.mean(predicted == labels) > accuracy else (middle, high)
+    return middle
+
+
+def draw_answers(n, classes, accuracy, sharpness, draws):
+    """{metric: (draws, 2) whether its interval holds the population's value, and its width}."""
+    rng = np.random.default_rng([n, classes, round(100 * accuracy), round(10 * sharpness)])
+    shares = FALL ** np.arange(classes) if classes == UNEQUAL else np.ones(classes)
+    sizes = np.maximum(np.round(n * shares / shares.sum()).astype(int), 1)
+    separation = separation_of(accuracy, classes)
+    names = np.arange(classes)
+    many = np.repeat(names, sizes * (POPULATION // sizes.sum()))
+    found = answers_of(many, classes, separation, sharpness, rng)
+    labels = np.repeat(names, sizes)
+    covered = {}
+    for draw in range(draws):
+        own = measure(
+            labels, *answers_of(labels, classes, separation, sharpness, rng), names, seed=draw
+        )
+        for name, figure in own.items():
+            truth = METRICS[name].value(many, *found)
+            held = figure["low"] - 1e-9 <= truth <= figure["high"] + 1e-9
+            covered.setdefault(name, []).append((held, figure["high"] - figure["low"]))
+    return {name: np.array(own) for name, own in covered.items()}
+
+
+def answers(draws, jobs):
+    """The bar of every metric's interval, and its coverage by images and by accuracy."""
+    cells = list(itertools.product(TEST_SIZES, TEST_CLASSES, ACCURACIES, SHARPNESS))
+    found = Parallel(n_jobs=jobs)(delayed(draw_answers)(*cell, draws) for cell in cells)
+    columns = [*TEST_SIZES, *ACCURACIES]
+    print(f"{'share of intervals that cover':30}  all  " + "".join(f"{c:>7}" for c in columns))
+    held, narrowest = [], np.inf
+    for name in METRICS:
+        own = [(cell, each[name]) for cell, each in zip(cells, found, strict=True) if name in each]
+        means = [np.concatenate([each for _, each in own])[:, 0].mean()]
+        for place, values in ((0, TEST_SIZES), (2, ACCURACIES)):
+            for value in values:
+                of_value = [each for cell, each in own if cell[place] == value]
+                means.append(np.concatenate(of_value)[:, 0].mean())
+        print(f"{name:30}" + "".join(f"{mean:7.3f}" for mean in means), flush=True)
+        held.append(means[0])
+        narrowest = min(narrowest, *(each[:, 1].min() for _, each in own))
+    _say("every metric's interval covers 0.92 to 0.98", min(held) >= 0.92 and max(held) <= 0.98)
+    _say("no interval has zero width", narrowest > 0)
+
+
+def draw_gain(n, seed):
+    """(whether the interval of the last doubling's gain holds the mean gain of many draws, its
+    width)."""
+    rng = np.random.default_rng([n, seed])
+    classes, width = 4, 20
+    means = rng.normal(size=(classes, width)) * rng.choice([0.15, 0.3, 0.5, 1.0])
+
+    def draw(size):
+        labels = np.arange(size) % classes
+        return means[labels] + rng.normal(size=(size, width)), labels
+
+    member = Member("logistic", {"logisticregression__C": 0.01})
+    more, truth = draw(TRUTH)
+    with threadpool_limits(1):
+        X, labels = draw(n)
+        found = learning_curve([(X, [member])], labels, Search((), folds(labels, 5, seed=seed)))
+        sizes = [round(point.images) for point in found.points[-2:]]
+        accuracies = []
+        for _ in range(GAIN_DRAWS):
+            X, labels = draw(sizes[1])
+            half = np.concatenate(
+                [np.flatnonzero(labels == k)[: sizes[0] // classes] for k in range(classes)]
+            )
+            heads = [make_head("logistic", **member.params) for _ in range(2)]
+            heads[0].fit(X[half], labels[half])
+            heads[1].fit(X, labels)
+            accuracies.append([np.mean(head.predict(more) == truth) for head in heads])
+    half, whole = np.mean(accuracies, axis=0)
+    return found.gain_low <= whole - half <= found.gain_high, found.gain_high - found.gain_low
+
+
+def gains(draws, jobs):
+    """The bar of the learning curve's gain."""
+    wanted = [(n, seed) for n in GAIN_SIZES for seed in range(draws // len(GAIN_SIZES))]
+    found = np.array(Parallel(n_jobs=jobs)(delayed(draw_gain)(*each) for each in wanted))
+    print("\ngain of the last doubling: images, share of intervals that cover, mean width")
+    for n in GAIN_SIZES:
+        own = found[[size == n for size, _ in wanted]]
+        print(f"{n:8} {own[:, 0].mean():.3f} {own[:, 1].mean():.3f}", flush=True)
+    covers = found[:, 0].mean()
+    print(f"{'all':>8} {covers:.3f} {found[:, 1].mean():.3f}")
+    _say("the gain's interval covers 0.92 to 0.98", 0.92 <= covers <= 0.98)
+
+
 def _say(bar, held):
     print(f"{'ok' if held else 'SHORT':6}{bar}", flush=True)
 
@@ -230,11 +365,20 @@ def main():
     parser.add_argument(
         "--null", type=int, default=40, help="draws of labels that mean nothing (40)"
     )
+    parser.add_argument("--answers", type=int, default=20, help="test sets of each kind (20)")
+    parser.add_argument("--gains", type=int, default=200, help="learning curves (200)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
     chosen = parser.parse_args()
     started = time.perf_counter()
-    table(chosen.problems, chosen.jobs)
-    null(chosen.null, chosen.jobs)
+    # a part of which none is asked for is left out
+    for part, count in (
+        (answers, chosen.answers),
+        (gains, chosen.gains),
+        (table, chosen.problems),
+        (null, chosen.null),
+    ):
+        if count:
+            part(count, chosen.jobs)
     print(f"{time.perf_counter() - started:.0f} s")
 
 

@@ -26,8 +26,9 @@ from pipelines.evaluation.choice import (
     fit_chosen,
     trace_curve,
 )
+from pipelines.evaluation.differences import compare_others, compare_rows
 from pipelines.evaluation.labels import rank_labels
-from pipelines.evaluation.leaderboard import Leaderboard, Row, make_leaderboard
+from pipelines.evaluation.leaderboard import Entry, Leaderboard, make_leaderboard
 from pipelines.evaluation.scoring import find_scoring
 from pipelines.evaluation.search import Search, screen_sources
 from pipelines.exploration.copies import Copies, find_copies, group_copies
@@ -293,8 +294,9 @@ def run_job(
         blocks = {
             "command": list(command),
             "chosen": tested.chosen,
-            "baselines": [vars(row) for row in baselines],
+            "baselines": [vars(entry.row) for entry in baselines],
             "learning_curve": curve,
+            "comparisons": compare(table, found, baselines, tested, curve),
             "audit": audit,
         }
         results = describe(job, table, found, blocks, watch.seconds)
@@ -412,7 +414,7 @@ def count_workers(jobs: int) -> int:
     return max(1, min(cores(), jobs))
 
 
-def find_baselines(job: Job, table: FeatureTable, found: Found) -> list[Row]:
+def find_baselines(job: Job, table: FeatureTable, found: Found) -> list[Entry]:
     """What the network has to beat, over the leaderboard's folds."""
     if not job.settings.baselines:
         return []
@@ -489,17 +491,34 @@ def audit_images(job: Job, table: FeatureTable, copies: Sequence[Copies], found:
     return audit
 
 
+def compare(
+    table: FeatureTable, found: Found, baselines: Sequence[Entry], tested: Tested, curve: dict
+) -> dict:
+    """The `comparisons` of results.json: the differences that the advice rests on."""
+    layers = layers_of(table)
+    rows = compare_rows(found.board, found.place, baselines, layers, found.labels, found.search)
+    sizes = len(found.split.train), len(found.split.test)
+    return rows | compare_others(curve, tested.chosen, sizes)
+
+
+def layers_of(table: FeatureTable) -> dict[str, list[str]]:
+    """By backbone the layers of all taps, in order of depth; those screened out too."""
+    layers: dict[str, dict] = {}
+    for own in table.features:
+        of_backbone = layers.setdefault(own.source.backbone, {})
+        if own.source.layer:
+            of_backbone[own.source.layer] = None
+    return {name: list(own) for name, own in layers.items()}
+
+
 def describe(
     job: Job, table: FeatureTable, found: Found, blocks: dict, seconds: dict[str, float]
 ) -> dict:
     """The whole of results.json; `blocks` are those that came of the steps."""
     settings, split = job.settings, found.split
     recipes: dict[str, Recipe] = {}  # the first of each backbone
-    layers: dict[str, dict] = {}
     for own in table.features:
-        name = own.source.backbone
-        recipes.setdefault(name, own.recipe)
-        layers.setdefault(name, {}).update({own.source.layer: None} if own.source.layer else {})
+        recipes.setdefault(own.source.backbone, own.recipe)
     backbones = [describe_backbone(backbone, recipes[backbone.name]) for backbone in job.backbones]
     data = describe_data(job.samples, table.samples.labels[split.train], len(split.test))
     results = {
@@ -512,7 +531,7 @@ def describe(
         "data": data | {"n_bad": len(table.bad), "n_duplicates": table.n_duplicates},
         "backbone": next(block for block in backbones if block["name"] == found.source.backbone),
         "backbones": backbones,
-        "layers": {name: list(own) for name, own in layers.items()},
+        "layers": layers_of(table),
         "extraction": describe_extraction(table.passes),
         "leaderboard": [vars(row) for row in found.board.rows],
         "screened_out": describe_screened(table.sources, found.screened_out),

@@ -7,7 +7,7 @@ import numpy as np
 
 from heads import HeadSearchCV
 from heads.blended import Member
-from pipelines.evaluation.leaderboard import Row, RowSource, make_entry
+from pipelines.evaluation.leaderboard import Entry, RowSource, make_entry
 from pipelines.evaluation.search import Search, search_heads
 
 HEAD = "logistic"
@@ -22,32 +22,32 @@ def measure_baselines(
     features: Iterable[tuple[RowSource, np.ndarray]],
     labels: np.ndarray,
     search: Search,
-) -> list[Row]:
-    """Cross-validate baselines over the leaderboard's folds -> rows, the majority class first.
+) -> list[Entry]:
+    """Cross-validate baselines over the leaderboard's folds -> entries, the majority class first.
 
     majority : what its row says of features that it has none of.
     features : (source, (n, d) training rows), those of one backbone together; of several taps of a
         backbone the best is given.
     """
-    found = [_majority_row(majority, labels, search)]
+    found = [_majority_entry(majority, labels, search)]
     search = replace(search, heads=GRID)
     for source, X in features:
-        row = _best_row(source, X, labels, search)
-        if found[-1].backbone != row.backbone:
-            found.append(row)
-        elif row.cv_score > found[-1].cv_score:
-            found[-1] = row
+        entry = _best_entry(source, X, labels, search)
+        if found[-1].row.backbone != entry.row.backbone:
+            found.append(entry)
+        elif entry.row.cv_score > found[-1].row.cv_score:
+            found[-1] = entry
     return found
 
 
-def _best_row(source: RowSource, X: np.ndarray, labels: np.ndarray, search: Search) -> Row:
+def _best_entry(source: RowSource, X: np.ndarray, labels: np.ndarray, search: Search) -> Entry:
     best = search_heads(X, labels, search)[0][HEAD]
     member = Member(HEAD, best.params, oof=best.oof)
-    return make_entry(source, member, labels, search, round(best.seconds, 3)).row
+    return make_entry(source, member, labels, search, round(best.seconds, 3))
 
 
-def _majority_row(source: RowSource, labels: np.ndarray, search: Search) -> Row:
+def _majority_entry(source: RowSource, labels: np.ndarray, search: Search) -> Entry:
     nothing = np.zeros((len(labels), 1), np.float32)
     found = HeadSearchCV(["prior"], cv=search.folds, refit=False).fit(nothing, labels)
     member = Member("prior", {}, oof=found.oof_scores_[0])
-    return make_entry(source, member, labels, search, 0.0).row
+    return make_entry(source, member, labels, search, 0.0)

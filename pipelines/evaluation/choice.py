@@ -12,7 +12,11 @@ from heads.rows import training_rows
 from heads.search import fit_head
 from pipelines.evaluation.leaderboard import BLEND, Leaderboard, Row
 from pipelines.evaluation.learning_curve import learning_curve
-from pipelines.evaluation.metrics import measure, per_class_recall
+from pipelines.evaluation.metrics import (
+    measure,
+    per_class_recall,
+    per_class_recall_intervals,
+)
 from pipelines.evaluation.search import Search
 
 
@@ -141,6 +145,8 @@ def describe_choice(
     ends = sorted(scoring.sign * figure for figure in measured[scoring.metric].values())
     return {
         **asdict(board.rows[place]),
+        "why": _reason(board, place),
+        "cv_nested": board.nested,
         "cv_corrected": corrected,
         "cv_corrected_low": corrected_low,
         "cv_corrected_high": corrected_high,
@@ -154,4 +160,12 @@ def describe_choice(
         "test_balanced_accuracy": measured["balanced_accuracy"]["value"],
         "test_metrics": measured,
         "test_recall": per_class_recall(labels, predicted),
+        "test_recall_intervals": per_class_recall_intervals(labels, predicted),
     }
+
+
+def _reason(board: Leaderboard, place: int) -> str:
+    """Why this row: "best" (the table's first), "nested" (a blend below it), or "simplest"."""
+    if place == 0:
+        return "best"
+    return "nested" if board.rows[place].head == BLEND else "simplest"

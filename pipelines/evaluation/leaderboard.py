@@ -9,10 +9,15 @@ import numpy as np
 
 from heads import HEADS, as_logits, blend_candidates, oof_probabilities
 from heads.blended import Member
-from pipelines.evaluation.comparison import corrected_score, score_interval, tied_with_best
+from pipelines.evaluation.comparison import (
+    choose_without_fold,
+    corrected_score,
+    score_interval,
+    tied_with_best,
+)
 from pipelines.evaluation.intervals import nadeau_bengio_interval, wilson_interval
 from pipelines.evaluation.metrics import log_loss
-from pipelines.evaluation.scoring import ACCURACY, Scoring, best_first
+from pipelines.evaluation.scoring import ACCURACY, Scoring
 from pipelines.evaluation.search import Search, search_sources
 
 BLEND = "blend"
@@ -153,7 +158,8 @@ def make_leaderboard(
             member = Member(head, best.params, 1.0, i, best.oof)
             entries.append(make_entry(sources[i], member, labels, search, round(best.seconds, 3)))
     entries.sort(key=_order)
-    nested = _nested_score(np.array([entry.facts for entry in entries]), codes, search)
+    facts = np.array([entry.facts for entry in entries])
+    nested = choose_without_fold(facts, codes, search.folds, scoring)
     tried = [facts for _, facts in found]
     blended = _blend(entries, sources, labels, search)
     if blended is not None:
@@ -170,7 +176,7 @@ def make_leaderboard(
         len(facts_of_all),
         classes,
         corrected_score(facts_of_all, scoring, codes, seed=seed),
-        nested,
+        float(scoring.values(codes, nested[None])[0]),
         scoring,
     )
 
@@ -178,16 +184,6 @@ def make_leaderboard(
 def _order(entry: Entry) -> tuple:
     # last bits dropped: they differ between machines and would shuffle rows of equal score
     return -round(entry.row.cv_score, 9), round(entry.row.cv_log_loss, 9), entry.row.dim
-
-
-def _nested_score(facts: np.ndarray, codes: np.ndarray, search: Search) -> float:
-    """Score of the row that is best without a fold, on that fold; of equals the earlier row."""
-    chosen = facts[0].copy()
-    for _, val in search.folds:
-        others = np.setdiff1d(np.arange(len(codes)), val)
-        best = best_first(search.scoring.values(codes[others], facts[:, others]))
-        chosen[val] = facts[best, val]
-    return float(search.scoring.values(codes, chosen[None])[0])
 
 
 def _blend(
@@ -330,8 +326,9 @@ def _figures(
         "cv_accuracy": float(right.mean()),
         "cv_low": low,
         "cv_high": high,
-        "cv_fold_low": fold_low,
-        "cv_fold_high": fold_high,
+        # folds that are all right have no variance
+        "cv_fold_low": min(fold_low, low),
+        "cv_fold_high": max(fold_high, high),
         "cv_score": float(scoring.values(codes, facts[None])[0]),
         "cv_score_low": score_low,
         "cv_score_high": score_high,

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import norm
 
 from heads import HEADS, HeadSearchCV, oof_probabilities
 from heads.blended import Member
 from heads.catalog import find_head
+from pipelines.evaluation.comparison import paired_interval
 from pipelines.evaluation.intervals import wilson_interval
 from pipelines.evaluation.scoring import no_score
 from pipelines.evaluation.search import Search
@@ -50,10 +50,10 @@ def learning_curve(
     The smaller sets are drawn within each class, three times, each inside the next larger one. Of a
     blend every member is trained on them, and their probabilities are averaged by its weights. An
     accuracy is the mean over draws and validation images. Its variance is that of the images' means
-    plus that of the draws' means, each over its count (for images crossed with draws: Owen, 2007,
-    "The pigeonhole bootstrap"; a little too wide), made an interval by Wilson's with the number of
-    images that would give it. All images are one draw: what other training images would have done
-    is not in the last interval.
+    plus that of the draws' means, each over its count (images crossed with draws: Owen, 2007, "The
+    pigeonhole bootstrap"), made an interval by Wilson's with the number of images that would give
+    it. The gain's interval is that of a paired difference (Agresti & Min, 2005). All images are one
+    draw: what other training images would have done is not in the last interval.
 
     members : features (n, d) with the row's members that take them, each features once; parameters
         that a head bounds by the number of its training rows (neighbours) are no more than there
@@ -83,9 +83,8 @@ def learning_curve(
     if len(points) == 1:
         return LearningCurve(tuple(points), None, None, None)
     difference = right_means[-1] - right_means[-2]
-    half = norm.ppf(0.975) * np.sqrt(difference.var() / len(difference) + draw_variances[-2])
-    gain = float(difference.mean())
-    return LearningCurve(tuple(points), gain, float(gain - half), float(gain + half))
+    low, high = paired_interval(difference, more_variance=draw_variances[-2])
+    return LearningCurve(tuple(points), float(difference.mean()), low, high)
 
 
 def _draw(labels: np.ndarray, search: Search) -> list[list[Splits]]:
@@ -171,7 +170,11 @@ def _grid(name: str, params: dict, n_train: int) -> dict[str, list]:
 
 
 def _draw_variance(right: np.ndarray) -> float:
-    return right.mean(axis=1).var(ddof=1) / len(right) if len(right) > 1 else 0.0
+    """Variance of the mean by the draws: theirs, less what the images make of it by chance."""
+    if len(right) < 2:
+        return 0.0
+    by_chance = right.var(axis=0, ddof=1).mean() / right.shape[1]
+    return max(float(right.mean(axis=1).var(ddof=1) - by_chance), 0.0) / len(right)
 
 
 def _point(images: float, classes: int, right: np.ndarray) -> Point:

@@ -6,11 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from pipelines.evaluation.intervals import DRAWS, draw_within_classes, percentiles, wilson_interval
+from pipelines.evaluation.intervals import (
+    area_interval,
+    calibration_interval,
+    f1_interval,
+    loss_interval,
+    recall_interval,
+    wilson_interval,
+)
 
 BINS = 15
 # a probability of zero would make the log loss infinite for one image that is certain and wrong
 LEAST_PROBABILITY = 1e-15
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -19,14 +27,13 @@ class Metric:
 
     words : as printed.
     value : labels (n,) and predicted (n,) as class numbers, probabilities (n, classes) -> a number.
-    interval : "wilson" (of a proportion), "percentile" (of the bootstrap), or "basic": twice the
-        value less the percentiles, for a metric that a draw with repeats tends to raise.
+    interval : the same and a seed -> (low, high) at 95 %.
     n_classes : the one number of classes it is defined for, or None.
     """
 
     words: str
     value: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
-    interval: str = "percentile"
+    interval: Callable[[np.ndarray, np.ndarray, np.ndarray, int], Interval]
     n_classes: int | None = None
 
 
@@ -69,10 +76,35 @@ def macro_f1(
     return float(np.mean(2 * true_positives / (labelled + answered)))
 
 
+def per_class_recall_intervals(labels: np.ndarray, predicted: np.ndarray) -> dict:
+    """{class: {"low", "high", "images"}}: Wilson's interval of each class's recall."""
+    names, codes = np.unique(labels, return_inverse=True)
+    counts = np.bincount(codes)
+    right = np.bincount(codes, np.asarray(labels) == predicted, len(names))
+    found = {}
+    for name, hits, n in zip(names.tolist(), right.tolist(), counts.tolist(), strict=True):
+        low, high = wilson_interval(hits, n)
+        found[name] = {"low": low, "high": high, "images": n}
+    return found
+
+
 def log_loss(labels: np.ndarray, predicted: np.ndarray | None, probabilities: np.ndarray) -> float:
     """Mean of -ln p, p the probability given to the true class, in nats (Good, 1952)."""
-    own = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(own, LEAST_PROBABILITY)).mean())
+    return float(log_losses(_own(labels, probabilities)).mean())
+
+
+def log_losses(own: np.ndarray) -> np.ndarray:
+    """-ln p of every image, from the probability of its true class."""
+    return -np.log(np.maximum(own, LEAST_PROBABILITY))
+
+
+def log_losses_if_other(own: np.ndarray) -> np.ndarray:
+    """The same had the truth been one of the other classes, all of them taken as one."""
+    return log_losses(1 - own)
+
+
+def _own(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    return probabilities[np.arange(len(labels)), labels]
 
 
 def brier_score(
@@ -83,9 +115,12 @@ def brier_score(
     Summed over the classes: 0 is perfect, 2 the worst (Brier, 1950). For two classes it is twice
     what scikit-learn gives.
     """
-    own = probabilities[np.arange(len(labels)), labels]
-    # |p - e_y|^2 = |p|^2 - 2 p_y + 1
-    return float(np.mean((probabilities**2).sum(axis=1) - 2 * own + 1))
+    return float(np.mean(_squares(probabilities, _own(labels, probabilities))))
+
+
+def _squares(probabilities: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """(n,) |p - e_y|^2 = |p|^2 - 2 p_y + 1."""
+    return (probabilities**2).sum(axis=1) - 2 * own + 1
 
 
 def calibration_error(
@@ -97,11 +132,14 @@ def calibration_error(
     take 15 too). Confidence is the predicted class's probability. With few images a bin's accuracy
     is noisy and the figure too high.
     """
-    confidence = probabilities[np.arange(len(labels)), predicted]
-    # bins are open to the left, as in both papers: a confidence of 1/15 is in the first
-    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    gaps = np.bincount(bins, (labels == predicted) - confidence, minlength=BINS)
+    confidence = _own(predicted, probabilities)
+    gaps = np.bincount(_bins(confidence), (labels == predicted) - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(labels))
+
+
+def _bins(confidence: np.ndarray) -> np.ndarray:
+    # open to the left, as in both papers: a confidence of 1/15 is in the first
+    return np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
 
 
 def roc_auc(labels: np.ndarray, predicted: np.ndarray | None, probabilities: np.ndarray) -> float:
@@ -119,14 +157,51 @@ def roc_auc(labels: np.ndarray, predicted: np.ndarray | None, probabilities: np.
     return float((ranks - n_second * (n_second + 1) / 2) / (n_second * n_first))
 
 
+# interval: (labels (n,), predicted (n,), probabilities (n, classes), seed) -> (low, high)
+
+
+def _of_accuracy(own: np.ndarray, said: np.ndarray, shares: np.ndarray, seed: int) -> Interval:
+    return wilson_interval((own == said).sum(), len(own))
+
+
+def _of_recall(own: np.ndarray, said: np.ndarray, shares: np.ndarray, seed: int) -> Interval:
+    return recall_interval(own, said == own)
+
+
+def _of_f1(own: np.ndarray, said: np.ndarray, shares: np.ndarray, seed: int) -> Interval:
+    return f1_interval(own, said)
+
+
+def _of_log_loss(own: np.ndarray, said: np.ndarray, shares: np.ndarray, seed: int) -> Interval:
+    given = _own(own, shares)
+    return loss_interval(log_losses(given), log_losses_if_other(given), seed=seed)
+
+
+def _of_brier(own: np.ndarray, said: np.ndarray, shares: np.ndarray, seed: int) -> Interval:
+    others = np.array(shares, float)
+    others[np.arange(len(own)), own] = -1
+    losses = _squares(shares, _own(own, shares))
+    if_other = _squares(shares, np.maximum(others.max(axis=1), 0))
+    return loss_interval(losses, if_other, seed=seed)
+
+
+def _of_calibration(own: np.ndarray, said: np.ndarray, shares: np.ndarray, seed: int) -> Interval:
+    confidence = _own(said, shares)
+    return calibration_interval(confidence, own == said, _bins(confidence), seed=seed)
+
+
+def _of_area(own: np.ndarray, said: np.ndarray, shares: np.ndarray, seed: int) -> Interval:
+    return area_interval(roc_auc(own, said, shares), int((own == 0).sum()), int((own == 1).sum()))
+
+
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric("accuracy", accuracy, "wilson"),
-    "balanced_accuracy": Metric("balanced accuracy", balanced_accuracy),
-    "macro_f1": Metric("macro F1", macro_f1),
-    "log_loss": Metric("log loss", log_loss),
-    "brier_score": Metric("Brier score", brier_score),
-    "calibration_error": Metric("calibration error", calibration_error, "basic"),
-    "roc_auc": Metric("AUC", roc_auc, n_classes=2),
+    "accuracy": Metric("accuracy", accuracy, _of_accuracy),
+    "balanced_accuracy": Metric("balanced accuracy", balanced_accuracy, _of_recall),
+    "macro_f1": Metric("macro F1", macro_f1, _of_f1),
+    "log_loss": Metric("log loss", log_loss, _of_log_loss),
+    "brier_score": Metric("Brier score", brier_score, _of_brier),
+    "calibration_error": Metric("calibration error", calibration_error, _of_calibration),
+    "roc_auc": Metric("AUC", roc_auc, _of_area, n_classes=2),
 }
 
 
@@ -135,16 +210,12 @@ def measure(
     predicted: np.ndarray,
     probabilities: np.ndarray,
     classes: Sequence | np.ndarray,
-    draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
     """Every metric with its interval at 95 % -> {name: {"value", "low", "high"}}.
 
-    Accuracy has Wilson's interval. The others have the percentile interval of a bootstrap of the
-    images, drawn within each class so that no class goes missing (Efron & Tibshirani, 1993);
-    calibration error, which a draw with repeats tends to raise, has the basic one of theirs: twice
-    the value less the percentiles, held around the value. A metric of another number of classes is
-    left out.
+    None of the intervals has zero width where every answer is right; their methods are told in
+    `pipelines.evaluation.intervals`. A metric of another number of classes is left out.
 
     labels, predicted : (n,) among `classes`.
     probabilities : (n, classes), columns in the order of `classes`, which is sorted.
@@ -152,35 +223,10 @@ def measure(
     names = np.asarray(classes)
     own = np.searchsorted(names, labels)
     said = np.searchsorted(names, predicted)
-    drawn = draw_within_classes(own, draws, seed)
     found = {}
     for name, metric in METRICS.items():
         if metric.n_classes in (None, len(names)):
             value = metric.value(own, said, probabilities)
-            low, high = _INTERVALS[metric.interval](
-                metric, value, (own, said, probabilities), drawn
-            )
+            low, high = metric.interval(own, said, probabilities, seed)
             found[name] = {"value": value, "low": low, "high": high}
     return found
-
-
-Answers = tuple[np.ndarray, np.ndarray, np.ndarray]
-Interval = tuple[float, float]
-
-
-def _wilson(metric: Metric, value: float, answers: Answers, drawn: np.ndarray) -> Interval:
-    own, said, _ = answers
-    return wilson_interval((own == said).sum(), len(own))
-
-
-def _percentile(metric: Metric, value: float, answers: Answers, drawn: np.ndarray) -> Interval:
-    own, said, probabilities = answers
-    return percentiles([metric.value(own[r], said[r], probabilities[r]) for r in drawn])
-
-
-def _basic(metric: Metric, value: float, answers: Answers, drawn: np.ndarray) -> Interval:
-    low, high = _percentile(metric, value, answers, drawn)
-    return max(2 * value - high, 0.0), max(2 * value - low, value)
-
-
-_INTERVALS = {"wilson": _wilson, "percentile": _percentile, "basic": _basic}

@@ -1,18 +1,93 @@
-"""Advice in words, each sentence with the figure of this run that it rests on."""
+"""Advice in words, each sentence with the figures of this run that it rests on.
+
+An adviser is a row of a table: the comparison it reads, and a sentence for each verdict on it.
+Where the images are too few for a verdict, the sentence says so, and about how many would tell.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.evaluation.baselines import UNTRAINED
+from pipelines.evaluation.differences import BETTER, OPEN, SAME, WORSE
 from pipelines.evaluation.scoring import SCORINGS
 
 IMBALANCED = 3  # largest class over smallest
-CLOSE = 0.05
+CLOSE = 0.05  # so near the perfect score there is little left to gain
+
+# a sentence with fields of `_in_words`, the results -> one, or None: nothing is said
+Words = str | Callable[[dict], str | None] | None
+
+
+@dataclass(frozen=True)
+class Adviser:
+    """What is said of one comparison of `results["comparisons"]`.
+
+    better, worse, same : the sentence's end for each verdict, None for silence; a function takes
+        the results.
+    question : what can't be told yet, None for silence.
+    one_sided : whether "no better" is all that is asked: then "worse" and "same" are one, and a
+        gain that surely lies below the margin is no gain.
+    applies : whether the comparison means anything in these results.
+    instead : what is said where it has not been made.
+    """
+
+    better: Words
+    worse: Words
+    same: Words
+    question: str | None
+    one_sided: bool = False
+    applies: Callable[[dict], bool] = lambda results: True
+    instead: Callable[[dict], str | None] = lambda results: None
 
 
 def give_advice(results: dict) -> list[str]:
     """The sentences for a run's results: where the next gain is likely, and what to mistrust."""
-    sentences = [advise(results) for advise in ADVISERS]
-    return [sentence for sentence in sentences if sentence]
+    sentences = [_advise(results, name, adviser) for name, adviser in ADVISERS.items()]
+    return [sentence for sentence in [*sentences, _on_imbalance(results)] if sentence]
+
+
+def _advise(results: dict, name: str, adviser: Adviser) -> str | None:
+    found = results["comparisons"].get(name)
+    if found is None:
+        return adviser.instead(results)
+    if not adviser.applies(results):
+        return None
+    verdict = found["verdict"]
+    if adviser.one_sided and (verdict == WORSE or found["high"] < found["margin"]):
+        verdict = SAME
+    if verdict == OPEN:
+        return _open(results, found, adviser.question) if adviser.question else None
+    words = {BETTER: adviser.better, WORSE: adviser.worse, SAME: adviser.same}[verdict]
+    if callable(words):
+        words = words(results)
+    return words and words.format(**_in_words(results, found))
+
+
+def _open(results: dict, found: dict, question: str) -> str:
+    enough = found["images_to_tell"]
+    kind = "test images" if found["second"] == "cross-validation" else "labelled images"
+    tell = f"about {enough} {kind} would tell" if enough else "it would take far more images"
+    return f"can't tell yet {question.format(**_in_words(results, found))}: {tell}"
+
+
+def _in_words(results: dict, found: dict) -> dict[str, str]:
+    low, high = _signed(found["low"]), _signed(found["high"])
+    return {
+        "interval": f"{_signed(found['difference'])} ({low} to {high})",
+        "first": found["first"],
+        "second": found["second"],
+        "first_score": f"{found['first_score']:.3f}",
+        "second_score": f"{found['second_score']:.3f}",
+        "margin": f"{found['margin']:g}",
+        "words": SCORINGS[results["scoring"]].words,
+        # the learning curve is of accuracy, whatever the scoring
+        "unit": "" if results["scoring"] == "accuracy" else " of accuracy",
+    }
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 3) + 0.0:+.3f}"
 
 
 def find_imbalance(labels: np.ndarray) -> dict:
@@ -37,7 +112,7 @@ def _on_imbalance(results: dict) -> str | None:
         f"the classes are of unequal size ({found['largest']} {found['n_largest']}, "
         f"{found['smallest']} {found['n_smallest']}): read balanced accuracy, "
         f"{results['chosen']['test_balanced_accuracy']:.3f}, "
-        f"and the recall of each class{_against_imbalance(results)}"
+        f"and the recall of each class above{_against_imbalance(results)}"
     )
 
 
@@ -50,99 +125,123 @@ def _against_imbalance(results: dict) -> str:
     return f"; {' and '.join(unused)} would weigh the classes alike" if unused else ""
 
 
-def _on_depth(results: dict) -> str | None:
-    rows = [row for row in results["leaderboard"] if row["head"] != "blend"]
-    layers = results["layers"].get(rows[0]["backbone"], [])
-    if len(layers) < 2:
+def _backbone(results: dict) -> dict:
+    """That of the best single row."""
+    name = _best_alone(results)["backbone"]
+    return next(own for own in results["backbones"] if own["name"] == name)
+
+
+def _is_pretrained(results: dict) -> bool:
+    return _backbone(results)["weights"] != "random"
+
+
+def _origin(results: dict, how: str) -> str:
+    """Nothing of a module of one's own: what it was trained on, if at all, is not known."""
+    if _backbone(results)["architecture"].startswith("own:"):
+        return ""
+    return f"; these images are {how} those the backbone was trained on"
+
+
+def _best_alone(results: dict) -> dict:
+    return next(row for row in results["leaderboard"] if row["head"] != "blend")
+
+
+def _without_depth(results: dict) -> str | None:
+    best = _best_alone(results)["backbone"]
+    layers = results["layers"].get(best, [])
+    searched = {row["layer"] for row in results["leaderboard"] if row["backbone"] == best}
+    if len(layers) < 2 or layers[-1] in searched or not _is_pretrained(results):
         return None
-    best = rows[0]
-    last = next(
-        (row for row in rows if row["backbone"] == best["backbone"] and row["layer"] == layers[-1]),
-        None,
-    )
-    if last is None or last is best:
-        return "the last layer is the best: these images are like those the backbone was trained on"
-    gain = best["cv_score"] - last["cv_score"]
-    figures = (
-        f"({best['layer'] or best['tap']} {best['cv_score']:.3f}, the last {last['cv_score']:.3f})"
-    )
-    if last["tied"]:
-        return f"early and late layers do equally well {figures}"
-    return (
-        f"an earlier layer beats the last one by {gain:.3f} {figures}: "
-        "the images are far from those the backbone was trained on"
-    )
-
-
-def _on_pretraining(results: dict) -> str | None:
-    untrained = next(
-        (row for row in results["baselines"] if row["backbone"].endswith(UNTRAINED)), None
-    )
-    if untrained is None:
+    if not any(row.get("layer") == layers[-1] for row in results["screened_out"]):
         return None
-    best = results["leaderboard"][0]
-    gain = best["cv_score"] - untrained["cv_score"]
-    figures = (
-        f"({best['cv_score']:.3f} against {untrained['cv_score']:.3f} "
-        "for the same network untrained)"
-    )
-    if gain <= CLOSE and best["cv_score"] < SCORINGS[results["scoring"]].perfect - CLOSE:
-        return (
-            f"pretraining is worth only {gain:+.3f} {figures}: "
-            "fine-tuning, or a backbone nearer to these images"
-        )
-    return f"pretraining is worth {gain:+.3f} {figures}"
+    return f"the last layer ({layers[-1]}) was screened out: it is not compared with earlier ones"
 
 
-def _on_more_images(results: dict) -> str | None:
-    curve = results["learning_curve"]
-    if curve is None or curve["gain"] is None:
-        return None
-    interval = f"{curve['gain_low']:+.3f} to {curve['gain_high']:+.3f}"
-    likely = (
-        "more images are a likely gain"
-        if curve["gain_low"] > 0
-        else "more of this kind will hardly help"
-    )
-    unit = "" if results["scoring"] == "accuracy" else " of accuracy"
-    return f"the last doubling of images brought {curve['gain']:+.3f}{unit} ({interval}): {likely}"
+def _learnt(results: dict) -> bool:
+    found = results["comparisons"].get("learnt")
+    return found is None or found["verdict"] == BETTER
 
 
-def _on_shortcuts(results: dict) -> str | None:
-    simple = [
-        row
-        for row in results["baselines"]
-        if row["layer"] and not row["backbone"].endswith(UNTRAINED)
-    ]
-    if not simple:
-        return None
-    best = results["leaderboard"][0]
-    near = max(simple, key=lambda row: row["cv_score"])
-    if near["cv_score_high"] < best["cv_score"]:
-        return None
-    return (
-        f"{near['backbone']} alone gives {near['cv_score']:.3f}, "
-        f"close to the best {best['cv_score']:.3f}: "
-        "an easy set, or one that gives the class away by its background or light"
-    )
+def _simple_learnt(results: dict) -> bool:
+    """A baseline that knows no more than the largest class is close to nothing worth a word."""
+    found = results["comparisons"].get("simple_learnt")
+    own = results["comparisons"]["simple"]["second"]
+    is_itself = own in {row["name"] for row in results["backbones"]}
+    return found is not None and found["verdict"] == BETTER and not is_itself
 
 
-def _on_other_test_images(results: dict) -> str | None:
-    chosen = results["chosen"]
-    if chosen["test_score_high"] >= chosen["cv_corrected_low"]:
-        return None
-    words = SCORINGS[results["scoring"]].words
-    return (
-        f"the test {words} {chosen['test_score']:.3f} is below what cross-validation promised, "
-        f"{chosen['cv_corrected']:.3f}: the test images differ from the training images"
-    )
+def _if_not_pretrained(results: dict) -> str | None:
+    worth = "pretraining is worth no more than {margin} here: {interval}, {figures}"
+    worth = worth.replace("{figures}", PRETRAINING)
+    perfect = SCORINGS[results["scoring"]].perfect
+    found = results["comparisons"]["pretraining"]
+    if found["first_score"] >= perfect - CLOSE or not _learnt(results):
+        return worth
+    return f"{worth}; try a backbone trained on images nearer to these, or fine-tuning"
 
 
-ADVISERS = (
-    _on_depth,
-    _on_pretraining,
-    _on_more_images,
-    _on_shortcuts,
-    _on_imbalance,
-    _on_other_test_images,
-)
+def _if_simple(results: dict) -> str:
+    found = results["comparisons"]["simple"]
+    words = "{second} alone does as well as the network, {second_score} against {first_score}: "
+    if found["second_score"] < SCORINGS[results["scoring"]].perfect - CLOSE:
+        return words + "background or light may give the class away"
+    return words + "an easy set, or one that gives the class away by its background or light"
+
+
+NO_BETTER_THAN_LARGEST = "no head does better than the largest class alone, {interval}"
+HARDLY = "the last doubling of images brought {interval}{unit}: more of this kind will hardly help"
+PRETRAINING = "{first_score} against {second_score} for the same network untrained"
+DEPTH = "{first} {first_score}, the last {second_score}"
+
+ADVISERS = {
+    "learnt": Adviser(
+        better=None,
+        worse=NO_BETTER_THAN_LARGEST,
+        same=NO_BETTER_THAN_LARGEST,
+        question="whether any head does better than the largest class alone, {interval}",
+        one_sided=True,
+    ),
+    "depth": Adviser(
+        better=lambda results: (
+            f"an earlier layer beats the last one: {{interval}}, {DEPTH}"
+            + _origin(results, "unlike")
+        ),
+        worse=lambda results: (
+            f"the last layer beats the earlier ones: {{interval}}, {DEPTH}"
+            + _origin(results, "like")
+        ),
+        same=f"early and late layers do equally well, within {{margin}}: {{interval}}, {DEPTH}",
+        question=f"whether an earlier layer or the last does better, {{interval}}, {DEPTH}",
+        applies=_is_pretrained,
+        instead=_without_depth,
+    ),
+    "pretraining": Adviser(
+        better=f"pretraining is worth {{interval}}, {PRETRAINING}",
+        worse=_if_not_pretrained,
+        same=_if_not_pretrained,
+        question=f"what pretraining is worth, {{interval}}, {PRETRAINING}",
+        one_sided=True,
+    ),
+    "more_images": Adviser(
+        better="the last doubling of images brought {interval}{unit}: more are a likely gain",
+        worse=HARDLY,
+        same=HARDLY,
+        question="whether more images would help; the last doubling brought {interval}{unit}",
+        one_sided=True,
+    ),
+    "simple": Adviser(
+        better=None,
+        worse=_if_simple,
+        same=_if_simple,
+        question="whether the network beats {second} alone, {interval}",
+        one_sided=True,
+        applies=_simple_learnt,
+    ),
+    "test": Adviser(
+        better=None,
+        worse="the test {words} is below what cross-validation promised, {interval}, "
+        "{first_score} against {second_score}: the test images differ from the training images",
+        same=None,
+        question=None,
+    ),
+}

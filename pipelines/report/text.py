@@ -37,9 +37,13 @@ def summary(results: dict, out: Path) -> str:
 def _leaderboard_in_words(results: dict, scoring: Scoring, several: bool) -> list[str]:
     rows = results["leaderboard"]
     header = ("features", "dim", "head", "parameters", f"cv {scoring.words}", "95 % interval", "")
-    lines = [table(header, [_shown(row, several) for row in rows[:SHOWN_ROWS]])]
-    if len(rows) > SHOWN_ROWS:
-        lines.append(f"… and {len(rows) - SHOWN_ROWS} more in results.json")
+    place = _place(results)
+    shown = [place] if place >= SHOWN_ROWS else []
+    shown = [*range(min(SHOWN_ROWS, len(rows))), *shown]
+    cells = [_shown(rows[i], several, "chosen" if i == place else "") for i in shown]
+    lines = [table(header, cells)]
+    if len(rows) > len(shown):
+        lines.append(f"… and {len(rows) - len(shown)} more in results.json")
     n_tied = sum(row["tied"] for row in rows)
     lines.append(f"= tied: not beaten by the best beyond chance ({n_tied} rows)")
     n_left_out = len(results["screened_out"])
@@ -56,7 +60,7 @@ def _choice_in_words(results: dict, scoring: Scoring, several: bool) -> list[str
     # accuracy has a line of its own
     others = [name for name in METRICS if name in metrics and name != "accuracy"]
     lines = [
-        f"chosen: {chosen['head']} on {_source(chosen, several)}",
+        f"chosen: {chosen['head']} on {_source(chosen, several)}{_why(results, scoring)}",
         f"test accuracy {chosen['test_accuracy']:.4f} (95 % interval {_interval(chosen, 'test')}) "
         f"on {data['n_test']} images, trained on {data['n_train']}",
         "  " + ", ".join(f"{METRICS[name].words} {metrics[name]:.3f}" for name in others),
@@ -71,7 +75,36 @@ def _choice_in_words(results: dict, scoring: Scoring, several: bool) -> list[str
         f"cross-validated{unit}, corrected for the choice among {chosen['cv_corrected_among']} "
         f"settings tried: {chosen['cv_corrected']:.4f} ({_interval(chosen, 'cv_corrected')})"
     )
+    if data["imbalance"]["imbalanced"]:
+        lines.append(f"recall of each class: {_recalls(chosen)}")
     return lines
+
+
+def _why(results: dict, scoring: Scoring) -> str:
+    """Why a row was taken that is not the table's first."""
+    chosen = results["chosen"]
+    if chosen["why"] == "simplest":
+        n_tied = sum(row["tied"] for row in results["leaderboard"])
+        return f", the simplest of the {n_tied} tied rows"
+    if chosen["why"] == "nested":
+        return (
+            f", whose score is nested: the best single row, chosen in the same way without the "
+            f"fold that scores it, gives {scoring.words} {chosen['cv_nested']:.4f}"
+        )
+    return ""
+
+
+def _recalls(chosen: dict) -> str:
+    """The recalls on the test images, the poorest first, each with its interval."""
+    recalls, ends = chosen["test_recall"], chosen["test_recall_intervals"]
+    poorest = sorted(recalls, key=lambda name: recalls[name])
+    parts = [
+        f"{name} {recalls[name]:.3f} ({ends[name]['low']:.3f} to {ends[name]['high']:.3f}, "
+        f"{ends[name]['images']} images)"
+        for name in poorest[:SHOWN_ROWS]
+    ]
+    left = len(poorest) - len(parts)
+    return ", ".join(parts) + (f", … and {left} more in results.json" if left else "")
 
 
 def _work_in_words(results: dict) -> list[str]:
@@ -83,7 +116,14 @@ def _work_in_words(results: dict) -> list[str]:
     ]
 
 
-def _shown(row: dict, several: bool) -> tuple[str, ...]:
+def _place(results: dict) -> int:
+    """Where the chosen row stands in the table."""
+    chosen = results["chosen"]
+    rows = results["leaderboard"]
+    return next(i for i, row in enumerate(rows) if row.items() <= chosen.items())
+
+
+def _shown(row: dict, several: bool, note: str) -> tuple[str, ...]:
     params = " ".join(f"{k.rpartition('__')[2]}={_short(v)}" for k, v in row["params"].items())
     if row["head"] == "blend":
         params = f"{len(row['members'])} heads averaged"
@@ -94,7 +134,7 @@ def _shown(row: dict, several: bool) -> tuple[str, ...]:
         params,
         f"{row['cv_score']:.4f}",
         _interval(row, "cv_score"),
-        "=" if row["tied"] else "",
+        f"{'=' if row['tied'] else ' '} {note}".rstrip(),
     )
 
 

@@ -56,6 +56,8 @@ def test_a_pretrained_network_is_compared_with_itself_untrained(photos, run, tmp
     assert results_of(tmp_path)["baselines"][-1]["backbone"] == "mobilenet_v3_small untrained"
     assert "the same network untrained" in out
     assert any("pretraining is worth" in line for line in results_of(tmp_path)["advice"])
+    found = results_of(tmp_path)["comparisons"]["pretraining"]
+    assert found["low"] < found["difference"] < found["high"]
 
 
 def test_they_can_be_left_out(photos, run, tmp_path):

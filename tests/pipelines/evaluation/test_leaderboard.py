@@ -46,6 +46,10 @@ def test_there_is_a_row_for_every_source_and_head_best_first(problem):
     assert scores == sorted(scores, reverse=True)
     assert board.rows[0].layer == "late"
     assert all(row.cv_low <= row.cv_accuracy <= row.cv_high for row in board.rows)
+    # where every fold is all right, too
+    assert all(
+        row.cv_fold_low <= row.cv_low < row.cv_high <= row.cv_fold_high for row in board.rows
+    )
 
 
 def test_rows_carry_their_own_out_of_fold_probabilities(problem):

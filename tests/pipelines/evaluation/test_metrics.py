@@ -8,16 +8,30 @@ import sklearn.metrics
 from scipy.stats import binomtest
 
 from pipelines.evaluation.choice import simplest
-from pipelines.evaluation.comparison import corrected_score, tied_with_best
-from pipelines.evaluation.intervals import nadeau_bengio_interval, wilson_interval
+from pipelines.evaluation.comparison import (
+    choose_without_fold,
+    corrected_score,
+    difference_interval,
+    paired_interval,
+    score_interval,
+    tied_with_best,
+)
+from pipelines.evaluation.intervals import (
+    area_interval,
+    nadeau_bengio_interval,
+    recall_interval,
+    wilson_interval,
+)
 from pipelines.evaluation.metrics import (
     METRICS,
     balanced_accuracy,
     calibration_error,
     measure,
     per_class_recall,
+    per_class_recall_intervals,
     roc_auc,
 )
+from pipelines.evaluation.scoring import ACCURACY, SCORINGS
 
 # what each metric is in scikit-learn, of labels, predicted and probabilities
 THEIRS = {
@@ -121,13 +135,13 @@ def test_log_loss_of_a_certain_error_is_finite():
 def test_measure_gives_every_metric_inside_its_interval(classes):
     labels, predicted, shares = answers(classes)
     names = np.array([f"class {code}" for code in range(classes)])
-    found = measure(names[labels], names[predicted], shares, names, draws=200)
+    found = measure(names[labels], names[predicted], shares, names)
     assert set(found) == set(METRICS) - ({"roc_auc"} if classes > 2 else set())
     for name, row in found.items():
         assert row["value"] == pytest.approx(METRICS[name].value(labels, predicted, shares))
         assert row["low"] <= row["value"] <= row["high"], name
         assert row["low"] < row["high"], name
-    assert found == measure(names[labels], names[predicted], shares, names, draws=200)
+    assert found == measure(names[labels], names[predicted], shares, names)
 
 
 def test_the_interval_of_a_metric_covers_its_true_value():
@@ -136,9 +150,7 @@ def test_the_interval_of_a_metric_covers_its_true_value():
     covered = dict.fromkeys(("macro_f1", "log_loss", "brier_score", "balanced_accuracy"), 0)
     for seed in range(60):
         rows = rng.choice(60_000, 150, replace=False)
-        found = measure(
-            labels[rows], predicted[rows], shares[rows], [0, 1, 2], draws=200, seed=seed
-        )
+        found = measure(labels[rows], predicted[rows], shares[rows], [0, 1, 2], seed=seed)
         for name in covered:
             covered[name] += (
                 found[name]["low"]
@@ -146,6 +158,111 @@ def test_the_interval_of_a_metric_covers_its_true_value():
                 <= found[name]["high"]
             )
     assert all(52 <= count <= 60 for count in covered.values()), covered
+
+
+def certain(n, classes, wrong=()):
+    """Labels, predictions and certain probabilities, all right but for some."""
+    labels = np.arange(n) % classes
+    predicted = labels.copy()
+    predicted[list(wrong)] = (predicted[list(wrong)] + 1) % classes
+    return labels, predicted, np.eye(classes)[predicted]
+
+
+@pytest.mark.parametrize("n", [4, 17, 60, 500])
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("all_wrong", [False, True])
+def test_no_interval_has_zero_width_at_perfect_or_hopeless_answers(n, classes, all_wrong):
+    labels, predicted, shares = certain(n, classes, range(n) if all_wrong else ())
+    for name, row in measure(labels, predicted, shares, range(classes)).items():
+        assert row["low"] <= row["value"] <= row["high"], name
+        # an accuracy of 0.9 would be all right on 17 images one time in six
+        assert row["high"] - row["low"] > 0.5 / n, name
+
+
+def test_the_interval_of_a_perfect_balanced_accuracy_is_wilsons_where_classes_are_alike():
+    labels, predicted, _ = certain(60, 3)
+    low, high = recall_interval(labels, predicted == labels)
+    assert high == 1
+    assert low == pytest.approx(wilson_interval(60, 60)[0], abs=0.002)
+    few = np.repeat([0, 1], [58, 2])  # the rare class could be wrong half of the time
+    assert recall_interval(few, np.ones(60, bool))[0] < 0.75
+
+
+def test_areas_at_the_ends_of_their_interval_have_the_one_observed_within_reach():
+    for area in (0.7, 0.95):
+        low, high = area_interval(area, 20, 30)
+        for end in (low, high):
+            more = 24  # (20 + 30) / 2 - 1
+            variance = end * (1 - end) * (1 + more * (1 - end) / (2 - end) + more * end / (1 + end))
+            assert abs(end - area) == pytest.approx(1.959964 * np.sqrt(variance / 600), rel=1e-4)
+    assert area_interval(1.0, 20, 30)[0] == pytest.approx(0.897, abs=0.02)
+    assert area_interval(0.0, 20, 30)[1] == pytest.approx(1 - area_interval(1.0, 20, 30)[0])
+
+
+def test_a_calibration_no_worse_than_chance_makes_it_may_be_perfect():
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.5, 1, 200)
+    right = rng.random(200) < confidence
+    labels = np.zeros(200, int)
+    shares = np.column_stack([np.where(right, confidence, 1 - confidence)] * 2)
+    shares[:, 1] = 1 - shares[:, 0]
+    found = measure(labels, shares.argmax(axis=1), shares, [0, 1])["calibration_error"]
+    assert (found["low"], found["value"] > 0.03) == (0, True)
+
+
+def test_each_recall_has_wilsons_interval():
+    labels, predicted = np.array(["a", "a", "b"]), np.array(["a", "c", "b"])
+    found = per_class_recall_intervals(labels, predicted)
+    assert (found["a"]["low"], found["a"]["high"]) == wilson_interval(1, 2)
+    assert (found["b"]["low"], found["b"]["high"]) == wilson_interval(1, 1)
+    assert [own["images"] for own in found.values()] == [2, 1]
+
+
+def facts_of(scoring, classes=2, n=40, wrong=()):
+    labels, predicted, shares = certain(n, classes, wrong)
+    return scoring.facts(labels, predicted, 0.02 + 0.96 * shares), labels
+
+
+@pytest.mark.parametrize("name", SCORINGS)
+@pytest.mark.parametrize("n", [6, 40])
+def test_no_score_and_no_difference_of_scores_has_zero_width(name, n):
+    scoring = SCORINGS[name]
+    facts, labels = facts_of(scoring, n=n)
+    value = scoring.values(labels, facts[None])[0]
+    low, high = score_interval(facts, scoring, labels)
+    assert low < value <= high
+    mean, low, high = corrected_score(np.array([facts, facts]), scoring, labels)
+    assert low < mean <= high
+    difference, low, high = difference_interval(np.array([facts, facts]), scoring, labels)
+    assert difference == 0
+    assert low < -1 / (2 * n)
+    assert high > 1 / (2 * n)
+
+
+@pytest.mark.parametrize("name", SCORINGS)
+def test_a_clear_difference_lies_above_0(name):
+    scoring = SCORINGS[name]
+    good, labels = facts_of(scoring, n=80)
+    poor, _ = facts_of(scoring, n=80, wrong=range(40))
+    difference, low, high = difference_interval(np.array([good, poor]), scoring, labels)
+    assert 0 < low < difference < high
+
+
+def test_the_paired_interval_by_hand():
+    # 10 right where the other is wrong, 2 the other way, of 50: half added to each of four cells
+    differences = np.repeat([1, -1, 0], [10, 2, 38])
+    p_first, p_second = 10.5 / 52, 2.5 / 52
+    half = 1.959964 * np.sqrt((p_first + p_second - (p_first - p_second) ** 2) / 52)
+    expected = (p_first - p_second - half, p_first - p_second + half)
+    assert paired_interval(differences) == pytest.approx(expected)
+
+
+def test_of_a_group_each_fold_is_answered_by_the_row_that_is_best_without_it():
+    facts = np.array([[1, 1, 0, 0], [0, 0, 1, 1]], bool)
+    folds = [(np.array([2, 3]), np.array([0, 1])), (np.array([0, 1]), np.array([2, 3]))]
+    codes = np.array([0, 1, 0, 1])
+    assert not choose_without_fold(facts, codes, folds, ACCURACY).any()
+    assert choose_without_fold(facts[:1], codes, folds, ACCURACY).tolist() == facts[0].tolist()
 
 
 def test_nadeau_bengio_by_hand():

@@ -1,101 +1,269 @@
-"""Tests of pipelines/report/advice.py."""
+"""Tests of pipelines/report/advice.py: every adviser, fed figures for every verdict."""
 
 import numpy as np
 import pytest
 
-from pipelines.report.advice import find_imbalance, give_advice
+from pipelines.evaluation.differences import (
+    BETTER,
+    MARGIN,
+    OPEN,
+    SAME,
+    WORSE,
+    difference_of,
+    images_to_tell,
+    judge,
+    widen,
+)
+from pipelines.report.advice import ADVISERS, find_imbalance, give_advice
+
+# an interval for every verdict, by the words of `judge`
+ENDS = {
+    BETTER: (0.05, 0.15),
+    WORSE: (-0.15, -0.05),
+    SAME: (-0.01, 0.01),
+    OPEN: (-0.05, 0.09),
+}
+NET = {"name": "net", "weights": "wheel", "architecture": "torchvision.net"}
+NAMES = {
+    "depth": ("early", "late"),
+    "pretraining": ("early", "net untrained"),
+    "simple": ("early", "gabor"),
+    "simple_learnt": ("gabor", "majority"),
+    "learnt": ("early", "majority"),
+    "more_images": ("all images", "half of them"),
+    "test": ("test", "cross-validation"),
+    "choice": ("blend", "early"),
+}
 
 
-def row(layer, accuracy, backbone="net", tied=False, members=None):
-    return {
-        "backbone": backbone,
-        "layer": layer,
-        "cv_score": accuracy,
-        "cv_score_high": accuracy + 0.02,
-        "tied": tied,
-        "head": "logistic",
-        "members": members,
-    }
+def found(name, verdict, score=0.7):
+    low, high = ENDS[verdict]
+    middle = (low + high) / 2
+    return vars(difference_of(NAMES[name], (score + middle, score), (low, high), 100))
 
 
-def results(**changes):
-    """A run in which nothing is worth a word but the depth and what pretraining brought."""
+def row(layer, score=0.9, backbone="net", head="logistic"):
+    return {"backbone": backbone, "layer": layer, "head": head, "cv_score": score, "tied": True}
+
+
+def results(comparisons=None, **changes):
+    """A run of which nothing is said but what the comparisons say."""
     return {
         "data": {"imbalance": find_imbalance(np.repeat(["x", "y"], 30))},
         "scoring": "accuracy",
         "class_weight": None,
         "layers": {"net": ["early", "late"]},
-        "leaderboard": [row("early", 0.9, tied=True), row("late", 0.8)],
-        "baselines": [
-            row(None, 0.5, "majority"),
-            row("pixels", 0.6, "pixels"),
-            row("late", 0.7, "net untrained"),
-        ],
-        "learning_curve": {"gain": 0.04, "gain_low": 0.01, "gain_high": 0.07},
-        "chosen": {
-            "test_score": 0.88,
-            "test_score_high": 0.93,
-            "cv_corrected": 0.89,
-            "cv_corrected_low": 0.85,
-            "test_balanced_accuracy": 0.81,
-        },
+        "backbones": [NET],
+        "screened_out": [],
+        "leaderboard": [row("early"), row("late", 0.8)],
+        "chosen": {"test_balanced_accuracy": 0.81},
+        "comparisons": {"learnt": found("learnt", BETTER), **(comparisons or {})},
     } | changes
+
+
+SENTENCES = [
+    (
+        "depth",
+        BETTER,
+        "an earlier layer beats the last one: +0.100 (+0.050 to +0.150), early 0.800",
+    ),
+    ("depth", WORSE, "the last layer beats the earlier ones: -0.100 (-0.150 to -0.050), early 0.6"),
+    (
+        "depth",
+        SAME,
+        "early and late layers do equally well, within 0.02: +0.000 (-0.010 to +0.010)",
+    ),
+    ("depth", OPEN, "can't tell yet whether an earlier layer or the last does better, +0.020"),
+    ("pretraining", BETTER, "pretraining is worth +0.100 (+0.050 to +0.150), 0.800 against 0.700"),
+    ("pretraining", WORSE, "pretraining is worth no more than 0.02 here"),
+    ("pretraining", SAME, "try a backbone trained on images nearer to these"),
+    ("pretraining", OPEN, "can't tell yet what pretraining is worth, +0.020 (-0.050 to +0.090)"),
+    ("more_images", BETTER, "brought +0.100 (+0.050 to +0.150): more are a likely gain"),
+    ("more_images", WORSE, "more of this kind will hardly help"),
+    ("more_images", SAME, "brought +0.000 (-0.010 to +0.010): more of this kind will hardly help"),
+    ("more_images", OPEN, "can't tell yet whether more images would help; the last doubling"),
+    ("learnt", BETTER, None),
+    ("learnt", WORSE, "no head does better than the largest class alone, -0.100"),
+    ("learnt", SAME, "no head does better than the largest class alone, +0.000 (-0.010 to +0.010)"),
+    (
+        "learnt",
+        OPEN,
+        "can't tell yet whether any head does better than the largest class alone, +0.020",
+    ),
+    ("simple", BETTER, None),
+    ("simple", WORSE, "gabor alone does as well as the network, 0.700 against 0.600"),
+    ("simple", SAME, "gabor alone does as well as the network, 0.700 against 0.700"),
+    ("simple", OPEN, "can't tell yet whether the network beats gabor alone, +0.020"),
+    ("test", BETTER, None),
+    ("test", WORSE, "the test accuracy is below what cross-validation promised, -0.100"),
+    ("test", SAME, None),
+    ("test", OPEN, None),
+]
+
+
+@pytest.mark.parametrize(("name", "verdict", "sentence"), SENTENCES)
+def test_each_adviser_has_its_sentence_for_every_verdict(name, verdict, sentence):
+    comparisons = {"simple_learnt": found("simple_learnt", BETTER), name: found(name, verdict)}
+    said = give_advice(results(comparisons))
+    if sentence is None:
+        assert said == []
+    else:
+        assert len(said) == 1
+        assert sentence in said[0]
+
+
+def test_every_adviser_and_every_verdict_is_in_the_table():
+    assert {(name, verdict) for name, verdict, _ in SENTENCES} == {
+        (name, verdict) for name in ADVISERS for verdict in ENDS
+    }
+
+
+def test_a_question_says_how_many_images_would_tell():
+    (said,) = give_advice(results({"depth": found("depth", OPEN)}))
+    # half-width 0.07 at 100 images, 0.02 from 0
+    assert said.endswith(": about 1300 labelled images would tell")
+    close = vars(difference_of(NAMES["depth"], (0.51, 0.5), (-0.39, 0.41), 100))
+    (said,) = give_advice(results({"depth": close}))
+    assert said.endswith(": it would take far more images")
+
+
+@pytest.mark.parametrize("verdict", ENDS)
+def test_of_an_untrained_network_no_layer_is_the_best(verdict):
+    untrained = [NET | {"weights": "random"}]
+    assert give_advice(results({"depth": found("depth", verdict)}, backbones=untrained)) == []
+
+
+def test_of_a_last_layer_that_was_screened_out_that_alone_is_said():
+    changes = {"leaderboard": [row("early")], "screened_out": [{"layer": "late"}]}
+    assert give_advice(results({"depth": None}, **changes)) == [
+        "the last layer (late) was screened out: it is not compared with earlier ones"
+    ]
+
+
+@pytest.mark.parametrize("verdict", [WORSE, SAME, OPEN])
+def test_a_baseline_that_knows_nothing_is_not_compared_with(verdict):
+    comparisons = {
+        "simple_learnt": found("simple_learnt", verdict),
+        "simple": found("simple", SAME),
+    }
+    assert give_advice(results(comparisons)) == []
+
+
+def test_a_baseline_as_backbone_is_not_compared_with_itself():
+    comparisons = {
+        "simple_learnt": found("simple_learnt", BETTER),
+        "simple": found("simple", SAME),
+    }
+    gabor = {"name": "gabor", "weights": None, "architecture": "baseline"}
+    rows = [row("gabor", backbone="gabor")]
+    changes = {"backbones": [gabor], "leaderboard": rows}
+    assert give_advice(results(comparisons, **changes)) == []
+
+
+@pytest.mark.parametrize("verdict", [BETTER, WORSE])
+def test_what_a_module_of_ones_own_was_trained_on_is_not_known(verdict):
+    comparisons = {"depth": found("depth", verdict)}
+    (said,) = give_advice(results(comparisons))
+    assert "like those the backbone was trained on" in said
+    own = [NET | {"architecture": "own:Net:abc:1"}]
+    (said,) = give_advice(results(comparisons, backbones=own))
+    assert "trained" not in said
+
+
+@pytest.mark.parametrize(
+    "comparisons",
+    [
+        {"pretraining": found("pretraining", SAME, 0.98)},
+        {"pretraining": found("pretraining", SAME), "learnt": found("learnt", OPEN)},
+    ],
+    ids=["saturated", "nothing learnt"],
+)
+def test_no_other_backbone_is_advised_where_it_can_gain_nothing_or_nothing_is_learnt(comparisons):
+    said = [line for line in give_advice(results(comparisons)) if "pretraining" in line]
+    assert len(said) == 1
+    assert "backbone" not in said[0]
+
+
+@pytest.mark.parametrize(("score", "easy"), [(0.7, False), (0.97, True)])
+def test_a_set_is_easy_only_where_it_is_nearly_all_right(score, easy):
+    comparisons = {
+        "simple_learnt": found("simple_learnt", BETTER),
+        "simple": found("simple", SAME, score),
+    }
+    (said,) = give_advice(results(comparisons))
+    assert ("an easy set" in said) == easy
+
+
+def test_a_gain_that_surely_lies_below_the_margin_is_none_however_low_it_may_be():
+    low = vars(difference_of(NAMES["more_images"], (0.5, 0.6), (-0.21, 0.01), 100))
+    (said,) = give_advice(results({"more_images": low}))
+    assert said.endswith("more of this kind will hardly help")
+
+
+def test_the_gain_is_of_accuracy_whatever_the_scoring():
+    (said,) = give_advice(
+        results({"more_images": found("more_images", BETTER)}, scoring="f1_macro")
+    )
+    assert "+0.150) of accuracy: more" in said
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({}, "an earlier layer beats the last one by 0.100 (early 0.900, the last 0.800)"),
-        ({"leaderboard": [row("late", 0.9), row("early", 0.8)]}, "the last layer is the best"),
-        (
-            {"leaderboard": [row("early", 0.9), row("late", 0.89, tied=True)]},
-            "early and late layers do equally well",
-        ),
-        ({}, "pretraining is worth +0.200 (0.900 against 0.700"),
-        ({"leaderboard": [row("late", 0.71)]}, "pretraining is worth only +0.010"),
+        ({}, "x 90, y 10"),
         (
             {},
-            "the last doubling of images brought +0.040 (+0.010 to +0.070): more images are a "
-            "likely gain",
-        ),
-        (
-            {"learning_curve": {"gain": 0.0, "gain_low": -0.01, "gain_high": 0.01}},
-            "more of this kind will hardly help",
-        ),
-        (
-            {"baselines": [row(None, 0.5, "majority"), row("gabor", 0.89, "gabor")]},
-            "gabor alone gives 0.890",
-        ),
-        ({"data": {"imbalance": find_imbalance(np.repeat(["x", "y"], [90, 10]))}}, "x 90, y 10"),
-        ({"chosen": results()["chosen"] | {"test_score_high": 0.8}}, "the test images differ"),
-        (
-            {"data": {"imbalance": find_imbalance(np.repeat(["x", "y"], [90, 10]))}},
             "--scoring balanced_accuracy and --class-weight balanced would weigh the classes alike",
         ),
+        ({"class_weight": "balanced"}, "; --scoring balanced_accuracy would weigh"),
         (
-            {
-                "data": {"imbalance": find_imbalance(np.repeat(["x", "y"], [90, 10]))},
-                "class_weight": "balanced",
-            },
-            "; --scoring balanced_accuracy would weigh",
-        ),
-        ({"scoring": "f1_macro"}, "brought +0.040 of accuracy"),
-        (
-            {
-                "scoring": "neg_log_loss",
-                "leaderboard": [row("late", -0.30)],
-                "baselines": [row("late", -0.32, "a untrained")],
-            },
-            "pretraining is worth only +0.020 (-0.300 against -0.320",
+            {"class_weight": "balanced", "scoring": "f1_macro"},
+            "0.810, and the recall of each class above",
         ),
     ],
 )
-def test_each_sentence_has_its_figure(changes, sentence):
-    assert any(sentence in line for line in give_advice(results(**changes)))
+def test_unequal_classes(changes, sentence):
+    data = {"imbalance": find_imbalance(np.repeat(["x", "y"], [90, 10]))}
+    assert any(sentence in line for line in give_advice(results(data=data, **changes)))
 
 
 def test_nothing_is_said_without_a_measurement():
-    assert (
-        give_advice(results(baselines=[], learning_curve={"gain": None}, layers={"net": ["late"]}))
-        == []
-    )
+    assert give_advice(results(dict.fromkeys(NAMES))) == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.001, 0.3, BETTER),
+        (-0.3, -0.001, WORSE),
+        (-0.019, 0.019, SAME),
+        (0.005, 0.015, SAME),
+        (-0.212, 0.212, OPEN),
+        (-0.007, 0.073, OPEN),
+        (-0.019, MARGIN, OPEN),
+        (0.0, 0.03, OPEN),
+    ],
+)
+def test_verdicts(low, high, verdict):
+    assert judge(low, high) == verdict
+
+
+def test_images_to_tell_fall_with_the_square_of_the_half_width():
+    assert images_to_tell(-0.05, 0.15, 100) == 400
+    # from the margin, where the difference is near 0
+    assert images_to_tell(-0.04, 0.04, 100) == 400
+    assert images_to_tell(-0.4, 0.41, 100) is None
+
+
+@pytest.mark.parametrize("verdict", ENDS)
+def test_fewer_than_thirty_training_images_settle_nothing(verdict):
+    own = difference_of(NAMES["depth"], (0.7, 0.6), ENDS[verdict], 18)
+    assert own.verdict == OPEN
+    assert own.images_to_tell == (230 if verdict == OPEN else 30)
+    tested = difference_of(NAMES["test"], (0.7, 0.6), ENDS[verdict], 18, fewest=0)
+    assert tested.verdict == verdict
+
+
+def test_intervals_of_all_comparisons_together_are_wider():
+    low, high = widen(0.5, 0.4, 0.7)
+    assert (low, high) == pytest.approx((0.36, 0.779), abs=2e-3)

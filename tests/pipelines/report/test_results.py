@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 FIGURES = (Path(__file__).parents[3] / "docs" / "figures.md").read_text(encoding="utf-8")
-NAMED_BY_DATA = {"params", "layers", "test_recall", "passed_over"}
+NAMED_BY_DATA = {"params", "layers", "test_recall", "test_recall_intervals", "passed_over"}
 TIMES = re.compile(
     r"seconds|images_per_second|in_words|command|bottleneck|engine|from_store|computed"
 )

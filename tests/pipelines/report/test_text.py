@@ -1,0 +1,95 @@
+"""Tests of pipelines/report/text.py: what the summary shows of the choice."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.report.text import summary
+
+
+def row(place, head="logistic"):
+    score = 0.9 - place / 100
+    return {
+        "backbone": "net",
+        "view": "plain",
+        "layer": f"layer{place}",
+        "tap": f"layer{place}:avg",
+        "dim": 10,
+        "head": head,
+        "params": {"logisticregression__C": 0.1},
+        "members": None,
+        "tied": place < 13,
+        "cv_score": score,
+        "cv_score_low": score - 0.05,
+        "cv_score_high": score + 0.05,
+    }
+
+
+def results(place, why, imbalanced=False):
+    rows = [row(i) for i in range(15)]
+    interval = {"low": 0.8, "high": 0.9}
+    chosen = rows[place] | {
+        "why": why,
+        "cv_nested": 0.8765,
+        "test_accuracy": 0.85,
+        "test_low": 0.8,
+        "test_high": 0.9,
+        "test_metrics": {"accuracy": {"value": 0.85, **interval}},
+        "test_recall": {"rare": 0.5, "usual": 0.9},
+        "test_recall_intervals": {
+            "rare": {"low": 0.2, "high": 0.8, "images": 4},
+            "usual": {"low": 0.85, "high": 0.93, "images": 96},
+        },
+        "cv_corrected": 0.86,
+        "cv_corrected_low": 0.8,
+        "cv_corrected_high": 0.9,
+        "cv_corrected_among": 40,
+    }
+    return {
+        "scoring": "accuracy",
+        "backbones": [{"name": "net"}],
+        "backbone": {"architecture": "torchvision.x"},
+        "leaderboard": rows,
+        "screened_out": [],
+        "baselines": [],
+        "chosen": chosen,
+        "data": {"n_test": 100, "n_train": 300, "imbalance": {"imbalanced": imbalanced}},
+        "advice": [],
+        "audit": {
+            "n_copies": 0,
+            "n_suspect_labels": 0,
+            "n_outliers": 0,
+        },
+        "extraction": {"computed": 0, "from_store": 0, "in_words": None, "unused_gpu": None},
+        "seconds": {"total": 1.0, "heads": 1.0},
+    }
+
+
+@pytest.mark.parametrize(("place", "shown"), [(0, 10), (9, 10), (10, 11), (14, 11)])
+def test_the_chosen_row_is_always_shown_and_marked(place, shown):
+    lines = summary(results(place, "best"), Path("out")).splitlines()
+    (own,) = [line for line in lines if line.endswith(" chosen")]
+    assert own.startswith(f"layer{place}:avg")
+    assert sum(line.startswith("layer") for line in lines) == shown
+    assert f"… and {15 - shown} more in results.json" in lines
+
+
+@pytest.mark.parametrize(
+    ("place", "why", "words"),
+    [
+        (0, "best", "chosen: logistic on layer0:avg\n"),
+        (12, "simplest", "chosen: logistic on layer12:avg, the simplest of the 13 tied rows\n"),
+        (3, "nested", "without the fold that scores it, gives accuracy 0.8765\n"),
+    ],
+)
+def test_it_is_said_why_a_row_is_chosen_that_is_not_the_first(place, why, words):
+    assert words in summary(results(place, why), Path("out"))
+
+
+def test_the_recall_of_each_class_is_printed_where_the_advice_names_it():
+    text = summary(results(0, "best", imbalanced=True), Path("out"))
+    assert (
+        "recall of each class: rare 0.500 (0.200 to 0.800, 4 images), "
+        "usual 0.900 (0.850 to 0.930, 96 images)" in text
+    )
+    assert "recall of each class" not in summary(results(0, "best"), Path("out"))
