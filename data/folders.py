@@ -59,7 +59,7 @@ class Found:
         if split is not None and labels is not None:
             _check_test_classes(name, labels, split)
         if labels is not None:
-            self.notes += _alike(sorted(set(self.labels)))  # type: ignore[type-var]
+            self.notes += _alike(np.unique(labels).tolist())
         return Samples(
             paths=tuple(self.paths),
             labels=labels,
