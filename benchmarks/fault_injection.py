@@ -73,7 +73,6 @@ def count_steps(act: Act, folders: Sequence[Path], tell: Callable[[str], None]) 
 
     io.open = builtins.open = open_stepped  # type: ignore[assignment]
     h5py = import_module("h5py")
-    writes = {"mode": "r+"}
     for kind, names in (
         (h5py.Group, ("create_dataset", "create_group")),
         (h5py.AttributeManager, ("__setitem__",)),
@@ -81,11 +80,7 @@ def count_steps(act: Act, folders: Sequence[Path], tell: Callable[[str], None]) 
         for name in names:
             _before(kind, name, lambda args: step("h5py"))
     for name in ("flush", "close"):
-        _before(
-            h5py.File,
-            name,
-            lambda args: args[0] and args[0].mode in writes.values() and step("h5py"),
-        )
+        _before(h5py.File, name, lambda args: args[0] and args[0].mode == "r+" and step("h5py"))
 
 
 def _before(owner: Any, name: str, call: Callable[[tuple], Any]) -> None:

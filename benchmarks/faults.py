@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from benchmarks.fault_injection import (
     Act,
@@ -47,9 +48,9 @@ from extract import FeatureStore, Recipe, Tap
 from extract.store.ids import bytes_id
 
 IMAGES = 96
-NETWORK = ["--backbone", "resnet18", "--weights", "random", "--size", "32"]
-NETWORK += ["--numerics", "float32", "--layers", "layer1.1,layer4.1", "--pooling", "avg"]
-TAPS = [Tap("layer1.1", "avg"), Tap("layer4.1", "avg")]
+NETWORK = ["--backbone", "squeezenet1_1", "--weights", "random", "--size", "32"]
+NETWORK += ["--numerics", "float32", "--layers", "features.4,features.12", "--pooling", "avg"]
+TAPS = [Tap("features.4", "avg"), Tap("features.12", "avg")]
 HEADS = ["--heads", "knn", "--cv", "3", "--baselines", "off"]
 PAUSE, PART_SECONDS = 0.05, 0.2
 SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
@@ -237,9 +238,9 @@ def find_recipe(cache: Path) -> Recipe:
     for path in cache.glob("*/recipe.json"):
         found = json.loads(path.read_text(encoding="utf-8"))
         names = set(Recipe.__dataclass_fields__)
-        if "resnet18" in found.get("architecture", ""):
+        if "squeezenet1_1" in found.get("architecture", ""):
             return Recipe(**{name: value for name, value in found.items() if name in names})
-    raise FileNotFoundError(f"no recipe of resnet18 in {cache}")
+    raise FileNotFoundError(f"no recipe of the network in {cache}")
 
 
 def kept_rows(world: World, cache: Path) -> tuple[int, list[str]]:
@@ -568,8 +569,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", help="where to write (the system's temporary folder)")
     options = parser.parse_args()
-    for name in ("pipelines.job", "pipelines.extract", "pipelines.run", "torch", "torchvision"):
-        import_module(name)
+    for name in ("pipelines.job", "pipelines.extract", "pipelines.run", "torchvision", "skops.io"):
+        import_module(name)  # once for all trials
+    # more would wait for one another, actively
+    import_module("torch").set_num_threads(1)
+    threadpool_limits(1)
     problems = []
     print(f"{'fault':<18}{'tried':>7}{'held':>7}{'end, s':>10}{'lost, s':>10}")
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="faults-") as folder:
