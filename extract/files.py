@@ -1,11 +1,14 @@
 """Bytes written aside, synced, then renamed, so that a reader never sees half a file."""
 
 import contextlib
+import errno
 import os
 import shutil
+import stat
 import threading
 import uuid
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 
 # of a process that is told to end: what has rows that are not on the disk yet, and what is half
@@ -13,6 +16,33 @@ from pathlib import Path
 keeping: set[object] = set()
 _unfinished: set[Path] = set()
 _naming = threading.RLock()
+O_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone tells text from bytes here
+
+
+class NoFile(ValueError):
+    """No plain file is there, but a folder, a FIFO, a device, a link to itself or to nothing."""
+
+
+def opened(path: Path) -> BufferedReader:
+    """A plain file opened for reading, waiting for nobody.
+
+    Raises NoFile for anything else, and OSError where it can't be opened or is gone.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened: that can move a device
+            raise NoFile(f"{path} is no plain file")
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | O_BINARY)
+    except OSError as error:
+        # with a link in its place it has not gone meanwhile
+        gone = error.errno == errno.ENOENT and os.path.islink(path)
+        if gone or error.errno == errno.ELOOP:
+            raise NoFile(f"{path} is a link that leads to no file") from error
+        raise
+    file = os.fdopen(handle, "rb")
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        file.close()
+        raise NoFile(f"{path} is no plain file")
+    return file
 
 
 @contextlib.contextmanager
