@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from extract.errors import unreadable, unwritable
-from extract.files import write_text
+from extract.files import NoFile, opened, write_text
 from extract.pooling import Tap
 from extract.recipe import Recipe
 from extract.store.part_writer import PartWriter
@@ -137,8 +137,7 @@ class FeatureStore:
         folder = self._folder(recipe)
         try:
             (folder / "parts").mkdir(parents=True, exist_ok=True)
-            if not (folder / "recipe.json").exists():
-                write_text(folder / "recipe.json", recipe.to_json())
+            self._describe(recipe)
         except OSError as error:
             raise unwritable(self.cache, error) from error
 
@@ -164,6 +163,14 @@ class FeatureStore:
     def compact(self, recipe: Recipe) -> int:
         """Join small parts, the new one first, then unlink the old -> how many were joined."""
         return join_small_parts(self._folder(recipe) / "parts", lambda: self._list(recipe))
+
+    def _describe(self, recipe: Recipe) -> None:
+        """The recipe beside its parts; the folder's name is the checksum of what it should say."""
+        file, text = self._folder(recipe) / "recipe.json", recipe.to_json()
+        with contextlib.suppress(NoFile, FileNotFoundError), opened(file) as found:
+            if found.read(2 * len(text)) == text.encode():
+                return
+        write_text(file, text)
 
     def _folder(self, recipe: Recipe) -> Path:
         return self.cache / recipe.id

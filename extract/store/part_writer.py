@@ -86,7 +86,7 @@ class PartWriter:
         try:
             write_part(self._folder, self._folder.parent.name, ids, columns, self._provenance)
         except OSError as error:
-            raise unwritable(self._folder.parent.parent, error) from error
+            raise unwritable(self._folder.parent.parent, error, begun=True) from error
         self.rows_kept += len(ids)
         self.seconds += time.monotonic() - started
 
