@@ -84,9 +84,9 @@ class PartWriter:
     def _write(self, ids: np.ndarray, columns: Mapping[str, Rows]) -> None:
         started = time.monotonic()
         try:
-            write_part(self._folder, ids, columns, self._provenance)
+            write_part(self._folder, self._folder.parent.name, ids, columns, self._provenance)
         except OSError as error:
-            raise unwritable(self._folder.parent.parent, error) from error
+            raise unwritable(self._folder.parent.parent, error, begun=True) from error
         self.rows_kept += len(ids)
         self.seconds += time.monotonic() - started
 
