@@ -92,6 +92,13 @@ def check_fitted(head: Any, features: int, classes: Sequence) -> None:
     Traceback (most recent call last):
     ValueError: mean_ of StandardScaler has shape (4,), expected (5,)
     """
+    try:
+        _check(head, features, classes)
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"it is not as it was fitted: {str(error)[:200]}") from error
+
+
+def _check(head: Any, features: int, classes: Sequence) -> None:
     steps = [step for _, step in getattr(head, "steps", [("", head)])]
     name = _name(steps[-1])
     if name is None:
@@ -156,9 +163,6 @@ def _check_shapes(estimator: Any, shapes: dict[str, tuple[str, ...]], sizes: Siz
 
 
 def _check_svm(svm: Any, sizes: Sizes) -> None:
-    for name in ("support_", "support_vectors_", "_n_support", "_dual_coef_", "_intercept_"):
-        if name not in vars(svm):
-            raise ValueError(f"SVC lacks {name}")
     counts = svm._n_support
     if svm.kernel not in KERNELS or svm._sparse is not False:
         raise ValueError(f"SVC has kernel {svm.kernel!r}, expected one of {', '.join(KERNELS)}")

@@ -25,7 +25,8 @@ MOST_RATIO = 20  # what fitted numbers are packed to at best; above SMALL no mor
 MOST_NODES = 20_000
 DEEPEST = 24
 SCHEMA_FILE = "schema.json"
-MOST_TEXT = 200
+MOST_TEXT = 200  # of a parameter
+MOST_LABEL = 8192
 # what scikit-learn reads of an estimator beside its numbers: wrappers of output, routing
 HIDDEN = ("__", "_sklearn", "_metadata")
 VERSION = "_sklearn_version"
@@ -142,8 +143,9 @@ class _Reader:
 
     def _array(self, node: dict, depth: int) -> Any:
         if node["type"] == "json":  # labels of no fixed length
-            labels = self._list(node, depth)
-            if not all(isinstance(label, str) for label in labels):
+            self.left -= len(_items(node))
+            labels = [_parse(item["content"], MOST_LABEL) for item in _items(node)]
+            if not all(isinstance(label, str) for label in labels) or self.left < 0:
                 raise ValueError("it holds an array of objects, which no head has")
             return np.array(labels, dtype=object)
         name = node["file"]
@@ -164,14 +166,18 @@ def _items(node: Any) -> list:
 
 
 def _scalar(text: Any) -> Any:
-    value = json.loads(text) if isinstance(text, str) and len(text) <= 2 * MOST_TEXT else ()
-    if isinstance(value, str) and len(value) <= MOST_TEXT and value.isprintable():
+    value = _parse(text, MOST_TEXT)
+    if isinstance(value, str) and value.isprintable():
         return value
     if value is None or (isinstance(value, (bool, int)) and abs(value) < 1 << 53):
         return value
     if isinstance(value, float) and not math.isnan(value):
         return value
     raise ValueError(f"a parameter is {ascii(text)[:40]}")
+
+
+def _parse(text: Any, longest: int) -> Any:
+    return json.loads(text) if isinstance(text, str) and len(text) <= longest else ()
 
 
 def _type_name(node: dict) -> str:
