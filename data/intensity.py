@@ -92,6 +92,6 @@ def _values_of(path: str, reading: Reading) -> np.ndarray:
         values = opened_values(read_bytes(path), reading)
         if values is None:
             return np.empty(0)
-        return sample(values, reading, VALUES).astype(np.float64)
+        return sample(values, reading, VALUES)
     except (ImageError, ValueError):
         return np.empty(0)

@@ -86,17 +86,24 @@ def sample(values: Values, reading: Reading, at_most: int = SAMPLED) -> np.ndarr
 def robust_range(some: np.ndarray) -> tuple[float, float] | None:
     """Two numbers between which nearly all values lie; None where all are one.
 
+    Numbers that fill their type, unsigned ones and floats from 0 to 1, keep its whole range.
+
     Examples
     --------
     >>> robust_range(np.arange(10_000))
     (9.0, 9990.0)
+    >>> robust_range(np.arange(300, 60_000, dtype=np.uint16))
+    (0.0, 65535.0)
     """
     if not some.size:
         return None
-    low, high = np.percentile(some, (LOWEST, HIGHEST), method="inverted_cdf")
+    low, high = map(float, np.percentile(some, (LOWEST, HIGHEST), method="inverted_cdf"))
     if not low < high:
-        low, high = some.min(), some.max()
-    return (float(low), float(high)) if float(low) < float(high) else None
+        low, high = float(some.min()), float(some.max())
+    bottom, top = whole_range(some.dtype)
+    if bottom == 0 <= low and top / 2 < high <= top:
+        return bottom, top
+    return (low, high) if low < high else None
 
 
 def is_missing(array: np.ndarray, missing: float | None) -> np.ndarray:
@@ -153,12 +160,13 @@ def _range(array: np.ndarray, values: Values, reading: Reading) -> tuple[float, 
     if isinstance(reading.intensity, tuple):
         return reading.intensity
     own = None if reading.full else robust_range(sample(values, reading))
-    return own or _whole_range(array.dtype)
+    return own or whole_range(array.dtype)
 
 
-def _whole_range(dtype: np.dtype) -> tuple[float, float]:
+def whole_range(dtype: np.dtype) -> tuple[float, float]:
+    """What full means: all of an integer type, 0 to 1 of floats."""
     if dtype.kind not in "iu":
-        return 0, 1
+        return 0.0, 1.0
     limits = np.iinfo(dtype)
     return float(limits.min), float(limits.max)
 
