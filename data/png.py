@@ -208,6 +208,5 @@ def _declared(significant: bytes | None, array: np.ndarray) -> tuple[float, floa
     bits = max(significant[:3]) if significant else 16
     if not 8 <= bits < 16:
         return None
-    # by the book numbers were spread over 16 bits; some writers leave them as they were
-    spread = array.max() >= 2**bits or not (array % 2 ** (16 - bits)).any()
-    return (0, 65535) if spread else (0, 2**bits - 1)
+    # by the book numbers are spread over 16 bits; some writers leave them as they were
+    return (0, 65535) if array.max() >= 2**bits else (0, 2**bits - 1)

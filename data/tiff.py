@@ -42,7 +42,7 @@ NUMBERS = {UNSIGNED: "iu", SIGNED: "i", FLOAT: "f", VOID: "iu"}
 RAW, OLD_JPEG, JPEG = 1, 6, 7
 CCITT = (2, 3, 4)
 # what Pillow's libtiff decompresses, and tifffile by itself
-BY_LIBTIFF = (RAW, *CCITT, 5, OLD_JPEG, JPEG, 8, 32773, 32946, 34925, 50000, 50001)
+BY_LIBTIFF = (RAW, *CCITT, 5, OLD_JPEG, JPEG, 8, 32773, 32946, 34925, 50000)
 BY_TIFFFILE = (RAW, 8, 32773, 32946)
 # a byte of these holds at most so many of the picture; others have no such bound
 EXPANDS = {5: 4_000, 8: 1_100, 32946: 1_100, 32773: 128}
@@ -268,6 +268,8 @@ def _is_plain(page: Page, layout: Layout) -> bool:
         return False
     if layout.compression not in BY_LIBTIFF or layout.photometric in (MASK, ICC_LAB):
         return False
+    if page.form.big and page.form.order == ">":
+        return False  # Pillow takes its first bytes for a smaller TIFF's
     if layout.bits not in ((8,) if layout.samples > 1 else (1, 2, 4, 8)):
         return False
     if layout.compression == RAW and (layout.planar or page.one(tags.PREDICTOR, 1) != 1):
@@ -353,7 +355,9 @@ def _interpret(array: np.ndarray, page: Page, layout: Layout) -> Image.Image | V
     elif layout.photometric in (CMYK, LAB, ICC_LAB):
         colours, declared = np.asarray(_converted(colours, page, layout)), (0, 255)
     elif layout.photometric == YCBCR and layout.compression not in (OLD_JPEG, JPEG):
-        raise ValueError(f"YCbCr of {layout.bits} bits; expected 8")
+        raise ValueError(
+            f"YCbCr of {layout.bits} bits under compression {layout.compression}; expected RGB"
+        )
     values = Values(
         colours[..., 0] if colours.shape[2] == 1 else colours,
         declared,

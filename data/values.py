@@ -76,8 +76,7 @@ def sample(values: Values, reading: Reading, at_most: int = SAMPLED) -> np.ndarr
     some = np.ravel(array[::step, ::step])
     left_out = is_missing(some, values.missing)
     if some.dtype.kind in "fi":
-        for sentinel in SENTINELS:
-            left_out |= some == sentinel
+        left_out |= np.isin(some.astype(np.float64), SENTINELS)
     if some.dtype.kind == "f":
         left_out |= ~np.isfinite(some)
     return some[~left_out]
