@@ -5,8 +5,10 @@ import io
 import logging
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -66,6 +68,7 @@ class Layout:
     extras: tuple[int, ...]
     planar: bool
     compression: int
+    predictor: int
 
     @property
     def colours(self) -> int:
@@ -166,6 +169,7 @@ def layout_of(page: Page) -> Layout:
         extras=_extras(page, samples, photometric),
         planar=page.one(tags.PLANAR, 1) == 2 and samples > 1,
         compression=compression,
+        predictor=page.one(tags.PREDICTOR, 1),
     )
 
 
@@ -268,11 +272,9 @@ def _is_plain(page: Page, layout: Layout) -> bool:
         return False
     if layout.compression not in BY_LIBTIFF or layout.photometric in (MASK, ICC_LAB):
         return False
-    if page.form.big and page.form.order == ">":
-        return False  # Pillow takes its first bytes for a smaller TIFF's
     if layout.bits not in ((8,) if layout.samples > 1 else (1, 2, 4, 8)):
         return False
-    if layout.compression == RAW and (layout.planar or page.one(tags.PREDICTOR, 1) != 1):
+    if layout.compression == RAW and (layout.planar or layout.predictor != 1):
         return False
     if layout.photometric == PALETTE and max(page.all(tags.COLORMAP), default=0) < 256:
         return False
@@ -309,17 +311,27 @@ def _array(clean: bytes, layout: Layout) -> np.ndarray:
 
 
 def _tifffile_can(layout: Layout) -> bool:
-    return layout.compression in BY_TIFFFILE and layout.bits in (1, 8, 16, 32, 64)
+    return (
+        layout.compression in BY_TIFFFILE
+        and layout.bits in (1, 8, 16, 32, 64)
+        and layout.predictor in (1, 2)
+    )
 
 
 def _array_by_pillow(clean: bytes, layout: Layout) -> np.ndarray:
     """What tifffile needs imagecodecs for and libtiff decompresses as well."""
+    if layout.compression not in BY_LIBTIFF:
+        raise _needs_extra(layout)
     try:
         image = TiffImageFile(io.BytesIO(clean))
         other = TiffImageFile(io.BytesIO(clean))
-        image.load()
     except (SyntaxError, KeyError):
         raise _needs_extra(layout) from None
+    little = sys.byteorder == "little"
+    if image.mode in ("I", "F") and layout.compression != RAW and little:
+        # libtiff gives the machine's order, which Pillow forgets for these two
+        _tell(image, lambda rawmode: rawmode.replace("B", ""))
+    image.load()
     if image.mode in ("I", "F", "I;16", "I;16B"):
         array = np.asarray(image)
         array = array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -327,13 +339,15 @@ def _array_by_pillow(clean: bytes, layout: Layout) -> np.ndarray:
         return array.view(np.uint32) if unsigned else array
     if image.mode in ("RGB", "RGBA") and layout.bits == 16:
         # Pillow keeps one byte of two; which one depends on the order of bytes that it is told
-        (tile,) = other.tile
-        rawmode, *rest = tile.args or ()  # type: ignore[str-unpack]
-        turned = "B" if sys.byteorder == "little" else "L"
-        other.tile = [tile._replace(args=(rawmode[:-1] + turned, *rest))]
+        _tell(other, lambda rawmode: rawmode[:-1] + ("B" if little else "L"))
         other.load()
         return np.asarray(image).astype(np.uint16) << 8 | np.asarray(other)
     raise _needs_extra(layout)
+
+
+def _tell(image: Any, change: Callable[[str], str]) -> None:
+    """Have Pillow take the numbers that libtiff hands over for others."""
+    image.tile = [tile._replace(args=(change(tile.args[0]), *tile.args[1:])) for tile in image.tile]
 
 
 def _needs_extra(layout: Layout) -> ValueError:

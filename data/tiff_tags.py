@@ -151,13 +151,19 @@ def read_pages(read: ReadAt, size: int, wanted: int) -> tuple[Page, int]:
 
 
 def rewritten(data: bytes, page: Page) -> bytes:
-    """The file with this page alone, and of its tags those that a decoder needs."""
+    """The file with this page alone, and of its tags those that a decoder needs.
+
+    A BigTIFF becomes a smaller one where it can: Pillow mistakes those of big-endian order.
+    """
+    entries = {tag: one for tag, one in page.entries.items() if tag in DECODED}
+    if page.form.big and len(data) < 2**31:
+        page = Page(Form(page.form.order, False), {})
+        entries = {tag: _narrowed(page, one) for tag, one in entries.items()}
     form = page.form
-    entries = sorted((tag, one) for tag, one in page.entries.items() if tag in DECODED)
     at = len(data) + len(data) % 2
     after = at + form.head + form.entry * len(entries) + form.word_size
     table, later = [form.pack("Q" if form.big else "H", len(entries))], b""
-    for tag, one in entries:
+    for tag, one in sorted(entries.items()):
         value = one.raw
         if len(value) > form.word_size:
             value = form.pack(form.word, after + len(later))
@@ -165,9 +171,17 @@ def rewritten(data: bytes, page: Page) -> bytes:
         table.append(form.pack("HH" + form.word, tag, one.kind, one.many))
         table.append(value.ljust(form.word_size, b"\0"))
     table.append(bytes(form.word_size))
-    start = 8 if form.big else 4
-    head = data[:start] + form.pack(form.word, at)
+    version = form.pack("HHH", 43, 8, 0) if form.big else form.pack("H", 42)
+    head = data[:2] + version + form.pack(form.word, at)
     return b"".join([head, data[len(head) :], b"\0" * (len(data) % 2), *table, later])
+
+
+def _narrowed(page: Page, entry: Entry) -> Entry:
+    """Numbers of 8 bytes as numbers of 4."""
+    if entry.kind not in (16, 18):
+        return entry
+    numbers = page.form.unpack("Q" * entry.many, entry.raw)
+    return Entry(4, entry.many, page.form.pack("I" * entry.many, *numbers))
 
 
 def _form(head: bytes) -> tuple[Form, int]:
