@@ -45,6 +45,12 @@ RAW, OLD_JPEG, JPEG = 1, 6, 7
 CCITT = (2, 3, 4)
 # what Pillow's libtiff decompresses, and tifffile by itself
 BY_LIBTIFF = (RAW, *CCITT, 5, OLD_JPEG, JPEG, 8, 32773, 32946, 34925, 50000)
+# LZW, JPEG, JPEG 2000, LERC, LZMA, Zstandard, WebP, JPEG XL: of the codecs that tifffile knows
+# those that keep quiet about broken files
+BY_IMAGECODECS = frozenset(
+    (RAW, 5, JPEG, 8, 32773, 32946, 33003, 33004, 33005, 34712, 34887, 34925)
+    + (50000, 50001, 50002, 52546)
+)
 BY_TIFFFILE = (RAW, 8, 32773, 32946)
 # a byte of these holds at most so many of the picture; others have no such bound
 EXPANDS = {5: 4_000, 8: 1_100, 32946: 1_100, 32773: 128}
@@ -100,16 +106,14 @@ def read_tiff(data: bytes, asked: Asked) -> Opened:
         notes += _check_bands(layout)
     page = _check_segments(page, layout, data)
     clean = tags.rewritten(data, page)
-    if asked.reading.channels is None and _is_plain(page, layout):
+    chosen = asked.reading.channels is not None
+    if _is_plain(page, layout) and not (chosen and layout.extras):
         pixels: Image.Image | Values = _by_pillow(clean)
+    elif chosen:
+        pixels = Values(_array(clean, layout), _declared(page, layout), missing=_missing(page))
     else:
-        array = _array(clean, layout)
-        pixels = (
-            _interpret(array, page, layout)
-            if asked.reading.channels is None
-            else Values(array, _declared(page, layout), missing=_missing(page))
-        )
-    if asked.reading.channels is None and layout.alpha is not None and _shines_through(pixels):
+        pixels = _interpret(_array(clean, layout), page, layout)
+    if not chosen and layout.alpha is not None and _shines_through(pixels):
         notes.append(f"band {layout.alpha + 1} of {layout.samples} is transparency by its tag")
     return Opened(pixels, tuple(notes), orientation=page.one(tags.ORIENTATION, 1))
 
@@ -293,7 +297,7 @@ def _by_pillow(clean: bytes) -> Image.Image:
 
 def _array(clean: bytes, layout: Layout) -> np.ndarray:
     """(h, w) or (h, w, bands), as the numbers stand in the file."""
-    if find_spec("imagecodecs") is None and not _tifffile_can(layout):
+    if not _tifffile_can(layout):
         return _array_by_pillow(clean, layout)
     import tifffile  # 40 ms, for files that need it
 
@@ -311,6 +315,8 @@ def _array(clean: bytes, layout: Layout) -> np.ndarray:
 
 
 def _tifffile_can(layout: Layout) -> bool:
+    if find_spec("imagecodecs") is not None:
+        return layout.compression in BY_IMAGECODECS
     return (
         layout.compression in BY_TIFFFILE
         and layout.bits in (1, 8, 16, 32, 64)
@@ -351,9 +357,11 @@ def _tell(image: Any, change: Callable[[str], str]) -> None:
 
 
 def _needs_extra(layout: Layout) -> ValueError:
+    read = layout.compression in BY_IMAGECODECS
     return ValueError(
         f"{count(layout.samples, 'band')} of {layout.bits} bits under compression "
-        f"{layout.compression}; {FORMATS_EXTRA} reads them"
+        f"{layout.compression}; "
+        + (f"{FORMATS_EXTRA} reads them" if read else "expected a common one such as LZW")
     )
 
 
