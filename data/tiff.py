@@ -47,10 +47,8 @@ CCITT = (2, 3, 4)
 BY_LIBTIFF = (RAW, *CCITT, 5, OLD_JPEG, JPEG, 8, 32773, 32946, 34925, 50000)
 # LZW, JPEG, JPEG 2000, LERC, LZMA, Zstandard, WebP, JPEG XL: of the codecs that tifffile knows
 # those that keep quiet about broken files
-BY_IMAGECODECS = frozenset(
-    (RAW, 5, JPEG, 8, 32773, 32946, 33003, 33004, 33005, 34712, 34887, 34925)
-    + (50000, 50001, 50002, 52546)
-)
+BY_IMAGECODECS = {RAW, 5, JPEG, 8, 32773, 32946, 33003, 33004, 33005, 34712, 34887, 34925}
+BY_IMAGECODECS |= {50000, 50001, 50002, 52546}
 BY_TIFFFILE = (RAW, 8, 32773, 32946)
 # a byte of these holds at most so many of the picture; others have no such bound
 EXPANDS = {5: 4_000, 8: 1_100, 32946: 1_100, 32773: 128}
@@ -155,10 +153,10 @@ def layout_of(page: Page) -> Layout:
         raise ValueError(f"{what}; expected gray, RGB, a palette, CMYK, YCbCr or Lab")
     bits = _alike(page, tags.BITS, samples, 1, "bits")
     kind = _alike(page, tags.SAMPLE_FORMAT, samples, UNSIGNED, "sample formats")
-    if not 1 <= bits <= 64 or samples < 1:
-        raise ValueError(f"{count(samples, 'band')} of {bits} bits; expected 1 or 3 bands")
     if kind not in NUMBERS:
         raise ValueError(f"complex numbers of {bits} bits; expected integers or floats")
+    if not 1 <= bits <= 64 or samples < 1:
+        raise ValueError(f"{count(samples, 'band')} of {bits} bits; expected 1 or 3 bands")
     if kind == FLOAT and bits not in (16, 24, 32, 64):
         raise ValueError(f"floats of {bits} bits; expected 16, 24, 32 or 64")
     if page.one(tags.DEPTH, 1) > 1:
