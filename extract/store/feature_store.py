@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from extract.errors import unreadable, unwritable
-from extract.files import write_text
+from extract.files import note_use, write_text
 from extract.pooling import Tap
 from extract.recipe import Recipe
 from extract.store.part_writer import PartWriter
@@ -20,6 +20,7 @@ from extract.store.rows_on_disk import Column, gather
 from extract.store.upkeep import join_small_parts
 
 RETRIES = 5  # of a look at the parts while other processes join them
+RECIPE_FILE = "recipe.json"
 
 
 def default_cache() -> Path:
@@ -128,8 +129,8 @@ class FeatureStore:
         folder = self._folder(recipe)
         try:
             (folder / "parts").mkdir(parents=True, exist_ok=True)
-            if not (folder / "recipe.json").exists():
-                write_text(folder / "recipe.json", recipe.to_json())
+            if not (folder / RECIPE_FILE).exists():
+                write_text(folder / RECIPE_FILE, recipe.to_json())
         except OSError as error:
             raise unwritable(self.cache, error) from error
 
@@ -162,6 +163,7 @@ class FeatureStore:
     def _list(self, recipe: Recipe) -> list[Part]:
         """The recipe's parts, oldest first."""
         folder = (self._folder(recipe) / "parts").absolute()
+        note_use(folder.parent / RECIPE_FILE)
         try:
             for _ in range(RETRIES):
                 # a part that was there by name and is gone: joined into another

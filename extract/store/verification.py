@@ -1,0 +1,170 @@
+"""Every byte of a cache read and compared with its checksums; what is damaged put out of use."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from extract.errors import unwritable
+from extract.recipe import RECIPE_ID_BYTES
+from extract.store.cache_files import CacheFile, Kind, cache_files
+from extract.store.feature_store import default_cache
+from extract.store.parts import DamagedPart, looked_into, read_index, set_aside
+from extract.store.rows_on_disk import WrongBytes
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A file that is not as it was written.
+
+    reason : what is wrong with it.
+    repaired : what was done about it, empty where nothing was.
+    """
+
+    path: Path
+    reason: str
+    repaired: str = ""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a look at every byte of a cache found.
+
+    Attributes
+    ----------
+    cache : Path
+    n_files, n_bytes : int
+        That were read.
+    damaged : tuple of Damage
+    strangers : tuple of Path
+        What the store did not put there; left as it is.
+    """
+
+    cache: Path
+    n_files: int
+    n_bytes: int
+    damaged: tuple[Damage, ...]
+    strangers: tuple[Path, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is damaged, or not any more."""
+        return all(one.repaired for one in self.damaged)
+
+
+def verify_cache(
+    cache: str | os.PathLike | None = None,
+    repair: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Verified:
+    """Read every byte that a cache holds and compare it with its checksums.
+
+    Parameters
+    ----------
+    cache : path or None
+        Folder; None is the platform's user cache folder.
+    repair : bool
+        Set damaged parts aside and forget damaged memories; what they held is computed again by
+        the next run that asks for it.
+    on_progress : callable or None
+        Called with the bytes looked at so far and those in all.
+
+    Returns
+    -------
+    Verified
+
+    Raises
+    ------
+    ExtractError
+        Where the folder can't be read, or not changed for a repair.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from extract import FeatureStore, Recipe, Tap, verify_cache
+    >>> store = FeatureStore(tempfile.mkdtemp())
+    >>> with store.writer(Recipe("net", "digest", "preprocessing", "float32")) as writer:
+    ...     writer.add(np.zeros((1, 16), np.uint8), {Tap("last", "avg"): np.float32([[1, 2]])})
+    >>> found = verify_cache(store.cache)
+    >>> found.n_files, found.whole
+    (2, True)
+    """
+    folder = Path(cache) if cache is not None else default_cache()
+    files = cache_files(folder)
+    ours = [file for file in files if file.kind in CHECKS]
+    total = sum(file.n_bytes for file in ours)
+    damaged: list[Damage] = []
+    done = 0
+    for file in ours:
+        reason = _what_is_wrong(file)
+        if reason:
+            damaged.append(Damage(file.path, reason, _repair(folder, file) if repair else ""))
+        done += file.n_bytes
+        if on_progress is not None:
+            on_progress(done, total)
+    strangers = tuple(file.path for file in files if file.kind == Kind.STRANGER)
+    return Verified(folder, len(ours), done, tuple(damaged), strangers)
+
+
+def _what_is_wrong(file: CacheFile) -> str:
+    """Empty where nothing is, or where the file was removed meanwhile."""
+    if file.odd:
+        return f"{file.odd} in the place of a file"
+    try:
+        return CHECKS[file.kind](file)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"it can't be read: {error.strerror or error}"
+
+
+def _check_part(file: CacheFile) -> str:
+    try:
+        part = read_index(file.path, looked_into)
+        rows = np.arange(len(part.keys))
+        for name in sorted(part.taps):
+            column = part.column(name)
+            out = np.empty(column.shape, column.dtype)
+            for task in column.tasks(rows):
+                column.copy(rows[task], rows[task], out)
+    except (DamagedPart, WrongBytes) as error:
+        return str(error.args[0])
+    return ""
+
+
+def _check_recipe(file: CacheFile) -> str:
+    """The folder's name is a digest of what the file has to hold."""
+    digest = hashlib.blake2b(file.path.read_bytes(), digest_size=RECIPE_ID_BYTES).hexdigest()
+    return "" if digest == file.recipe_id else "it is not what its folder's name stands for"
+
+
+def _check_memory(file: CacheFile) -> str:
+    try:
+        json.loads(file.path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+CHECKS: dict[Kind, Callable[[CacheFile], str]] = {
+    Kind.PART: _check_part,
+    Kind.RECIPE: _check_recipe,
+    Kind.IDS: _check_memory,
+    Kind.CARD: _check_memory,
+}
+
+
+def _repair(cache: Path, file: CacheFile) -> str:
+    """Put a damaged file out of use -> what was done."""
+    try:
+        if file.kind == Kind.PART or file.odd:
+            set_aside(file.path)
+            return "set aside"
+        file.path.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(cache, error) from error
+    return "removed"
