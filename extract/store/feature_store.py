@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -126,11 +126,8 @@ class FeatureStore:
 
     def prepare(self, recipe: Recipe) -> None:
         """Make the recipe's folder; ExtractError where the cache can't be written."""
-        folder = self._folder(recipe)
         try:
-            (folder / "parts").mkdir(parents=True, exist_ok=True)
-            if not (folder / RECIPE_FILE).exists():
-                write_text(folder / RECIPE_FILE, recipe.to_json())
+            self._make_folder(recipe)
         except OSError as error:
             raise unwritable(self.cache, error) from error
 
@@ -151,11 +148,18 @@ class FeatureStore:
             Becomes attributes of the parts.
         """
         self.prepare(recipe)
-        return PartWriter(self._folder(recipe) / "parts", stored, provenance or {})
+        folder = self._folder(recipe) / "parts"
+        return PartWriter(folder, partial(self._make_folder, recipe), stored, provenance or {})
 
     def compact(self, recipe: Recipe) -> int:
         """Join small parts, the new one first, then unlink the old -> how many were joined."""
         return join_small_parts(self._folder(recipe) / "parts", lambda: self._list(recipe))
+
+    def _make_folder(self, recipe: Recipe) -> None:
+        folder = self._folder(recipe)
+        (folder / "parts").mkdir(parents=True, exist_ok=True)
+        if not (folder / RECIPE_FILE).exists():
+            write_text(folder / RECIPE_FILE, recipe.to_json())
 
     def _folder(self, recipe: Recipe) -> Path:
         return self.cache / recipe.id

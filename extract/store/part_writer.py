@@ -1,7 +1,7 @@
 """Rows of a pass collected and written as parts, on a thread beside it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -15,20 +15,29 @@ from extract.store.parts import Rows, write_part
 
 PART_SECONDS = 10.0  # a kill loses at most this much work
 WAITING_BYTES = 64 << 20
+TRIES = 5  # of a part whose folder is removed while it is written
 
 
 class PartWriter:
     """Collects rows and writes them as immutable parts on a thread of its own.
 
     folder : of the parts.
+    prepare : makes the folder, where it was removed meanwhile too.
     stored : type that float rows are kept in, as in `as_stored`.
     provenance : attributes of every part, read when it is written.
 
     `seconds` counts the thread's time, `rows_kept` the rows that are on the disk.
     """
 
-    def __init__(self, folder: Path, stored: type, provenance: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        prepare: Callable[[], None],
+        stored: type,
+        provenance: Mapping[str, Any],
+    ) -> None:
         self._folder = folder
+        self._prepare = prepare
         self._stored = stored
         self._provenance = provenance
         self._added: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
@@ -81,11 +90,22 @@ class PartWriter:
     def _write(self, ids: np.ndarray, columns: Mapping[str, Rows]) -> None:
         started = time.monotonic()
         try:
-            write_part(self._folder, ids, columns, self._provenance)
+            self._write_anew(ids, columns)
         except OSError as error:
             raise unwritable(self._folder.parent.parent, error) from error
         self.rows_kept += len(ids)
         self.seconds += time.monotonic() - started
+
+    def _write_anew(self, ids: np.ndarray, columns: Mapping[str, Rows]) -> None:
+        """Write a part, and once more where the cache was removed or pruned meanwhile."""
+        for left in reversed(range(TRIES)):
+            try:
+                self._prepare()
+                write_part(self._folder, ids, columns, self._provenance)
+                return
+            except FileNotFoundError:
+                if not left:
+                    raise
 
 
 class StackedRows:
