@@ -119,6 +119,7 @@ def described(contents: Any) -> list[str]:
             for one in contents.recipes
             if one.n_unreadable
         ]
+        lines += [f"{one.id[:8]}: {one.problem}" for one in contents.recipes if one.problem]
     for kind, words in OTHERS.items():
         if kind in contents.others:
             n, n_bytes = contents.others[kind]
@@ -127,10 +128,8 @@ def described(contents: Any) -> list[str]:
 
 
 def _recipe_row(one: Any) -> list[str]:
-    if one.recipe is None:
-        words = [one.problem, "", "", "", ""]
-    else:
-        words = [one.name, one.weights, one.size, one.recipe.numerics, one.recipe.view]
+    made = [one.recipe.numerics, one.recipe.view] if one.recipe else ["", ""]
+    words = [one.name or "?", one.weights, one.size, *made]
     used = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.last_use))
     return [one.id[:8], *words, str(len(one.taps)), str(one.rows), f"{one.n_bytes / 1e6:.1f}", used]
 
@@ -156,6 +155,8 @@ def verify(options: argparse.Namespace) -> int:
     else:
         for one in found.damaged:
             print(f"damaged: {one.path}: {one.reason}" + (f"; {one.repaired}" * bool(one.repaired)))
+        for path in found.unread:
+            print(f"of another schema, not read by this version: {path}")
         for path in found.strangers:
             print(f"not the store's, left as it is: {path}")
         print(

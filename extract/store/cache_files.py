@@ -14,7 +14,7 @@ from extract.errors import unreadable
 RECIPE_FOLDER = re.compile(r"[0-9a-f]{32}")
 ODD_TYPES = {
     stat.S_IFDIR: "a folder",
-    stat.S_IFLNK: "a link",
+    stat.S_IFLNK: "a link that leads to no file",
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
@@ -116,5 +116,12 @@ def _as_file(entry: os.DirEntry, kind: Kind, recipe_id: str = "") -> Iterator[Ca
             recipe_id=recipe_id,
             n_bytes=own.st_size if stat.S_ISREG(own.st_mode) else 0,
             changed=own.st_mtime,
-            odd="" if stat.S_ISREG(own.st_mode) else ODD_TYPES[stat.S_IFMT(own.st_mode)],
+            odd=_oddness(entry, own.st_mode),
         )
+
+
+def _oddness(entry: os.DirEntry, mode: int) -> str:
+    """What stands in the place of a file; a link that leads to one is as good."""
+    if stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and os.path.isfile(entry)):
+        return ""
+    return ODD_TYPES[stat.S_IFMT(mode)]

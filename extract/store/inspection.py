@@ -1,6 +1,7 @@
 """What is in a cache: each recipe's taps and rows, and the files beside them, without a change."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from extract.recipe import SCHEMA, Recipe
+from extract.recipe import RECIPE_ID_BYTES, SCHEMA, Recipe
 from extract.store.cache_files import CacheFile, Kind, cache_files
 from extract.store.feature_store import default_cache
-from extract.store.parts import DamagedPart, looked_into, read_index
+from extract.store.parts import Part, read_index
+from extract.store.rows_on_disk import WrongBytes
 
 SIDES = re.compile(r":(\d+)x(\d+):")  # in the text of a preprocessing of ours
 
@@ -28,8 +30,9 @@ class StoredRecipe:
     id : str
         Name of its folder.
     recipe : Recipe or None
-        None where recipe.json is gone, damaged or of another schema; `problem` says which.
+        None where recipe.json is gone or can't be read; of another schema, its rows are not.
     problem : str
+        What is wrong with it, else empty.
     name, weights : str
         Of the backbone, as it was asked for where a card of it is remembered.
     taps : tuple of str
@@ -133,45 +136,61 @@ def _stored(
     recipe_id: str, files: Sequence[CacheFile], names: Mapping[str, tuple[str, str]]
 ) -> StoredRecipe:
     parts = [file for file in files if file.kind == Kind.PART]
-    recipe, problem = _read_recipe(recipe_id, files)
-    keys: list[np.ndarray] = []
-    taps: set[str] = set()
-    unreadable = 0
-    for part in parts:
-        try:
-            index = read_index(part.path, looked_into)
-        except (OSError, DamagedPart):
-            unreadable += 1
-            continue
-        keys.append(index.keys)
-        taps |= index.taps
-    name, weights = ("", "") if recipe is None else (recipe.architecture, recipe.weights[:8])
-    name, weights = names.get(recipe.weights if recipe else "", (name, weights))
+    found = [recipe_values(file) for file in files if file.kind == Kind.RECIPE]
+    recipe, problem = _as_recipe(found[0] if found else None)
+    other = recipe is not None and recipe.schema != SCHEMA
+    indices = [] if other else [_index(file) for file in parts]
+    whole = [index for index in indices if index is not None]
+    name, weights = (recipe.architecture, recipe.weights[:8]) if recipe else ("", "")
+    if recipe and recipe.weights in names:
+        name, weights = names[recipe.weights]
     return StoredRecipe(
         id=recipe_id,
         recipe=recipe,
         problem=problem,
         name=name,
         weights=weights,
-        taps=tuple(sorted(taps)),
-        rows=len(np.unique(np.concatenate(keys))) if keys else 0,
+        taps=tuple(sorted({tap for index in whole for tap in index.taps})),
+        rows=len(np.unique(np.concatenate([index.keys for index in whole]))) if whole else 0,
         n_parts=len(parts),
-        n_unreadable=unreadable,
+        n_unreadable=len(indices) - len(whole),
         n_bytes=sum(file.n_bytes for file in files),
-        last_use=last_use(files),
+        last_use=max(file.changed for file in files),
     )
 
 
-def _read_recipe(recipe_id: str, files: Sequence[CacheFile]) -> tuple[Recipe | None, str]:
-    """What the folder's recipe.json says, and what is wrong with it."""
+def _index(file: CacheFile) -> Part | None:
+    if file.odd:
+        return None
     try:
-        (path,) = [file.path for file in files if file.kind == Kind.RECIPE and not file.odd]
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values.get("schema") != SCHEMA:
-            return None, f"of schema {values.get('schema')}; this version reads {SCHEMA}"
-        recipe = Recipe(**values)
-    except (OSError, ValueError, TypeError, AttributeError):
+        return read_index(file.path)
+    except (OSError, WrongBytes):
+        return None
+
+
+def recipe_values(file: CacheFile) -> dict | None:
+    """What a recipe.json holds, whatever its schema; None where it is not as it was written."""
+    if file.odd:
+        return None
+    try:
+        text = file.path.read_bytes()
+    except OSError:
+        return None
+    # the folder's name is its digest
+    digest = hashlib.blake2b(text, digest_size=RECIPE_ID_BYTES).hexdigest()
+    return json.loads(text) if digest == file.recipe_id else None
+
+
+def _as_recipe(values: dict | None) -> tuple[Recipe | None, str]:
+    """The recipe of a folder, and what is wrong with it."""
+    if values is None:
         return None, "its recipe.json is gone or damaged"
+    try:
+        recipe = Recipe(**values)
+    except TypeError:
+        return None, "its recipe.json is of another version"
+    if recipe.schema != SCHEMA:
+        return recipe, f"of schema {recipe.schema}, and this version reads {SCHEMA}"
     return recipe, ""
 
 
@@ -183,8 +202,3 @@ def _names_by_digest(cards: Iterable[Path]) -> dict[str, tuple[str, str]]:
             card = json.loads(path.read_text(encoding="utf-8"))
             names[card["digest"]] = card["name"], card["weights"]
     return names
-
-
-def last_use(files: Iterable[CacheFile]) -> float:
-    """When any of these was last written or, to the hour, read; seconds since 1970."""
-    return max(file.changed for file in files)

@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,31 +68,7 @@ def as_keys(ids: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(ids).view("S16").reshape(-1)
 
 
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
-    """The HDF5 file of a part; what it should not hold sets it aside and raises DamagedPart."""
-    try:
-        with looked_into(path) as file:
-            yield file
-    except DamagedPart:
-        set_aside(path)
-        raise
-
-
-@contextlib.contextmanager
-def looked_into(path: Path) -> Iterator[h5py.File]:
-    """The HDF5 file of a part; what it should not hold raises DamagedPart, and it stays there."""
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            yield file
-    except (OSError, LookupError, ValueError, TypeError, RuntimeError) as error:
-        # with an error number it is the system's word, not the file's: gone, too many open files
-        if getattr(error, "errno", None):
-            raise
-        raise DamagedPart(f"{path}: {error}") from error
-
-
-def read_index(path: Path, opened: Callable = opened) -> Part:
+def read_index(path: Path) -> Part:
     """The ids and taps of a part; DamagedPart where they are not as written."""
     with opened(path) as file:
         dataset = file["ids"]
@@ -101,6 +77,20 @@ def read_index(path: Path, opened: Callable = opened) -> Part:
             if zlib.crc32(ids[at : at + step]) != dataset.attrs["crc32"][chunk]:
                 raise ValueError(f"wrong checksum of {dataset.name}")
         return Part(path, as_keys(ids), frozenset(file["taps"]), path.stat().st_size)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """The HDF5 file of a part; what it should not hold sets it aside and raises DamagedPart."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            yield file
+    except (OSError, LookupError, ValueError, TypeError, RuntimeError) as error:
+        # with an error number it is the system's word, not the file's: gone, too many open files
+        if getattr(error, "errno", None):
+            raise
+        set_aside(path)
+        raise DamagedPart(f"{path}: {error}") from error
 
 
 @contextlib.contextmanager

@@ -1,19 +1,17 @@
 """Every byte of a cache read and compared with its checksums; what is damaged put out of use."""
 
-import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from extract.errors import unwritable
-from extract.recipe import RECIPE_ID_BYTES
+from extract.recipe import SCHEMA
 from extract.store.cache_files import CacheFile, Kind, cache_files
 from extract.store.feature_store import default_cache
-from extract.store.parts import DamagedPart, looked_into, read_index, set_aside
+from extract.store.inspection import recipe_values
+from extract.store.parts import read_index, set_aside
 from extract.store.rows_on_disk import WrongBytes
 
 
@@ -40,6 +38,8 @@ class Verified:
     n_files, n_bytes : int
         That were read.
     damaged : tuple of Damage
+    unread : tuple of Path
+        Folders of recipes of another schema, which this version does not read.
     strangers : tuple of Path
         What the store did not put there; left as it is.
     """
@@ -48,6 +48,7 @@ class Verified:
     n_files: int
     n_bytes: int
     damaged: tuple[Damage, ...]
+    unread: tuple[Path, ...]
     strangers: tuple[Path, ...]
 
     @property
@@ -95,19 +96,28 @@ def verify_cache(
     """
     folder = Path(cache) if cache is not None else default_cache()
     files = cache_files(folder)
-    ours = [file for file in files if file.kind in CHECKS]
+    others = _of_another_schema(files)
+    ours = [file for file in files if file.kind in CHECKS and file.recipe_id not in others]
     total = sum(file.n_bytes for file in ours)
     damaged: list[Damage] = []
     done = 0
     for file in ours:
         reason = _what_is_wrong(file)
         if reason:
-            damaged.append(Damage(file.path, reason, _repair(folder, file) if repair else ""))
+            done_about_it = _repair(folder, file, reason) if repair else ""
+            damaged.append(Damage(file.path, reason, done_about_it))
         done += file.n_bytes
         if on_progress is not None:
             on_progress(done, total)
     strangers = tuple(file.path for file in files if file.kind == Kind.STRANGER)
-    return Verified(folder, len(ours), done, tuple(damaged), strangers)
+    unread = tuple(folder / recipe_id for recipe_id in sorted(others))
+    return Verified(folder, len(ours), done, tuple(damaged), unread, strangers)
+
+
+def _of_another_schema(files: Sequence[CacheFile]) -> set[str]:
+    """Ids of the recipes whose parts this version does not read."""
+    recipes = {file.recipe_id: recipe_values(file) for file in files if file.kind == Kind.RECIPE}
+    return {name for name, values in recipes.items() if values and values["schema"] != SCHEMA}
 
 
 def _what_is_wrong(file: CacheFile) -> str:
@@ -124,22 +134,19 @@ def _what_is_wrong(file: CacheFile) -> str:
 
 def _check_part(file: CacheFile) -> str:
     try:
-        part = read_index(file.path, looked_into)
-        rows = np.arange(len(part.keys))
-        for name in sorted(part.taps):
-            column = part.column(name)
-            out = np.empty(column.shape, column.dtype)
-            for task in column.tasks(rows):
-                column.copy(rows[task], rows[task], out)
-    except (DamagedPart, WrongBytes) as error:
-        return str(error.args[0])
+        part = read_index(file.path)
+        if part.recipe != file.recipe_id:
+            return f"its rows are of another recipe, {part.recipe}"
+        part.check()
+    except WrongBytes as error:
+        return str(error)
     return ""
 
 
 def _check_recipe(file: CacheFile) -> str:
-    """The folder's name is a digest of what the file has to hold."""
-    digest = hashlib.blake2b(file.path.read_bytes(), digest_size=RECIPE_ID_BYTES).hexdigest()
-    return "" if digest == file.recipe_id else "it is not what its folder's name stands for"
+    if recipe_values(file) is None and file.path.exists():
+        return "it is not what its folder's name stands for"
+    return ""
 
 
 def _check_memory(file: CacheFile) -> str:
@@ -158,12 +165,12 @@ CHECKS: dict[Kind, Callable[[CacheFile], str]] = {
 }
 
 
-def _repair(cache: Path, file: CacheFile) -> str:
+def _repair(cache: Path, file: CacheFile, reason: str) -> str:
     """Put a damaged file out of use -> what was done."""
     try:
         if file.kind == Kind.PART or file.odd:
-            set_aside(file.path)
-            return "set aside"
+            set_aside(file.path, reason)
+            return "" if os.path.lexists(file.path) else "set aside"
         file.path.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(cache, error) from error

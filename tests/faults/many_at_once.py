@@ -29,6 +29,7 @@ RNG = np.random.default_rng(0)
 IDS = RNG.integers(0, 256, (N, 16), np.uint8)
 ROWS = {tap: RNG.normal(size=(N, width)).astype(np.float32) for tap, width in WIDTHS.items()}
 WHOLE = np.concatenate([ROWS[tap] for tap in TAPS], axis=1)
+SEEN = np.zeros(N, bool)  # by this process, which reads
 WAIT_SECONDS = 60.0  # for processes to end after their time: longer is a deadlock
 
 
@@ -53,12 +54,12 @@ def write(store, rng, counts, ruthless):
     time.sleep(rng.random() / 50)
 
 
-def read(store, rng, counts, ruthless, seen=np.zeros(N, bool)):  # noqa: B006  # of one process
+def read(store, rng, counts, ruthless):
     rows = np.array(rng.sample(range(N), READ))
     there = ~store.missing(RECIPE, TAPS, IDS[rows]).any(axis=1)
     if not ruthless:
-        counts["seen rows lost"] += int((seen[rows] & ~there).sum())
-    seen[rows] |= there
+        counts["seen rows lost"] += int((SEEN[rows] & ~there).sum())
+    SEEN[rows] |= there
     rows = rows[there]
     try:
         found = store.read(RECIPE, TAPS, IDS[rows]) if len(rows) else WHOLE[:0]
@@ -153,7 +154,9 @@ def last_look(store):
     return Counter(
         {
             "rows kept at the end": N - len(lacking),
-            "wrong rows at the end": int((store.read(RECIPE, TAPS, IDS) != WHOLE).any(axis=1).sum()),
+            "wrong rows at the end": int(
+                (store.read(RECIPE, TAPS, IDS) != WHOLE).any(axis=1).sum()
+            ),
             "damage at the end": len(found.damaged) + len(found.strangers),
             "old recipe left": int((store.cache / OLD.id).exists()),
         }
