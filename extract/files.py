@@ -1,13 +1,43 @@
 """Bytes written aside, synced, then renamed, so that a reader never sees half a file."""
 
 import contextlib
+import errno
 import os
+import stat
 import time
 import uuid
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 
 USED_SECONDS = 3600.0  # a use is noted once in this time
+O_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone tells text from bytes here
+
+
+class NoFile(ValueError):
+    """No plain file is there, but a folder, a FIFO, a device, a link to itself or to nothing."""
+
+
+def opened(path: Path) -> BufferedReader:
+    """A plain file opened for reading, waiting for nobody.
+
+    Raises NoFile for anything else, and OSError where it can't be opened or is gone.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened: that can move a device
+            raise NoFile(f"{path} is no plain file")
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | O_BINARY)
+    except OSError as error:
+        # with a link in its place it has not gone meanwhile
+        gone = error.errno == errno.ENOENT and os.path.islink(path)
+        if gone or error.errno == errno.ELOOP:
+            raise NoFile(f"{path} is a link that leads to no file") from error
+        raise
+    file = os.fdopen(handle, "rb")
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        file.close()
+        raise NoFile(f"{path} is no plain file")
+    return file
 
 
 @contextlib.contextmanager

@@ -14,9 +14,18 @@ from extract.files import note_use, write_text
 from extract.pooling import Tap
 from extract.recipe import Recipe
 from extract.store.part_writer import PartWriter
-from extract.store.parts import DamagedPart, Part, as_keys, read_index, wrong_bytes_set_aside
+from extract.store.parts import (
+    DamagedPart,
+    Part,
+    as_keys,
+    is_passed_over,
+    pass_over,
+    read_index,
+    set_aside,
+    wrong_bytes_set_aside,
+)
 from extract.store.row_index import row_index
-from extract.store.rows_on_disk import Column, gather
+from extract.store.rows_on_disk import Column, WrongBytes, gather, opened_part
 from extract.store.upkeep import join_small_parts
 
 RETRIES = 5  # of a look at the parts while other processes join them
@@ -179,29 +188,48 @@ class FeatureStore:
 
 
 def list_parts(folder: Path) -> list[Part]:
-    """The parts of a folder, oldest first; damaged ones are set aside."""
+    """The parts of a folder, oldest first; what is none, or damaged, is set aside."""
     if not folder.exists():
         return []
     known = _known_parts(folder)
     here: dict[tuple, Part] = {}
     with os.scandir(folder) as entries:
         names = [
-            entry
+            entry.name
             for entry in entries
             if entry.name.endswith(".h5") and not entry.name.startswith(".")
         ]
-    for entry in sorted(names, key=lambda entry: entry.name):
-        stat = entry.stat()
-        stamp = entry.name, stat.st_ino, stat.st_size, stat.st_mtime_ns
-        part = known.get(stamp)
-        if part is None:
-            with contextlib.suppress(DamagedPart):  # its rows count as missing
-                part = known[stamp] = read_index(Path(entry.path))
-        if part is not None:
-            here[stamp] = part
+    for name in sorted(names):
+        path = folder / name
+        if is_passed_over(path):
+            continue
+        try:
+            stamp = _stamp(path)
+            here[stamp] = known[stamp] = known.get(stamp) or _read_part(path)
+        except WrongBytes as error:  # its rows count as missing
+            set_aside(path, error)
+        except PermissionError as error:
+            pass_over(path, error)
     for stamp in set(known).difference(here):
         known.pop(stamp, None)
     return list(here.values())
+
+
+def _stamp(path: Path) -> tuple:
+    """What changes with a part's file."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        opened_part(path).close()  # says so where it is a link to nothing
+        raise
+    return path.name, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _read_part(path: Path) -> Part:
+    part = read_index(path)
+    if part.recipe != path.parent.parent.name:
+        raise WrongBytes(path, f"its rows are of another recipe, {part.recipe}")
+    return part
 
 
 def _holding(parts: Sequence[Part], name: str) -> tuple[Part, ...]:

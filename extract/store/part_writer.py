@@ -101,7 +101,7 @@ class PartWriter:
         for left in reversed(range(TRIES)):
             try:
                 self._prepare()
-                write_part(self._folder, ids, columns, self._provenance)
+                write_part(self._folder, self._folder.parent.name, ids, columns, self._provenance)
                 return
             except FileNotFoundError:
                 if not left:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from extract.files import sync_folder
-from extract.store.parts import DamagedPart, Part, opened, write_part, wrong_bytes_set_aside
+from extract.store.parts import DamagedPart, Part, write_part, wrong_bytes_set_aside
 from extract.store.row_index import JoinedRows, RowIndex
 
 log = logging.getLogger(__name__)
@@ -52,12 +52,10 @@ def _join(parts: list[Part]) -> None:
     places = np.sort(np.unique(index.keys, return_index=True)[1])
     keys = index.keys[places]
     ids = keys.view(np.uint8).reshape(-1, keys.itemsize)
-    with opened(parts[0].path) as file:
-        provenance = dict(file.attrs)
     columns = {name: JoinedRows(index, name, places) for name in sorted(parts[0].taps)}
     folder = parts[0].path.parent
     with wrong_bytes_set_aside():
-        write_part(folder, ids, columns, provenance)
+        write_part(folder, parts[0].recipe, ids, columns, parts[0].provenance)
     for part in parts:
         part.path.unlink(missing_ok=True)
     sync_folder(folder)
