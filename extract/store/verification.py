@@ -1,17 +1,17 @@
 """Every byte of a cache read and compared with its checksums; what is damaged put out of use."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from extract.errors import unwritable
 from extract.recipe import SCHEMA
 from extract.store.cache_files import CacheFile, Kind, cache_files
 from extract.store.feature_store import default_cache
 from extract.store.inspection import recipe_values
-from extract.store.parts import read_index, set_aside
+from extract.store.parts import put_aside, read_index
 from extract.store.rows_on_disk import WrongBytes
 
 
@@ -81,7 +81,7 @@ def verify_cache(
     Raises
     ------
     ExtractError
-        Where the folder can't be read, or not changed for a repair.
+        Where the folder can't be read.
 
     Examples
     --------
@@ -104,7 +104,7 @@ def verify_cache(
     for file in ours:
         reason = _what_is_wrong(file)
         if reason:
-            done_about_it = _repair(folder, file, reason) if repair else ""
+            done_about_it = _repair(file) if repair else ""
             damaged.append(Damage(file.path, reason, done_about_it))
         done += file.n_bytes
         if on_progress is not None:
@@ -165,13 +165,11 @@ CHECKS: dict[Kind, Callable[[CacheFile], str]] = {
 }
 
 
-def _repair(cache: Path, file: CacheFile, reason: str) -> str:
-    """Put a damaged file out of use -> what was done."""
-    try:
-        if file.kind == Kind.PART or file.odd:
-            set_aside(file.path, reason)
-            return "" if os.path.lexists(file.path) else "set aside"
+def _repair(file: CacheFile) -> str:
+    """Put a damaged file out of use -> what was done, empty where nothing could be."""
+    if file.kind == Kind.PART or file.odd:
+        return "set aside" if put_aside(file.path) else ""
+    with contextlib.suppress(OSError):
         file.path.unlink(missing_ok=True)
-    except OSError as error:
-        raise unwritable(cache, error) from error
-    return "removed"
+        return "removed"
+    return ""
