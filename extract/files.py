@@ -2,15 +2,25 @@
 
 import contextlib
 import errno
+import hashlib
+import json
 import os
+import platform
+import re
 import stat
 import time
 import uuid
 from collections.abc import Iterator
+from functools import cache
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 USED_SECONDS = 3600.0  # a use is noted once in this time
+ABANDONED = re.compile(r"\.tmp-(?P<host>[0-9a-f]{12})-(?P<process>[0-9]{1,10})-[0-9a-f]{8}")
+HEAD = b'{"blake2b": "%s",\n "value": '
+HEAD_BYTES = len(HEAD % bytes(32))
+LONGEST_REMEMBERED = 256 << 20
 O_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone tells text from bytes here
 
 
@@ -45,7 +55,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; left without an error, it is synced and renamed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}")
+    aside = path.with_name(f".tmp-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:
         yield aside
         sync_file(aside)
@@ -56,9 +66,90 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file as a whole."""
+    """Replace a text file as a whole; a folder in its place is moved away."""
+    _make_way(path)
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def write_remembered(path: Path, value: Any) -> None:
+    """Replace a JSON file that `read_remembered` reads; a folder in its place is moved away.
+
+    Raises OSError where it can't be written.
+    """
+    body = json.dumps(value).encode() + b"}\n"
+    _make_way(path)
+    with written_aside(path) as aside:
+        aside.write_bytes(HEAD % _checksum(path, body) + body)
+
+
+def _make_way(path: Path) -> None:
+    """Anything but a folder is replaced by renaming."""
+    if path.is_dir() and not path.is_symlink():
+        os.replace(path, path.with_name(f"{path.name}-{uuid.uuid4().hex[:8]}.damaged"))
+
+
+def read_remembered(path: Path) -> Any:
+    """The value as it was written under this name; None where it is not, whatever is there."""
+    # a value is a convenience: what can't be read is forgotten and found out anew
+    with contextlib.suppress(OSError, ValueError, RecursionError, MemoryError):
+        with opened(path) as file:
+            if os.fstat(file.fileno()).st_size > LONGEST_REMEMBERED:
+                return None
+            data = file.read()
+        head, body = data[:HEAD_BYTES], data[HEAD_BYTES:]
+        if head == HEAD % _checksum(path, body):
+            return json.loads(body[:-2])
+    return None
+
+
+def _checksum(path: Path, body: bytes) -> bytes:
+    """Of the name, too: of two files that were swapped neither is believed."""
+    return (
+        hashlib.blake2b(os.fsencode(path.name) + b"\n" + body, digest_size=16).hexdigest().encode()
+    )
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what processes of this machine that live no more left half written in a folder.
+
+    Of other machines' nothing can be said, by no clock either: it stays.
+    """
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if is_abandoned(entry.name):
+                with contextlib.suppress(OSError):  # another process was first
+                    os.unlink(entry.path)
+
+
+def is_abandoned(name: str) -> bool:
+    """Whether a process of this machine that lives no more left a file of this name."""
+    named = ABANDONED.match(name)
+    if named is None or named["host"] != _host():
+        return False
+    return not _is_alive(int(named["process"]))
+
+
+@cache
+def _host() -> str:
+    """This machine since it was started, and what its process numbers are counted in."""
+    told = [platform.node(), str(uuid.getnode())]
+    with contextlib.suppress(OSError):
+        told = [platform.node(), Path("/proc/sys/kernel/random/boot_id").read_text()]
+        told.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.blake2b("|".join(told).encode(), digest_size=6).hexdigest()
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":
+        return True  # to ask there is to end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # it is another user's
+        return True
+    return True
 
 
 def sync_file(path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data import DataError, ImageError
-from extract.errors import ExtractError
+from extract.errors import ExtractError, StoreError
 from pipelines.errors import BundleError, WorkFailed, WrongCall, WrongSetting
 from pipelines.settings import CHOICES, RunSettings
 
@@ -204,6 +204,8 @@ def version() -> str:
 
 
 def _exit_code(error: Exception) -> int:
+    if isinstance(error, StoreError):
+        return FAILED
     if isinstance(error, (DataError, ExtractError, WrongCall, BundleError)):
         return WRONG_CALL
     return FAILED

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from extract.errors import unreadable, unwritable
-from extract.files import note_use, write_text
+from extract.files import NoFile, note_use, opened, write_text
 from extract.pooling import Tap
 from extract.recipe import Recipe
 from extract.store.part_writer import PartWriter
@@ -165,10 +165,16 @@ class FeatureStore:
         return join_small_parts(self._folder(recipe) / "parts", lambda: self._list(recipe))
 
     def _make_folder(self, recipe: Recipe) -> None:
-        folder = self._folder(recipe)
-        (folder / "parts").mkdir(parents=True, exist_ok=True)
-        if not (folder / RECIPE_FILE).exists():
-            write_text(folder / RECIPE_FILE, recipe.to_json())
+        (self._folder(recipe) / "parts").mkdir(parents=True, exist_ok=True)
+        self._describe(recipe)
+
+    def _describe(self, recipe: Recipe) -> None:
+        """The recipe beside its parts; the folder's name is the checksum of what it should say."""
+        file, text = self._folder(recipe) / RECIPE_FILE, recipe.to_json()
+        with contextlib.suppress(NoFile, FileNotFoundError), opened(file) as found:
+            if found.read(2 * len(text)) == text.encode():
+                return
+        write_text(file, text)
 
     def _folder(self, recipe: Recipe) -> Path:
         return self.cache / recipe.id

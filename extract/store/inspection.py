@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from extract.files import NoFile, opened, read_remembered
 from extract.recipe import RECIPE_ID_BYTES, SCHEMA, Recipe
 from extract.store.cache_files import CacheFile, Kind, cache_files
 from extract.store.feature_store import default_cache
 from extract.store.parts import Part, read_index
 from extract.store.rows_on_disk import WrongBytes
 
+LONGEST_RECIPE = 1 << 20  # in bytes; a few hundred are usual
 SIDES = re.compile(r":(\d+)x(\d+):")  # in the text of a preprocessing of ours
 
 
@@ -170,11 +172,10 @@ def _index(file: CacheFile) -> Part | None:
 
 def recipe_values(file: CacheFile) -> dict | None:
     """What a recipe.json holds, whatever its schema; None where it is not as it was written."""
-    if file.odd:
-        return None
     try:
-        text = file.path.read_bytes()
-    except OSError:
+        with opened(file.path) as found:
+            text = found.read(LONGEST_RECIPE)
+    except (OSError, NoFile):
         return None
     # the folder's name is its digest
     digest = hashlib.blake2b(text, digest_size=RECIPE_ID_BYTES).hexdigest()
@@ -198,7 +199,7 @@ def _names_by_digest(cards: Iterable[Path]) -> dict[str, tuple[str, str]]:
     """Name and weights as they were asked for, by the digest of the weights."""
     names = {}
     for path in cards:
-        with contextlib.suppress(OSError, ValueError, TypeError, LookupError):
-            card = json.loads(path.read_text(encoding="utf-8"))
+        with contextlib.suppress(TypeError, LookupError):  # forgotten, or of another version
+            card = read_remembered(path)
             names[card["digest"]] = card["name"], card["weights"]
     return names

@@ -92,7 +92,7 @@ class PartWriter:
         try:
             self._write_anew(ids, columns)
         except OSError as error:
-            raise unwritable(self._folder.parent.parent, error) from error
+            raise unwritable(self._folder.parent.parent, error, begun=True) from error
         self.rows_kept += len(ids)
         self.seconds += time.monotonic() - started
 

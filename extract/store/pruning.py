@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extract.errors import unwritable
-from extract.files import USED_SECONDS
+from extract.files import USED_SECONDS, is_abandoned
 from extract.store.cache_files import CacheFile, Kind, cache_files
 from extract.store.feature_store import RECIPE_FILE, default_cache
-from extract.store.upkeep import STALE_SECONDS
 
 # a use is noted once an hour at most: what was used this short a time ago may be in use
 GRACE_SECONDS = 2 * USED_SECONDS
 USELESS = (Kind.SET_ASIDE, Kind.TEMPORARY)  # nobody reads these
-NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)
+# of another machine's process it can't be told whether it lives; where it does, it writes anew
+STALE_SECONDS = 7 * 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -126,13 +126,18 @@ def _removables(cache: Path, now: float) -> Iterator[Removable]:
     """What can be removed of a cache; what the store did not put there is none of it."""
     by_recipe: dict[str, list[CacheFile]] = defaultdict(list)
     for file in cache_files(cache):
-        fresh = file.kind == Kind.TEMPORARY and now - file.changed < STALE_SECONDS
-        if file.kind in (Kind.PART, Kind.RECIPE) or (fresh and file.recipe_id):
+        written = file.kind == Kind.TEMPORARY and not _is_stale(file, now)
+        if file.kind in (Kind.PART, Kind.RECIPE) or (written and file.recipe_id):
             by_recipe[file.recipe_id].append(file)
-        elif file.kind != Kind.STRANGER and not fresh:
+        elif file.kind != Kind.STRANGER and not written:
             yield Removable(file.kind, file.path, (file.path,), file.n_bytes, file.changed)
     for recipe_id, files in by_recipe.items():
         yield _whole_recipe(cache / recipe_id, files)
+
+
+def _is_stale(file: CacheFile, now: float) -> bool:
+    """Whether nobody goes on writing a temporary file."""
+    return is_abandoned(file.path.name) or now - file.changed > STALE_SECONDS
 
 
 def _whole_recipe(folder: Path, files: Sequence[CacheFile]) -> Removable:
@@ -155,29 +160,31 @@ def _is_in_use(one: Removable, now: float) -> bool:
 
 
 def _remove(cache: Path, one: Removable) -> bool:
-    """Whether all of it is gone; a folder in a file's place stays where there is something in it.
+    """Whether its files are gone; a folder in a file's place stays where something is in it.
 
     What another process writes meanwhile stays too, and with it the recipe's folder.
     """
     try:
         for path in one.files:
-            _unlink(path)
+            _remove_file(path)
         if one.kind == Kind.RECIPE:
-            with contextlib.suppress(FileNotFoundError):
-                (one.path / "parts").rmdir()
-            _unlink(one.path / RECIPE_FILE)
-            with contextlib.suppress(FileNotFoundError):
-                one.path.rmdir()
+            parts = one.path / "parts"
+            _remove_file(parts)
+            if not parts.exists():
+                _remove_file(one.path / RECIPE_FILE)
+                _remove_file(one.path)
     except OSError as error:
-        if error.errno in NOT_EMPTY:
-            return False
         raise unwritable(cache, error) from error
-    return True
+    return not any(os.path.lexists(path) for path in one.files)
 
 
-def _unlink(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
+def _remove_file(path: Path) -> None:
+    """Remove a file or an empty folder; a full one stays, and nothing is no error."""
+    try:
         if path.is_dir() and not path.is_symlink():
             path.rmdir()
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+            raise

@@ -1,12 +1,12 @@
 """Every byte of a cache read and compared with its checksums; what is damaged put out of use."""
 
 import contextlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from extract.files import read_remembered
 from extract.recipe import SCHEMA
 from extract.store.cache_files import CacheFile, Kind, cache_files
 from extract.store.feature_store import default_cache
@@ -150,10 +150,8 @@ def _check_recipe(file: CacheFile) -> str:
 
 
 def _check_memory(file: CacheFile) -> str:
-    try:
-        json.loads(file.path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        return str(error)
+    if read_remembered(file.path) is None and file.path.exists():
+        return "it is not as it was written, or was written by an earlier version"
     return ""
 
 

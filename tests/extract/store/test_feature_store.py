@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
 from extract import ExtractError, FeatureStore, Tap
+from extract.files import _host
 from extract.store import DamagedPart, feature_store, part_writer, parts, upkeep
 
 A, B = Tap("features.1", "avg"), Tap("features.1", "grid3")
@@ -156,8 +158,6 @@ def test_the_folder_may_be_named_from_where_one_stands(tmp_path, recipe, ids, ro
 
 
 def test_recipes_are_kept_apart(store, recipe, ids, rows):
-    from dataclasses import replace
-
     keep(store, recipe, ids, {A: rows})
     assert store.missing(replace(recipe, view="flipped"), [A], ids).all()
     assert (store.cache / recipe.id / "recipe.json").read_text() == recipe.to_json()
@@ -477,18 +477,136 @@ def test_parts_that_can_not_be_joined_stay(store, recipe, ids, rows, monkeypatch
     assert np.array_equal(store.read(recipe, [A], ids), rows)
 
 
-def test_a_temporary_file_that_is_finished_while_stale_ones_are_removed(
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("Can't decrement id ref count"),
+        MemoryError("no room"),
+        ExtractError("can't read the cache"),
+    ],
+)
+def test_joining_is_optional_whatever_hinders_it(store, recipe, ids, rows, monkeypatch, error):
+    """A write that failed when the joined part was closed failed a finished extraction."""
+    keep_in_parts(store, recipe, ids, {A: rows}, 10)
+    before = parts_of(store, recipe)
+
+    def failing(path):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr("extract.files.sync_file", failing)
+        assert store.compact(recipe) == 0
+    assert sorted(before[0].parent.iterdir()) == before
+    assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
+
+
+def test_joining_removes_what_the_dead_left(store, recipe, ids, rows):
+    keep(store, recipe, ids, {A: rows})
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    folder = store.cache / recipe.id
+    name = f".tmp-{_host()}-{dead.pid}-12345678"
+    for path in (folder / name, folder / "parts" / name):
+        path.touch()
+    store.compact(recipe)
+    assert [path.name for path in folder.rglob(".tmp-*")] == []
+
+
+def other_recipes_part(path, recipe, ids):
+    other = FeatureStore(path.parent.parent.parent / "other")
+    keep(other, replace(recipe, weights="others"), ids, {A: np.zeros((40, 7), np.float32)})
+    (part,) = other.cache.glob("*/parts/*.h5")
+    part.rename(path)
+
+
+def declares_much(path, recipe, ids):
+    with h5py.File(path, "w") as file:
+        file.create_dataset("ids", (1 << 40, 16), np.uint8, chunks=(1 << 15, 16))
+        file.create_dataset(f"taps/{A}", (1 << 40, 4), np.float32, chunks=(1, 4))
+
+
+ODD = {
+    "a folder": lambda path, recipe, ids: (path / "inside").mkdir(parents=True),
+    "a FIFO": lambda path, recipe, ids: os.mkfifo(path),
+    "a loop": lambda path, recipe, ids: path.symlink_to(path.name),
+    "a link to nothing": lambda path, recipe, ids: path.symlink_to("gone"),
+    "a device": lambda path, recipe, ids: path.symlink_to("/dev/zero"),
+    "empty": lambda path, recipe, ids: path.touch(),
+    "no part": lambda path, recipe, ids: path.write_bytes(b"no part" * 100),
+    "2**40 rows": declares_much,
+    "another recipe's": other_recipes_part,
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("movable", [True, False])
+def test_what_is_no_part_of_the_recipe_is_set_aside(
+    store, recipe, ids, rows, odd, movable, caplog, monkeypatch
+):
+    """One odd file among the parts made every read fail, or wait for ever."""
+    keep(store, recipe, ids, {A: rows})
+    path = store.cache / recipe.id / "parts" / "00000000000000000001-aaaaaaaaaaaa.h5"
+    ODD[odd](path, recipe, ids)
+    if not movable:
+        monkeypatch.setattr(parts.os, "replace", lambda *args: exec("raise OSError(30, 'no')"))
+    for _ in range(3):
+        assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
+    assert store.compact(recipe) == 0
+    assert len(caplog.records) == 1
+    assert "\n" not in caplog.records[0].getMessage()
+    assert os.path.lexists(path) != movable
+    assert os.path.lexists(path.with_suffix(".damaged")) == movable
+
+
+def test_what_is_set_aside_twice_under_one_name_is_kept_twice(store, recipe, ids, rows):
+    keep(store, recipe, ids, {A: rows})
+    path = store.cache / recipe.id / "parts" / "1.h5"
+    for _ in range(3):
+        (path / "inside").mkdir(parents=True)
+        assert np.array_equal(store.read(recipe, [A], ids), rows)
+    assert len(list(path.parent.glob("1*.damaged"))) == 3
+
+
+def test_a_damaged_part_that_can_not_be_renamed_counts_as_missing(
     store, recipe, ids, rows, monkeypatch
 ):
+    keep_in_parts(store, recipe, ids, {A: rows}, 2)
+    part = parts_of(store, recipe)[0]
+    flip(part, rows[5].tobytes())
+    monkeypatch.setattr(parts.os, "replace", lambda *args: exec("raise OSError(30, 'no')"))
+    with pytest.raises(DamagedPart):
+        store.read(recipe, [A], ids)
+    assert store.missing(recipe, [A], ids).ravel().tolist() == [True] * 20 + [False] * 20
+    assert np.array_equal(store.read(recipe, [A], ids[20:]), rows[20:])
+
+
+def test_a_part_that_this_user_may_not_read_is_passed_over(
+    store, recipe, ids, rows, monkeypatch, caplog
+):
+    keep_in_parts(store, recipe, ids, {A: rows}, 2)
+    part, opened = parts_of(store, recipe)[0], parts.opened_part
+
+    def denied(path):
+        if path == part:
+            raise PermissionError(13, "Permission denied")
+        return opened(path)
+
+    monkeypatch.setattr(parts, "opened_part", denied)
+    for _ in range(2):
+        assert store.missing(recipe, [A], ids).ravel().tolist() == [True] * 20 + [False] * 20
+    assert part.exists()
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), os.mkfifo, lambda path: path.touch()])
+def test_the_description_of_the_folder_is_written_anew(store, recipe, ids, rows, make):
     keep(store, recipe, ids, {A: rows})
-    folder = store.cache / recipe.id / "parts"
-    old, gone = folder / ".tmp-1-a.h5", folder / ".tmp-2-b.h5"
-    old.touch()
-    os.utime(old, (1, 1))
-    glob = type(folder).glob
-    monkeypatch.setattr(type(folder), "glob", lambda self, pattern: [gone, *glob(self, pattern)])
-    store.compact(recipe)
-    assert not old.exists()
+    file = store.cache / recipe.id / "recipe.json"
+    file.unlink()
+    make(file)
+    keep(store, recipe, ids, {A: rows})
+    assert file.read_text() == recipe.to_json()
 
 
 def write_some(cache, recipe, ids, rows, tap):
