@@ -10,7 +10,7 @@ import re
 import stat
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
@@ -21,6 +21,7 @@ ABANDONED = re.compile(r"\.tmp-(?P<host>[0-9a-f]{12})-(?P<process>[0-9]{1,10})-[
 HEAD = b'{"blake2b": "%s",\n "value": '
 HEAD_BYTES = len(HEAD % bytes(32))
 LONGEST_REMEMBERED = 256 << 20
+TRIES = 5  # of writing into a folder that others remove
 O_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone tells text from bytes here
 
 
@@ -48,6 +49,17 @@ def opened(path: Path) -> BufferedReader:
         file.close()
         raise NoFile(f"{path} is no plain file")
     return file
+
+
+def again_where_gone(write: Callable[[], None]) -> None:
+    """Call what makes a folder and writes into it; again where it is removed under it."""
+    for left in reversed(range(TRIES)):
+        try:
+            write()
+            return
+        except FileNotFoundError:
+            if not left:
+                raise
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from extract.errors import unreadable, unwritable
-from extract.files import NoFile, note_use, opened, write_text
+from extract.files import NoFile, again_where_gone, note_use, opened, write_text
 from extract.pooling import Tap
 from extract.recipe import Recipe
 from extract.store.part_writer import PartWriter
@@ -136,7 +136,7 @@ class FeatureStore:
     def prepare(self, recipe: Recipe) -> None:
         """Make the recipe's folder; ExtractError where the cache can't be written."""
         try:
-            self._make_folder(recipe)
+            again_where_gone(partial(self._make_folder, recipe))
         except OSError as error:
             raise unwritable(self.cache, error) from error
 

@@ -7,7 +7,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -187,8 +187,9 @@ def _as_recipe(values: dict | None) -> tuple[Recipe | None, str]:
     if values is None:
         return None, "its recipe.json is gone or damaged"
     try:
-        recipe = Recipe(**values)
-    except TypeError:
+        # another schema may say more
+        recipe = Recipe(**{own.name: values[own.name] for own in fields(Recipe)})
+    except LookupError:
         return None, "its recipe.json is of another version"
     if recipe.schema != SCHEMA:
         return recipe, f"of schema {recipe.schema}, and this version reads {SCHEMA}"

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from extract.errors import unwritable
+from extract.files import again_where_gone
 from extract.pooling import Tap
 from extract.store.parts import Rows, write_part
 
 PART_SECONDS = 10.0  # a kill loses at most this much work
 WAITING_BYTES = 64 << 20
-TRIES = 5  # of a part whose folder is removed while it is written
 
 
 class PartWriter:
@@ -90,22 +91,15 @@ class PartWriter:
     def _write(self, ids: np.ndarray, columns: Mapping[str, Rows]) -> None:
         started = time.monotonic()
         try:
-            self._write_anew(ids, columns)
+            again_where_gone(partial(self._write_anew, ids, columns))
         except OSError as error:
             raise unwritable(self._folder.parent.parent, error, begun=True) from error
         self.rows_kept += len(ids)
         self.seconds += time.monotonic() - started
 
     def _write_anew(self, ids: np.ndarray, columns: Mapping[str, Rows]) -> None:
-        """Write a part, and once more where the cache was removed or pruned meanwhile."""
-        for left in reversed(range(TRIES)):
-            try:
-                self._prepare()
-                write_part(self._folder, self._folder.parent.name, ids, columns, self._provenance)
-                return
-            except FileNotFoundError:
-                if not left:
-                    raise
+        self._prepare()
+        write_part(self._folder, self._folder.parent.name, ids, columns, self._provenance)
 
 
 class StackedRows:

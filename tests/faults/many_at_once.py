@@ -132,7 +132,8 @@ def play(folder, seconds, ruthless):
     counts["deadlocks"] = sum(not has_ended(pid, end + WAIT_SECONDS) for pid in running)
     for file in folder.glob("*.json"):
         counts.update(json.loads(file.read_text()))
-    return counts | last_look(store)
+    counts.update(last_look(store))
+    return counts
 
 
 def has_ended(pid, deadline):
