@@ -5,6 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -15,6 +17,20 @@ from data.samples import DataError, Samples
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
+# taken where the module that reads them is installed
+NEWER_SUFFIXES = {
+    ".heic": "pillow_heif",
+    ".heif": "pillow_heif",
+    ".avif": "PIL._avif",
+    ".jxl": "imagecodecs",
+    ".jp2": "imagecodecs",
+    ".j2k": "imagecodecs",
+}
+# images of kinds that are not read
+UNREAD_SUFFIXES = (
+    *(".svg", ".psd", ".dcm", ".exr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2"),
+    *(".orf", ".mp4", ".mov"),
 )
 # how the parts of a split are called; in Samples val is one of the other two
 SPLIT_NAMES = {
@@ -406,8 +422,15 @@ def _kind(entry: os.DirEntry) -> int:
 
 
 def has_image_suffix(path: str) -> bool:
-    """Whether a name ends as an image's does."""
-    return os.path.splitext(path)[1].lower() in SUFFIXES
+    """Whether a name ends as that of an image does that can be read here."""
+    return os.path.splitext(path)[1].lower() in readable_suffixes()
+
+
+@cache
+def readable_suffixes() -> frozenset[str]:
+    """SUFFIXES, and the newer ones for which a reader is installed."""
+    newer = (suffix for suffix, module in NEWER_SUFFIXES.items() if find_spec(module))
+    return frozenset({*SUFFIXES, *newer})
 
 
 def _column(values: Sequence[str | None]) -> np.ndarray | None:

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import io
 import re
 import sys
 import traceback
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data import DataError, ImageError
+from data.names import shown
 from extract.errors import DISK_ERRORS, ExtractError, StoreError
 from pipelines.errors import BundleError, WorkFailed, WrongCall, WrongSetting
+from pipelines.report.reading import reading_in_words
 from pipelines.settings import CHOICES, RunSettings
 from pipelines.stopping import raising
 
@@ -189,6 +192,7 @@ def run_command(
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     parser.add_argument("--version", action="version", version=version())
     options = parser.parse_args(arguments)
+    make_writable_everywhere()
     try:
         with raising(kept):
             return main(options)
@@ -240,7 +244,14 @@ def _as_flags(text: str) -> str:
 
 def say(text: str) -> None:
     """A line on stderr: what a person reads beside the result."""
-    print(text, file=sys.stderr, flush=True)
+    print(shown(text), file=sys.stderr, flush=True)
+
+
+def make_writable_everywhere() -> None:
+    """Let no letter end a command whose terminal has none for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Narrator:
@@ -255,6 +266,10 @@ class Narrator:
         tell = getattr(self, f"_on_{type(event).__name__}", None)
         if tell is not None:
             tell(event)
+
+    def _on_SamplesRead(self, event: Any) -> None:
+        for line in reading_in_words(event.samples):
+            say(line)
 
     def _on_PassPlanned(self, event: Any) -> None:
         plan = event.plan
