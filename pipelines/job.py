@@ -315,7 +315,6 @@ def leave_classifier(tested: Tested, out: Path | None) -> None:
 def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) -> Job:
     """Read and check all that is asked for, before anything is computed or written."""
     samples = group_by_path(read_samples(images, settings.test), settings.groups)
-    on_event(SamplesRead(samples))
     settings.check(samples)
     store = FeatureStore(settings.cache)
     backbones = load_backbones(samples, settings, store)
@@ -326,6 +325,7 @@ def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) ->
 
 def keep_images(job: Job, out: Path | None) -> FeatureTable:
     """The pass; what can't be used is listed, and ends the run where it is too much."""
+    job.on_event(SamplesRead(job.samples))
     table = keep_features(
         job.samples, job.backbones, job.store, job.settings, on_event=job.on_event
     )
