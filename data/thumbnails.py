@@ -8,19 +8,24 @@ import numpy as np
 from PIL import Image
 
 from data.images import decode, open_image
+from data.reading import Reading
 
 SIDE = 32
 # shorter side that a JPEG's DCT leaves at least: the bilinear filter then does the last halving
 AT_LEAST = 2 * SIDE
 
 
-def make_thumbnail(source: str | os.PathLike | Image.Image | np.ndarray | bytes) -> np.ndarray:
+def make_thumbnail(
+    source: str | os.PathLike | Image.Image | np.ndarray | bytes, reading: Reading | None = None
+) -> np.ndarray:
     """The whole picture in gray, squeezed into a square.
 
     Parameters
     ----------
     source : path, PIL image, uint8 array (h, w, 3) or (h, w), or bytes
         What `open_image` takes, or all bytes of an image file.
+    reading : Reading, optional
+        How the files of its set are read; by default each by itself.
 
     Returns
     -------
@@ -40,9 +45,9 @@ def make_thumbnail(source: str | os.PathLike | Image.Image | np.ndarray | bytes)
     ((32, 32), dtype('uint8'), np.uint8(200))
     """
     if isinstance(source, bytes):
-        image = decode(source, at_least=AT_LEAST)
+        image = decode(source, at_least=AT_LEAST, reading=reading or Reading())
     else:
-        image = open_image(source, AT_LEAST)
+        image = open_image(source, AT_LEAST, reading or Reading())
     return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 

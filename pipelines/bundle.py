@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from data import Reading
 from extract import Backbone, ExtractError, FeatureExtractor, Recipe, recipe_of
 from extract.engines import NUMERICS, choose_device, lacks_numerics
 from extract.extractor import JoinedExtractor, extractors_of
 from extract.preprocessing import WITH_FLIPS
+from extract.recipe import reading_of
 from extract.weights import is_file_source, save_weights
 from heads import Calibration
 from heads.blended import BlendedHead, Member
@@ -280,7 +282,7 @@ def _load_extractor(
     weights = source["weights"] if network is None else None
     if weights_file.exists() and not isinstance(network, Backbone):
         weights = str(weights_file)
-    size = described["size"]
+    size, reading = described["size"], _reading(folder, recipe)
     extractor = FeatureExtractor(
         layer="+".join(described["taps"]),
         backbone=network if network is not None else source["name"],
@@ -291,9 +293,20 @@ def _load_extractor(
         device=place.device,
         cache=place.cache,
         flips=recipe["view"] == str(WITH_FLIPS),
+        intensity=reading.intensity,
+        page=reading.page + 1,
+        channels=reading.channels,
     )
     _check_same(folder, recipe, extractor)
     return extractor
+
+
+def _reading(folder: Path, recipe: dict) -> Reading:
+    """How the training images were read, and new ones are."""
+    try:
+        return reading_of(recipe["decode"])
+    except ValueError as error:
+        raise BundleError(f"{folder} was trained with another {error}") from error
 
 
 def _as_tuple(size: Any) -> Any:
@@ -415,7 +428,8 @@ def _check_same(folder: Path, trained: dict, extractor: FeatureExtractor) -> Non
     """Refuse a network here that differs from the one the bundle was trained with."""
     try:
         backbone = extractor.load_backbone()
-        here = asdict(recipe_of(backbone, trained["numerics"], trained["view"]))
+        reading = _reading(folder, trained)
+        here = asdict(recipe_of(backbone, trained["numerics"], trained["view"], reading))
     except ExtractError as error:
         raise BundleError(f"{folder} needs its backbone: {error}") from error
     for name, value in here.items():

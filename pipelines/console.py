@@ -79,6 +79,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": seed,
         "help": "of the held-out split, the folds and random weights (default: 0)",
     },
+    "intensity": {
+        "metavar": "LOW:HIGH|auto|full",
+        "help": "what becomes black and white in images deeper than 8 bits: auto finds one range "
+        "over the training images where a file does not declare its bits, full is the whole range "
+        "of the type (default: auto)",
+    },
+    "page": {
+        "type": int,
+        "metavar": "N",
+        "help": "which page of files with several, counted from 1 (default: 1)",
+    },
+    "channels": {
+        "metavar": "0,2,1",
+        "help": "which bands become red, green and blue, or the one that is gray, counted from 0 "
+        "(default: as the file says)",
+    },
     "test": {
         "metavar": "IMAGES",
         "help": "test images, laid out like IMAGES "
@@ -143,7 +159,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 # what a feature is made by and where it is kept
 FEATURE_OPTIONS = ("backbone", "weights", "layers", "pooling", "size", "numerics", "device",
-                   "cache", "seed")  # fmt: skip
+                   "cache", "seed", "intensity", "page", "channels")  # fmt: skip
 
 
 def add_options(parser: argparse.ArgumentParser, options: Iterable[str]) -> None:
@@ -246,6 +262,12 @@ class Narrator:
         tell = getattr(self, f"_on_{type(event).__name__}", None)
         if tell is not None:
             tell(event)
+
+    def _on_RangeFound(self, event: Any) -> None:
+        say(
+            f"images deeper than 8 bits: {event.low:g} is black and {event.high:g} is white in all "
+            f"of them, as found over the training images; --intensity LOW:HIGH sets it"
+        )
 
     def _on_PassPlanned(self, event: Any) -> None:
         plan = event.plan

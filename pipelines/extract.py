@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def extract_features(options: argparse.Namespace) -> int:
     """Have the features kept, and exported where asked -> exit code."""
     from extract import FeatureStore
-    from pipelines.features import export_table, keep_features, load_backbones
+    from pipelines.features import export_table, find_range, keep_features, load_backbones
     from pipelines.report.extraction import describe_extraction
     from pipelines.samples import read_any
 
@@ -52,7 +52,9 @@ def extract_features(options: argparse.Namespace) -> int:
     samples = read_any(options.images)
     store = FeatureStore(settings.cache)
     backbones = load_backbones(samples, settings, store)
-    table = keep_features(samples, backbones, store, settings, settle=False, on_event=Narrator())
+    narrator = Narrator()
+    settings = find_range(samples, settings, narrator)
+    table = keep_features(samples, backbones, store, settings, settle=False, on_event=narrator)
     for path, reason in table.bad:
         say(f"left out: {path}: {reason}")
     done = describe_extraction(table.passes)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -54,6 +54,14 @@ class Source:
 
 
 @dataclass(frozen=True)
+class RangeFound:
+    """Of images deeper than 8 bits `low` becomes black and `high` white, in all of them alike."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class PassPlanned:
     """A pass is about to begin. plan: what it will compute and write, and how long it may take."""
 
@@ -70,6 +78,7 @@ class PassAdvanced:
 
 
 Listener = Callable[[Any], None]
+Settings = TypeVar("Settings", bound=FeatureSettings)
 
 
 def ignore(event: Any) -> None:
@@ -185,6 +194,21 @@ def _load(
     return load_backbone(given, settings.weights, seed=settings.seed, size=size, cache=store.cache)
 
 
+def find_range(
+    samples: Samples, settings: Settings, on_event: Listener = ignore
+) -> Settings:
+    """The settings with `intensity="auto"` settled over all but the test images."""
+    if settings.intensity != "auto":
+        return settings
+    rows = np.arange(len(samples))
+    if samples.split is not None:
+        rows = np.flatnonzero(samples.split != "test")
+    found = settings.reading(samples[rows].inputs).intensity
+    if found is not None:
+        on_event(RangeFound(*found))
+    return replace(settings, intensity=found)
+
+
 def choose_taps(card: Card, layers: str, poolings: Sequence[str]) -> list[tuple[Tap, ...]]:
     """Layers (`auto`, `all`, names) times poolings; `a:grid2+b:avg` are two taps to join.
 
@@ -224,7 +248,7 @@ def keep_features(
 ) -> FeatureTable:
     """Have every tap of every sample in the store -> the table of what can be used.
 
-    settings : which taps, views, numerics and device.
+    settings : which taps, views, numerics and device, with `intensity` settled by `find_range`.
     settle : as a run needs it: copies of images are dropped, and images whose copies carry other
         labels, and thumbnails are kept for its audit. Else all that can be read stay.
     on_event : called with PassPlanned and PassAdvanced.
@@ -273,6 +297,7 @@ def _pass(
         device=settings.device,
         view=views[-1],  # one that averages others has all of them kept
         thumbnails=thumbnails,
+        reading=settings.reading(),
         watch=watching(backbone.name, singles, on_event),
     )
     return [
@@ -339,6 +364,7 @@ def baseline_features(
             store,
             numerics=numerics,
             device=settings.device,
+            reading=settings.reading(),
             watch=watching(name, taps, on_event),
         )
         for tap in taps:

@@ -31,6 +31,7 @@ from pipelines.evaluation.leaderboard import Leaderboard, Row, make_leaderboard
 from pipelines.evaluation.scoring import find_scoring
 from pipelines.evaluation.search import Search, screen_sources
 from pipelines.exploration.copies import Copies, find_copies, group_copies
+from pipelines.exploration.flat import find_flat
 from pipelines.exploration.table import EXPLORATIONS
 from pipelines.features import (
     FeatureTable,
@@ -39,12 +40,18 @@ from pipelines.features import (
     Source,
     baseline_features,
     choose_taps,
+    find_range,
     ignore,
     keep_features,
     load_backbones,
 )
 from pipelines.report.advice import give_advice
-from pipelines.report.audit import describe_copies, describe_explored, describe_suspects
+from pipelines.report.audit import (
+    describe_copies,
+    describe_explored,
+    describe_flat,
+    describe_suspects,
+)
 from pipelines.report.extraction import describe_extraction
 from pipelines.report.files import (
     results_folder,
@@ -318,7 +325,7 @@ def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) ->
     backbones = load_backbones(samples, settings, store)
     for backbone in backbones:
         choose_taps(backbone.card, settings.layers, settings.poolings)
-    return Job(samples, settings, store, backbones, on_event)
+    return Job(samples, find_range(samples, settings, on_event), store, backbones, on_event)
 
 
 def keep_images(job: Job, out: Path | None) -> FeatureTable:
@@ -344,9 +351,7 @@ def keep_images(job: Job, out: Path | None) -> FeatureTable:
 
 def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Copies]]:
     """Find near copies, and drop all but one of each group if asked -> (table, pairs left)."""
-    pairs = find_copies(
-        table.read(table.middle()), kept_thumbnails(job.store, table.samples.inputs, table.ids)
-    )
+    pairs = find_copies(table.read(table.middle()), thumbnails_of(job, table))
     if job.settings.duplicates != "drop":
         return table, pairs
     groups = group_copies(len(table.samples), pairs, kinds=SAME)
@@ -362,6 +367,11 @@ def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Cop
         if pair.first in place and pair.second in place
     ]
     return table.of_rows(rows), left
+
+
+def thumbnails_of(job: Job, table: FeatureTable) -> np.ndarray:
+    """(n, 32, 32) gray values of the samples."""
+    return kept_thumbnails(job.store, table.samples.inputs, table.ids, job.settings.reading())
 
 
 def split_together(samples: Samples, copies: Sequence[Copies], settings: RunSettings) -> Split:
@@ -466,6 +476,9 @@ def _make_extractor(job: Job, name: str, kept: Sequence[KeptFeatures]) -> Featur
         cache=job.settings.cache,
         seed=job.settings.seed,
         flips=parse_view(kept[0].source.view).is_averaged,
+        intensity=job.settings.intensity,
+        page=job.settings.page,
+        channels=job.settings.channels,
     )
 
 
@@ -479,6 +492,7 @@ def audit_images(job: Job, table: FeatureTable, copies: Sequence[Copies], found:
     audit = {
         "duplicates": job.settings.duplicates,
         **describe_copies(table.samples, copies, found.split.test),
+        **describe_flat(table.samples, find_flat(thumbnails_of(job, table))),
         **describe_suspects(
             table.samples[found.split.train],
             rank_labels(probabilities, found.labels, board.classes.tolist()),

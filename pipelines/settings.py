@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.errors import WrongSetting
 
 if TYPE_CHECKING:
-    from data import Samples
+    from data import Reading, Samples
     from extract import Backbone
 
 CHOICES = {
@@ -42,6 +42,9 @@ class FeatureSettings:
         Of random weights, of the held-out split and of the folds.
     flips : bool
         Whether features averaged with those of the mirrored images are tried too.
+    intensity, page, channels
+        How files become RGB images, as in `data.settle_reading`; `intensity="auto"` finds one range
+        over the training images.
     """
 
     backbone: "str | Backbone | Sequence[str | Backbone]" = "mobilenet_v2"
@@ -54,6 +57,9 @@ class FeatureSettings:
     cache: str | Path | None = None
     seed: int = 0
     flips: bool = False
+    intensity: str | tuple[float, float] | None = "auto"
+    page: int = 1
+    channels: str | Sequence[int] | None = None
 
     @property
     def backbones(self) -> list:
@@ -65,12 +71,19 @@ class FeatureSettings:
         """The poolings, one by one."""
         return _listed(self.pooling)
 
+    def reading(self, inputs: Sequence = ()) -> "Reading":
+        """How files become RGB images; `intensity="auto"` is found over these inputs."""
+        from data import settle_reading
+
+        return settle_reading(self.intensity, self.page, self.channels, inputs)
+
     def check_features(self) -> None:
-        """Raise WrongSetting or ExtractError for what can't be used on this machine."""
+        """Raise WrongSetting, DataError or ExtractError for what can't be used on this machine."""
         from extract.engines import check_device, check_numerics
 
         if self.size is not None and self.size < 1:
             raise WrongSetting("size", self.size, "expected a side in pixels, such as 224")
+        self.reading()
         check_numerics(self.numerics)
         check_device(self.device)
 
@@ -81,7 +94,8 @@ class RunSettings(FeatureSettings):
 
     Parameters
     ----------
-    backbone, weights, layers, pooling, size, numerics, device, cache, seed, flips
+    backbone, weights, layers, pooling, size, numerics, device, cache, seed, flips, intensity, page
+    channels
         Which features, as in `FeatureSettings`.
     test : str or None
         A folder or manifest of test images, beside images without a split inside.
