@@ -216,7 +216,11 @@ def file_problem(path: FilePath) -> str | None:
 
 
 def decode(
-    data: bytes, path: FilePath = "", at_least: int | None = None, max_pixels: int = MAX_PIXELS, reading=None
+    data: bytes,
+    path: FilePath = "",
+    at_least: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    reading=None,
 ) -> Image.Image:
     """The RGB image, upright by its EXIF orientation, that the bytes of a file hold.
 

@@ -194,9 +194,7 @@ def _load(
     return load_backbone(given, settings.weights, seed=settings.seed, size=size, cache=store.cache)
 
 
-def find_range(
-    samples: Samples, settings: Settings, on_event: Listener = ignore
-) -> Settings:
+def find_range(samples: Samples, settings: Settings, on_event: Listener = ignore) -> Settings:
     """The settings with `intensity="auto"` settled over all but the test images."""
     if settings.intensity != "auto":
         return settings

@@ -63,6 +63,7 @@ from pipelines.report.results import (
     RESULTS_SCHEMA,
     describe_backbone,
     describe_data,
+    describe_reading,
     describe_screened,
     versions,
 )
@@ -518,6 +519,7 @@ def describe(
         layers.setdefault(name, {}).update({own.source.layer: None} if own.source.layer else {})
     backbones = [describe_backbone(backbone, recipes[backbone.name]) for backbone in job.backbones]
     data = describe_data(job.samples, table.samples.labels[split.train], len(split.test))
+    data |= describe_reading(settings.reading())
     results = {
         "schema": RESULTS_SCHEMA,
         "versions": versions(),
