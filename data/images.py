@@ -117,7 +117,7 @@ _DECODE_ERRORS = (
 
 
 def open_image(
-    source: FilePath | Image.Image | np.ndarray, at_least: int | None = None, reading=None
+    source: FilePath | Image.Image | np.ndarray, at_least: int | None = None
 ) -> Image.Image:
     """The RGB image of a file, a PIL image or an array.
 
@@ -216,11 +216,7 @@ def file_problem(path: FilePath) -> str | None:
 
 
 def decode(
-    data: bytes,
-    path: FilePath = "",
-    at_least: int | None = None,
-    max_pixels: int = MAX_PIXELS,
-    reading=None,
+    data: bytes, path: FilePath = "", at_least: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
     """The RGB image, upright by its EXIF orientation, that the bytes of a file hold.
 
@@ -271,11 +267,6 @@ def decode(
         return _upright(to_rgb(image), image.info.get("exif"))
     except _DECODE_ERRORS as error:
         raise ImageError(os.fspath(path), _reason(name, error)) from error
-
-
-def decode_noted(data, path="", at_least=None, max_pixels=MAX_PIXELS, reading=None):
-    """stub."""
-    return decode(data, path, at_least, max_pixels), ()
 
 
 def dct_scale(width: int, height: int, at_least: int | None = None) -> int:

@@ -15,7 +15,7 @@ from extract.backbones import Backbone
 from extract.compiled import start_engine
 from extract.cores import cores
 from extract.engines import CPU_BATCH, GPU_BATCH, NUMERICS, choose_device, stack_for, unused_gpu
-from extract.errors import ExtractError
+from extract.errors import StoreError
 from extract.loader import Batch, Decoding, load_batches
 from extract.pooling import Tap
 from extract.preprocessing import VIEWS
@@ -171,9 +171,10 @@ class ForwardPass:
         folder = next(f for f in (self._store.cache, *self._store.cache.parents) if f.exists())
         free = shutil.disk_usage(folder).free
         if self._bytes + DISK_RESERVE > free:
-            raise ExtractError(
-                f"the features need {self._bytes / 1e9:.1f} GB and {self._store.cache} has "
-                f"{free / 1e9:.1f} GB free: keep fewer taps or choose another cache"
+            raise StoreError(
+                f"the features need {self._bytes / 1e6:,.1f} MB beside a reserve of "
+                f"{DISK_RESERVE / 1e6:.0f} MB, and {self._store.cache} has {free / 1e6:,.1f} MB "
+                "free: make room there, keep fewer taps or choose another cache"
             )
 
     def _run_job(self, taps: list[Tap], rows: np.ndarray) -> None:

@@ -10,13 +10,22 @@ from typing import Any
 import numpy as np
 
 from extract.errors import unreadable, unwritable
-from extract.files import write_text
+from extract.files import NoFile, opened, write_text
 from extract.pooling import Tap
 from extract.recipe import Recipe
 from extract.store.part_writer import PartWriter
-from extract.store.parts import DamagedPart, Part, as_keys, read_index, wrong_bytes_set_aside
+from extract.store.parts import (
+    DamagedPart,
+    Part,
+    as_keys,
+    is_passed_over,
+    pass_over,
+    read_index,
+    set_aside,
+    wrong_bytes_set_aside,
+)
 from extract.store.row_index import row_index
-from extract.store.rows_on_disk import Column, gather
+from extract.store.rows_on_disk import Column, WrongBytes, gather, opened_part
 from extract.store.upkeep import join_small_parts
 
 RETRIES = 5  # of a look at the parts while other processes join them
@@ -128,8 +137,7 @@ class FeatureStore:
         folder = self._folder(recipe)
         try:
             (folder / "parts").mkdir(parents=True, exist_ok=True)
-            if not (folder / "recipe.json").exists():
-                write_text(folder / "recipe.json", recipe.to_json())
+            self._describe(recipe)
         except OSError as error:
             raise unwritable(self.cache, error) from error
 
@@ -156,6 +164,14 @@ class FeatureStore:
         """Join small parts, the new one first, then unlink the old -> how many were joined."""
         return join_small_parts(self._folder(recipe) / "parts", lambda: self._list(recipe))
 
+    def _describe(self, recipe: Recipe) -> None:
+        """The recipe beside its parts; the folder's name is the checksum of what it should say."""
+        file, text = self._folder(recipe) / "recipe.json", recipe.to_json()
+        with contextlib.suppress(NoFile, FileNotFoundError), opened(file) as found:
+            if found.read(2 * len(text)) == text.encode():
+                return
+        write_text(file, text)
+
     def _folder(self, recipe: Recipe) -> Path:
         return self.cache / recipe.id
 
@@ -173,29 +189,48 @@ class FeatureStore:
 
 
 def list_parts(folder: Path) -> list[Part]:
-    """The parts of a folder, oldest first; damaged ones are set aside."""
+    """The parts of a folder, oldest first; what is none, or damaged, is set aside."""
     if not folder.exists():
         return []
     known = _known_parts(folder)
     here: dict[tuple, Part] = {}
     with os.scandir(folder) as entries:
         names = [
-            entry
+            entry.name
             for entry in entries
             if entry.name.endswith(".h5") and not entry.name.startswith(".")
         ]
-    for entry in sorted(names, key=lambda entry: entry.name):
-        stat = entry.stat()
-        stamp = entry.name, stat.st_ino, stat.st_size, stat.st_mtime_ns
-        part = known.get(stamp)
-        if part is None:
-            with contextlib.suppress(DamagedPart):  # its rows count as missing
-                part = known[stamp] = read_index(Path(entry.path))
-        if part is not None:
-            here[stamp] = part
+    for name in sorted(names):
+        path = folder / name
+        if is_passed_over(path):
+            continue
+        try:
+            stamp = _stamp(path)
+            here[stamp] = known[stamp] = known.get(stamp) or _read_part(path)
+        except WrongBytes as error:  # its rows count as missing
+            set_aside(path, error)
+        except PermissionError as error:
+            pass_over(path, error)
     for stamp in set(known).difference(here):
         known.pop(stamp, None)
     return list(here.values())
+
+
+def _stamp(path: Path) -> tuple:
+    """What changes with a part's file."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        opened_part(path).close()  # says so where it is a link to nothing
+        raise
+    return path.name, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _read_part(path: Path) -> Part:
+    part = read_index(path)
+    if part.recipe != path.parent.parent.name:
+        raise WrongBytes(path, f"its rows are of another recipe, {part.recipe}")
+    return part
 
 
 def _holding(parts: Sequence[Part], name: str) -> tuple[Part, ...]:

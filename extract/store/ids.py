@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import threading
 import time
@@ -15,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data import ImageError, open_image, read_bytes
-from extract.files import write_text
+from extract.files import read_remembered, remove_abandoned, write_remembered
 
 ID_BYTES = 16
 SETTLED_SECONDS = 2.0  # a file changed less than this before it was read is not remembered
@@ -134,7 +133,9 @@ class IdMemory:
         # a cache that can only be read still gives what it holds
         with contextlib.suppress(OSError):
             for parent, rows in self._changed.items():
-                write_text(self._file(parent), json.dumps(self._read(parent) | rows))
+                write_remembered(self._file(parent), self._read(parent) | rows)
+        if self._changed:
+            remove_abandoned(self._folder)
         self._changed = {}
 
     def _entries(self, parent: str) -> dict:
@@ -147,17 +148,16 @@ class IdMemory:
         return self._folder / f"{digest}.json"
 
     def _read(self, parent: str) -> dict:
-        with contextlib.suppress(OSError, ValueError):  # a memory that can't be read is made anew
-            rows = json.loads(self._file(parent).read_text(encoding="utf-8"))
-            return rows if isinstance(rows, dict) else {}
-        return {}
+        rows = read_remembered(self._file(parent))
+        return rows if isinstance(rows, dict) else {}
 
 
 def _remembered_id(row: Any, key: list[int] | None) -> bytes | None:
     # a row that isn't of our making counts as none
     with contextlib.suppress(TypeError, ValueError):
         if key and row and row[:-1] == key:
-            return bytes.fromhex(row[-1])
+            found = bytes.fromhex(row[-1])
+            return found if len(found) == ID_BYTES else None
     return None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from extract.errors import unwritable
+from extract.files import keeping
 from extract.pooling import Tap
 from extract.store.parts import Rows, write_part
 
@@ -41,6 +42,7 @@ class PartWriter:
         self.rows_kept = 0
 
     def __enter__(self) -> "PartWriter":
+        keeping.add(self)
         return self
 
     def __exit__(
@@ -54,6 +56,7 @@ class PartWriter:
             self._writing.result()
         finally:
             self._thread.shutdown()
+            keeping.discard(self)
 
     def add(self, ids: np.ndarray, rows: Mapping[Tap, np.ndarray]) -> None:
         """(n, 16) uint8 ids and (n, d) rows for each tap; all calls name the same taps."""
@@ -81,9 +84,9 @@ class PartWriter:
     def _write(self, ids: np.ndarray, columns: Mapping[str, Rows]) -> None:
         started = time.monotonic()
         try:
-            write_part(self._folder, ids, columns, self._provenance)
+            write_part(self._folder, self._folder.parent.name, ids, columns, self._provenance)
         except OSError as error:
-            raise unwritable(self._folder.parent.parent, error) from error
+            raise unwritable(self._folder.parent.parent, error, begun=True) from error
         self.rows_kept += len(ids)
         self.seconds += time.monotonic() - started
 
