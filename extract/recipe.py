@@ -66,7 +66,7 @@ def decode_rule(reading: Reading) -> str:
     --------
     >>> from data import Reading
     >>> decode_rule(Reading(page=2)).removeprefix(DECODE_RULE)
-    ' page=2'
+    ' page=3'
     """
     return f"{DECODE_RULE} {reading.text}".rstrip()
 

@@ -25,7 +25,7 @@ RETRIES = 5  # of reading: each damaged part that is met is set aside, and then 
 
 
 def thumbnail_recipe(reading: Reading) -> Recipe:
-    """What a thumbnail's pixels depend on: they are kept like features, under a tap of their own."""
+    """What a thumbnail's pixels depend on; it is kept like a feature, under a tap of its own."""
     preprocessing = f"gray/bilinear/{SIDE}/at-least-{2 * SIDE}/1"
     return Recipe("thumbnail", "none", preprocessing, "uint8", decode=decode_rule(reading))
 

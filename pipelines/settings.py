@@ -18,6 +18,14 @@ CHOICES = {
 }
 
 
+# what is asked of how files are read, and what it may be
+READINGS = {
+    "intensity": "auto, full, or LOW:HIGH with LOW below HIGH, such as 0:4095",
+    "page": "a whole number, 1 for the first page",
+    "channels": "1 or 3 numbers of bands, 0 for the first, such as 0,2,1",
+}
+
+
 @dataclass(frozen=True)
 class FeatureSettings:
     """Which features of the images are computed, how, and where they are kept.
@@ -83,9 +91,20 @@ class FeatureSettings:
 
         if self.size is not None and self.size < 1:
             raise WrongSetting("size", self.size, "expected a side in pixels, such as 224")
-        self.reading()
+        self._check_reading()
         check_numerics(self.numerics)
         check_device(self.device)
+
+
+    def _check_reading(self) -> None:
+        from data import DataError, settle_reading
+
+        for name, expected in READINGS.items():
+            value = getattr(self, name)
+            try:
+                settle_reading(**{name: value})
+            except DataError as error:
+                raise WrongSetting(name, value, f"expected {expected}") from error
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def describe_copies(samples: Samples, pairs: Sequence[Copies], test: np.ndarray)
     }
 
 
-def describe_flat(samples: Samples, rows: Sequence[int]) -> dict:
+def describe_flat(samples: Samples, rows: np.ndarray) -> dict:
     """Samples in which nothing is to be seen."""
     return {"n_flat": len(rows), "flat": [samples.paths[row] for row in rows[:LISTED]]}
 
