@@ -84,15 +84,40 @@ def _plain(plugin: type[ImageFile]) -> "Reader":
     return read
 
 
-# a control block before an image: with a second one there is a second frame
-_GIF_FRAME = re.compile(rb"!\xf9\x04.{4}\0,", re.DOTALL)
 _gif_of_one = _plain(GifImageFile)
 
 
 def _read_gif(data: bytes, asked: Asked) -> Opened:
     opened = _gif_of_one(data, asked)
-    moves = data.count(b"!\xf9\x04") > 1 and len(_GIF_FRAME.findall(data)) > 1
-    return opened._replace(notes=(f"frame {asked.reading.page + 1} of an animation",) * moves)
+    if not _moves(data):
+        return opened
+    return opened._replace(notes=(f"frame {asked.reading.page + 1} of an animation",))
+
+
+def _moves(data: bytes) -> bool:
+    """Whether a GIF holds a second picture; Pillow takes long to tell."""
+    at, pictures = 13 + _palette_size(data[10:11]), 0
+    while True:
+        kind = data[at : at + 1]
+        if kind == b",":
+            pictures += 1
+            if pictures == 2:
+                return True
+            at += 11 + _palette_size(data[at + 9 : at + 10])
+        elif kind == b"!":
+            at += 2
+        else:
+            return False
+        # blocks that tell their own length up to one of none, most of them as long as can be
+        while (length := data[at : at + 1]) not in (b"\0", b""):
+            lengths = data[at::256] if length == b"\xff" else b""
+            full = len(lengths) - len(lengths.lstrip(b"\xff"))
+            at += 256 * full or length[0] + 1
+        at += 1
+
+
+def _palette_size(flags: bytes) -> int:
+    return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
 
 
 def _seek(image: Image.Image, page: int) -> None:

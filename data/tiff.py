@@ -45,6 +45,10 @@ RAW, OLD_JPEG, JPEG = 1, 6, 7
 CCITT = (2, 3, 4)
 # what Pillow's libtiff decompresses, and tifffile by itself
 BY_LIBTIFF = (RAW, *CCITT, 5, OLD_JPEG, JPEG, 8, 32773, 32946, 34925, 50000)
+# LZW, JPEG, JPEG 2000, LERC, LZMA, Zstandard, WebP, JPEG XL: of the codecs that tifffile knows
+# those that keep quiet about broken files
+BY_IMAGECODECS = {RAW, 5, JPEG, 8, 32773, 32946, 33003, 33004, 33005, 34712, 34887, 34925}
+BY_IMAGECODECS |= {50000, 50001, 50002, 52546}
 BY_TIFFFILE = (RAW, 8, 32773, 32946)
 # a byte of these holds at most so many of the picture; others have no such bound
 EXPANDS = {5: 4_000, 8: 1_100, 32946: 1_100, 32773: 128}
@@ -100,16 +104,14 @@ def read_tiff(data: bytes, asked: Asked) -> Opened:
         notes += _check_bands(layout)
     page = _check_segments(page, layout, data)
     clean = tags.rewritten(data, page)
-    if asked.reading.channels is None and _is_plain(page, layout):
+    chosen = asked.reading.channels is not None
+    if _is_plain(page, layout) and not (chosen and layout.extras):
         pixels: Image.Image | Values = _by_pillow(clean)
+    elif chosen:
+        pixels = Values(_array(clean, layout), _declared(page, layout), missing=_missing(page))
     else:
-        array = _array(clean, layout)
-        pixels = (
-            _interpret(array, page, layout)
-            if asked.reading.channels is None
-            else Values(array, _declared(page, layout), missing=_missing(page))
-        )
-    if asked.reading.channels is None and layout.alpha is not None and _shines_through(pixels):
+        pixels = _interpret(_array(clean, layout), page, layout)
+    if not chosen and layout.alpha is not None and _shines_through(pixels):
         notes.append(f"band {layout.alpha + 1} of {layout.samples} is transparency by its tag")
     return Opened(pixels, tuple(notes), orientation=page.one(tags.ORIENTATION, 1))
 
@@ -151,10 +153,10 @@ def layout_of(page: Page) -> Layout:
         raise ValueError(f"{what}; expected gray, RGB, a palette, CMYK, YCbCr or Lab")
     bits = _alike(page, tags.BITS, samples, 1, "bits")
     kind = _alike(page, tags.SAMPLE_FORMAT, samples, UNSIGNED, "sample formats")
-    if not 1 <= bits <= 64 or samples < 1:
-        raise ValueError(f"{count(samples, 'band')} of {bits} bits; expected 1 or 3 bands")
     if kind not in NUMBERS:
         raise ValueError(f"complex numbers of {bits} bits; expected integers or floats")
+    if not 1 <= bits <= 64 or samples < 1:
+        raise ValueError(f"{count(samples, 'band')} of {bits} bits; expected 1 or 3 bands")
     if kind == FLOAT and bits not in (16, 24, 32, 64):
         raise ValueError(f"floats of {bits} bits; expected 16, 24, 32 or 64")
     if page.one(tags.DEPTH, 1) > 1:
@@ -293,7 +295,7 @@ def _by_pillow(clean: bytes) -> Image.Image:
 
 def _array(clean: bytes, layout: Layout) -> np.ndarray:
     """(h, w) or (h, w, bands), as the numbers stand in the file."""
-    if find_spec("imagecodecs") is None and not _tifffile_can(layout):
+    if not _tifffile_can(layout):
         return _array_by_pillow(clean, layout)
     import tifffile  # 40 ms, for files that need it
 
@@ -311,6 +313,8 @@ def _array(clean: bytes, layout: Layout) -> np.ndarray:
 
 
 def _tifffile_can(layout: Layout) -> bool:
+    if find_spec("imagecodecs") is not None:
+        return layout.compression in BY_IMAGECODECS
     return (
         layout.compression in BY_TIFFFILE
         and layout.bits in (1, 8, 16, 32, 64)
@@ -351,9 +355,11 @@ def _tell(image: Any, change: Callable[[str], str]) -> None:
 
 
 def _needs_extra(layout: Layout) -> ValueError:
+    read = layout.compression in BY_IMAGECODECS
     return ValueError(
         f"{count(layout.samples, 'band')} of {layout.bits} bits under compression "
-        f"{layout.compression}; {FORMATS_EXTRA} reads them"
+        f"{layout.compression}; "
+        + (f"{FORMATS_EXTRA} reads them" if read else "expected a common one such as LZW")
     )
 
 

@@ -51,11 +51,12 @@ def render(values: Values, reading: Reading) -> Image.Image:
     if not array.size:
         raise ValueError("no pixels")
     array = _choose(array, reading.channels)
-    pixels = _scale(array, _range(array, values, reading))
-    if values.white_is_zero:
-        pixels = 255 - pixels
-    if array.dtype.kind == "f" or values.missing is not None:
-        pixels[is_missing(array, values.missing)] = 0
+    with np.errstate(all="ignore"):  # what is no number, or too large for its type, is met later on
+        pixels = _scale(array, _range(array, values, reading))
+        if values.white_is_zero:
+            pixels = 255 - pixels
+        if array.dtype.kind == "f" or values.missing is not None:
+            pixels[is_missing(array, values.missing)] = 0
     image = Image.fromarray(pixels).convert("RGB")
     if values.alpha is None or reading.channels is not None:
         return image
@@ -74,11 +75,14 @@ def sample(values: Values, reading: Reading, at_most: int = SAMPLED) -> np.ndarr
     while -(-array.shape[0] // step) * -(-array.shape[1] // step) > at_most:
         step += 1
     some = np.ravel(array[::step, ::step])
-    left_out = is_missing(some, values.missing)
-    if some.dtype.kind in "fi":
-        left_out |= np.isin(some.astype(np.float64), SENTINELS)
-    if some.dtype.kind == "f":
-        left_out |= ~np.isfinite(some)
+    with np.errstate(all="ignore"):
+        if some.dtype.kind == "f":
+            some = some.astype(np.float64)
+        left_out = is_missing(some, values.missing)
+        if some.dtype.kind in "fi":
+            left_out |= np.isin(some, SENTINELS)
+        if some.dtype.kind == "f":
+            left_out |= ~np.isfinite(some)
     return some[~left_out]
 
 
@@ -110,8 +114,8 @@ def is_missing(array: np.ndarray, missing: float | None) -> np.ndarray:
     left_out = np.zeros(array.shape, bool)
     if array.dtype.kind == "f":
         left_out |= np.isnan(array)
-        with np.errstate(over="ignore"):  # 1e30 is inf as float16
-            left_out |= np.isfinite(array) & (np.abs(array) >= array.dtype.type(ABSURD))
+        # 1e30 is inf as float16
+        left_out |= np.isfinite(array) & (np.abs(array) >= array.dtype.type(ABSURD))
     if missing is not None:
         # a mark is written as text, and read back it must equal the float32 that was meant
         left_out |= np.isclose(array, missing, rtol=1e-6, atol=0)
