@@ -195,6 +195,25 @@ def find_name(estimator: Any) -> str | None:
     return None
 
 
+def steps_of(estimator: Any) -> list:
+    """The steps of a pipeline, or the estimator alone.
+
+    Parameters
+    ----------
+    estimator : estimator, fitted or not
+
+    Returns
+    -------
+    list of estimators
+
+    Examples
+    --------
+    >>> steps_of(make_head("ridge"))
+    [StandardScaler(), RidgeClassifier()]
+    """
+    return [step for _, step in getattr(estimator, "steps", [("", estimator)])]
+
+
 def trusted_types() -> tuple[str, ...]:
     """The types that a head's file in a bundle may hold, of all heads, sorted.
 

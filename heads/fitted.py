@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from heads.catalog import HEADS, find_name
+from heads.catalog import HEADS, find_name, steps_of
 
 KERNELS = ("rbf", "linear", "poly", "sigmoid")
 METRICS = ("euclidean", "cosine", "minkowski", "manhattan")
@@ -46,7 +46,6 @@ SHAPES: dict[str, dict[str, tuple[str, ...]]] = {
     "lda": LINEAR,
     "centroid": {
         "centroids_": ("classes", "features"),
-        "deviations_": ("classes", "features"),
         "within_class_std_dev_": ("features",),
         "class_prior_": ("classes",),
     },
@@ -99,7 +98,7 @@ def check_fitted(head: Any, features: int, classes: Sequence) -> None:
 
 
 def _check(head: Any, features: int, classes: Sequence) -> None:
-    steps = [step for _, step in getattr(head, "steps", [("", head)])]
+    steps = steps_of(head)
     name = _name(steps[-1])
     if name is None:
         raise ValueError(f"{type(steps[-1]).__name__} is no head of the catalogue")
@@ -108,8 +107,6 @@ def _check(head: Any, features: int, classes: Sequence) -> None:
     classifier = steps[-1]
     if not _same(classifier.classes_, classes):
         raise ValueError("its classes are not those of the bundle")
-    if getattr(classifier, "n_jobs", None) is not None:
-        raise ValueError("it asks for processes of its own (n_jobs)")
     row = HEADS[name]
     kept = getattr(classifier, row.keeps_rows) if row.keeps_rows else None
     if row.keeps_rows and not (isinstance(kept, np.ndarray) and kept.ndim == 2 and len(kept)):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from heads.catalog import HEADS, find_name
+from heads.catalog import HEADS, find_name, steps_of
 
 TREES = {"kd_tree": "KDTree", "ball_tree": "BallTree"}
 
@@ -164,7 +164,7 @@ def grow_tree(head: Any) -> None:
     >>> slim.predict(np.eye(9)[:3]).tolist()
     [0, 1, 2]
     """
-    classifier = getattr(head, "steps", [("", head)])[-1][1]
+    classifier = steps_of(head)[-1]
     method = getattr(classifier, "_fit_method", "brute")
     if method == "brute":
         return

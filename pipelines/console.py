@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data import DataError, ImageError
-from extract.errors import ExtractError, StoreError
+from extract.errors import DISK_ERRORS, ExtractError, StoreError
 from pipelines.errors import BundleError, WorkFailed, WrongCall, WrongSetting
 from pipelines.settings import CHOICES, RunSettings
 from pipelines.stopping import raising
@@ -226,7 +226,8 @@ def version() -> str:
 
 
 def _exit_code(error: Exception) -> int:
-    if isinstance(error, StoreError):
+    of_disk = isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_ERRORS
+    if isinstance(error, StoreError) or of_disk:
         return FAILED
     if isinstance(error, (DataError, ExtractError, WrongCall, BundleError)):
         return WRONG_CALL

@@ -29,7 +29,7 @@ MOST_BYTES = 1 << 25  # of bundle.json; a million classes fit
 MOST_PARTS = 256  # members of a blend, taps or backbones
 MOST_TEXT = 4096
 MOST_CLASSES = 1 << 20
-LARGEST = 1 << 53  # above it JSON's numbers are no longer exact everywhere
+LARGEST = 1 << 64
 LARGEST_SIDE = 8192  # of the image that a network sees, in pixels
 LARGEST_WIDTH = 1 << 24  # of one tap's rows
 KEYS = {
@@ -77,7 +77,7 @@ def read_description(folder: Path) -> dict:
         _check_schema(content, folder)
         if data != render(content):
             raise Malformed("it is not what was written (its checksum differs)")
-        _check(content)
+        check_description(content)
     except BundleError:
         raise
     except Malformed as error:
@@ -105,7 +105,7 @@ def _check_schema(content: Any, folder: Path) -> None:
         )
 
 
-def _check(content: dict) -> None:
+def check_description(content: dict) -> None:
     """Malformed where a value is not of the kind, size or set that a run writes."""
     _keys(content, KEYS, "it")
     for number, extractor in enumerate(_list(content["extractors"], "extractors", least=1)):

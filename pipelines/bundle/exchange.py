@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from extract.files import sync_file, sync_folder
+from extract.files import half_written, sync_file, sync_folder
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2  # Linux: renameat2
@@ -32,14 +32,12 @@ def folder_aside(folder: Path) -> Iterator[Path]:
     _restore(folder)
     work = folder.parent / f".tmp-{_place()}-{os.getpid()}-{_start(os.getpid())}-{_random()}"
     aside = work / "new"
-    try:
+    with half_written(work):
         aside.mkdir(parents=True)
         yield aside
         _sync(aside)
         _put_in_place(aside, folder)
         sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def find_folder(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from extract.preprocessing import WITH_FLIPS
 from extract.recipe import reading_of
 from heads import Calibration
 from heads.blended import BlendedHead, Member
-from heads.catalog import find_name
+from heads.catalog import find_name, steps_of
 from heads.fitted import check_fitted
 from heads.rows import grow_tree, put_rows
 from pipelines.bundle.description import read_description
@@ -180,6 +180,8 @@ def _load_head(
         if rows is not None:
             put_rows(head, rows)
         grow_tree(head)
+        if hasattr(steps_of(head)[-1], "n_jobs"):
+            steps_of(head)[-1].n_jobs = None  # how many processes to use is this machine's to say
         check_fitted(head, width, content["classes"])
     except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
         reason = " ".join(str(error).split())[:300]

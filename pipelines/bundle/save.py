@@ -13,8 +13,9 @@ from extract.extractor import extractors_of
 from extract.weights import is_file_source, save_weights
 from heads import Calibration
 from heads.blended import BlendedHead, Member
+from heads.fitted import check_fitted
 from heads.rows import take_rows, without_tree
-from pipelines.bundle.description import SCHEMA, render
+from pipelines.bundle.description import SCHEMA, read_description, render
 from pipelines.bundle.exchange import folder_aside
 from pipelines.bundle.files import FILE, HEAD, PLACES, ROWS, WEIGHTS, describe_files, numbered
 from pipelines.bundle.head_file import write_head
@@ -60,23 +61,27 @@ def _holds_something_else(folder: Path) -> bool:
 
 def _write(classifier: ImageClassifier, folder: Path) -> None:
     extractors = extractors_of(classifier.extractor_)
+    described = [_write_extractor(own, i, folder) for i, own in enumerate(extractors)]
+    classes = classifier.classes_.tolist()
     members = None
     if isinstance(classifier.head_, BlendedHead):
-        members = _write_members(classifier.head_.members, folder)
+        members = _write_members(classifier.head_.members, folder, classes)
     else:
-        head, rows = take_rows(classifier.head_, classifier.rows_)
-        _write_head(head, folder / HEAD)
+        width = sum(sum(own["widths"]) for own in described)
+        rows = _write_head(classifier.head_, classifier.rows_, (width, classes), folder / HEAD)
         if rows is not None:
             np.save(folder / ROWS, rows, allow_pickle=False)
     content = {
         "schema": SCHEMA,
-        "extractors": [_write_extractor(own, i, folder) for i, own in enumerate(extractors)],
-        "classes": classifier.classes_.tolist(),
+        "extractors": described,
+        "classes": classes,
         "calibration": _as_numbers(classifier.calibration_),
         "members": members,
         "versions": {name: _version(name) for name in PACKAGES},
+        "files": describe_files(folder),
     }
-    (folder / FILE).write_bytes(render({**content, "files": describe_files(folder)}))
+    (folder / FILE).write_bytes(render(content))
+    read_description(folder)
 
 
 def _write_extractor(extractor: FeatureExtractor, number: int, folder: Path) -> dict:
@@ -96,12 +101,13 @@ def _write_extractor(extractor: FeatureExtractor, number: int, folder: Path) -> 
     }
 
 
-def _write_members(members: Sequence[Member], folder: Path) -> list[dict]:
+def _write_members(members: Sequence[Member], folder: Path, classes: list) -> list[dict]:
     """Write a blend's heads -> their description; heads on the same columns share their rows."""
     rows_by_columns: dict[Any, list[tuple[int, np.ndarray]]] = {}
     for number, member in enumerate(members):
-        head, rows = take_rows(member.estimator, member.rows)
-        _write_head(head, folder / numbered(HEAD, number))
+        takes = member.columns[1] - member.columns[0], classes
+        file = folder / numbered(HEAD, number)
+        rows = _write_head(member.estimator, member.rows, takes, file)
         if rows is not None:
             rows_by_columns.setdefault(member.columns, []).append((number, rows))
     table_of = {}
@@ -138,13 +144,19 @@ def _distinct(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray
     return joined[first], np.split(places.ravel().astype(np.uint32), ends)
 
 
-def _write_head(head: Any, file: Path) -> None:
+def _write_head(
+    head: Any, rows: np.ndarray | None, takes: tuple[int, list], file: Path
+) -> np.ndarray | None:
+    """Write a head that takes so many features and has these classes -> rows to keep beside it."""
+    slim, rows = take_rows(head, rows)
     try:
-        write_head(without_tree(head), file)
+        write_head(without_tree(slim), file)
+        check_fitted(head, *takes)
     except (TypeError, ValueError) as error:
         raise BundleError(
             f"a head can't be kept in a bundle: {error}; use a head of the catalogue"
         ) from error
+    return rows
 
 
 def _version(name: str) -> str | None:

@@ -24,6 +24,11 @@ hashlib.pbkdf2_hmac('md5', b'', b'', 10**9)""",
 with written_aside(out / 'part') as aside:
     aside.write_text('half')
     time.sleep(60)""",
+    "saving a bundle": """
+from pipelines.bundle.exchange import folder_aside
+with folder_aside(out / 'model') as aside:
+    (aside / 'head').touch()
+    time.sleep(60)""",
     "swallowing": """
 try:
     time.sleep(60)
@@ -88,7 +93,7 @@ def command(body, out):
 
 
 QUICK = [(number, 1, "waiting") for number in CODES] + [
-    (signal.SIGTERM, times, busy) for busy in list(BUSY)[1:3] for times in (1, 2)
+    (signal.SIGTERM, times, busy) for busy in list(BUSY)[1:4] for times in (1, 2)
 ]
 ALL = [(number, times, busy) for number in CODES for times in (1, 2) for busy in BUSY]
 
