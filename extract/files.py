@@ -10,8 +10,9 @@ import shutil
 import socket
 import stat
 import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
@@ -22,10 +23,12 @@ from typing import Any
 keeping: set[object] = set()
 _unfinished: set[Path] = set()
 _naming = threading.RLock()
+USED_SECONDS = 3600.0  # a use is noted once in this time
 ABANDONED = re.compile(r"\.tmp-(?P<host>[0-9a-f]{12})-(?P<process>[0-9]{1,10})-[0-9a-f]{8}")
 HEAD = b'{"blake2b": "%s",\n "value": '
 HEAD_BYTES = len(HEAD % bytes(32))
 LONGEST_REMEMBERED = 256 << 20
+TRIES = 5  # of writing into a folder that others remove
 O_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone tells text from bytes here
 
 
@@ -53,6 +56,17 @@ def opened(path: Path) -> BufferedReader:
         file.close()
         raise NoFile(f"{path} is no plain file")
     return file
+
+
+def again_where_gone(write: Callable[[], None]) -> None:
+    """Call what makes a folder and writes into it; again where it is removed under it."""
+    for left in reversed(range(TRIES)):
+        try:
+            write()
+            return
+        except FileNotFoundError:
+            if not left:
+                raise
 
 
 @contextlib.contextmanager
@@ -147,10 +161,17 @@ def remove_abandoned(folder: Path) -> None:
     """
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            named = ABANDONED.match(entry.name)
-            if named and named["host"] == _host() and not _is_alive(int(named["process"])):
+            if is_abandoned(entry.name):
                 with contextlib.suppress(OSError):  # another process was first
                     os.unlink(entry.path)
+
+
+def is_abandoned(name: str) -> bool:
+    """Whether a process of this machine that lives no more left a file of this name."""
+    named = ABANDONED.match(name)
+    if named is None or named["host"] != _host():
+        return False
+    return not _is_alive(int(named["process"]))
 
 
 @cache
@@ -190,3 +211,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def note_use(path: Path) -> None:
+    """Have the time of a file say when it was last used, to the hour."""
+    # no access time: file systems are mounted without them
+    with contextlib.suppress(OSError):
+        if time.time() - path.stat().st_mtime > USED_SECONDS:
+            os.utime(path)

@@ -10,6 +10,7 @@ COMMANDS = {
     "run": "images in, the best classifier out",
     "extract": "features alone, kept and exported",
     "predict": "labels for new images by a bundle",
+    "cache": "what is kept, whether it is whole, and less of it",
     "doctor": "what this machine has, and how long a pass would take",
 }
 
