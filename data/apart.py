@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
 
@@ -106,6 +107,11 @@ class Decoder:
         self._process.kill()
 
     @property
+    def process(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         """Whether it can take another file."""
         return not self._late and self._process.poll() is None
@@ -165,7 +171,20 @@ class _Decoders:
 
 
 _decoders = _Decoders()
-atexit.register(lambda: _decoders.stop())
+
+
+def stop_decoders() -> None:
+    """End all processes that decode; they are started anew when they are needed."""
+    _decoders.stop()
+
+
+def decoders() -> list[int]:
+    """Numbers of the processes that there are."""
+    with _decoders.lock:
+        return [decoder.process for decoder in _decoders.all]
+
+
+atexit.register(stop_decoders)
 
 
 def _after_fork() -> None:
@@ -212,15 +231,18 @@ def serve() -> None:
     answers.flush()
     while head := requests.read(_LENGTH.size):
         name, arguments, memory, limit = pickle.loads(requests.read(*_LENGTH.unpack(head)))
-        with _ends_with_parent(requests.fileno(), limit):
-            for piece in _answer(getattr(images, name), arguments, memory):
-                answers.write(piece)
-            answers.flush()
+        function = getattr(images, name)
+        ends = _ends_with_parent(requests.fileno(), limit)
+        for piece in _answer(function, arguments, ends, memory):
+            answers.write(piece)
+        answers.flush()
 
 
-def _answer(function: Any, arguments: tuple, memory: int) -> Iterable[bytes]:
+def _answer(
+    function: Any, arguments: tuple, ends: AbstractContextManager, memory: int
+) -> Iterable[bytes]:
     try:
-        with _limited_memory(memory):
+        with ends, _limited_memory(memory):
             found = function(*arguments)
     except Exception as error:  # whatever a plugin raises is the file's, and the parent's to tell
         text = "does not fit in memory" if isinstance(error, MemoryError) else str(error)
@@ -250,6 +272,7 @@ def _ends_with_parent(requests: int, limit: float) -> Any:
         yield
         return
     import fcntl
+    import select
     import signal
 
     # the kernel ends us by either signal: by the alarm, and where the pipe's other end is closed
@@ -258,6 +281,9 @@ def _ends_with_parent(requests: int, limit: float) -> Any:
     fcntl.fcntl(requests, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(requests, fcntl.F_SETFL, flags | os.O_ASYNC)
     try:
+        # of a parent that ended before, no signal comes; and it sends nothing before our answer
+        if select.select([requests], [], [], 0)[0]:
+            raise SystemExit
         yield
     finally:
         fcntl.fcntl(requests, fcntl.F_SETFL, flags)

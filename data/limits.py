@@ -126,7 +126,8 @@ _JPEG_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 def _samples(components: bytes) -> float:
     """Coefficients a pixel: 1.5 for colours at half the resolution, 3 for full ones."""
     factors = [(byte >> 4) * (byte & 15) for byte in components[1::3]]
-    return sum(factors) / max(factors) if factors and max(factors) else 4
+    largest = max(factors, default=0)
+    return sum(factors) / largest if largest else 4
 
 
 # colour type -> bands, and bytes a pixel: 13 of them for transparency put on white
@@ -247,9 +248,8 @@ def _ppm(data: bytes, at_least: int | None, page: int) -> _Head | None:
         return _Head(width, height, 9 * bands + 13, 1e8, more=(0, seconds + len(data) * 3e-7))
     if kind in b"56" and most < 255:
         seconds += pixels * bands * 5e-7
-    raw = pixels * bands * (4 if kind in b"fF" else 2 if most > 255 else 1)
-    if kind == b"4":
-        raw = pixels / 8
+    stored = 1 / 8 if kind == b"4" else 4 if kind in b"fF" else 2 if most > 255 else 1
+    raw = pixels * bands * stored
     each = 13 + 4 * raw / max(1, pixels)
     return _Head(width, height, each, 5e7, raw=raw, ratio=1, more=(0, seconds))
 
@@ -267,7 +267,7 @@ def _tiff(data: bytes, at_least: int | None, page: int) -> _Head | None:
     """The directory of the page that is asked for."""
     try:
         said, pieces = _tiff_directory(data, page)
-    except struct.error:
+    except (struct.error, OverflowError):  # an offset beyond the file, or beyond all files
         return None
     width, height = said.get("width", 0), said.get("height", 0)
     bands, bits, packing = said.get("bands", 1), said.get("bits", 1), said.get("packing", 1)
