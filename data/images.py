@@ -1,5 +1,6 @@
 """How a file becomes RGB pixels: one rule for all formats, one error for what can't be read."""
 
+import contextlib
 import errno
 import io
 import os
@@ -8,7 +9,7 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -18,7 +19,10 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from data.gate import IN_THREAD, decode_within_limits
 from data.jpeg import dct_scale, read_jpeg
+from data.limits import cost_of, largest_file
+from data.memory import budget
 from data.netpbm import read_netpbm
 from data.newer_formats import read_avif, read_heic, read_jpeg_2000, read_jpeg_xl
 from data.opened import Asked, Opened
@@ -30,11 +34,14 @@ from data.values import Values, count, render
 
 __all__ = [
     "FORMATS", "MAX_PIXELS", "FilePath", "ImageError", "dct_scale", "decode", "decode_noted",
-    "file_problem", "open_image", "read_bytes", "to_rgb",
+    "file_problem", "open_image", "read_blocks", "read_bytes", "to_rgb",
 ]  # fmt: skip
 
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses an image as a decompression bomb
 DEFAULT = Reading()
+HEAD = 64  # bytes by which a format is told
+LOOKED_AT = 2**24  # of a larger file the head is looked at closely before it is read
+READ_BLOCK = 2**20
 
 
 FilePath: TypeAlias = str | os.PathLike
@@ -226,7 +233,7 @@ def open_image(
 
 
 def read_bytes(path: FilePath) -> bytes:
-    """All bytes of a regular file.
+    """All bytes of a regular file that begins as an image does.
 
     Parameters
     ----------
@@ -240,8 +247,9 @@ def read_bytes(path: FilePath) -> bytes:
     Raises
     ------
     ImageError
-        For anything else than a regular file, for an empty one, and for one that does not fit in
-        memory.
+        For anything else than a regular file, for an empty one, for one whose first bytes are of
+        no known format or which is larger than what they declare could need, and for one that does
+        not fit in memory.
 
     Examples
     --------
@@ -250,21 +258,90 @@ def read_bytes(path: FilePath) -> bytes:
         ...
     data.images.ImageError: nowhere.jpg: no such file
     """
-    data = b""
+    with _opened(path) as (file, size):
+        # what it decodes to is not known yet, but how many large files may wait for that is bounded
+        counted = 4 * size if size > LOOKED_AT else 0
+        with budget().taken(counted, after=counted):
+            data = file.read(size)
+            # a file system of a network may give less at once
+            while len(data) < size and (more := file.read(size - len(data))):
+                data += more
+    return data
+
+
+def read_blocks(path: FilePath) -> Iterator[memoryview]:
+    """What `read_bytes` gives, in blocks that are each valid until the next is asked for.
+
+    Parameters
+    ----------
+    path : path
+
+    Yields
+    ------
+    memoryview
+
+    Raises
+    ------
+    ImageError
+        As `read_bytes`.
+
+    Examples
+    --------
+    >>> next(read_blocks("nowhere.jpg"))
+    Traceback (most recent call last):
+        ...
+    data.images.ImageError: nowhere.jpg: no such file
+    """
+    with _opened(path) as (file, size):
+        block = memoryview(bytearray(min(size, READ_BLOCK)))
+        while size and (read := file.readinto(block[:size])):
+            size -= read
+            yield block[:read]
+
+
+@contextlib.contextmanager
+def _opened(path: FilePath) -> Iterator[tuple[io.FileIO, int]]:
+    """An image file and how many bytes are to be read of it, its first ones looked at."""
     try:
-        # asked before it is opened: to open a named pipe would wait for somebody who writes to it
+        # asked before it is opened: to open a device may move it
         reason = file_problem(path)
         if reason is None:
-            with open(path, "rb") as file:
-                data = file.read()
-            reason = None if data else "the file is empty"
+            with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
+                size, reason = _size_to_read(file)
+                if reason is None:
+                    yield file, size
     except MemoryError:
         reason = "the file does not fit in memory"
     except OSError as error:
         reason = _os_reason(path, error)
+    except ValueError as error:
+        reason = _reason("image", error)
     if reason:
         raise ImageError(os.fspath(path), reason)
-    return data
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    # a named pipe put in the file's place meanwhile would wait for somebody who writes to it
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+
+
+def _size_to_read(file: io.FileIO) -> tuple[int, str | None]:
+    """How many bytes, or why none; the file is left at its beginning."""
+    status = os.fstat(file.fileno())
+    size = status.st_size
+    if not stat.S_ISREG(status.st_mode):
+        return size, _kind_problem(status.st_mode)
+    # files of /proc have no size, and some of them no end
+    if not size:
+        return size, "the file is empty"
+    head = file.read(READ_BLOCK if size > LOOKED_AT else HEAD)
+    file.seek(0)
+    name, _ = _format_of(head)
+    if size > LOOKED_AT and size > (most := largest_file(name, head)):
+        return size, (
+            f"not a readable {name}: the file has {size:,} bytes; expected at most {most:,}"
+        )
+    return size, None
 
 
 def file_problem(path: FilePath) -> str | None:
@@ -275,6 +352,10 @@ def file_problem(path: FilePath) -> str | None:
         return _os_reason(path, error)
     except ValueError as error:  # a NUL in the name
         return f"is not a file name ({error})"
+    return _kind_problem(mode)
+
+
+def _kind_problem(mode: int) -> str | None:
     if stat.S_ISREG(mode):
         return None
     return next((reason for is_kind, reason in NOT_FILES if is_kind(mode)), "is not a regular file")
@@ -365,21 +446,36 @@ def decode_noted(
     """
     name = "image"
     try:
-        name, read = _format_of(data)
-        _quiet_plugins()
-        opened = read(data, Asked(at_least, max_pixels, reading))
-        image = turned(_rendered(opened.pixels, reading), opened.orientation)
-        return upright(image, opened.exif, opened.xmp), opened.notes
+        name, _ = _format_of(data)
+        return decode_within_limits(_decoded, name, data, at_least, max_pixels, reading)
     except _DECODE_ERRORS as error:
         raise ImageError(os.fspath(path), _reason(name, error)) from error
 
 
+def _decoded(
+    data: bytes, at_least: int | None, max_pixels: int, reading: Reading
+) -> tuple[Image.Image, tuple[str, ...]]:
+    """What `decode_noted` gives, without a limit on time or memory."""
+    _, read = _format_of(data)
+    _quiet_plugins()
+    opened = read(data, Asked(at_least, max_pixels, reading))
+    image = turned(_rendered(opened.pixels, reading), opened.orientation)
+    return upright(image, opened.exif, opened.xmp), opened.notes
+
+
 def opened_values(data: bytes, reading: Reading) -> Values | None:
-    """The numbers of an image that are still to be scaled and declare no range; None for others."""
+    """The numbers of an image that are still to be scaled and declare no range; None for others.
+
+    None, too, of an image that takes long to decode: a range is found over others.
+    """
     try:
-        _, read = _format_of(data)
+        name, read = _format_of(data)
+        cost = cost_of(name, data, None, MAX_PIXELS, reading.page)
+        if cost.seconds > IN_THREAD:
+            return None
         _quiet_plugins()
-        pixels = read(data, Asked(None, MAX_PIXELS, reading)).pixels
+        with budget().taken(cost.bytes):
+            pixels = read(data, Asked(None, MAX_PIXELS, reading)).pixels
     except _DECODE_ERRORS:
         return None  # who decodes it says why
     return pixels if isinstance(pixels, Values) and pixels.declared is None else None

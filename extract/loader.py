@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from data import ImageError, Reading, decode_noted, read_bytes
+from data.memory import budget
 from data.thumbnails import SIDE, make_thumbnail
 from extract.cores import cores
 from extract.errors import ExtractError
@@ -116,26 +117,30 @@ def _decode_one(item: Any, decoding: Decoding, with_thumbnail: bool) -> _Decoded
     started = time.perf_counter()
     done = _Decoded()
     try:
-        if isinstance(item, (str, os.PathLike)):
-            data = read_bytes(item)
-            at_least = getattr(decoding.preprocessing, "at_least", None)
-            image, done.notes = decode_noted(
-                data, os.fspath(item), at_least, reading=decoding.reading
-            )
-            done.found = bytes_id(data)
-        else:
-            data = b""
-            image = open_in_memory(item)
-            done.found = pixels_id(np.asarray(image))
-        if with_thumbnail:
-            # from the bytes only where they may have been decoded at a larger scale than its own
-            source = data if data.startswith(JPEG) else image
-            done.thumbnail = make_thumbnail(source, decoding.reading)
-        done.pixels = np.asarray(decoding.preprocessing(image))
+        # pixels stay in memory until they have become the network's
+        with budget().kept():
+            _fill(done, item, decoding, with_thumbnail)
     except ImageError as error:
         done.error = error
     done.seconds = time.perf_counter() - started
     return done
+
+
+def _fill(done: _Decoded, item: Any, decoding: Decoding, with_thumbnail: bool) -> None:
+    if isinstance(item, (str, os.PathLike)):
+        data = read_bytes(item)
+        at_least = getattr(decoding.preprocessing, "at_least", None)
+        image, done.notes = decode_noted(data, os.fspath(item), at_least, reading=decoding.reading)
+        done.found = bytes_id(data)
+    else:
+        data = b""
+        image = open_in_memory(item)
+        done.found = pixels_id(np.asarray(image))
+    if with_thumbnail:
+        # from the bytes only where they may have been decoded at a larger scale than its own
+        source = data if data.startswith(JPEG) else image
+        done.thumbnail = make_thumbnail(source, decoding.reading)
+    done.pixels = np.asarray(decoding.preprocessing(image))
 
 
 def _collect(

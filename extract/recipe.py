@@ -36,7 +36,7 @@ class Recipe:
     --------
     >>> one = Recipe("net", "digest", "preprocessing", "float32")
     >>> one.id
-    '8c12fbd0b14401a3321100fe1b48e583'
+    'bf698b475ed3f416633cef122db9ee2a'
     >>> one.id == Recipe("net", "digest", "preprocessing", "float32", view="flipped").id
     False
     """

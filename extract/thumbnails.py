@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from data import ImageError, Reading, read_bytes
+from data.memory import budget
 from data.thumbnails import SIDE, make_thumbnail
 from extract.cores import cores
 from extract.errors import ExtractError
@@ -106,9 +107,10 @@ def _make(item: Any, reading: Reading) -> tuple[bytes, np.ndarray]:
     if not isinstance(item, (str, os.PathLike)):
         image = open_in_memory(item)
         return pixels_id(np.asarray(image)), make_thumbnail(image)
-    data = read_bytes(item)
     try:
-        return bytes_id(data), make_thumbnail(data, reading)
+        with budget().kept():
+            data = read_bytes(item)
+            return bytes_id(data), make_thumbnail(data, reading)
     except ImageError as error:
         raise ImageError(os.fspath(item), error.reason) from error
 

@@ -95,7 +95,6 @@ class FeatureSettings:
         check_numerics(self.numerics)
         check_device(self.device)
 
-
     def _check_reading(self) -> None:
         from data import DataError, settle_reading
 

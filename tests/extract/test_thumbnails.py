@@ -81,7 +81,14 @@ def test_features_kept_earlier_without_them_get_them_when_asked_for(
     done = run(images[:4], backbone, store)
     assert lacking_thumbnails(store, done.ids, EACH_ALONE).tolist() == [False, False, True, True]
     done = run(images, backbone, store, thumbnails=True)
-    assert lacking_thumbnails(store, done.ids, EACH_ALONE).tolist() == [False, False, True, True, False, False]
+    assert lacking_thumbnails(store, done.ids, EACH_ALONE).tolist() == [
+        False,
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
     assert np.array_equal(kept_thumbnails(store, images, done.ids), expected)
     nothing_made()
     assert np.array_equal(kept_thumbnails(store, images, done.ids), expected)
@@ -108,7 +115,7 @@ def test_of_an_image_that_changed_the_new_one_is_kept_under_its_own_id(
     changed = kept_thumbnails(store, photos, ids)
     assert np.array_equal(changed, read_from_images(photos))
     assert lacking_thumbnails(store, ids, EACH_ALONE).tolist() == [True] + [False] * 11
-    assert not lacking_thumbnails(store, image_ids(photos)[0]).any()
+    assert not lacking_thumbnails(store, image_ids(photos)[0], EACH_ALONE).any()
 
 
 def test_an_image_without_one_that_can_not_be_read_is_named(photos, store, tmp_path):

@@ -1,0 +1,163 @@
+"""Decoding apart: it is stopped when it takes too long, and no process is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data import ImageError, apart, decode
+from data import gate as gate_file
+from data.apart import Ended, TooLong, decoders, run_apart, stop_decoders
+
+PICTURE = b"P6 3 2 255\n" + bytes(range(18))
+LONG_COMMENT = b"P6 #" + b"x" * (50 << 20) + b"\n1 1 255\n\0\0\0"
+needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="no /proc")
+
+
+@pytest.fixture(autouse=True)
+def _none_left():
+    yield
+    stop_decoders()
+
+
+def gone(pid, seconds=5.0):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_the_same_pixels_come_and_the_process_is_used_again():
+    for _ in range(3):
+        image = run_apart("_decoded", (PICTURE, None, 100), 0)
+        assert np.asarray(image).ravel().tolist() == list(range(18))
+        assert len(decoders()) == 1
+
+
+def test_large_pictures_come_in_strips(monkeypatch):
+    monkeypatch.setattr(apart, "STRIP", 10)
+    image = run_apart("_decoded", (PICTURE, None, 100), 0)
+    assert np.asarray(image).ravel().tolist() == list(range(18))
+
+
+def test_each_thread_has_its_own():
+    with ThreadPoolExecutor(3) as pool:
+        images = list(pool.map(lambda _: run_apart("_decoded", (PICTURE, None, 100), 0), range(12)))
+    assert all(np.asarray(image).ravel().tolist() == list(range(18)) for image in images)
+    assert 1 <= len(decoders()) <= 3
+
+
+def test_what_the_decoder_raises_is_told():
+    with pytest.raises(ValueError, match="3 x 2 is over the limit of 5 pixels"):
+        run_apart("_decoded", (PICTURE, None, 5), 0)
+    assert len(decoders()) == 1
+
+
+def test_what_takes_too_long_is_stopped_and_the_next_goes_on():
+    began = time.monotonic()
+    with pytest.raises(TooLong):
+        run_apart("_decoded", (LONG_COMMENT, None, 100), 0, limit=0.5)
+    assert time.monotonic() - began < 30
+    assert decoders() == []
+    assert run_apart("_decoded", (PICTURE, None, 100), 0).size == (3, 2)
+
+
+def test_a_long_comment_is_one_clear_error(monkeypatch):
+    monkeypatch.setattr(apart, "LIMIT", 0.2)
+    with pytest.raises(ImageError, match=r"x.ppm: not a readable PPM: took over 10 s to decode"):
+        decode(LONG_COMMENT, "x.ppm")
+
+
+@needs_proc
+def test_a_decoder_that_crashes_is_one_clear_error(monkeypatch):
+    run_apart("_decoded", (PICTURE, None, 100), 0)
+    (pid,) = decoders()
+    monkeypatch.setattr(gate_file, "IN_THREAD", -1)
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(run_apart, "_decoded", (LONG_COMMENT, None, 100), 0)
+        time.sleep(0.3)
+        os.kill(pid, signal.SIGSEGV)
+        with pytest.raises(Ended):
+            job.result(20)
+    assert decode(PICTURE).size == (3, 2)
+
+
+@needs_proc
+def test_one_that_was_killed_while_idle_is_replaced():
+    run_apart("_decoded", (PICTURE, None, 100), 0)
+    (pid,) = decoders()
+    os.kill(pid, signal.SIGKILL)
+    assert gone(pid)
+    assert run_apart("_decoded", (PICTURE, None, 100), 0).size == (3, 2)
+    assert decoders() != [pid]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds to RLIMIT_AS")
+def test_memory_ends_where_the_estimate_does():
+    noise = b"P6 9000 9000 255\n" + bytes(3 * 9000 * 9000)
+    with pytest.raises(ValueError, match="does not fit in memory"):
+        run_apart("_decoded", (noise, None, 10**9), 0)
+    assert run_apart("_decoded", (PICTURE, None, 100), 0).size == (3, 2)
+
+
+@needs_proc
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("busy", [True, False])
+def test_no_decoder_outlives_its_parent(number, busy):
+    program = (
+        "import threading, time\n"
+        "from data.apart import decoders, run_apart\n"
+        "run_apart('_decoded', (b'P6 1 1 255 abc', None, 100), 0)\n"
+        "print(*decoders(), flush=True)\n"
+        f"busy, long = {busy}, b'P6 #' + b'x' * (50 << 20) + b'\\n1 1 255 abc'\n"
+        "job = lambda: run_apart('_decoded', (long, None, 100), 0)\n"
+        "busy and threading.Thread(target=job, daemon=True).start()\n"
+        "time.sleep(0.5)\n"
+        "print('now', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        text=True,
+    )
+    with parent:
+        pid = int(parent.stdout.readline())
+        assert parent.stdout.readline() == "now\n"
+        assert not gone(pid, 0.05)
+        parent.send_signal(number)
+        parent.wait(20)
+    assert gone(pid)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_process_has_decoders_of_its_own():
+    run_apart("_decoded", (PICTURE, None, 100), 0)
+    (pid,) = decoders()
+    child = os.fork()
+    if not child:
+        try:
+            image = run_apart("_decoded", (PICTURE, None, 100), 0)
+            right = image.size == (3, 2) and pid not in decoders()
+            stop_decoders()
+        except BaseException:
+            right = False
+        os._exit(not right)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert run_apart("_decoded", (PICTURE, None, 100), 0).size == (3, 2)
+    assert decoders() == [pid]
