@@ -453,7 +453,7 @@ def decode_noted(
 
 
 def _decoded(
-    data: bytes, at_least: int | None, max_pixels: int, reading: Reading
+    data: bytes, at_least: int | None, max_pixels: int, reading: Reading = DEFAULT
 ) -> tuple[Image.Image, tuple[str, ...]]:
     """What `decode_noted` gives, without a limit on time or memory."""
     _, read = _format_of(data)

@@ -138,8 +138,11 @@ def _fill(done: _Decoded, item: Any, decoding: Decoding, with_thumbnail: bool) -
         done.found = pixels_id(np.asarray(image))
     if with_thumbnail:
         # from the bytes only where they may have been decoded at a larger scale than its own
-        source = data if data.startswith(JPEG) else image
-        done.thumbnail = make_thumbnail(source, decoding.reading)
+        done.thumbnail = (
+            make_thumbnail(data, decoding.reading)
+            if data.startswith(JPEG)
+            else make_thumbnail(image)  # read as asked already
+        )
     done.pixels = np.asarray(decoding.preprocessing(image))
 
 

@@ -26,6 +26,11 @@ def _none_left():
     stop_decoders()
 
 
+def decoded(data):
+    """The image that a process of its own makes of it."""
+    return run_apart("_decoded", (data, None, 10**9), 0)[0]
+
+
 def gone(pid, seconds=5.0):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -41,20 +46,20 @@ def gone(pid, seconds=5.0):
 
 def test_the_same_pixels_come_and_the_process_is_used_again():
     for _ in range(3):
-        image = run_apart("_decoded", (PICTURE, None, 100), 0)
+        image = decoded(PICTURE)
         assert np.asarray(image).ravel().tolist() == list(range(18))
         assert len(decoders()) == 1
 
 
 def test_large_pictures_come_in_strips(monkeypatch):
     monkeypatch.setattr(apart, "STRIP", 10)
-    image = run_apart("_decoded", (PICTURE, None, 100), 0)
+    image = decoded(PICTURE)
     assert np.asarray(image).ravel().tolist() == list(range(18))
 
 
 def test_each_thread_has_its_own():
     with ThreadPoolExecutor(3) as pool:
-        images = list(pool.map(lambda _: run_apart("_decoded", (PICTURE, None, 100), 0), range(12)))
+        images = list(pool.map(lambda _: decoded(PICTURE), range(12)))
     assert all(np.asarray(image).ravel().tolist() == list(range(18)) for image in images)
     assert 1 <= len(decoders()) <= 3
 
@@ -71,7 +76,7 @@ def test_what_takes_too_long_is_stopped_and_the_next_goes_on():
         run_apart("_decoded", (LONG_COMMENT, None, 100), 0, limit=0.5)
     assert time.monotonic() - began < 30
     assert decoders() == []
-    assert run_apart("_decoded", (PICTURE, None, 100), 0).size == (3, 2)
+    assert decoded(PICTURE).size == (3, 2)
 
 
 def test_a_long_comment_is_one_clear_error(monkeypatch):
@@ -100,7 +105,7 @@ def test_one_that_was_killed_while_idle_is_replaced():
     (pid,) = decoders()
     os.kill(pid, signal.SIGKILL)
     assert gone(pid)
-    assert run_apart("_decoded", (PICTURE, None, 100), 0).size == (3, 2)
+    assert decoded(PICTURE).size == (3, 2)
     assert decoders() != [pid]
 
 
@@ -109,7 +114,7 @@ def test_memory_ends_where_the_estimate_does():
     noise = b"P6 9000 9000 255\n" + bytes(3 * 9000 * 9000)
     with pytest.raises(ValueError, match="does not fit in memory"):
         run_apart("_decoded", (noise, None, 10**9), 0)
-    assert run_apart("_decoded", (PICTURE, None, 100), 0).size == (3, 2)
+    assert decoded(PICTURE).size == (3, 2)
 
 
 @needs_proc
@@ -152,12 +157,12 @@ def test_a_forked_process_has_decoders_of_its_own():
     child = os.fork()
     if not child:
         try:
-            image = run_apart("_decoded", (PICTURE, None, 100), 0)
+            image = decoded(PICTURE)
             right = image.size == (3, 2) and pid not in decoders()
             stop_decoders()
         except BaseException:
             right = False
         os._exit(not right)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert run_apart("_decoded", (PICTURE, None, 100), 0).size == (3, 2)
+    assert decoded(PICTURE).size == (3, 2)
     assert decoders() == [pid]

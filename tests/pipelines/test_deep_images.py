@@ -131,6 +131,6 @@ def test_pages_and_channels_are_chosen(run, tmp_path):
     code, _, err = run(tmp_path / "bands", *QUICK)
     assert code == 1
     assert "--channels" in err
-    code, _, _ = run(tmp_path / "bands", *QUICK, "--channels", "3,4,0")
-    assert code == 0
+    code, _, err = run(tmp_path / "bands", *QUICK, "--channels", "3,4,0")
+    assert code == 0, err
     assert results_of(tmp_path / "out")["chosen"]["test_accuracy"] == 1.0
