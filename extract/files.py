@@ -6,19 +6,29 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 import stat
+import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+# of a process that is told to end: what has rows that are not on the disk yet, and what is half
+# written; the lock is never given back by the thread that drops it
+keeping: set[object] = set()
+_unfinished: set[Path] = set()
+_naming = threading.RLock()
+USED_SECONDS = 3600.0  # a use is noted once in this time
 ABANDONED = re.compile(r"\.tmp-(?P<host>[0-9a-f]{12})-(?P<process>[0-9]{1,10})-[0-9a-f]{8}")
 HEAD = b'{"blake2b": "%s",\n "value": '
 HEAD_BYTES = len(HEAD % bytes(32))
 LONGEST_REMEMBERED = 256 << 20
+TRIES = 5  # of writing into a folder that others remove
 O_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone tells text from bytes here
 
 
@@ -48,19 +58,55 @@ def opened(path: Path) -> BufferedReader:
     return file
 
 
+def again_where_gone(write: Callable[[], None]) -> None:
+    """Call what makes a folder and writes into it; again where it is removed under it."""
+    for left in reversed(range(TRIES)):
+        try:
+            write()
+            return
+        except FileNotFoundError:
+            if not left:
+                raise
+
+
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; left without an error, it is synced and renamed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".tmp-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    try:
+    with half_written(aside):
         yield aside
         sync_file(aside)
         os.replace(aside, path)
         sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def half_written(path: Path) -> Iterator[None]:
+    """Within it a temporary file or folder is known as such; afterwards it is gone."""
+    with _naming:
+        _unfinished.add(path)
+    try:
+        yield
     finally:
-        aside.unlink(missing_ok=True)
+        _drop(path)
+        _unfinished.discard(path)
+
+
+def drop_unfinished() -> None:
+    """Remove what is half written, of all threads; nothing is begun any more."""
+    _naming.acquire()
+    for path in list(_unfinished):
+        with contextlib.suppress(OSError):
+            _drop(path)
+
+
+def _drop(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -115,10 +161,17 @@ def remove_abandoned(folder: Path) -> None:
     """
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            named = ABANDONED.match(entry.name)
-            if named and named["host"] == _host() and not _is_alive(int(named["process"])):
+            if is_abandoned(entry.name):
                 with contextlib.suppress(OSError):  # another process was first
                     os.unlink(entry.path)
+
+
+def is_abandoned(name: str) -> bool:
+    """Whether a process of this machine that lives no more left a file of this name."""
+    named = ABANDONED.match(name)
+    if named is None or named["host"] != _host():
+        return False
+    return not _is_alive(int(named["process"]))
 
 
 @cache
@@ -158,3 +211,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def note_use(path: Path) -> None:
+    """Have the time of a file say when it was last used, to the hour."""
+    # no access time: file systems are mounted without them
+    with contextlib.suppress(OSError):
+        if time.time() - path.stat().st_mtime > USED_SECONDS:
+            os.utime(path)

@@ -8,6 +8,7 @@ from typing import Any
 
 from extract.backbones.card import Built, Card, examine, memory_file, read_card, write_card
 from extract.errors import ExtractError
+from extract.files import note_use
 from extract.preprocessing import Preprocessing
 from extract.weights import file_sha256, tensors_digest, weights_file
 
@@ -131,7 +132,10 @@ class Backbone:
 
     def _remembered(self) -> Card | None:
         path = self._memory_file()
-        return None if path is None else read_card(path)
+        if path is None:
+            return None
+        note_use(path)
+        return read_card(path)
 
     def _make_card(self) -> Card:
         built = self._load()

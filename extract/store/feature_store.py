@@ -4,14 +4,14 @@ import contextlib
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from extract.errors import unreadable, unwritable
-from extract.files import NoFile, opened, write_text
+from extract.files import NoFile, again_where_gone, note_use, opened, write_text
 from extract.pooling import Tap
 from extract.recipe import Recipe
 from extract.store.part_writer import PartWriter
@@ -31,6 +31,7 @@ from extract.store.upkeep import join_small_parts
 
 RETRIES = 5  # of a look at the parts while other processes join them
 GONE = {errno.ENOENT, getattr(errno, "ESTALE", errno.ENOENT)}  # the latter from a file server
+RECIPE_FILE = "recipe.json"
 
 
 def default_cache() -> Path:
@@ -135,10 +136,8 @@ class FeatureStore:
 
     def prepare(self, recipe: Recipe) -> None:
         """Make the recipe's folder; ExtractError where the cache can't be written."""
-        folder = self._folder(recipe)
         try:
-            (folder / "parts").mkdir(parents=True, exist_ok=True)
-            self._describe(recipe)
+            again_where_gone(partial(self._make_folder, recipe))
         except OSError as error:
             raise unwritable(self.cache, error) from error
 
@@ -159,15 +158,20 @@ class FeatureStore:
             Becomes attributes of the parts.
         """
         self.prepare(recipe)
-        return PartWriter(self._folder(recipe) / "parts", stored, provenance or {})
+        folder = self._folder(recipe) / "parts"
+        return PartWriter(folder, partial(self._make_folder, recipe), stored, provenance or {})
 
     def compact(self, recipe: Recipe) -> int:
         """Join small parts, the new one first, then unlink the old -> how many were joined."""
         return join_small_parts(self._folder(recipe) / "parts", lambda: self._list(recipe))
 
+    def _make_folder(self, recipe: Recipe) -> None:
+        (self._folder(recipe) / "parts").mkdir(parents=True, exist_ok=True)
+        self._describe(recipe)
+
     def _describe(self, recipe: Recipe) -> None:
         """The recipe beside its parts; the folder's name is the checksum of what it should say."""
-        file, text = self._folder(recipe) / "recipe.json", recipe.to_json()
+        file, text = self._folder(recipe) / RECIPE_FILE, recipe.to_json()
         with contextlib.suppress(NoFile, FileNotFoundError), opened(file) as found:
             if found.read(2 * len(text)) == text.encode():
                 return
@@ -179,6 +183,7 @@ class FeatureStore:
     def _list(self, recipe: Recipe) -> list[Part]:
         """The recipe's parts, oldest first."""
         folder = (self._folder(recipe) / "parts").absolute()
+        note_use(folder.parent / RECIPE_FILE)
         for _ in range(RETRIES):
             try:
                 return list_parts(folder)

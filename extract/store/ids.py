@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data import ImageError, open_image, read_bytes
-from extract.files import read_remembered, remove_abandoned, write_remembered
+from extract.files import note_use, read_remembered, remove_abandoned, write_remembered
 
 ID_BYTES = 16
 SETTLED_SECONDS = 2.0  # a file changed less than this before it was read is not remembered
@@ -141,6 +141,7 @@ class IdMemory:
     def _entries(self, parent: str) -> dict:
         if parent not in self._loaded:
             self._loaded[parent] = self._read(parent)
+            note_use(self._file(parent))
         return self._loaded[parent]
 
     def _file(self, parent: str) -> Path:

@@ -121,16 +121,22 @@ def set_aside(path: Path, reason: object) -> None:
         path,
         reason,
     )
+    if not put_aside(path):
+        _passed_over.add(_mark(path))
+
+
+def put_aside(path: Path) -> bool:
+    """Rename a file, or what stands in its place -> whether nobody meets it any more."""
     aside = path.with_suffix(".damaged")
     for name in (aside, aside.with_name(f"{path.stem}-{uuid.uuid4().hex[:8]}.damaged")):
         try:
             os.replace(path, name)
-            return
+            return True
         except FileNotFoundError:  # another process was first
-            return
+            return True
         except OSError:  # a folder stands there, or nothing can be renamed here
             continue
-    _passed_over.add(_mark(path))
+    return False
 
 
 def pass_over(path: Path, reason: object) -> None:
