@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from data import Samples
+from data import ImageError, Samples
 from extract import (
     Backbone,
     Extraction,
@@ -341,18 +341,21 @@ def settle_duplicates(
 
 
 def baseline_features(
-    samples: Samples,
+    table: FeatureTable,
     backbone: Backbone,
     store: FeatureStore,
     settings: FeatureSettings,
     numerics: str,
     on_event: Listener = ignore,
 ) -> Iterator[tuple[Source, np.ndarray]]:
-    """(source, features (n, d) of the samples) of every tap of every baseline.
+    """(source, features (n, d) of the table's samples) of every tap of every baseline.
 
     The last is `backbone` with random weights from its seed, in these numerics; it is left out
     where `backbone` is a baseline, one's own module, or untrained itself.
+
+    Raises ImageError for an image that can't be read any more, or is another one by now.
     """
+    samples = table.samples
 
     def read(name: str, network: Backbone, taps: Sequence[Tap], numerics: str) -> Iterator:
         done = extract(
@@ -365,6 +368,9 @@ def baseline_features(
             reading=settings.reading(),
             watch=watching(name, taps, on_event),
         )
+        for row in np.flatnonzero((done.ids != table.ids).any(axis=1)):
+            said = done.bad[row].reason if row in done.bad else "it is another image by now"
+            raise ImageError(samples.paths[row], f"it has changed during the run: {said}")
         for tap in taps:
             source = Source(name, tap.layer, tap.pooling, network.card.width(tap))
             yield source, done.read([tap], np.arange(len(samples)))

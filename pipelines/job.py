@@ -429,7 +429,7 @@ def find_baselines(job: Job, table: FeatureTable, found: Found) -> list[Row]:
         return []
     majority = Source("majority", None, None, 0)
     features = baseline_features(
-        table.samples[found.split.train],
+        table.of_rows(found.split.train),
         job.backbones[0],
         job.store,
         job.settings,
