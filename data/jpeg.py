@@ -113,14 +113,14 @@ def _deep(data: bytes, asked: Asked) -> Values | None:
             if bits == 8 and marker != 0xC3:
                 return None
             asked.check_size(width, height)
+            if not data.rstrip(b"\0").endswith(END):
+                raise ValueError("the file is cut short")  # which the codec would not say
             if find_spec("imagecodecs") is None:
                 raise ValueError(f"{bits} bits; {FORMATS_EXTRA} reads them")
             import imagecodecs
 
             try:
                 array = imagecodecs.jpeg_decode(data)
-            except imagecodecs.DelayedImportError:
-                raise
             except Exception as error:  # codecs raise classes of their own
                 raise ValueError(str(error)) from error
             return Values(np.asarray(array), declared_range(bits))
