@@ -42,6 +42,7 @@ DEFAULT = Reading()
 HEAD = 64  # bytes by which a format is told
 LOOKED_AT = 2**24  # of a larger file the head is looked at closely before it is read
 READ_BLOCK = 2**20
+MAX_GIF_BLOCKS = 100_000
 
 
 FilePath: TypeAlias = str | os.PathLike
@@ -104,7 +105,7 @@ def _read_gif(data: bytes, asked: Asked) -> Opened:
 def _moves(data: bytes) -> bool:
     """Whether a GIF holds a second picture; Pillow takes long to tell."""
     at, pictures = 13 + _palette_size(data[10:11]), 0
-    while True:
+    for _ in range(MAX_GIF_BLOCKS):
         kind = data[at : at + 1]
         if kind == b",":
             pictures += 1
@@ -115,12 +116,21 @@ def _moves(data: bytes) -> bool:
             at += 2
         else:
             return False
-        # blocks that tell their own length up to one of none, most of them as long as can be
-        while (length := data[at : at + 1]) not in (b"\0", b""):
-            lengths = data[at::256] if length == b"\xff" else b""
-            full = len(lengths) - len(lengths.lstrip(b"\xff"))
-            at += 256 * full or length[0] + 1
-        at += 1
+        at = _after_blocks(data, at)
+    return False
+
+
+def _after_blocks(data: bytes, at: int) -> int:
+    """Where a run of blocks ends, which tell their own length and of which the last has none."""
+    for _ in range(MAX_GIF_BLOCKS):
+        length = data[at : at + 1]
+        if length in (b"\0", b""):
+            break
+        # most are as long as can be: those are counted many at once
+        lengths = data[at : at + 2**16 : 256] if length == b"\xff" else b""
+        full = len(lengths) - len(lengths.lstrip(b"\xff"))
+        at += 256 * full or length[0] + 1
+    return at + 1
 
 
 def _palette_size(flags: bytes) -> int:
