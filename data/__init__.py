@@ -16,7 +16,6 @@ _HOMES = {
     "dct_scale": "images",
     "decode": "images",
     "open_image": "images",
-    "read_blocks": "images",
     "read_bytes": "images",
     "folds": "splits",
     "hold_out": "splits",
