@@ -21,7 +21,6 @@ _HOMES = {
     "settle_reading": "intensity",
     "is_flat": "values",
     "open_image": "images",
-    "read_blocks": "images",
     "read_bytes": "images",
     "folds": "splits",
     "hold_out": "splits",

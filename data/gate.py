@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from data.apart import LIMIT, Ended, TooLong, run_apart
 from data.limits import MIB, Cost, cost_of
-from data.memory import budget, most_for
+from data.memory import SMALL, budget, most_for
 
 IN_THREAD = 2.0  # seconds that are waited for: what may take longer can be stopped
 
@@ -27,6 +27,8 @@ def decode_within_limits(
     """
     page = next((one.page for one in more if hasattr(one, "page")), 0)
     cost = cost_of(name, data, at_least, max_pixels, page)
+    if cost.bytes < SMALL and cost.seconds <= IN_THREAD:
+        return function(data, at_least, max_pixels, *more)
     _check_memory(cost, len(data))
     with budget().taken(cost.bytes, after=cost.bytes // 3):
         if cost.seconds <= IN_THREAD:

@@ -1,6 +1,5 @@
 """How a file becomes RGB pixels: one rule for all formats, one error for what can't be read."""
 
-import contextlib
 import errno
 import io
 import os
@@ -43,6 +42,10 @@ HEAD = 64  # bytes by which a format is told
 LOOKED_AT = 2**24  # of a larger file the head is looked at closely before it is read
 READ_BLOCK = 2**20
 MAX_GIF_BLOCKS = 100_000
+# without waiting: a named pipe put in a file's place would wait for somebody who writes to it
+_READING = os.O_RDONLY
+for _flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
+    _READING |= getattr(os, _flag, 0)
 
 
 FilePath: TypeAlias = str | os.PathLike
@@ -268,15 +271,21 @@ def read_bytes(path: FilePath) -> bytes:
         ...
     data.images.ImageError: nowhere.jpg: no such file
     """
-    with _opened(path) as (file, size):
+    handle, size = _open(path)
+    try:
         # what it decodes to is not known yet, but how many large files may wait for that is bounded
-        counted = 4 * size if size > LOOKED_AT else 0
-        with budget().taken(counted, after=counted):
-            data = file.read(size)
+        with budget().taken(4 * size if size > LOOKED_AT else 0, after=4 * size):
+            data = os.read(handle, size)
             # a file system of a network may give less at once
-            while len(data) < size and (more := file.read(size - len(data))):
+            while len(data) < size and (more := os.read(handle, size - len(data))):
                 data += more
-    return data
+            return data
+    except MemoryError:
+        raise ImageError(os.fspath(path), "the file does not fit in memory") from None
+    except OSError as error:
+        raise ImageError(os.fspath(path), _os_reason(path, error)) from error
+    finally:
+        os.close(handle)
 
 
 def read_blocks(path: FilePath) -> Iterator[memoryview]:
@@ -302,50 +311,49 @@ def read_blocks(path: FilePath) -> Iterator[memoryview]:
         ...
     data.images.ImageError: nowhere.jpg: no such file
     """
-    with _opened(path) as (file, size):
+    handle, size = _open(path)
+    with open(handle, "rb", buffering=0) as file:
         block = memoryview(bytearray(min(size, READ_BLOCK)))
-        while size and (read := file.readinto(block[:size])):
-            size -= read
-            yield block[:read]
+        try:
+            while size and (read := file.readinto(block[:size])):
+                size -= read
+                yield block[:read]
+        except OSError as error:
+            raise ImageError(os.fspath(path), _os_reason(path, error)) from error
 
 
-@contextlib.contextmanager
-def _opened(path: FilePath) -> Iterator[tuple[io.FileIO, int]]:
-    """An image file and how many bytes are to be read of it, its first ones looked at."""
-    try:
-        # asked before it is opened: to open a device may move it
-        reason = file_problem(path)
-        if reason is None:
-            with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
-                size, reason = _size_to_read(file)
-                if reason is None:
-                    yield file, size
-    except MemoryError:
-        reason = "the file does not fit in memory"
-    except OSError as error:
-        reason = _os_reason(path, error)
-    except ValueError as error:
-        reason = _reason("image", error)
-    if reason:
-        raise ImageError(os.fspath(path), reason)
+def _open(path: FilePath) -> tuple[int, int]:
+    """An image file, its first bytes looked at, and how many bytes are to be read of it."""
+    # asked before it is opened: to open a device may move it
+    reason = file_problem(path)
+    if reason is None:
+        try:
+            handle = os.open(path, _READING)
+        except OSError as error:
+            raise ImageError(os.fspath(path), _os_reason(path, error)) from error
+        try:
+            size, reason = _size_to_read(handle)
+            if reason is None:
+                return handle, size
+        except ValueError as error:
+            reason = _reason("image", error)
+        except OSError as error:
+            reason = _os_reason(path, error)
+        os.close(handle)
+    raise ImageError(os.fspath(path), reason)
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
-    # a named pipe put in the file's place meanwhile would wait for somebody who writes to it
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
-
-
-def _size_to_read(file: io.FileIO) -> tuple[int, str | None]:
+def _size_to_read(handle: int) -> tuple[int, str | None]:
     """How many bytes, or why none; the file is left at its beginning."""
-    status = os.fstat(file.fileno())
+    status = os.fstat(handle)
     size = status.st_size
     if not stat.S_ISREG(status.st_mode):
         return size, _kind_problem(status.st_mode)
     # files of /proc have no size, and some of them no end
     if not size:
         return size, "the file is empty"
-    head = file.read(READ_BLOCK if size > LOOKED_AT else HEAD)
-    file.seek(0)
+    head = os.read(handle, READ_BLOCK if size > LOOKED_AT else HEAD)
+    os.lseek(handle, 0, os.SEEK_SET)
     name, _ = _format_of(head)
     if size > LOOKED_AT and size > (most := largest_file(name, head)):
         return size, (

@@ -3,7 +3,7 @@
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MIB = 2**20
 LARGEST = 2**31  # bytes of a file that is read whole
@@ -13,8 +13,7 @@ MOST_PIECES = 200_000  # chunks, segments or blocks that are counted before the 
 DEFLATE = 1040  # deflate makes at most 1,032 bytes of one
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """What a file takes to decode, rather too much than too little.
 
     bytes: of memory, at the most at once. seconds: on a slow core; inf where the head does not
@@ -26,8 +25,7 @@ class Cost:
     why: str
 
 
-@dataclass(frozen=True)
-class _Head:
+class _Head(NamedTuple):
     """What a file's head declares. raw: bytes of the pixels as they are stored, uncompressed.
 
     each: bytes of memory that decoding takes for a pixel; rate: pixels a second; pieces: what
@@ -85,26 +83,29 @@ def largest_file(name: str, head: bytes) -> int:
 
 def _jpeg(data: bytes, at_least: int | None, page: int) -> _Head | None:
     """Segments up to the first scan; scans are counted where there may be more than one."""
-    from data.images import dct_scale  # that module needs this one
-
     at, pieces = 2, 0
     width = height = bands = 0
-    share, progressive = 0.0, False
-    while found := _JPEG_MARKER.search(data, at):
-        pieces += found.end() - at - 1
-        at, marker = found.end(), found[1][0]
-        if pieces > MOST_PIECES or marker in (0xD9, 0xDA):
+    share, progressive, end = 0.0, False, len(data) - 12
+    while at < end and pieces <= MOST_PIECES:
+        marker = data[at + 1]
+        if data[at] != 0xFF or marker in _JPEG_ALONE:
+            # padding and what does not belong there, which Pillow reads byte by byte
+            found = _JPEG_MARKER.search(data, at)
+            pieces += (found.end() if found else len(data)) - at
+            if not found or found.end() - 2 >= end:
+                break
+            at = found.end() - 2
+            marker = data[at + 1]
+        pieces += 1
+        at += 2
+        if marker in (0xD9, 0xDA):
             break
-        if marker == 0 or marker == 1 or 0xD0 <= marker <= 0xD8:
-            continue  # these have no length
-        if at + 2 > len(data):
-            return None
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            if at + 8 > len(data):
-                return None
             height, width, bands = struct.unpack_from(">HHB", data, at + 3)
             share, progressive = _samples(data[at + 8 : at + 8 + 3 * bands]), marker & 3 == 2
-        at += struct.unpack_from(">H", data, at)[0]
+        at += max(2, data[at] << 8 | data[at + 1])
+    from data.images import dct_scale  # that module needs this one
+
     one_scan = not progressive and data[at + 2 : at + 3] == bytes([bands])
     scans = 1 if one_scan else data.count(b"\xff\xda")
     if scans > MOST_SCANS:
@@ -120,7 +121,8 @@ def _jpeg(data: bytes, at_least: int | None, page: int) -> _Head | None:
     )
 
 
-_JPEG_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
+_JPEG_ALONE = frozenset([0x00, 0x01, *range(0xD0, 0xD9), 0xFF])  # these have no length
+_JPEG_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]", re.DOTALL)
 
 
 def _samples(components: bytes) -> float:

@@ -11,7 +11,7 @@ MIB = 2**20
 ORDINARY = 400 * MIB  # a picture of 100 million pixels
 FOR_A_CORE = 64 * MIB  # a photo of a camera on every core
 TIMES_ITS_SIZE = 256  # what a file may need beyond ORDINARY: photos take 5 to 50 times their size
-SMALL = MIB  # less than this is not counted
+SMALL = 8 * MIB  # less than this is not counted: an ordinary image waits for nobody
 
 
 class Budget:

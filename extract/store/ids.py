@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data import ImageError, open_image, read_blocks
+from data import ImageError, open_image
+from data.images import read_blocks
 from extract.files import note_use, read_remembered, remove_abandoned, write_remembered
 
 ID_BYTES = 16

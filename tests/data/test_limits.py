@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data import ImageError, decode, open_image, read_blocks, read_bytes
+from data import ImageError, decode, open_image, read_bytes
 from data import gate as gate_file
+from data.images import read_blocks
 from data.limits import MIB, UNKNOWN, Cost, cost_of, largest_file
 from data.memory import ORDINARY
 
