@@ -5,8 +5,8 @@ import errno
 import hashlib
 import json
 import os
-import platform
 import re
+import socket
 import stat
 import time
 import uuid
@@ -145,9 +145,9 @@ def is_abandoned(name: str) -> bool:
 @cache
 def _host() -> str:
     """This machine since it was started, and what its process numbers are counted in."""
-    told = [platform.node(), str(uuid.getnode())]
+    told = [socket.gethostname(), str(uuid.getnode())]
     with contextlib.suppress(OSError):
-        told = [platform.node(), Path("/proc/sys/kernel/random/boot_id").read_text()]
+        told = [socket.gethostname(), Path("/proc/sys/kernel/random/boot_id").read_text()]
         told.append(os.readlink("/proc/self/ns/pid"))
     return hashlib.blake2b("|".join(told).encode(), digest_size=6).hexdigest()
 

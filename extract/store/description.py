@@ -146,9 +146,13 @@ def _parsed(text: bytes) -> Description:
         numbers += [layout.width, layout.step, *layout.offsets, *layout.crc32]
     if not all(type(number) is int and 0 <= number < 1 << 48 for number in numbers):
         raise ValueError("a number of its description is none")
+    texts = [described.recipe, *described.provenance.values()]
+    if not all(type(text) is str for text in texts):
+        raise ValueError("a text of its description is none")
     for name, layout in datasets.items():
         chunks = -(-described.rows // max(1, layout.step))
-        if len(layout.offsets) != chunks or len(layout.crc32) != chunks:
+        whole = layout.step <= max(1, described.rows)  # a reader makes room for a chunk
+        if not whole or len(layout.offsets) != chunks or len(layout.crc32) != chunks:
             raise ValueError(f"{name} is not {described.rows} rows in chunks of {layout.step}")
         if layout.dtype not in DTYPES:
             raise ValueError(f"{name} is of {layout.dtype!r}, expected {', '.join(DTYPES)}")

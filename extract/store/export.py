@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from extract.files import written_aside
+from extract.store.outline import Sketch, room_alone
 
 
 def export_features(
@@ -47,14 +48,28 @@ def export_features(
     ...     print(f["features/last:avg"][:].shape, f["labels"].asstr()[:].tolist())
     (2, 2) ['cat', 'dog']
     """
-    text = h5py.string_dtype()
     texts = {"paths": paths, "labels": labels, "classes": classes, "split": split}
-    with written_aside(Path(file)) as aside, h5py.File(aside, "w") as out:
+    sketch = Sketch()
+    places = []
+    with h5py.File(sketch, "w") as out:
         for name, values in features.items():
-            out.create_dataset(f"features/{name}", data=values)
+            place = out.create_dataset(
+                f"features/{name}", values.shape, values.dtype, dcpl=room_alone()
+            )
+            places.append((place.id.get_offset(), values))
         for name, words in texts.items():
             if words is not None and len(words):
-                out.create_dataset(name, data=[_encoded(word) for word in words], dtype=text)
+                encoded = [_encoded(word) for word in words]
+                out.create_dataset(name, data=encoded, dtype=h5py.string_dtype())
+    with written_aside(Path(file)) as aside, open(aside, "wb") as written:
+        for offset, piece in sketch.pieces:
+            written.seek(offset)
+            written.write(piece)
+        for offset, values in places:
+            if values.size:
+                written.seek(offset)
+                written.write(np.ascontiguousarray(values).data)
+        written.truncate(sketch.size)
     return Path(file)
 
 

@@ -1,6 +1,7 @@
 """The FeatureStore: features by (recipe, tap, image id), kept on disk, read in any order."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
@@ -30,6 +31,7 @@ from extract.store.upkeep import join_small_parts
 
 RETRIES = 5  # of a look at the parts while other processes join them
 RECIPE_FILE = "recipe.json"
+GONE = {errno.ENOENT, getattr(errno, "ESTALE", errno.ENOENT)}  # the latter from a file server
 
 
 def default_cache() -> Path:
@@ -127,10 +129,9 @@ class FeatureStore:
         for _ in range(RETRIES):
             try:
                 return _read(self._list(recipe), names, keys)
-            except FileNotFoundError:  # joined into another part since it was listed
-                continue
             except OSError as error:
-                raise unreadable(self.cache, error) from error
+                if error.errno not in GONE:  # joined into another part since it was listed
+                    raise unreadable(self.cache, error) from error
         raise DamagedPart(f"the parts that hold {', '.join(names)} are gone")
 
     def prepare(self, recipe: Recipe) -> None:
@@ -183,14 +184,13 @@ class FeatureStore:
         """The recipe's parts, oldest first."""
         folder = (self._folder(recipe) / "parts").absolute()
         note_use(folder.parent / RECIPE_FILE)
-        try:
-            for _ in range(RETRIES):
-                # a part that was there by name and is gone: joined into another
-                with contextlib.suppress(FileNotFoundError):
-                    return list_parts(folder)
-            return list(_known_parts(folder).values())
-        except OSError as error:
-            raise unreadable(self.cache, error) from error
+        for _ in range(RETRIES):
+            try:
+                return list_parts(folder)
+            except OSError as error:
+                if error.errno not in GONE:  # as in `read`
+                    raise unreadable(self.cache, error) from error
+        return list(_known_parts(folder).values())
 
 
 def list_parts(folder: Path) -> list[Part]:

@@ -50,16 +50,13 @@ def draw_outline(
     >>> np.diff(outline.offsets["ids"]).tolist()
     [32, 32]
     """
-    sketch = _Sketch()
+    sketch = Sketch()
     offsets = {}
     with h5py.File(sketch, "w") as file:
         file.attrs.update(attributes)
         for name, (shape, dtype, step) in datasets.items():
-            plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-            plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
             chunks = (step, *shape[1:])
-            dataset = file.create_dataset(name, shape, dtype, chunks=chunks, dcpl=plan)
+            dataset = file.create_dataset(name, shape, dtype, chunks=chunks, dcpl=room_alone())
             offsets[name] = [
                 dataset.id.get_chunk_info_by_coord((at, 0)).byte_offset
                 for at in range(0, shape[0], step)
@@ -67,7 +64,15 @@ def draw_outline(
     return Outline(offsets, sketch.pieces, sketch.size)
 
 
-class _Sketch:
+def room_alone() -> h5py.h5p.PropDCID:
+    """Of a dataset whose place in the file is kept free, and nothing written there."""
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return plan
+
+
+class Sketch:
     """A file that HDF5 writes to, of which only what was written is kept."""
 
     def __init__(self) -> None:

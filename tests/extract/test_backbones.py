@@ -403,7 +403,7 @@ def test_a_card_that_contradicts_itself_is_made_anew(tmp_path, change):
     write_remembered(memory, read_remembered(memory) | change)
     backbones_file._shared.clear()
     assert asdict(card(tmp_path)) == asdict(first)
-    assert read_card(memory) == first
+    assert read_card(memory).transform_id == first.transform_id
 
 
 def test_one_bit_of_a_card_makes_it_forgotten(tmp_path):

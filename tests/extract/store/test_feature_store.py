@@ -346,6 +346,21 @@ def test_a_disk_that_fails_while_it_is_read_is_not_damage(store, recipe, ids, ro
     assert len(parts_of(store, recipe)) == 1
 
 
+def test_a_part_that_a_file_server_lost_is_looked_for_again(store, recipe, ids, rows, monkeypatch):
+    keep(store, recipe, ids, {A: rows})
+    opened, failed = parts.opened_part, []
+
+    def stale(path):
+        if len(failed) < 3:
+            failed.append(path)
+            raise OSError(116, "Stale file handle")
+        return opened(path)
+
+    monkeypatch.setattr(parts, "opened_part", stale)
+    assert np.array_equal(store.read(recipe, [A], ids), rows)
+    assert len(failed) == 3
+
+
 def test_two_readers_may_find_the_same_damage(store, recipe, ids, rows):
     keep(store, recipe, ids, {A: rows})
     (part,) = parts_of(store, recipe)

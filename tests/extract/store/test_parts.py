@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from extract.store import description, parts
-from extract.store.description import MAGIC, read_description
+from extract.store.description import MAGIC, Layout, read_description
 from extract.store.parts import as_keys, read_index, write_part
 from extract.store.rows_on_disk import WrongBytes
 
@@ -138,6 +138,24 @@ def test_rows_that_are_not_there_are_not_made_room_for(part, rows):
     described(part, rows=rows)
     with pytest.raises(WrongBytes):
         read_all(part)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"provenance": 3}, {"provenance": {"engine": 3}}, {"recipe": 3}, {"datasets": {}}]
+)
+def test_texts_that_are_none_are_refused(part, changes):
+    described(part, **changes)
+    with pytest.raises(WrongBytes):
+        read_all(part)
+
+
+def test_a_chunk_of_no_rows_is_not_made_room_for(part):
+    with open(part, "rb") as file:
+        now = read_description(part, file)
+    empty = Layout("|u1", 16, 1 << 40, [], [])
+    described(part, rows=0, datasets={"ids": empty}, rest=now.rest)
+    with pytest.raises(WrongBytes, match="in chunks of"):
+        read_index(part)
 
 
 def test_rows_that_lie_in_one_place_twice_are_refused(part):
