@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 import stat
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,6 +18,11 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+# of a process that is told to end: what has rows that are not on the disk yet, and what is half
+# written; the lock is never given back by the thread that drops it
+keeping: set[object] = set()
+_unfinished: set[Path] = set()
+_naming = threading.RLock()
 USED_SECONDS = 3600.0  # a use is noted once in this time
 ABANDONED = re.compile(r"\.tmp-(?P<host>[0-9a-f]{12})-(?P<process>[0-9]{1,10})-[0-9a-f]{8}")
 HEAD = b'{"blake2b": "%s",\n "value": '
@@ -68,13 +75,38 @@ def written_aside(path: Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".tmp-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    try:
+    with half_written(aside):
         yield aside
         sync_file(aside)
         os.replace(aside, path)
         sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def half_written(path: Path) -> Iterator[None]:
+    """Within it a temporary file or folder is known as such; afterwards it is gone."""
+    with _naming:
+        _unfinished.add(path)
+    try:
+        yield
     finally:
-        aside.unlink(missing_ok=True)
+        _drop(path)
+        _unfinished.discard(path)
+
+
+def drop_unfinished() -> None:
+    """Remove what is half written, of all threads; nothing is begun any more."""
+    _naming.acquire()
+    for path in list(_unfinished):
+        with contextlib.suppress(OSError):
+            _drop(path)
+
+
+def _drop(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

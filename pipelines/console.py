@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data import DataError, ImageError
-from extract.errors import ExtractError, StoreError
+from extract.errors import DISK_ERRORS, ExtractError, StoreError
 from pipelines.errors import BundleError, WorkFailed, WrongCall, WrongSetting
 from pipelines.settings import CHOICES, RunSettings
+from pipelines.stopping import raising
 
+KEPT = "the features computed so far are kept; run again to go on from there"
 DONE, FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 ON_OFF = ("on", "off")
 
@@ -178,16 +180,20 @@ def run_command(
     main: Callable[[argparse.Namespace], int],
     parser: argparse.ArgumentParser,
     arguments: Sequence[str] | None,
+    kept: str = KEPT,
 ) -> int:
-    """Parse, call `main`, and turn what goes wrong into one line on stderr and an exit code."""
+    """Parse, call `main`, and turn what goes wrong into one line on stderr and an exit code.
+
+    kept : what an interrupt leaves, in words.
+    """
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     parser.add_argument("--version", action="version", version=version())
     options = parser.parse_args(arguments)
     try:
-        return main(options)
+        with raising(kept):
+            return main(options)
     except KeyboardInterrupt as error:
-        kept = "interrupted: the features computed so far are kept; run again to go on from there"
-        say(str(error) or kept)
+        say(str(error) or f"interrupted: {kept}")
         return INTERRUPTED
     except BrokenPipeError:
         return FAILED
@@ -204,7 +210,8 @@ def version() -> str:
 
 
 def _exit_code(error: Exception) -> int:
-    if isinstance(error, StoreError):
+    of_disk = isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_ERRORS
+    if isinstance(error, StoreError) or of_disk:
         return FAILED
     if isinstance(error, (DataError, ExtractError, WrongCall, BundleError)):
         return WRONG_CALL

@@ -14,7 +14,7 @@ from pipelines.console import (
     say,
     settings_of,
 )
-from pipelines.errors import WrongCall
+from pipelines.errors import WorkFailed, WrongCall
 from pipelines.settings import FeatureSettings
 
 EXAMPLE = (
@@ -70,6 +70,7 @@ def extract_features(options: argparse.Namespace) -> int:
 
 def refuse_unwritable(file: Path | None) -> None:
     """Say before the pass that the export can't be written."""
+    from extract.errors import DISK_ERRORS
     from extract.files import written_aside
 
     if file is None:
@@ -81,7 +82,8 @@ def refuse_unwritable(file: Path | None) -> None:
             aside.touch()
         file.with_name(f".test-{file.name}").unlink()
     except OSError as error:
-        raise WrongCall(
+        kind = WorkFailed if error.errno in DISK_ERRORS else WrongCall
+        raise kind(
             f"can't write {file} ({error.strerror}): choose another file with --to"
         ) from error
 

@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line -> exit code."""
-    return run_command(predict, build_parser(), arguments)
+    return run_command(predict, build_parser(), arguments, "the images left have no answer")
 
 
 def predict(options: argparse.Namespace) -> int:

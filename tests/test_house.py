@@ -18,12 +18,18 @@ ALLOWED = {
 }
 # inside pipelines: which of its own modules and folders each folder may import, beside itself
 ARROWS = {
+    "bundle": {"classifier", "errors"},
     "evaluation": set(),
     "exploration": set(),
     "report": {"evaluation", "exploration", "errors"},
 }
 # other rooms that a folder of pipelines may import: these two work on arrays alone
-ROOMS_BELOW = {"evaluation": {"heads"}, "exploration": {"data"}, "report": {"data", "extract"}}
+ROOMS_BELOW = {
+    "bundle": {"extract", "heads"},
+    "evaluation": {"heads"},
+    "exploration": {"data"},
+    "report": {"data", "extract"},
+}
 COMMANDS = {"run", "extract", "predict", "doctor", "cache", "__main__"}
 # one library, one room: where each may be imported
 HOMES = {

@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from extract.errors import StoreError
 from extract.files import written_aside
 from extract.store.outline import Sketch, room_alone
 
@@ -38,6 +39,11 @@ def export_features(
     Path
         The file.
 
+    Raises
+    ------
+    StoreError
+        The file can't be written; what was there before still is.
+
     Examples
     --------
     >>> import h5py, numpy as np, os, tempfile
@@ -61,7 +67,17 @@ def export_features(
             if words is not None and len(words):
                 encoded = [_encoded(word) for word in words]
                 out.create_dataset(name, data=encoded, dtype=h5py.string_dtype())
-    with written_aside(Path(file)) as aside, open(aside, "wb") as written:
+    try:
+        _write(Path(file), sketch, places)
+    except OSError as error:
+        raise StoreError(
+            f"can't write {file}: {error.strerror or error}; make room there or name another file"
+        ) from error
+    return Path(file)
+
+
+def _write(file: Path, sketch: Sketch, places: Sequence[tuple[int, np.ndarray]]) -> None:
+    with written_aside(file) as aside, open(aside, "wb") as written:
         for offset, piece in sketch.pieces:
             written.seek(offset)
             written.write(piece)
@@ -70,7 +86,6 @@ def export_features(
                 written.seek(offset)
                 written.write(np.ascontiguousarray(values).data)
         written.truncate(sketch.size)
-    return Path(file)
 
 
 def _encoded(value: Any) -> bytes:

@@ -30,8 +30,8 @@ from extract.store.rows_on_disk import Column, WrongBytes, gather, opened_part
 from extract.store.upkeep import join_small_parts
 
 RETRIES = 5  # of a look at the parts while other processes join them
-RECIPE_FILE = "recipe.json"
 GONE = {errno.ENOENT, getattr(errno, "ESTALE", errno.ENOENT)}  # the latter from a file server
+RECIPE_FILE = "recipe.json"
 
 
 def default_cache() -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from extract.errors import unwritable
-from extract.files import again_where_gone
+from extract.files import again_where_gone, keeping
 from extract.pooling import Tap
 from extract.store.parts import Rows, write_part
 
@@ -51,6 +51,7 @@ class PartWriter:
         self.rows_kept = 0
 
     def __enter__(self) -> "PartWriter":
+        keeping.add(self)
         return self
 
     def __exit__(
@@ -64,6 +65,7 @@ class PartWriter:
             self._writing.result()
         finally:
             self._thread.shutdown()
+            keeping.discard(self)
 
     def add(self, ids: np.ndarray, rows: Mapping[Tap, np.ndarray]) -> None:
         """(n, 16) uint8 ids and (n, d) rows for each tap; all calls name the same taps."""

@@ -1,7 +1,9 @@
 """Tests of pipelines/run.py: the whole job on small photos, and wrong calls."""
 
 import csv
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -507,6 +509,17 @@ def test_ones_own_module_is_not_told_to_predict_by_a_command(photos, run, tmp_pa
     assert code == 0, err
     assert "load_classifier(" in out
     assert "pipelines.predict" not in out
+
+
+def test_a_full_disk_is_no_wrong_call(photos, run, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "touch", fail)
+    code, _, err = run(photos)
+    assert code == 1
+    assert "No space left on device" in err
+    assert len(err.splitlines()) == 1
 
 
 def test_ctrl_c_says_what_was_kept(photos, run, monkeypatch):
