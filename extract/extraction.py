@@ -28,6 +28,7 @@ from extract.preprocessing import View, parse_view
 from extract.recipe import Recipe, decode_rule
 from extract.store import DamagedPart, FeatureStore, MemoryStore
 from extract.store.ids import image_ids
+from extract.store.notes import keep_notes
 from extract.thumbnails import thumbnail_recipe
 
 PASSES = 3  # over what files that change meanwhile leave open
@@ -379,6 +380,7 @@ def _extract_views(request: Request, numerics: str, view: View) -> Extraction:
         numerics = done.recipe.numerics
         joined = done if joined is None else _join(joined, done)
     assert joined is not None  # a view has a part or more
+    joined.notes = keep_notes(remembered, request.reading, ids, joined.notes)
     joined.times["start"] += examined - started
     joined.times["ids"] += known - examined
     joined.seconds = time.perf_counter() - started

@@ -111,6 +111,7 @@ class FeatureTable:
     ids : (n, 16) uint8 image ids. places : (n,) their places among the images of the passes.
     features : one entry per backbone, view and tap or joined taps.
     bad : (path, reason). n_duplicates : images dropped as copies of others.
+    notes : (path, what affected its pixels) of those that were read.
     """
 
     samples: Samples
@@ -119,6 +120,7 @@ class FeatureTable:
     features: tuple[KeptFeatures, ...]
     bad: list[tuple[str, str]]
     n_duplicates: int
+    notes: list[tuple[str, str]]
 
     @property
     def sources(self) -> list[Source]:
@@ -271,7 +273,11 @@ def keep_features(
         rows, contradictions, n_duplicates = settle_duplicates(samples, ids, readable)
     unreadable = [(samples.paths[row], bad[row].reason) for row in sorted(bad)]
     reasons = [*samples.problems, *unreadable, *contradictions]
-    return FeatureTable(samples[rows], ids[rows], rows, tuple(features), reasons, n_duplicates)
+    noted = features[0].extraction.notes
+    notes = [(samples.paths[row], "; ".join(noted[row])) for row in readable if row in noted]
+    return FeatureTable(
+        samples[rows], ids[rows], rows, tuple(features), reasons, n_duplicates, notes
+    )
 
 
 def _pass(
