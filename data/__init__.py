@@ -7,10 +7,10 @@ from typing import Any
 _HOMES = {
     "DataError": "samples",
     "Samples": "samples",
-    "find_images": "readers",
-    "read_image_folder": "readers",
+    "find_images": "folders",
+    "read_image_folder": "folders",
     "read_images": "readers",
-    "read_manifest": "readers",
+    "read_manifest": "manifests",
     "read_named_set": "readers",
     "ImageError": "images",
     "dct_scale": "images",

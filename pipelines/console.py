@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import io
 import re
 import sys
 import traceback
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data import DataError, ImageError
+from data.names import shown
 from extract.errors import DISK_ERRORS, ExtractError, StoreError
 from pipelines.errors import BundleError, WorkFailed, WrongCall, WrongSetting
+from pipelines.report.reading import reading_in_words
 from pipelines.settings import CHOICES, RunSettings
 from pipelines.stopping import raising
 
@@ -205,6 +208,7 @@ def run_command(
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     parser.add_argument("--version", action="version", version=version())
     options = parser.parse_args(arguments)
+    make_writable_everywhere()
     try:
         with raising(kept):
             return main(options)
@@ -256,7 +260,14 @@ def _as_flags(text: str) -> str:
 
 def say(text: str) -> None:
     """A line on stderr: what a person reads beside the result."""
-    print(text, file=sys.stderr, flush=True)
+    print(shown(text), file=sys.stderr, flush=True)
+
+
+def make_writable_everywhere() -> None:
+    """Let no letter end a command whose terminal has none for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Narrator:
@@ -277,6 +288,10 @@ class Narrator:
             f"images deeper than 8 bits: {event.low:g} is black and {event.high:g} is white in all "
             f"of them, as found over the training images; --intensity LOW:HIGH sets it"
         )
+
+    def _on_SamplesRead(self, event: Any) -> None:
+        for line in reading_in_words(event.samples):
+            say(line)
 
     def _on_PassPlanned(self, event: Any) -> None:
         plan = event.plan

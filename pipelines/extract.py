@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.names import shown
 from pipelines.console import (
     DONE,
     FEATURE_OPTIONS,
@@ -44,15 +45,16 @@ def extract_features(options: argparse.Namespace) -> int:
     from extract import FeatureStore
     from pipelines.features import export_table, find_range, keep_features, load_backbones
     from pipelines.report.extraction import describe_extraction
-    from pipelines.samples import read_any
+    from pipelines.samples import SamplesRead, read_any
 
     settings = settings_of(FeatureSettings, options)
     refuse_unwritable(options.to)
     settings.check_features()
     samples = read_any(options.images)
+    narrator = Narrator()
+    narrator(SamplesRead(samples))
     store = FeatureStore(settings.cache)
     backbones = load_backbones(samples, settings, store)
-    narrator = Narrator()
     settings = find_range(samples, settings, narrator)
     table = keep_features(samples, backbones, store, settings, settle=False, on_event=narrator)
     for path, reason in table.bad:
@@ -60,13 +62,14 @@ def extract_features(options: argparse.Namespace) -> int:
     done = describe_extraction(table.passes)
     print(
         f"{len(table.samples)} images, {len(table.sources)} taps: {done['computed']} computed, "
-        f"{done['from_store']} from the store, {done['seconds']:.1f} s; kept in {store.cache}"
+        f"{done['from_store']} from the store, {done['seconds']:.1f} s; "
+        f"kept in {shown(str(store.cache))}"
     )
     for line in filter(None, (done["in_words"], done["unused_gpu"])):
         print(line)
     if options.to:
         export_table(table, options.to)
-        print(f"exported: {options.to}")
+        print(shown(f"exported: {options.to}"))
     return DONE
 
 

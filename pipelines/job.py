@@ -54,6 +54,7 @@ from pipelines.report.audit import (
 )
 from pipelines.report.extraction import describe_extraction
 from pipelines.report.files import (
+    disk_errors_named,
     results_folder,
     write_bad_images,
     write_predictions,
@@ -67,7 +68,7 @@ from pipelines.report.results import (
     describe_screened,
     versions,
 )
-from pipelines.samples import SAME, Split, group_by_path, read_samples, split_samples
+from pipelines.samples import SAME, SamplesRead, Split, group_by_path, read_samples, split_samples
 from pipelines.settings import RunSettings
 
 # rows whose probabilities are averaged to judge labels: what one head alone misjudges ranks lower
@@ -264,7 +265,7 @@ def run_job(
         A folder, manifest or named set to read samples from, or labelled samples.
     settings : RunSettings or None
     on_event : callable
-        Called with PassPlanned, PassAdvanced, BadImages and SearchAdvanced.
+        Called with SamplesRead, PassPlanned, PassAdvanced, BadImages and SearchAdvanced.
     command : sequence of str
         What results.json names as the call.
 
@@ -315,12 +316,14 @@ def leave_classifier(tested: Tested, out: Path | None) -> None:
     """The test predictions and the bundle, where a run writes files."""
     if out is not None:
         write_predictions(out, tested.samples, tested.predicted, tested.confidence)
-        save_classifier(tested.classifier, out / "model")
+        with disk_errors_named(out / "model"):
+            save_classifier(tested.classifier, out / "model")
 
 
 def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) -> Job:
     """Read and check all that is asked for, before anything is computed or written."""
     samples = group_by_path(read_samples(images, settings.test), settings.groups)
+    on_event(SamplesRead(samples))
     settings.check(samples)
     store = FeatureStore(settings.cache)
     backbones = load_backbones(samples, settings, store)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data.names import shown
 from pipelines.console import DONE, FAILED, run_command, say
 from pipelines.errors import WrongCall
+from pipelines.report.files import as_cells
 
 if TYPE_CHECKING:
     from pipelines.classifier import ImageClassifier
@@ -115,7 +117,7 @@ def _write_json(answer: dict) -> None:
 
 
 def _write_csv(answer: dict) -> None:
-    csv.writer(sys.stdout).writerow(answer[key] for key in COLUMNS)
+    csv.writer(sys.stdout).writerow(as_cells(answer[key] for key in COLUMNS))
 
 
 def _write_text(answer: dict) -> None:
@@ -123,7 +125,7 @@ def _write_text(answer: dict) -> None:
         outcome = f"error: {answer['error']}"
     else:
         outcome = f"{answer['label']}  {answer['probability']:.3f}"
-    print(f"{answer['path']}  {outcome}")
+    print(shown(f"{answer['path']}  {outcome}"))
 
 
 WRITERS: dict[str, Callable[[dict], None]] = {

@@ -34,6 +34,7 @@ def describe_data(samples: Samples, train_labels: np.ndarray, n_test: int) -> di
         "n_test": n_test,
         "split": "held_out" if samples.split is None else "given",
         "passed_over": dict(samples.passed_over),
+        "notes": list(samples.notes),
         "imbalance": find_imbalance(train_labels),
     }
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data.names import shown
 from extract.backbones import BASELINES
 from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.scoring import SCORINGS, Scoring
@@ -31,13 +32,13 @@ def summary(results: dict, out: Path) -> str:
         f"predict: {_predict_call(results['backbone'], out / 'model')}",
         "",
     ]
-    return "\n".join(lines)
+    return "\n".join(map(shown, lines))
 
 
 def _leaderboard_in_words(results: dict, scoring: Scoring, several: bool) -> list[str]:
     rows = results["leaderboard"]
     header = ("features", "dim", "head", "parameters", f"cv {scoring.words}", "95 % interval", "")
-    lines = [table(header, [_shown(row, several) for row in rows[:SHOWN_ROWS]])]
+    lines = table(header, [_shown(row, several) for row in rows[:SHOWN_ROWS]]).split("\n")
     if len(rows) > SHOWN_ROWS:
         lines.append(f"… and {len(rows) - SHOWN_ROWS} more in results.json")
     n_tied = sum(row["tied"] for row in rows)
@@ -170,7 +171,7 @@ def audit_in_words(audit: dict) -> list[str]:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns aligned by spaces: text to the left, figures to the right."""
-    lines = [list(header), *[list(row) for row in rows]]
+    lines = [list(header), *[list(map(shown, row)) for row in rows]]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     figures = [all(row[i].lstrip("-")[:1].isdigit() for row in rows) for i in range(len(header))]
     padded = [
