@@ -310,7 +310,10 @@ class Narrator:
         self._show("taps", event.total, event.done)
 
     def _on_BadImages(self, event: Any) -> None:
-        say(f"{event.n_bad} of {event.n_images} images can't be used: see {event.file}")
+        if event.n_bad:
+            say(f"{event.n_bad} of {event.n_images} images can't be used: see {event.file}")
+        if event.n_noted:
+            say(f"{event.n_noted} images are used with a note ({event.note}): see {event.file}")
 
     def _show(self, what: str, total: int, done: int) -> None:
         """Move the bar of this work; a new one where another was shown, none once it is done."""

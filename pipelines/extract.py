@@ -59,6 +59,8 @@ def extract_features(options: argparse.Namespace) -> int:
     table = keep_features(samples, backbones, store, settings, settle=False, on_event=narrator)
     for path, reason in table.bad:
         say(f"left out: {path}: {reason}")
+    for path, note in table.notes:
+        say(f"note: {path}: {note}")
     done = describe_extraction(table.passes)
     print(
         f"{len(table.samples)} images, {len(table.sources)} taps: {done['computed']} computed, "

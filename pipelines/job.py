@@ -77,9 +77,14 @@ BELIEVED = 5
 
 @dataclass(frozen=True)
 class BadImages:
-    """Some images can't be used; `file` says which and why, where a run writes files."""
+    """Some images can't be used, or are used and noted: what came out may not be all there is.
+
+    file : says which and why, where a run writes files. note : the first one's.
+    """
 
     n_bad: int
+    n_noted: int
+    note: str
     n_images: int
     file: Path | None
 
@@ -339,7 +344,7 @@ def keep_images(job: Job, out: Path | None) -> FeatureTable:
     )
     file = None
     if out is not None:
-        file = write_bad_images(out, table.bad)
+        file = write_bad_images(out, table.bad, table.notes)
     n_images = len(job.samples) + len(job.samples.problems)
     fraction = len(table.bad) / max(1, n_images)
     if fraction > job.settings.max_bad:
@@ -348,8 +353,9 @@ def keep_images(job: Job, out: Path | None) -> FeatureTable:
             f"limit {job.settings.max_bad:.0%}): see {file or table.bad[0]}, "
             "mend them or raise --max-bad"
         )
-    if table.bad:
-        job.on_event(BadImages(len(table.bad), n_images, file))
+    if table.bad or table.notes:
+        note = table.notes[0][1] if table.notes else ""
+        job.on_event(BadImages(len(table.bad), len(table.notes), note, n_images, file))
     return table
 
 
@@ -530,7 +536,12 @@ def describe(
         "scoring": settings.scoring,
         "class_weight": settings.class_weight,
         "flips": "on" if settings.flips else "off",
-        "data": data | {"n_bad": len(table.bad), "n_duplicates": table.n_duplicates},
+        "data": data
+        | {
+            "n_bad": len(table.bad),
+            "n_noted": len(table.notes),
+            "n_duplicates": table.n_duplicates,
+        },
         "backbone": next(block for block in backbones if block["name"] == found.source.backbone),
         "backbones": backbones,
         "layers": {name: list(own) for name, own in layers.items()},

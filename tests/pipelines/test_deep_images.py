@@ -134,3 +134,25 @@ def test_pages_and_channels_are_chosen(run, tmp_path):
     code, _, err = run(tmp_path / "bands", *QUICK, "--channels", "3,4,0")
     assert code == 0, err
     assert results_of(tmp_path / "out")["chosen"]["test_accuracy"] == 1.0
+
+
+def test_notes_on_pixels_are_listed_and_remembered(photos, run, tmp_path):
+    """A file of two pages and one without its end are used; the store's rows keep their notes."""
+    import tifffile
+
+    first, second = sorted((photos / "cats").iterdir())[:2]
+    page = np.asarray(Image.open(first).convert("L"))
+    first.unlink()
+    tifffile.imwrite(first.with_suffix(".tif"), np.stack([page, 255 - page]))
+    second.write_bytes(second.read_bytes().removesuffix(b"IEND\xaeB`\x82")[:-4])
+    for computed in (24, 0):
+        code, _, err = run(photos, *QUICK)
+        assert code == 0
+        assert "2 images are used with a note" in err
+        results = results_of(tmp_path / "out")
+        assert results["extraction"]["computed"] == computed
+        assert (results["data"]["n_bad"], results["data"]["n_noted"]) == (0, 2)
+        rows = (tmp_path / "out" / "bad_images.csv").read_text().splitlines()
+        assert rows[0] == "path,reason,note"
+        assert rows[1].endswith(",,1 of 2 pages")
+        assert len(rows) == 3
