@@ -20,7 +20,7 @@ from extract import ExtractError, FeatureStore, Recipe, Tap, prune_cache, verify
 from extract.store import DamagedPart, feature_store, pruning, upkeep
 
 RUNS, STEPS = 15, 20  # a benchmark can raise the slow ones
-SLOW_RUNS, SLOW_STEPS = 60, 30
+SLOW_RUNS, SLOW_STEPS = 40, 30
 N = 12
 TAPS = (Tap("early", "avg"), Tap("late", "grid3"))
 RECIPES = tuple(Recipe("net", "digest", "box", "float32", view=v) for v in ("plain", "flipped"))
