@@ -198,7 +198,7 @@ def _allow_wrong_call(trial: Trial) -> bool:
 
 def large_files(tries: Tries) -> Iterator[Trial]:
     """Every file of a run held to so many bytes by the system."""
-    for size in sorted({int(size) for size in np.geomspace(1, 2e6, min(tries.steps, 40))}):
+    for size in sorted({int(size) for size in np.geomspace(3000, 2e6, min(tries.steps, 40))}):
 
         def hold(tell: Callable[[str], None], folder: Path, size: int = size) -> None:
             only_so_large(size)
