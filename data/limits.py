@@ -5,6 +5,8 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
+from data.jpeg import dct_scale
+
 MIB = 2**20
 LARGEST = 2**31  # bytes of a file that is read whole
 SPARE = 256 * MIB  # what a file may hold beside its first picture: films, more frames, profiles
@@ -104,8 +106,6 @@ def _jpeg(data: bytes, at_least: int | None, page: int) -> _Head | None:
             height, width, bands = struct.unpack_from(">HHB", data, at + 3)
             share, progressive = _samples(data[at + 8 : at + 8 + 3 * bands]), marker & 3 == 2
         at += max(2, data[at] << 8 | data[at + 1])
-    from data.images import dct_scale  # that module needs this one
-
     one_scan = not progressive and data[at + 2 : at + 3] == bytes([bands])
     scans = 1 if one_scan else data.count(b"\xff\xda")
     if scans > MOST_SCANS:

@@ -40,20 +40,6 @@ def png(width, height, colour, body, *more):
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, text) for name, text in chunks)
 
 
-def jpeg_of_scans(scans, width=64, height=64):
-    """A progressive JPEG whose scans say that all coefficients stay as they are."""
-    blocks = -(-width // 8) * -(-height // 8)
-    data = b"\xff\xd8" + b"\xff\xdb\x00\x43\x00" + bytes([16] * 64)
-    data += b"\xff\xc2" + struct.pack(">HBHHB", 11, 8, height, width, 1) + bytes([1, 0x11, 0])
-    data += b"\xff\xc4" + struct.pack(">H", 20) + bytes([0x10, 1, *[0] * 15, 0xE0])
-    run = min(32767, blocks)
-    bits = ("0" + format(run - 16384, "014b")) * (blocks // run) if run > 16384 else ""
-    bits += "1" * (-len(bits) % 8) or "0" * 8
-    packed = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
-    scan = b"\xff\xda" + struct.pack(">HB", 8, 1) + bytes([1, 0, 1, 63, 0]) + packed
-    return data + scan * scans + b"\xff\xd9"
-
-
 @pytest.fixture(scope="module")
 def picture():
     pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
@@ -159,14 +145,14 @@ def test_a_jump_behind_the_last_row_counts_as_memory():
 
 
 @pytest.mark.parametrize("scans", [1001, 6000])
-def test_more_scans_than_any_encoder_writes_are_refused_at_once(scans):
+def test_more_scans_than_any_encoder_writes_are_refused_at_once(scans, jpeg_of_scans):
     began = time.monotonic()
     with pytest.raises(ImageError, match=f"{scans:,} scans; at most 1,000 are read"):
         decode(jpeg_of_scans(scans, 65500, 2700), at_least=32)
     assert time.monotonic() - began < 1
 
 
-def test_several_scans_of_a_small_picture_are_read():
+def test_several_scans_of_a_small_picture_are_read(jpeg_of_scans):
     assert decode(jpeg_of_scans(10)).size == (64, 64)
 
 
