@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from data.jpeg import dct_scale
+from data.newer_formats import jpeg_xl_size
 
 MIB = 2**20
 LARGEST = 2**31  # bytes of a file that is read whole
@@ -276,7 +277,7 @@ def _tiff(data: bytes, at_least: int | None, page: int) -> _Head | None:
     raw = width * height * bands * bits / 8
     plain = packing == 1
     work = raw / (2e8 if plain else 4e7)
-    each = 13 + 3 * bands * bits / 8
+    each = 9 if bands == 1 and bits <= 8 else 13 + 3 * bands * bits / 8
     return _Head(
         width,
         height,
@@ -347,6 +348,14 @@ def _jpeg_2000(data: bytes, at_least: int | None, page: int) -> _Head | None:
     return _Head(max(0, right - left), max(0, bottom - top), 13 + 8 * bands, 1.5e7 / max(1, bands))
 
 
+def _jpeg_xl(data: bytes, at_least: int | None, page: int) -> _Head | None:
+    try:
+        width, height = jpeg_xl_size(data)
+    except ValueError:
+        return None
+    return _Head(width, height, 33, 1.2e7)
+
+
 _HEADS: dict[str, Callable[[bytes, int | None, int], _Head | None]] = {
     "JPEG": _jpeg,
     "PNG": _png,
@@ -358,4 +367,5 @@ _HEADS: dict[str, Callable[[bytes, int | None, int], _Head | None]] = {
     "HEIC": _boxes,
     "AVIF": _boxes,
     "JPEG 2000": _jpeg_2000,
+    "JPEG XL": _jpeg_xl,
 }

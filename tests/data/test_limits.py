@@ -20,7 +20,20 @@ from data.limits import MIB, UNKNOWN, Cost, cost_of, largest_file
 from data.memory import ORDINARY
 
 MANY = 10**9
-NAMES = ("JPEG", "PNG", "GIF", "WebP", "BMP", "TIFF", "PPM", "HEIC", "AVIF", "JPEG 2000", "?")
+NAMES = (
+    "JPEG",
+    "PNG",
+    "GIF",
+    "WebP",
+    "BMP",
+    "TIFF",
+    "PPM",
+    "HEIC",
+    "AVIF",
+    "JPEG 2000",
+    "JPEG XL",
+    "?",
+)
 
 
 def encoded(image, kind, **options):
@@ -63,6 +76,7 @@ def picture():
         ("TIFF", {}, "RGB", 13 + 3 * 3),
         ("TIFF", {"big_tiff": True}, "RGB", 13 + 3 * 3),
         ("TIFF", {}, "F", 13 + 3 * 4),
+        ("TIFF", {}, "L", 9),
     ],
 )
 def test_memory_follows_from_the_declared_size(picture, kind, options, mode, each):
@@ -95,7 +109,7 @@ def test_the_page_that_is_asked_for_counts(picture, page):
     assert cost.bytes == 100 * (page + 1) * 10 * 22 + len(data)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "JPEG XL"])
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_any_bytes_have_a_cost_or_a_value_error(name, data):
@@ -109,6 +123,9 @@ def test_any_bytes_have_a_cost_or_a_value_error(name, data):
         "PPM": data.draw(st.sampled_from([b"P6 ", b"P7\nWIDTH ", b"P3 #"])),
         "HEIC": b"\0\0\0\0ftypheicispe\0\0\0\0",
         "JPEG 2000": b"\xff\x4f\xff\x51",
+        "JPEG XL": data.draw(
+            st.sampled_from([b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\njxlc\xff\x0a"])
+        ),
     }
     content = begins.get(name, b"") + data.draw(st.binary(max_size=120))
     began = time.monotonic()
