@@ -107,13 +107,15 @@ def read_tiff(data: bytes, asked: Asked) -> Opened:
     if size > BYTES_PER_PIXEL * asked.max_pixels:
         raise ValueError(f"{size:,} bytes of pixels are over the limit")
     page = _check_segments(page, layout, data)
+    if tags.PHOTOMETRIC not in page.entries:  # without it Pillow takes 0 for white
+        page = page.with_numbers(tags.PHOTOMETRIC, 3, (layout.photometric,))
     clean = tags.rewritten(data, page)
     chosen = asked.reading.channels is not None
-    if _is_plain(page, layout) and not (chosen and layout.extras):
-        pixels: Image.Image | Values = _by_pillow(clean)
-    elif chosen:
+    plain = _is_plain(page, layout) and not (chosen and layout.extras)
+    pixels: Image.Image | Values | None = _by_pillow(clean) if plain else None
+    if pixels is None and chosen:
         pixels = Values(_array(clean, layout), _declared(page, layout), missing=_missing(page))
-    else:
+    elif pixels is None:
         pixels = _interpret(_array(clean, layout), page, layout)
     if not chosen and layout.alpha is not None and _shines_through(pixels):
         notes.append(f"band {layout.alpha + 1} of {layout.samples} is transparency by its tag")
@@ -294,8 +296,12 @@ def _is_plain(page: Page, layout: Layout) -> bool:
     return True
 
 
-def _by_pillow(clean: bytes) -> Image.Image:
-    image = TiffImageFile(io.BytesIO(clean))
+def _by_pillow(clean: bytes) -> Image.Image | None:
+    """The page by Pillow; None for a combination of bands that it does not know."""
+    try:
+        image = TiffImageFile(io.BytesIO(clean))
+    except (SyntaxError, KeyError):
+        return None
     image.load()
     return image.convert("LA") if image.mode == "La" else image
 

@@ -31,7 +31,6 @@ NAMES = (
     "HEIC",
     "AVIF",
     "JPEG 2000",
-    "JPEG XL",
     "?",
 )
 

@@ -125,6 +125,20 @@ def test_what_is_no_picture_is_refused_by_what_came(array, options, reason):
         decode(tiff(array, **options))
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_cmyk_with_alpha(deep):
+    array = np.dstack([CMYK, OPAQUE])
+    array = sixteen(array) if deep else array
+    data = tiff(array, photometric="separated", extrasamples=["unassalpha"])
+    assert np.array_equal(np.asarray(decode(data)), RGB)
+
+
+def test_white_is_one_where_nothing_is_said():
+    data = bytearray(bare_tiff(GRAY, 8))
+    struct.pack_into("<H", data, data.index(struct.pack("<HHII", 262, 3, 1, 1)), 263)
+    assert np.array_equal(np.asarray(decode(bytes(data))), as_rgb(GRAY))
+
+
 def test_bands_of_no_meaning_are_left_out_of_colour_and_noted():
     data = tiff(RGBA, photometric="rgb", extrasamples=["unspecified"])
     image, notes = decode_noted(data)
