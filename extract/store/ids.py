@@ -47,7 +47,7 @@ def pixels_id(pixels: np.ndarray) -> bytes:
     shape = "x".join(str(side) for side in pixels.shape)
     head = f"pixels{shape}|".encode()
     digest = hashlib.blake2b(head, digest_size=ID_BYTES)
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()
 
 
