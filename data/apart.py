@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import json
+import math
 import os
 import pickle
 import struct
@@ -14,7 +15,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 from PIL import Image
+
+from data.values import Values
 
 LIMIT = 10.0  # seconds for a file
 START = 60.0  # seconds for a process to import Pillow on a loaded machine
@@ -71,13 +75,27 @@ class Decoder:
             if "error" in answer:
                 raise ValueError(str(answer["error"]))
             with self._at_most(START):
-                image = self._receive(*answer["size"])
+                return self._received(answer)
         except BrokenPipeError:
             raise Ended from None
-        notes = answer["notes"]
-        return image if notes is None else (image, tuple(map(str, notes)))
 
-    def _receive(self, width: int, height: int) -> Image.Image:
+    def _received(self, answer: dict) -> Any:
+        """What `_described` describes; no pickles, as a broken image may have taken the child."""
+        ((kind, what),) = answer.items()
+        if kind == "image":
+            return self._image(*what)
+        if kind == "array":
+            dtype, shape = np.dtype(what[0]), what[1]
+            return np.frombuffer(self._read(dtype.itemsize * math.prod(shape)), dtype).reshape(
+                shape
+            )
+        if kind == "tuple":
+            return tuple(self._received(one) for one in what)
+        if kind == "values":
+            return Values(**{name: self._received(one) for name, one in what.items()})
+        return what
+
+    def _image(self, width: int, height: int) -> Image.Image:
         """An RGB image, strip by strip: a copy of all its bytes is never in memory."""
         image = Image.new("RGB", (width, height))
         for top, bottom in _strips(width, height):
@@ -201,8 +219,9 @@ if hasattr(os, "register_at_fork"):
 def run_apart(name: str, arguments: tuple, memory: int, limit: float | None = None) -> Any:
     """What a function of `data.images` gives for arguments that can be pickled.
 
-    name: the function; it gives an RGB image, or one with notes. memory: bytes it is estimated to
-    take. Raises TooLong, Ended, or ValueError with what the function raised.
+    name: the function; it gives RGB images, Values, arrays, what JSON knows, or tuples of them.
+    memory: bytes it is estimated to take. Raises TooLong, Ended, or ValueError with what the
+    function raised.
     """
     decoder = _decoders.borrow()
     whole = False
@@ -248,10 +267,30 @@ def _answer(
         text = "does not fit in memory" if isinstance(error, MemoryError) else str(error)
         yield from _message({"error": " ".join(text.split()) or type(error).__name__})
         return
-    image, notes = found if isinstance(found, tuple) else (found, None)
-    yield from _message({"size": image.size, "notes": notes})
-    for top, bottom in _strips(*image.size):
-        yield image.crop((0, top, image.width, bottom)).tobytes()
+    pieces: list[Iterable[bytes]] = []
+    yield from _message(_described(found, pieces))
+    for piece in pieces:
+        yield from piece
+
+
+def _described(value: Any, pieces: list[Iterable[bytes]]) -> dict:
+    """A value in JSON; pixels and numbers are appended to `pieces`, which are sent after it."""
+    match value:
+        case Image.Image():
+            strips = _strips(*value.size)
+            pieces.append(
+                value.crop((0, top, value.width, bottom)).tobytes() for top, bottom in strips
+            )
+            return {"image": value.size}
+        case np.ndarray():
+            pieces.append([np.ascontiguousarray(value).tobytes()])
+            return {"array": [value.dtype.str, value.shape]}
+        case Values():
+            fields = {name: getattr(value, name) for name in value.__dataclass_fields__}
+            return {"values": {name: _described(one, pieces) for name, one in fields.items()}}
+        case tuple():
+            return {"tuple": [_described(one, pieces) for one in value]}
+    return {"plain": value}
 
 
 def _message(answer: dict) -> Iterable[bytes]:

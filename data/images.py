@@ -1,7 +1,6 @@
 """How a file becomes RGB pixels: one rule for all formats, one error for what can't be read."""
 
 import errno
-import io
 import os
 import re
 import stat
@@ -13,19 +12,16 @@ from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
-from PIL.ImageFile import ImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
-from data.gate import IN_THREAD, decode_within_limits
+from data.gate import decode_within_limits
 from data.jpeg import dct_scale, read_jpeg
-from data.limits import cost_of, largest_file
+from data.limits import largest_file
 from data.memory import budget
 from data.netpbm import read_netpbm
 from data.newer_formats import read_avif, read_heic, read_jpeg_2000, read_jpeg_xl
-from data.opened import Asked, Opened
+from data.opened import Asked, Reader
 from data.orientation import turned, upright
+from data.plain_formats import read_bmp, read_gif, read_webp
 from data.png import read_png
 from data.reading import Reading
 from data.tiff import read_tiff
@@ -41,7 +37,6 @@ DEFAULT = Reading()
 HEAD = 64  # bytes by which a format is told
 LOOKED_AT = 2**24  # of a larger file the head is looked at closely before it is read
 READ_BLOCK = 2**20
-MAX_GIF_BLOCKS = 100_000
 # without waiting: a named pipe put in a file's place would wait for somebody who writes to it
 _READING = os.O_RDONLY
 for _flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
@@ -77,86 +72,14 @@ class ImageError(Exception):
         return f"{self.path}: {self.reason}" if self.path else self.reason
 
 
-def _plain(plugin: type[ImageFile]) -> "Reader":
-    """The reader of a format whose files Pillow's plugin opens as they are."""
-
-    def read(data: bytes, asked: Asked) -> Opened:
-        image = plugin(io.BytesIO(data))
-        asked.check_size(*image.size)
-        page = asked.reading.page
-        if page:
-            _seek(image, page)
-        image.load()
-        # a GIF is asked in its own way: Pillow would read it to its end
-        frames = getattr(image, "n_frames", 1) if plugin is WebPImageFile else 1
-        notes = (f"{page + 1} of {frames} frames",) if frames > 1 else ()
-        return Opened(image, notes, image.info.get("exif"), image.info.get("xmp"))
-
-    return read
-
-
-_gif_of_one = _plain(GifImageFile)
-
-
-def _read_gif(data: bytes, asked: Asked) -> Opened:
-    opened = _gif_of_one(data, asked)
-    if not _moves(data):
-        return opened
-    return opened._replace(notes=(f"frame {asked.reading.page + 1} of an animation",))
-
-
-def _moves(data: bytes) -> bool:
-    """Whether a GIF holds a second picture; Pillow takes long to tell."""
-    at, pictures = 13 + _palette_size(data[10:11]), 0
-    for _ in range(MAX_GIF_BLOCKS):
-        kind = data[at : at + 1]
-        if kind == b",":
-            pictures += 1
-            if pictures == 2:
-                return True
-            at += 11 + _palette_size(data[at + 9 : at + 10])
-        elif kind == b"!":
-            at += 2
-        else:
-            return False
-        at = _after_blocks(data, at)
-    return False
-
-
-def _after_blocks(data: bytes, at: int) -> int:
-    """Where a run of blocks ends, which tell their own length and of which the last has none."""
-    for _ in range(MAX_GIF_BLOCKS):
-        length = data[at : at + 1]
-        if length in (b"\0", b""):
-            break
-        # most are as long as can be: those are counted many at once
-        lengths = data[at : at + 2**16 : 256] if length == b"\xff" else b""
-        full = len(lengths) - len(lengths.lstrip(b"\xff"))
-        at += 256 * full or length[0] + 1
-    return at + 1
-
-
-def _palette_size(flags: bytes) -> int:
-    return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
-
-
-def _seek(image: Image.Image, page: int) -> None:
-    try:
-        image.seek(page)
-    except EOFError:
-        raise ValueError(f"page {page + 1} was asked for; the file has fewer") from None
-
-
-Reader: TypeAlias = Callable[[bytes, Asked], Opened]
-
 # how a file of each format begins, its name, and what reads it. Image.open is not used: it
 # warns from 89 million pixels on, and what it recognises depends on which plugins are loaded.
 FORMATS: tuple[tuple[bytes, str, Reader], ...] = (
     (rb"\xff\xd8\xff", "JPEG", read_jpeg),
     (rb"\x89PNG\r\n\x1a\n", "PNG", read_png),
-    (rb"GIF8[79]a", "GIF", _read_gif),
-    (rb"RIFF....WEBPVP8", "WebP", _plain(WebPImageFile)),
-    (rb"BM", "BMP", _plain(BmpImageFile)),
+    (rb"GIF8[79]a", "GIF", read_gif),
+    (rb"RIFF....WEBPVP8", "WebP", read_webp),
+    (rb"BM", "BMP", read_bmp),
     # * is version 42, + is 43: files over 4 GB
     (rb"II[*+]\0|MM\0[*+]", "TIFF", read_tiff),
     # 1 to 6: bits, gray and colour as text, then as bytes; 7: any bands; f and F: floating
@@ -471,7 +394,7 @@ def decode_noted(
 
 
 def _decoded(
-    data: bytes, at_least: int | None, max_pixels: int, reading: Reading = DEFAULT
+    data: bytes, at_least: int | None, max_pixels: int, reading: Reading
 ) -> tuple[Image.Image, tuple[str, ...]]:
     """What `decode_noted` gives, without a limit on time or memory."""
     _, read = _format_of(data)
@@ -487,15 +410,16 @@ def opened_values(data: bytes, reading: Reading) -> Values | None:
     None, too, of an image that takes long to decode: a range is found over others.
     """
     try:
-        name, read = _format_of(data)
-        cost = cost_of(name, data, None, MAX_PIXELS, reading.page)
-        if cost.seconds > IN_THREAD:
-            return None
-        _quiet_plugins()
-        with budget().taken(cost.bytes):
-            pixels = read(data, Asked(None, MAX_PIXELS, reading)).pixels
+        name, _ = _format_of(data)
+        return decode_within_limits(_values, name, data, None, MAX_PIXELS, reading)
     except _DECODE_ERRORS:
         return None  # who decodes it says why
+
+
+def _values(data: bytes, at_least: int | None, max_pixels: int, reading: Reading) -> Values | None:
+    _, read = _format_of(data)
+    _quiet_plugins()
+    pixels = read(data, Asked(at_least, max_pixels, reading)).pixels
     return pixels if isinstance(pixels, Values) and pixels.declared is None else None
 
 

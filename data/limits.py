@@ -5,6 +5,9 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
+from data.jpeg import dct_scale
+from data.newer_formats import jpeg_xl_size
+
 MIB = 2**20
 LARGEST = 2**31  # bytes of a file that is read whole
 SPARE = 256 * MIB  # what a file may hold beside its first picture: films, more frames, profiles
@@ -104,8 +107,6 @@ def _jpeg(data: bytes, at_least: int | None, page: int) -> _Head | None:
             height, width, bands = struct.unpack_from(">HHB", data, at + 3)
             share, progressive = _samples(data[at + 8 : at + 8 + 3 * bands]), marker & 3 == 2
         at += max(2, data[at] << 8 | data[at + 1])
-    from data.images import dct_scale  # that module needs this one
-
     one_scan = not progressive and data[at + 2 : at + 3] == bytes([bands])
     scans = 1 if one_scan else data.count(b"\xff\xda")
     if scans > MOST_SCANS:
@@ -276,7 +277,7 @@ def _tiff(data: bytes, at_least: int | None, page: int) -> _Head | None:
     raw = width * height * bands * bits / 8
     plain = packing == 1
     work = raw / (2e8 if plain else 4e7)
-    each = 13 + 3 * bands * bits / 8
+    each = 9 if bands == 1 and bits <= 8 else 13 + 3 * bands * bits / 8
     return _Head(
         width,
         height,
@@ -347,6 +348,14 @@ def _jpeg_2000(data: bytes, at_least: int | None, page: int) -> _Head | None:
     return _Head(max(0, right - left), max(0, bottom - top), 13 + 8 * bands, 1.5e7 / max(1, bands))
 
 
+def _jpeg_xl(data: bytes, at_least: int | None, page: int) -> _Head | None:
+    try:
+        width, height = jpeg_xl_size(data)
+    except ValueError:
+        return None
+    return _Head(width, height, 33, 1.2e7)
+
+
 _HEADS: dict[str, Callable[[bytes, int | None, int], _Head | None]] = {
     "JPEG": _jpeg,
     "PNG": _png,
@@ -358,4 +367,5 @@ _HEADS: dict[str, Callable[[bytes, int | None, int], _Head | None]] = {
     "HEIC": _boxes,
     "AVIF": _boxes,
     "JPEG 2000": _jpeg_2000,
+    "JPEG XL": _jpeg_xl,
 }

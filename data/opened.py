@@ -1,6 +1,7 @@
 """What is asked of a reader of one format, and what it hands back."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 from PIL import Image
 
@@ -38,3 +39,6 @@ class Opened(NamedTuple):
     exif: bytes | None = None
     xmp: object = None
     orientation: int | None = None
+
+
+Reader: TypeAlias = Callable[[bytes, Asked], Opened]

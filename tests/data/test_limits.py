@@ -20,7 +20,19 @@ from data.limits import MIB, UNKNOWN, Cost, cost_of, largest_file
 from data.memory import ORDINARY
 
 MANY = 10**9
-NAMES = ("JPEG", "PNG", "GIF", "WebP", "BMP", "TIFF", "PPM", "HEIC", "AVIF", "JPEG 2000", "?")
+NAMES = (
+    "JPEG",
+    "PNG",
+    "GIF",
+    "WebP",
+    "BMP",
+    "TIFF",
+    "PPM",
+    "HEIC",
+    "AVIF",
+    "JPEG 2000",
+    "?",
+)
 
 
 def encoded(image, kind, **options):
@@ -38,20 +50,6 @@ def png(width, height, colour, body, *more):
     head = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
     chunks = [(b"IHDR", head), *more, (b"IDAT", body), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, text) for name, text in chunks)
-
-
-def jpeg_of_scans(scans, width=64, height=64):
-    """A progressive JPEG whose scans say that all coefficients stay as they are."""
-    blocks = -(-width // 8) * -(-height // 8)
-    data = b"\xff\xd8" + b"\xff\xdb\x00\x43\x00" + bytes([16] * 64)
-    data += b"\xff\xc2" + struct.pack(">HBHHB", 11, 8, height, width, 1) + bytes([1, 0x11, 0])
-    data += b"\xff\xc4" + struct.pack(">H", 20) + bytes([0x10, 1, *[0] * 15, 0xE0])
-    run = min(32767, blocks)
-    bits = ("0" + format(run - 16384, "014b")) * (blocks // run) if run > 16384 else ""
-    bits += "1" * (-len(bits) % 8) or "0" * 8
-    packed = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
-    scan = b"\xff\xda" + struct.pack(">HB", 8, 1) + bytes([1, 0, 1, 63, 0]) + packed
-    return data + scan * scans + b"\xff\xd9"
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +75,7 @@ def picture():
         ("TIFF", {}, "RGB", 13 + 3 * 3),
         ("TIFF", {"big_tiff": True}, "RGB", 13 + 3 * 3),
         ("TIFF", {}, "F", 13 + 3 * 4),
+        ("TIFF", {}, "L", 9),
     ],
 )
 def test_memory_follows_from_the_declared_size(picture, kind, options, mode, each):
@@ -109,7 +108,7 @@ def test_the_page_that_is_asked_for_counts(picture, page):
     assert cost.bytes == 100 * (page + 1) * 10 * 22 + len(data)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "JPEG XL"])
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_any_bytes_have_a_cost_or_a_value_error(name, data):
@@ -123,6 +122,9 @@ def test_any_bytes_have_a_cost_or_a_value_error(name, data):
         "PPM": data.draw(st.sampled_from([b"P6 ", b"P7\nWIDTH ", b"P3 #"])),
         "HEIC": b"\0\0\0\0ftypheicispe\0\0\0\0",
         "JPEG 2000": b"\xff\x4f\xff\x51",
+        "JPEG XL": data.draw(
+            st.sampled_from([b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\njxlc\xff\x0a"])
+        ),
     }
     content = begins.get(name, b"") + data.draw(st.binary(max_size=120))
     began = time.monotonic()
@@ -159,14 +161,14 @@ def test_a_jump_behind_the_last_row_counts_as_memory():
 
 
 @pytest.mark.parametrize("scans", [1001, 6000])
-def test_more_scans_than_any_encoder_writes_are_refused_at_once(scans):
+def test_more_scans_than_any_encoder_writes_are_refused_at_once(scans, jpeg_of_scans):
     began = time.monotonic()
     with pytest.raises(ImageError, match=f"{scans:,} scans; at most 1,000 are read"):
         decode(jpeg_of_scans(scans, 65500, 2700), at_least=32)
     assert time.monotonic() - began < 1
 
 
-def test_several_scans_of_a_small_picture_are_read():
+def test_several_scans_of_a_small_picture_are_read(jpeg_of_scans):
     assert decode(jpeg_of_scans(10)).size == (64, 64)
 
 
