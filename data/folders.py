@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
+from typing import TypeAlias
 
 import numpy as np
 
@@ -43,6 +44,10 @@ HIDDEN, BY_PROGRAMS, LOOSE = "hidden", "left by other programs", "image outside 
 QUIET = (HIDDEN, BY_PROGRAMS)  # counted, and not worth a line on the screen
 # a folder of numbered suffixes is counted in one number
 MANY_SUFFIXES = 50
+
+
+# names in a folder: (folders, images, others)
+Listing: TypeAlias = tuple[list[str], list[str], list[str]]
 
 
 @dataclass
@@ -98,12 +103,12 @@ class Found:
             )
         return np.array(["test" if split == test else "train" for split in self.splits])
 
-    def entries(self, folder: str) -> tuple[list[str], list[str], list[str]]:
-        """Sorted names in a folder: (folders, images, others); links are followed.
+    def entries(self, folder: str) -> Listing:
+        """What is in a folder, folders and images sorted; links are followed.
 
         What is hidden or left by other programs is counted alone.
         """
-        kinds: tuple[list[str], list[str], list[str]] = ([], [], [])
+        kinds: Listing = ([], [], [])
         try:
             with os.scandir(folder) as scan:
                 for entry in scan:
@@ -281,17 +286,18 @@ def part_of_split(name: str) -> str | None:
 def _read_classes(folder: str, found: Found) -> None:
     """Every image in a class folder, of each part of the split where the folders are these."""
     folder = _enter_single(folder, found)
-    folders, images, others = found.entries(folder)
-    parts = _parts(folder, folders)
+    listing = found.entries(folder)
+    parts = _parts(folder, listing[0])
     if parts is None:
-        _read_part(folder, None, found)
+        _read_part(folder, None, found, listing)
         return
-    found.pass_over_loose(images, others)
+    found.pass_over_loose(*listing[1:])
     for name, part in parts.items():
         if part is None:
             found.passed_over["folder without images beside the split"] += 1
         else:
-            _read_part(os.path.join(folder, name), part, found)
+            below = os.path.join(folder, name)
+            _read_part(below, part, found, found.entries(below))
 
 
 def _enter_single(folder: str, found: Found) -> str:
@@ -391,8 +397,8 @@ def _has_images(folder: str, name: str) -> bool:
     return False
 
 
-def _read_part(folder: str, part: str | None, found: Found) -> None:
-    folders, loose, others = found.entries(folder)
+def _read_part(folder: str, part: str | None, found: Found, listing: Listing) -> None:
+    folders, loose, others = listing
     found.pass_over_loose(loose, others)
     if loose and not folders:
         expected = os.path.join(folder, "CLASS", "image.jpg")

@@ -45,6 +45,7 @@ def test_the_whole_job(photos, run, tmp_path):
         "n_bad": 0,
         "n_duplicates": 0,
         "passed_over": {},
+        "notes": [],
         "imbalance": {
             "largest": "cats",
             "n_largest": 9,
