@@ -18,6 +18,7 @@ _HOMES = {
     "decode": "images",
     "decode_noted": "images",
     "find_intensity": "intensity",
+    "settle_reading": "intensity",
     "is_flat": "values",
     "open_image": "images",
     "read_bytes": "images",

@@ -17,7 +17,7 @@ from data.samples import DataError, Samples
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
-    *(".ppm", ".pgm", ".pbm", ".pnm"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".jp2", ".j2k"),
 )
 # taken where the module that reads them is installed
 NEWER_SUFFIXES = {
@@ -25,8 +25,6 @@ NEWER_SUFFIXES = {
     ".heif": "pillow_heif",
     ".avif": "PIL._avif",
     ".jxl": "imagecodecs",
-    ".jp2": "imagecodecs",
-    ".j2k": "imagecodecs",
 }
 # images of kinds that are not read
 UNREAD_SUFFIXES = (

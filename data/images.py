@@ -1,28 +1,27 @@
 """How a file becomes RGB pixels: one rule for all formats, one error for what can't be read."""
 
 import errno
-import io
 import os
 import re
 import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
-from PIL.ImageFile import ImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
+from data.gate import decode_within_limits
 from data.jpeg import dct_scale, read_jpeg
+from data.limits import largest_file
+from data.memory import budget
 from data.netpbm import read_netpbm
 from data.newer_formats import read_avif, read_heic, read_jpeg_2000, read_jpeg_xl
-from data.opened import Asked, Opened
+from data.opened import Asked, Reader
 from data.orientation import turned, upright
+from data.plain_formats import read_bmp, read_gif, read_webp
 from data.png import read_png
 from data.reading import Reading
 from data.tiff import read_tiff
@@ -30,11 +29,18 @@ from data.values import Values, count, render
 
 __all__ = [
     "FORMATS", "MAX_PIXELS", "FilePath", "ImageError", "dct_scale", "decode", "decode_noted",
-    "file_problem", "open_image", "read_bytes", "to_rgb",
+    "file_problem", "open_image", "read_blocks", "read_bytes", "to_rgb",
 ]  # fmt: skip
 
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses an image as a decompression bomb
 DEFAULT = Reading()
+HEAD = 64  # bytes by which a format is told
+LOOKED_AT = 2**24  # of a larger file the head is looked at closely before it is read
+READ_BLOCK = 2**20
+# without waiting: a named pipe put in a file's place would wait for somebody who writes to it
+_READING = os.O_RDONLY
+for _flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
+    _READING |= getattr(os, _flag, 0)
 
 
 FilePath: TypeAlias = str | os.PathLike
@@ -66,77 +72,14 @@ class ImageError(Exception):
         return f"{self.path}: {self.reason}" if self.path else self.reason
 
 
-def _plain(plugin: type[ImageFile]) -> "Reader":
-    """The reader of a format whose files Pillow's plugin opens as they are."""
-
-    def read(data: bytes, asked: Asked) -> Opened:
-        image = plugin(io.BytesIO(data))
-        asked.check_size(*image.size)
-        page = asked.reading.page
-        if page:
-            _seek(image, page)
-        image.load()
-        # a GIF is asked in its own way: Pillow would read it to its end
-        frames = getattr(image, "n_frames", 1) if plugin is WebPImageFile else 1
-        notes = (f"{page + 1} of {frames} frames",) if frames > 1 else ()
-        return Opened(image, notes, image.info.get("exif"), image.info.get("xmp"))
-
-    return read
-
-
-_gif_of_one = _plain(GifImageFile)
-
-
-def _read_gif(data: bytes, asked: Asked) -> Opened:
-    opened = _gif_of_one(data, asked)
-    if not _moves(data):
-        return opened
-    return opened._replace(notes=(f"frame {asked.reading.page + 1} of an animation",))
-
-
-def _moves(data: bytes) -> bool:
-    """Whether a GIF holds a second picture; Pillow takes long to tell."""
-    at, pictures = 13 + _palette_size(data[10:11]), 0
-    while True:
-        kind = data[at : at + 1]
-        if kind == b",":
-            pictures += 1
-            if pictures == 2:
-                return True
-            at += 11 + _palette_size(data[at + 9 : at + 10])
-        elif kind == b"!":
-            at += 2
-        else:
-            return False
-        # blocks that tell their own length up to one of none, most of them as long as can be
-        while (length := data[at : at + 1]) not in (b"\0", b""):
-            lengths = data[at::256] if length == b"\xff" else b""
-            full = len(lengths) - len(lengths.lstrip(b"\xff"))
-            at += 256 * full or length[0] + 1
-        at += 1
-
-
-def _palette_size(flags: bytes) -> int:
-    return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
-
-
-def _seek(image: Image.Image, page: int) -> None:
-    try:
-        image.seek(page)
-    except EOFError:
-        raise ValueError(f"page {page + 1} was asked for; the file has fewer") from None
-
-
-Reader: TypeAlias = Callable[[bytes, Asked], Opened]
-
 # how a file of each format begins, its name, and what reads it. Image.open is not used: it
 # warns from 89 million pixels on, and what it recognises depends on which plugins are loaded.
 FORMATS: tuple[tuple[bytes, str, Reader], ...] = (
     (rb"\xff\xd8\xff", "JPEG", read_jpeg),
     (rb"\x89PNG\r\n\x1a\n", "PNG", read_png),
-    (rb"GIF8[79]a", "GIF", _read_gif),
-    (rb"RIFF....WEBPVP8", "WebP", _plain(WebPImageFile)),
-    (rb"BM", "BMP", _plain(BmpImageFile)),
+    (rb"GIF8[79]a", "GIF", read_gif),
+    (rb"RIFF....WEBPVP8", "WebP", read_webp),
+    (rb"BM", "BMP", read_bmp),
     # * is version 42, + is 43: files over 4 GB
     (rb"II[*+]\0|MM\0[*+]", "TIFF", read_tiff),
     # 1 to 6: bits, gray and colour as text, then as bytes; 7: any bands; f and F: floating
@@ -226,7 +169,7 @@ def open_image(
 
 
 def read_bytes(path: FilePath) -> bytes:
-    """All bytes of a regular file.
+    """All bytes of a regular file that begins as an image does.
 
     Parameters
     ----------
@@ -240,8 +183,9 @@ def read_bytes(path: FilePath) -> bytes:
     Raises
     ------
     ImageError
-        For anything else than a regular file, for an empty one, and for one that does not fit in
-        memory.
+        For anything else than a regular file, for an empty one, for one whose first bytes are of
+        no known format or which is larger than what they declare could need, and for one that does
+        not fit in memory.
 
     Examples
     --------
@@ -250,21 +194,95 @@ def read_bytes(path: FilePath) -> bytes:
         ...
     data.images.ImageError: nowhere.jpg: no such file
     """
-    data = b""
+    handle, size = _open(path)
     try:
-        # asked before it is opened: to open a named pipe would wait for somebody who writes to it
-        reason = file_problem(path)
-        if reason is None:
-            with open(path, "rb") as file:
-                data = file.read()
-            reason = None if data else "the file is empty"
+        # what it decodes to is not known yet, but how many large files may wait for that is bounded
+        with budget().taken(4 * size if size > LOOKED_AT else 0, after=4 * size):
+            data = os.read(handle, size)
+            # a file system of a network may give less at once
+            while len(data) < size and (more := os.read(handle, size - len(data))):
+                data += more
+            return data
     except MemoryError:
-        reason = "the file does not fit in memory"
+        raise ImageError(os.fspath(path), "the file does not fit in memory") from None
     except OSError as error:
-        reason = _os_reason(path, error)
-    if reason:
-        raise ImageError(os.fspath(path), reason)
-    return data
+        raise ImageError(os.fspath(path), _os_reason(path, error)) from error
+    finally:
+        os.close(handle)
+
+
+def read_blocks(path: FilePath) -> Iterator[memoryview]:
+    """What `read_bytes` gives, in blocks that are each valid until the next is asked for.
+
+    Parameters
+    ----------
+    path : path
+
+    Yields
+    ------
+    memoryview
+
+    Raises
+    ------
+    ImageError
+        As `read_bytes`.
+
+    Examples
+    --------
+    >>> next(read_blocks("nowhere.jpg"))
+    Traceback (most recent call last):
+        ...
+    data.images.ImageError: nowhere.jpg: no such file
+    """
+    handle, size = _open(path)
+    with open(handle, "rb", buffering=0) as file:
+        block = memoryview(bytearray(min(size, READ_BLOCK)))
+        try:
+            while size and (read := file.readinto(block[:size])):
+                size -= read
+                yield block[:read]
+        except OSError as error:
+            raise ImageError(os.fspath(path), _os_reason(path, error)) from error
+
+
+def _open(path: FilePath) -> tuple[int, int]:
+    """An image file, its first bytes looked at, and how many bytes are to be read of it."""
+    # asked before it is opened: to open a device may move it
+    reason = file_problem(path)
+    if reason is None:
+        try:
+            handle = os.open(path, _READING)
+        except OSError as error:
+            raise ImageError(os.fspath(path), _os_reason(path, error)) from error
+        try:
+            size, reason = _size_to_read(handle)
+            if reason is None:
+                return handle, size
+        except ValueError as error:
+            reason = _reason("image", error)
+        except OSError as error:
+            reason = _os_reason(path, error)
+        os.close(handle)
+    raise ImageError(os.fspath(path), reason)
+
+
+def _size_to_read(handle: int) -> tuple[int, str | None]:
+    """How many bytes, or why none; the file is left at its beginning."""
+    status = os.fstat(handle)
+    size = status.st_size
+    if not stat.S_ISREG(status.st_mode):
+        return size, _kind_problem(status.st_mode)
+    # files of /proc have no size, and some of them no end
+    if not size:
+        return size, "the file is empty"
+    head = os.read(handle, READ_BLOCK if size > LOOKED_AT else HEAD)
+    os.lseek(handle, 0, os.SEEK_SET)
+    name, _ = _format_of(head)
+    if size > LOOKED_AT and size > (most := largest_file(name, head)):
+        return size, (
+            f"not a readable {name}: the file has {size:,} bytes; expected at most {most:,}"
+        )
+    return size, None
 
 
 def file_problem(path: FilePath) -> str | None:
@@ -275,6 +293,10 @@ def file_problem(path: FilePath) -> str | None:
         return _os_reason(path, error)
     except ValueError as error:  # a NUL in the name
         return f"is not a file name ({error})"
+    return _kind_problem(mode)
+
+
+def _kind_problem(mode: int) -> str | None:
     if stat.S_ISREG(mode):
         return None
     return next((reason for is_kind, reason in NOT_FILES if is_kind(mode)), "is not a regular file")
@@ -365,23 +387,39 @@ def decode_noted(
     """
     name = "image"
     try:
-        name, read = _format_of(data)
-        _quiet_plugins()
-        opened = read(data, Asked(at_least, max_pixels, reading))
-        image = turned(_rendered(opened.pixels, reading), opened.orientation)
-        return upright(image, opened.exif, opened.xmp), opened.notes
+        name, _ = _format_of(data)
+        return decode_within_limits(_decoded, name, data, at_least, max_pixels, reading)
     except _DECODE_ERRORS as error:
         raise ImageError(os.fspath(path), _reason(name, error)) from error
 
 
+def _decoded(
+    data: bytes, at_least: int | None, max_pixels: int, reading: Reading
+) -> tuple[Image.Image, tuple[str, ...]]:
+    """What `decode_noted` gives, without a limit on time or memory."""
+    _, read = _format_of(data)
+    _quiet_plugins()
+    opened = read(data, Asked(at_least, max_pixels, reading))
+    image = turned(_rendered(opened.pixels, reading), opened.orientation)
+    return upright(image, opened.exif, opened.xmp), opened.notes
+
+
 def opened_values(data: bytes, reading: Reading) -> Values | None:
-    """The numbers of an image that are still to be scaled and declare no range; None for others."""
+    """The numbers of an image that are still to be scaled and declare no range; None for others.
+
+    None, too, of an image that takes long to decode: a range is found over others.
+    """
     try:
-        _, read = _format_of(data)
-        _quiet_plugins()
-        pixels = read(data, Asked(None, MAX_PIXELS, reading)).pixels
+        name, _ = _format_of(data)
+        return decode_within_limits(_values, name, data, None, MAX_PIXELS, reading)
     except _DECODE_ERRORS:
         return None  # who decodes it says why
+
+
+def _values(data: bytes, at_least: int | None, max_pixels: int, reading: Reading) -> Values | None:
+    _, read = _format_of(data)
+    _quiet_plugins()
+    pixels = read(data, Asked(at_least, max_pixels, reading)).pixels
     return pixels if isinstance(pixels, Values) and pixels.declared is None else None
 
 

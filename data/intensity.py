@@ -1,7 +1,9 @@
 """One range for the gray of a whole set, found over those of its images that declare none."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -14,11 +16,13 @@ from data.images import (
     read_bytes,
 )
 from data.netpbm import highest_value
-from data.reading import Reading
+from data.reading import Reading, parse_channels, parse_intensity, parse_page
+from data.samples import DataError
 from data.tiff import is_deep
 from data.tiff_tags import read_pages
 from data.values import robust_range, sample
 
+AUTO = "auto"
 FILES = 64  # images of a set that are looked into
 VALUES = 2**14  # of each
 HEAD = 512  # bytes of a file that tell whether it may be deep
@@ -60,6 +64,71 @@ def find_intensity(
         return None
     low, high = (float(f"{one:.6g}") for one in found)
     return (low, high) if low < high else found
+
+
+def settle_reading(
+    intensity: tuple[float, float] | str | None = AUTO,
+    page: int = 1,
+    channels: str | Sequence[int] | None = None,
+    inputs: Sequence = (),
+) -> Reading:
+    """How the files of a set become RGB images, as command lines and scripts ask for it.
+
+    Parameters
+    ----------
+    intensity : (low, high), "LOW:HIGH", "auto", "full" or None
+        What becomes black and white in images deeper than 8 bits that declare no fewer: "auto" is
+        one range found over `inputs`, "full" the whole range of the type, None a range of each
+        image's own.
+    page : int
+        Of files with several, counted from 1.
+    channels : str, sequence of int or None
+        Bands that become red, green and blue, or the one that is gray, counted from 0: `"0,2,1"`.
+    inputs : sequence
+        Training images; of them those that are files count.
+
+    Returns
+    -------
+    Reading
+
+    Raises
+    ------
+    DataError
+        For what no file could be read by.
+
+    Examples
+    --------
+    >>> settle_reading("0:4095", page=2)
+    Reading(intensity=(0.0, 4095.0), page=1, channels=None)
+    >>> settle_reading("auto", inputs=["cat.jpg"]) == Reading()
+    True
+    """
+    try:
+        reading = Reading(_asked_intensity(intensity), _asked_page(page), _asked_bands(channels))
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    if intensity != AUTO:
+        return reading
+    files = [item for item in inputs if isinstance(item, str | os.PathLike)]
+    return replace(reading, intensity=find_intensity(files, reading))
+
+
+def _asked_intensity(intensity: Any) -> Any:
+    if intensity is None or intensity == AUTO:
+        return None
+    if isinstance(intensity, str):
+        return parse_intensity(intensity)
+    return tuple(intensity) if isinstance(intensity, list) else intensity
+
+
+def _asked_page(page: Any) -> int:
+    return parse_page(str(page))
+
+
+def _asked_bands(channels: Any) -> tuple[int, ...] | None:
+    if channels is None:
+        return None
+    return parse_channels(channels) if isinstance(channels, str) else tuple(channels)
 
 
 def may_be_deep(path: FilePath, reading: Reading = DEFAULT) -> bool:

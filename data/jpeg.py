@@ -1,6 +1,7 @@
 """JPEG: at the scale that is asked for, without its end too, and of more than 8 bits."""
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ from data.values import Values, declared_range
 
 END = b"\xff\xd9"
 SCAN = 0xDA
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd9\xff]")
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 # two ways to go on where the file ends: pixels that are all there are the same under both
@@ -37,7 +39,7 @@ def read_jpeg(data: bytes, asked: Asked) -> Opened:
     except (SyntaxError, OSError) as error:
         deep = _deep(data, asked)
         if deep is not None:
-            return Opened(deep)
+            return Opened(deep, exif=_exif(data))
         # only now: to look for an end in every file would cost what it tells
         mended = _without_end(data, asked) if "truncated" in str(error) else None
         if mended is None:
@@ -92,17 +94,11 @@ def _load(data: bytes, asked: Asked) -> Image.Image:
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """(marker, body) of each segment; the pixels of scans are skipped."""
     at = 2
-    while at >= 0 and at + 4 <= len(data):
-        if data[at] != 0xFF:
-            at = data.find(b"\xff", at)
-            continue
-        marker = data[at + 1]
-        if marker in (0, 1, 0xFF) or 0xD0 <= marker <= 0xD9:
-            at += 1 if marker == 0xFF else 2
-            continue
-        (length,) = struct.unpack_from(">H", data, at + 2)
-        yield marker, data[at + 4 : at + 2 + length]
-        at += 2 + length
+    while found := _MARKER.search(data, at):
+        at = found.end()
+        (length,) = struct.unpack(">H", data[at : at + 2].ljust(2, b"\0"))
+        yield data[at - 1], data[at + 2 : at + length]
+        at += length
 
 
 def _deep(data: bytes, asked: Asked) -> Values | None:
@@ -113,18 +109,23 @@ def _deep(data: bytes, asked: Asked) -> Values | None:
             if bits == 8 and marker != 0xC3:
                 return None
             asked.check_size(width, height)
+            if not data.rstrip(b"\0").endswith(END):
+                raise ValueError("the file is cut short")  # which the codec would not say
             if find_spec("imagecodecs") is None:
-                raise ValueError(f"{bits} bits; {FORMATS_EXTRA} reads them")
+                raise ValueError(f"{bits} bits a band, or no loss; {FORMATS_EXTRA} reads them")
             import imagecodecs
 
             try:
                 array = imagecodecs.jpeg_decode(data)
-            except imagecodecs.DelayedImportError:
-                raise
             except Exception as error:  # codecs raise classes of their own
                 raise ValueError(str(error)) from error
             return Values(np.asarray(array), declared_range(bits))
     return None
+
+
+def _exif(data: bytes) -> bytes | None:
+    bodies = (body for marker, body in _segments(data) if marker == 0xE1)
+    return next((body for body in bodies if body.startswith(b"Exif\0\0")), None)
 
 
 def _without_end(data: bytes, asked: Asked) -> Image.Image | None:

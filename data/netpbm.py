@@ -10,7 +10,8 @@ from PIL.PpmImagePlugin import PpmImageFile
 from data.opened import Asked, Opened
 from data.values import Values, count
 
-_BETWEEN = rb"(?:[ \t\r\n\v\f]|#[^\r\n]*[\r\n])+"
+# possessive: nothing is kept for a second try, be a comment 50 MB long
+_BETWEEN = rb"(?:[ \t\r\n\v\f]++|#[^\r\n]*+[\r\n])++"
 _HEADS = {
     b"14": re.compile(rb"P." + 2 * (_BETWEEN + rb"([0-9]{1,9})") + rb"\s"),
     b"2356": re.compile(rb"P." + 3 * (_BETWEEN + rb"([0-9]{1,9})") + rb"\s"),
@@ -18,8 +19,8 @@ _HEADS = {
         rb"P." + 2 * (_BETWEEN + rb"([0-9]{1,9})") + _BETWEEN + rb"([-+.0-9eE]{1,30})\s"
     ),
 }
-_PAM_LINE = re.compile(rb"[ \t]*(?:#[^\n]*|([A-Z]+)(?:[ \t]+([^\n]*?))?[ \t\r]*)?\n")
-_ALPHA = ("GRAYSCALE_ALPHA", "RGB_ALPHA", "BLACKANDWHITE_ALPHA")
+_ALPHA = (b"GRAYSCALE_ALPHA", b"RGB_ALPHA", b"BLACKANDWHITE_ALPHA")
+LONGEST_LINE = 10_000  # of a PAM's head
 
 
 class _Head(NamedTuple):
@@ -101,24 +102,23 @@ def _floats(body: bytes, shape: tuple[int, int], scale: float, colour: bool) -> 
 
 
 def _pam_head(data: bytes) -> _Head:
-    said: dict[str, str] = {}
+    said: dict[bytes, bytes] = {}
     at = data.find(b"\n") + 1
-    while True:
-        line = _PAM_LINE.match(data, at)
-        if not line or len(said) > 16:
+    while not said.get(b"ENDHDR"):
+        end = data.find(b"\n", at, at + LONGEST_LINE)
+        if end < 0 or len(said) > 16:
             raise ValueError("a head of a PAM that has no end")
-        at = line.end()
-        if line[1] == b"ENDHDR":
-            break
-        if line[1]:
-            said[line[1].decode()] = (line[2] or b"").decode("latin-1")[:64]
+        name, _, value = data[at:end].strip().partition(b" ")
+        if not name.startswith(b"#"):
+            said[name] = value.strip() or name
+        at = end + 1
     try:
         width, height, bands, most = (
-            int(said[name][:9]) for name in ("WIDTH", "HEIGHT", "DEPTH", "MAXVAL")
+            int(said[name][:9]) for name in (b"WIDTH", b"HEIGHT", b"DEPTH", b"MAXVAL")
         )
     except KeyError as error:
-        raise ValueError(f"the head of a PAM lacks {error}") from None
-    alpha = said.get("TUPLTYPE", "") in _ALPHA and bands in (2, 4)
+        raise ValueError(f"the head of a PAM lacks {error.args[0].decode()}") from None
+    alpha = said.get(b"TUPLTYPE") in _ALPHA and bands in (2, 4)
     if bands < 1:
         raise ValueError(f"{bands} bands; expected 1 or 3")
     return _Head(width, height, bands, most, at, alpha)

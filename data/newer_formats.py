@@ -34,7 +34,7 @@ def read_heic(data: bytes, asked: Asked) -> Opened:
 
 def read_jpeg_xl(data: bytes, asked: Asked) -> Opened:
     """By imagecodecs, that is libjxl, which has turned the picture upright."""
-    asked.check_size(*_jpeg_xl_size(data))
+    asked.check_size(*jpeg_xl_size(data))
     _first_alone(asked)
     return Opened(_values(_decoded("jpegxl_decode", data), asked, 16))
 
@@ -108,7 +108,7 @@ def _values(array: np.ndarray, asked: Asked, bits: int) -> Values:
     return Values(array[..., 0] if bands == 2 else array[..., :3], declared, alpha)
 
 
-def _jpeg_xl_size(data: bytes) -> tuple[int, int]:
+def jpeg_xl_size(data: bytes) -> tuple[int, int]:
     """Width and height by the header: numbers of a few bits each, the lowest first."""
     start = 0
     if data.startswith(_JXL_BOX):

@@ -1,7 +1,7 @@
 """What is asked of a reader of one format, and what it hands back."""
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 from PIL import Image
 
@@ -11,13 +11,12 @@ from data.values import Values
 FORMATS_EXTRA = "pip install permafrost[formats]"
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """at_least, max_pixels and reading as for `data.decode`."""
 
     at_least: int | None
     max_pixels: int
-    reading: Reading = field(default_factory=Reading)
+    reading: Reading
 
     def check_size(self, width: int, height: int) -> None:
         """Refuse what has too many pixels, or none."""
@@ -40,3 +39,6 @@ class Opened(NamedTuple):
     exif: bytes | None = None
     xmp: object = None
     orientation: int | None = None
+
+
+Reader: TypeAlias = Callable[[bytes, Asked], Opened]

@@ -15,7 +15,9 @@ from data.values import Values
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 END = b"\0\0\0\0IEND\xaeB`\x82"
-PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+PIXELS = (b"PLTE", b"tRNS", b"IDAT", b"IEND")
+ASKED = (b"tRNS", b"sBIT", b"eXIf", b"iTXt", b"tEXt", b"zTXt")
+MOST_TEXTS, MOST_NOTES = 1_000, 10
 ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 RAW_PROFILES = (b"Raw profile type exif\0", b"Raw profile type APP1\0")
 LONGEST_TEXT = 2**23  # a text that may hold an orientation is read so far, unpacked
@@ -24,32 +26,53 @@ GRAY, COLOUR, GRAY_ALPHA, COLOUR_ALPHA = 0, 2, 4, 6
 
 @dataclass
 class _Chunks:
-    """A PNG's chunks: those of the pixels whole, the few others that matter by name."""
+    """A PNG's chunks: where those of the pixels lie, and the few others that matter.
 
-    of_pixels: list[memoryview] = field(default_factory=list)
-    others: list[tuple[bytes, memoryview]] = field(default_factory=list)
+    pixels: [start, end) of neighbours together. whole: nothing was left out, the file can be read
+    as it is.
+    """
+
+    pixels: list[tuple[int, int]] = field(default_factory=list)
+    others: list[tuple[bytes, bytes]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    whole: bool = True  # nothing was left out: the file can be read as it is
+    whole: bool = True
+    ended: bool = False
     frames: int = 1
 
+    def add(self, at: int, end: int) -> None:
+        if self.pixels and self.pixels[-1][1] == at:
+            at = self.pixels.pop()[0]
+        self.pixels.append((at, end))
+
+    def note(self, text: str) -> None:
+        if len(self.notes) < MOST_NOTES:
+            self.notes.append(text)
+
     def body(self, name: bytes) -> bytes | None:
-        return next((bytes(body) for known, body in self.others if known == name), None)
+        return next((body for known, body in self.others if known == name), None)
+
+    def joined(self, data: bytes, header: bytes) -> bytes:
+        """The file of its pixels alone, under another header if need be."""
+        pieces = [data[at:end] for at, end in self.pixels]
+        return b"".join([SIGNATURE, header, *pieces, b"" if self.ended else END])
 
 
 def read_png(data: bytes, asked: Asked) -> Opened:
     """The picture of a PNG; of an animation the first frame, or the wanted one."""
-    page = asked.reading.page
-    chunks = _walk(data, keep=(*PIXELS, *ANIMATION) if page else PIXELS)
+    if data[8:16] != b"\0\0\0\rIHDR":
+        raise ValueError("no header")
+    page, (depth, colour) = asked.reading.page, data[24:26].ljust(2, b"\0")
+    keep = (b"IDAT", b"IEND") if depth == 16 else PIXELS
+    chunks = _walk(data, keep=keep + ANIMATION if page else keep)
     if chunks.frames > 1:
-        chunks.notes.append(f"{page + 1} of {chunks.frames} frames")
+        chunks.note(f"{page + 1} of {chunks.frames} frames")
     if page >= chunks.frames:
         raise ValueError(f"page {page + 1} was asked for; the file has {chunks.frames}")
     exif, xmp = _about(chunks)
-    depth, colour = data[24:26]
     if depth == 16:
         pixels: Image.Image | Values = _sixteen(data, chunks, colour, asked)
     else:
-        clean = data if chunks.whole else _joined(chunks.of_pixels)
+        clean = data if chunks.whole else chunks.joined(data, data[8:33])
         pixels = _load(clean, asked, page)
     return Opened(pixels, tuple(chunks.notes), exif, xmp)
 
@@ -69,29 +92,25 @@ def _walk(data: bytes, keep: tuple[bytes, ...]) -> _Chunks:
     view = memoryview(data)
     # after 8 bytes come chunks: length, name, body, and the CRC of name and body
     at, seen_pixels = 8, False
-    while at + 8 <= len(data):
+    while at + 8 <= len(data) and not chunks.ended:
         length, name = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
-        if name == b"IEND" and end <= len(data) and not length:
-            if _crc_is_wrong(view, at, end):
-                chunks.notes.append("wrong checksum in chunk IEND")
-                break
-            chunks.of_pixels.append(view[at:end])
-            return chunks
         if end > len(data):
             if name == b"IDAT":
                 raise ValueError("the file is cut short")
             break
         seen_pixels = seen_pixels or name == b"IDAT"
         _take(chunks, name, view, (at, end), keep)
+        if name == b"IEND":
+            break
         at = end
     if not seen_pixels:
         raise ValueError("the file is cut short")
-    # whether all pixels are there the decoder tells
-    if not chunks.notes or not chunks.notes[-1].endswith("IEND"):
-        chunks.notes.append("missing end of file")
-    chunks.of_pixels.append(memoryview(END))
-    chunks.whole = False
+    if not chunks.ended:
+        # whether all pixels are there the decoder tells
+        chunks.whole = False
+        if at + 12 > len(data) or name != b"IEND":
+            chunks.note("missing end of file")
     return chunks
 
 
@@ -101,17 +120,18 @@ def _take(
     at, end = place
     if _crc_is_wrong(view, at, end):
         shown = name.decode() if name.isalpha() else repr(name)
-        if not name[0] & 0x20:  # a capital letter: no picture without it
+        if not name[0] & 0x20 and name != b"IEND":  # a capital letter: no picture without it
             raise ValueError(f"wrong checksum in chunk {shown}")
-        chunks.notes.append(f"wrong checksum in chunk {shown}")
+        chunks.note(f"wrong checksum in chunk {shown}")
         chunks.whole = False
         return
     if name in keep:
-        chunks.of_pixels.append(view[at:end])
-    else:
+        chunks.add(at, end)
+        chunks.ended = name == b"IEND"
+    elif name != b"IHDR":
         chunks.whole = False
-    if name not in (b"IDAT", b"fdAT", b"IHDR"):
-        chunks.others.append((name, view[at + 8 : end - 4]))
+    if name in ASKED and len(chunks.others) < MOST_TEXTS:
+        chunks.others.append((name, bytes(view[at + 8 : end - 4])))
     if name == b"acTL" and end - at == 20:
         chunks.frames = max(1, struct.unpack_from(">I", view, at + 8)[0])
 
@@ -120,21 +140,17 @@ def _crc_is_wrong(view: memoryview, at: int, end: int) -> bool:
     return zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", view, end - 4)[0]
 
 
-def _joined(chunks: list[memoryview]) -> bytes:
-    return b"".join([SIGNATURE, *chunks])
-
-
 def _about(chunks: _Chunks) -> tuple[bytes | None, bytes | None]:
     """The EXIF block, ImageMagick's kind of it included, and the XMP packet."""
     exif, xmp = chunks.body(b"eXIf"), None
     for name, body in chunks.others:
         if name not in (b"iTXt", b"tEXt", b"zTXt"):
             continue
-        start = bytes(body[:80])
+        start = body[:80]
         if name == b"iTXt" and start.startswith(b"XML:com.adobe.xmp\0"):
-            xmp = _international(bytes(body))
+            xmp = _international(body)
         elif exif is None and start.startswith(RAW_PROFILES):
-            exif = raw_profile(_text(name, bytes(body))) or None
+            exif = raw_profile(_text(name, body)) or None
     return exif, xmp
 
 
@@ -163,19 +179,18 @@ def _unpacked(packed: bytes) -> bytes:
 
 def _sixteen(data: bytes, chunks: _Chunks, colour: int, asked: Asked) -> Values:
     """16 bits a band, of which Pillow would keep 8."""
-    kept = [chunk for chunk in chunks.of_pixels if chunk[4:8] in (b"IDAT", b"IEND")]
     header = data[8:33]
     alpha = None
     if colour == GRAY:
-        array = np.asarray(_load(_joined([memoryview(header), *kept]), asked)).astype(np.uint16)
+        array = np.asarray(_load(chunks.joined(data, header), asked)).astype(np.uint16)
     elif colour == GRAY_ALPHA:
         # the same bytes are a pixel of four bands of 8 bits, filters and interlacing included
         four = _chunk(b"IHDR", header[8:16] + bytes((8, COLOUR_ALPHA)) + header[18:21])
-        bytes4 = np.asarray(_load(_joined([memoryview(four), *kept]), asked)).astype(np.uint16)
+        bytes4 = np.asarray(_load(chunks.joined(data, four), asked)).astype(np.uint16)
         array = (bytes4[..., 0] << 8 | bytes4[..., 1]).astype(np.uint16)
         alpha = bytes4[..., 2].astype(np.uint8)
     elif colour in (COLOUR, COLOUR_ALPHA):
-        array = _both_bytes(_joined([memoryview(header), *kept]), asked)
+        array = _both_bytes(chunks.joined(data, header), asked)
         if colour == COLOUR_ALPHA:
             array, alpha = array[..., :3], (array[..., 3] >> 8).astype(np.uint8)
     else:

@@ -52,6 +52,7 @@ BY_IMAGECODECS |= {50000, 50001, 50002, 52546}
 BY_TIFFFILE = (RAW, 8, 32773, 32946)
 # a byte of these holds at most so many of the picture; others have no such bound
 EXPANDS = {5: 4_000, 8: 1_100, 32946: 1_100, 32773: 128}
+BYTES_PER_PIXEL = 8  # of the limit on pixels: four bands of 16 bits, or one of 64
 ALPHAS = {1: True, 2: False, 999: False}  # kind of an extra band -> premultiplied; 999: CorelDRAW
 
 # the one place from which tifffile speaks of what it meets
@@ -102,14 +103,19 @@ def read_tiff(data: bytes, asked: Asked) -> Opened:
     notes = [f"{asked.reading.page + 1} of {pages} pages"] if pages > 1 else []
     if asked.reading.channels is None:
         notes += _check_bands(layout)
+    size = layout.width * layout.height * layout.samples * layout.bits // 8
+    if size > BYTES_PER_PIXEL * asked.max_pixels:
+        raise ValueError(f"{size:,} bytes of pixels are over the limit")
     page = _check_segments(page, layout, data)
+    if tags.PHOTOMETRIC not in page.entries:  # without it Pillow takes 0 for white
+        page = page.with_numbers(tags.PHOTOMETRIC, 3, (layout.photometric,))
     clean = tags.rewritten(data, page)
     chosen = asked.reading.channels is not None
-    if _is_plain(page, layout) and not (chosen and layout.extras):
-        pixels: Image.Image | Values = _by_pillow(clean)
-    elif chosen:
+    plain = _is_plain(page, layout) and not (chosen and layout.extras)
+    pixels: Image.Image | Values | None = _by_pillow(clean) if plain else None
+    if pixels is None and chosen:
         pixels = Values(_array(clean, layout), _declared(page, layout), missing=_missing(page))
-    else:
+    elif pixels is None:
         pixels = _interpret(_array(clean, layout), page, layout)
     if not chosen and layout.alpha is not None and _shines_through(pixels):
         notes.append(f"band {layout.alpha + 1} of {layout.samples} is transparency by its tag")
@@ -186,10 +192,8 @@ def _alike(page: Page, tag: int, samples: int, default: int, what: str) -> int:
 def _extras(page: Page, samples: int, photometric: int) -> tuple[int, ...]:
     """The kind of each band beyond the colours, 0 for none."""
     colours = 1 if photometric == YCBCR and samples == 1 else COLOURS[photometric]
-    if samples < colours:
-        raise ValueError(f"{count(samples, 'band')} of colour; expected {colours}")
     many = samples - colours
-    if not many:
+    if many <= 0:
         return ()
     said = page.all(tags.EXTRA)
     if not said and photometric == RGB and samples == 4:
@@ -201,6 +205,11 @@ def _extras(page: Page, samples: int, photometric: int) -> tuple[int, ...]:
 def _check_bands(layout: Layout) -> list[str]:
     """Notes about bands that are left out; refuses where nothing says which ones are colours."""
     extras = layout.extras
+    if layout.samples < COLOURS[layout.photometric] and layout.photometric != YCBCR:
+        raise ValueError(
+            f"{count(layout.samples, 'band')} of colour; expected {COLOURS[layout.photometric]} "
+            "(--channels 0 chooses)"
+        )
     unknown = [layout.colours + n for n, kind in enumerate(extras) if kind not in ALPHAS]
     guessed = layout.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) and len(unknown) > 1
     if layout.samples > 4 + (layout.colours == 4 and not unknown) or guessed:
@@ -287,8 +296,12 @@ def _is_plain(page: Page, layout: Layout) -> bool:
     return True
 
 
-def _by_pillow(clean: bytes) -> Image.Image:
-    image = TiffImageFile(io.BytesIO(clean))
+def _by_pillow(clean: bytes) -> Image.Image | None:
+    """The page by Pillow; None for a combination of bands that it does not know."""
+    try:
+        image = TiffImageFile(io.BytesIO(clean))
+    except (SyntaxError, KeyError):
+        return None
     image.load()
     return image.convert("LA") if image.mode == "La" else image
 
@@ -324,7 +337,7 @@ def _tifffile_can(layout: Layout) -> bool:
 
 def _array_by_pillow(clean: bytes, layout: Layout) -> np.ndarray:
     """What tifffile needs imagecodecs for and libtiff decompresses as well."""
-    if layout.compression not in BY_LIBTIFF:
+    if layout.compression not in BY_LIBTIFF or layout.samples > 4:
         raise _needs_extra(layout)
     try:
         image = TiffImageFile(io.BytesIO(clean))

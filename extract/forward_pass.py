@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data import Reading
 from extract.backbones import Backbone
 from extract.compiled import start_engine
 from extract.cores import cores
@@ -21,7 +22,7 @@ from extract.preprocessing import VIEWS
 from extract.store import FeatureStore, MemoryStore
 from extract.thumbnails import STORED as THUMBNAIL_TYPE
 from extract.thumbnails import TAP as THUMBNAIL_TAP
-from extract.thumbnails import THUMBNAILS, lacking_thumbnails
+from extract.thumbnails import lacking_thumbnails, thumbnail_recipe
 
 if TYPE_CHECKING:
     from extract.extraction import Extraction
@@ -101,6 +102,7 @@ class Request:
     store: FeatureStore | MemoryStore
     device: str
     thumbnails: bool
+    reading: Reading
     watch: Watch
 
 
@@ -205,7 +207,7 @@ class ForwardPass:
     def _lacking_thumbnails(self, rows: np.ndarray) -> frozenset[int]:
         if not self._request.thumbnails:
             return frozenset()
-        lacking = lacking_thumbnails(self._store, self._result.ids[rows])
+        lacking = lacking_thumbnails(self._store, self._result.ids[rows], self._request.reading)
         return frozenset(rows[lacking].tolist())
 
     def _thumbnail_writer(
@@ -214,7 +216,8 @@ class ForwardPass:
         """What keeps the thumbnails of a batch."""
         if not wanted:
             return lambda batch: None
-        writer: Any = stack.enter_context(self._store.writer(THUMBNAILS, THUMBNAIL_TYPE))
+        recipe = thumbnail_recipe(self._request.reading)
+        writer: Any = stack.enter_context(self._store.writer(recipe, THUMBNAIL_TYPE))
 
         def keep(batch: Batch) -> None:
             began = time.perf_counter()
@@ -246,7 +249,7 @@ class ForwardPass:
         return load_batches(
             self._request.inputs,
             rows,
-            Decoding(preprocessing, stack_for(device), thumbnails),
+            Decoding(preprocessing, stack_for(device), thumbnails, self._request.reading),
             lambda: GPU_BATCH if on_gpu else self._chunk,
             2 if on_gpu else 0,
         )
@@ -288,6 +291,7 @@ class ForwardPass:
         """Note what the batch says of its images: one that changed meanwhile has another id."""
         self._result.times["decode"] += batch.decode_seconds
         self._result.bad.update(batch.bad)
+        self._result.notes.update(batch.notes)
         self._bad += len(batch.bad)
         self._result.ids[list(batch.bad)] = 0
         self._result.ids[batch.rows] = batch.ids

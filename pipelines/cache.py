@@ -123,8 +123,9 @@ def described(contents: Any) -> list[str]:
     for kind, words in OTHERS.items():
         if kind in contents.others:
             n, n_bytes = contents.others[kind]
-            lines.append(f"{words}: {n} files" + (f", {_bytes(n_bytes)}" if n_bytes else ""))
-    return [*lines, f"in all: {_bytes(contents.n_bytes)} in {contents.cache}"]
+            size = f", {_bytes(n_bytes)}" if n_bytes else ""
+            lines.append(f"{words}: {n} {'file' if n == 1 else 'files'}{size}")
+    return [*lines, _shown(f"in all: {_bytes(contents.n_bytes)} in {contents.cache}")]
 
 
 def _recipe_row(one: Any) -> list[str]:
@@ -154,11 +155,15 @@ def verify(options: argparse.Namespace) -> int:
         print(_json(found, whole=found.whole))
     else:
         for one in found.damaged:
-            print(f"damaged: {one.path}: {one.reason}" + (f"; {one.repaired}" * bool(one.repaired)))
+            print(
+                _shown(
+                    f"damaged: {one.path}: " + "; ".join(filter(None, [one.reason, one.repaired]))
+                )
+            )
         for path in found.unread:
-            print(f"of another schema, not read by this version: {path}")
+            print(_shown(f"of another schema, not read by this version: {path}"))
         for path in found.strangers:
-            print(f"not the store's, left as it is: {path}")
+            print(_shown(f"not the store's, left as it is: {path}"))
         print(
             f"{found.n_files} files, {_bytes(found.n_bytes)} read in {found.cache}: "
             f"{len(found.damaged) or 'none'} damaged"
@@ -179,7 +184,7 @@ def prune(options: argparse.Namespace) -> int:
     verb = "would be removed" if options.dry_run else "removed"
     for one in done.removed:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.last_use))
-        print(f"{verb}: {one.kind} {one.path}, {_bytes(one.n_bytes)}, last used {used}")
+        print(_shown(f"{verb}: {one.kind} {one.path}, {_bytes(one.n_bytes)}, last used {used}"))
     if done.n_in_use:
         print(f"kept although it was asked for: {done.n_in_use} that were used of late")
     print(
@@ -192,6 +197,11 @@ def prune(options: argparse.Namespace) -> int:
 def _json(result: Any, **more: Any) -> str:
     """A frozen dataclass as one JSON object."""
     return json.dumps(asdict(result) | more, indent=1, default=str)
+
+
+def _shown(text: str) -> str:
+    """One line that any terminal takes, whatever a file is called."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _bytes(n: int) -> str:

@@ -84,6 +84,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": seed,
         "help": "of the held-out split, the folds and random weights (default: 0)",
     },
+    "intensity": {
+        "metavar": "LOW:HIGH|auto|full",
+        "help": "what becomes black and white in images deeper than 8 bits: auto finds one range "
+        "over the training images where a file does not declare its bits, full is the whole range "
+        "of the type (default: auto)",
+    },
+    "page": {
+        "type": int,
+        "metavar": "N",
+        "help": "which page of files with several, counted from 1 (default: 1)",
+    },
+    "channels": {
+        "metavar": "0,2,1",
+        "help": "which bands become red, green and blue, or the one that is gray, counted from 0 "
+        "(default: as the file says)",
+    },
     "test": {
         "metavar": "IMAGES",
         "help": "test images, laid out like IMAGES "
@@ -148,7 +164,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 # what a feature is made by and where it is kept
 FEATURE_OPTIONS = ("backbone", "weights", "layers", "pooling", "size", "numerics", "device",
-                   "cache", "seed")  # fmt: skip
+                   "cache", "seed", "intensity", "page", "channels")  # fmt: skip
 
 
 def add_options(parser: argparse.ArgumentParser, options: Iterable[str]) -> None:
@@ -267,6 +283,12 @@ class Narrator:
         if tell is not None:
             tell(event)
 
+    def _on_RangeFound(self, event: Any) -> None:
+        say(
+            f"images deeper than 8 bits: {event.low:g} is black and {event.high:g} is white in all "
+            f"of them, as found over the training images; --intensity LOW:HIGH sets it"
+        )
+
     def _on_SamplesRead(self, event: Any) -> None:
         for line in reading_in_words(event.samples):
             say(line)
@@ -288,7 +310,10 @@ class Narrator:
         self._show("taps", event.total, event.done)
 
     def _on_BadImages(self, event: Any) -> None:
-        say(f"{event.n_bad} of {event.n_images} images can't be used: see {event.file}")
+        if event.n_bad:
+            say(f"{event.n_bad} of {event.n_images} images can't be used: see {event.file}")
+        if event.n_noted:
+            say(f"{event.n_noted} images are used with a note ({event.note}): see {event.file}")
 
     def _show(self, what: str, total: int, done: int) -> None:
         """Move the bar of this work; a new one where another was shown, none once it is done."""

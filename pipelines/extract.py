@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def extract_features(options: argparse.Namespace) -> int:
     """Have the features kept, and exported where asked -> exit code."""
     from extract import FeatureStore
-    from pipelines.features import export_table, keep_features, load_backbones
+    from pipelines.features import export_table, find_range, keep_features, load_backbones
     from pipelines.report.extraction import describe_extraction
     from pipelines.samples import SamplesRead, read_any
 
@@ -55,9 +55,12 @@ def extract_features(options: argparse.Namespace) -> int:
     narrator(SamplesRead(samples))
     store = FeatureStore(settings.cache)
     backbones = load_backbones(samples, settings, store)
+    settings = find_range(samples, settings, narrator)
     table = keep_features(samples, backbones, store, settings, settle=False, on_event=narrator)
     for path, reason in table.bad:
         say(f"left out: {path}: {reason}")
+    for path, note in table.notes:
+        say(f"note: {path}: {note}")
     done = describe_extraction(table.passes)
     print(
         f"{len(table.samples)} images, {len(table.sources)} taps: {done['computed']} computed, "

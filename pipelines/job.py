@@ -31,6 +31,7 @@ from pipelines.evaluation.leaderboard import Leaderboard, Row, make_leaderboard
 from pipelines.evaluation.scoring import find_scoring
 from pipelines.evaluation.search import Search, screen_sources
 from pipelines.exploration.copies import Copies, find_copies, group_copies
+from pipelines.exploration.flat import find_flat
 from pipelines.exploration.table import EXPLORATIONS
 from pipelines.features import (
     FeatureTable,
@@ -39,12 +40,18 @@ from pipelines.features import (
     Source,
     baseline_features,
     choose_taps,
+    find_range,
     ignore,
     keep_features,
     load_backbones,
 )
 from pipelines.report.advice import give_advice
-from pipelines.report.audit import describe_copies, describe_explored, describe_suspects
+from pipelines.report.audit import (
+    describe_copies,
+    describe_explored,
+    describe_flat,
+    describe_suspects,
+)
 from pipelines.report.extraction import describe_extraction
 from pipelines.report.files import (
     disk_errors_named,
@@ -57,6 +64,7 @@ from pipelines.report.results import (
     RESULTS_SCHEMA,
     describe_backbone,
     describe_data,
+    describe_reading,
     describe_screened,
     versions,
 )
@@ -69,9 +77,14 @@ BELIEVED = 5
 
 @dataclass(frozen=True)
 class BadImages:
-    """Some images can't be used; `file` says which and why, where a run writes files."""
+    """Some images can't be used, or are used and noted: what came out may not be all there is.
+
+    file : says which and why, where a run writes files. note : the first one's.
+    """
 
     n_bad: int
+    n_noted: int
+    note: str
     n_images: int
     file: Path | None
 
@@ -320,7 +333,7 @@ def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) ->
     backbones = load_backbones(samples, settings, store)
     for backbone in backbones:
         choose_taps(backbone.card, settings.layers, settings.poolings)
-    return Job(samples, settings, store, backbones, on_event)
+    return Job(samples, find_range(samples, settings, on_event), store, backbones, on_event)
 
 
 def keep_images(job: Job, out: Path | None) -> FeatureTable:
@@ -331,7 +344,7 @@ def keep_images(job: Job, out: Path | None) -> FeatureTable:
     )
     file = None
     if out is not None:
-        file = write_bad_images(out, table.bad)
+        file = write_bad_images(out, table.bad, table.notes)
     n_images = len(job.samples) + len(job.samples.problems)
     fraction = len(table.bad) / max(1, n_images)
     if fraction > job.settings.max_bad:
@@ -340,16 +353,15 @@ def keep_images(job: Job, out: Path | None) -> FeatureTable:
             f"limit {job.settings.max_bad:.0%}): see {file or table.bad[0]}, "
             "mend them or raise --max-bad"
         )
-    if table.bad:
-        job.on_event(BadImages(len(table.bad), n_images, file))
+    if table.bad or table.notes:
+        note = table.notes[0][1] if table.notes else ""
+        job.on_event(BadImages(len(table.bad), len(table.notes), note, n_images, file))
     return table
 
 
 def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Copies]]:
     """Find near copies, and drop all but one of each group if asked -> (table, pairs left)."""
-    pairs = find_copies(
-        table.read(table.middle()), kept_thumbnails(job.store, table.samples.inputs, table.ids)
-    )
+    pairs = find_copies(table.read(table.middle()), thumbnails_of(job, table))
     if job.settings.duplicates != "drop":
         return table, pairs
     groups = group_copies(len(table.samples), pairs, kinds=SAME)
@@ -365,6 +377,11 @@ def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Cop
         if pair.first in place and pair.second in place
     ]
     return table.of_rows(rows), left
+
+
+def thumbnails_of(job: Job, table: FeatureTable) -> np.ndarray:
+    """(n, 32, 32) gray values of the samples."""
+    return kept_thumbnails(job.store, table.samples.inputs, table.ids, job.settings.reading())
 
 
 def split_together(samples: Samples, copies: Sequence[Copies], settings: RunSettings) -> Split:
@@ -421,7 +438,7 @@ def find_baselines(job: Job, table: FeatureTable, found: Found) -> list[Row]:
         return []
     majority = Source("majority", None, None, 0)
     features = baseline_features(
-        table.samples[found.split.train],
+        table.of_rows(found.split.train),
         job.backbones[0],
         job.store,
         job.settings,
@@ -469,6 +486,9 @@ def _make_extractor(job: Job, name: str, kept: Sequence[KeptFeatures]) -> Featur
         cache=job.settings.cache,
         seed=job.settings.seed,
         flips=parse_view(kept[0].source.view).is_averaged,
+        intensity=job.settings.intensity,
+        page=job.settings.page,
+        channels=job.settings.channels,
     )
 
 
@@ -482,6 +502,7 @@ def audit_images(job: Job, table: FeatureTable, copies: Sequence[Copies], found:
     audit = {
         "duplicates": job.settings.duplicates,
         **describe_copies(table.samples, copies, found.split.test),
+        **describe_flat(table.samples, find_flat(thumbnails_of(job, table))),
         **describe_suspects(
             table.samples[found.split.train],
             rank_labels(probabilities, found.labels, board.classes.tolist()),
@@ -507,6 +528,7 @@ def describe(
         layers.setdefault(name, {}).update({own.source.layer: None} if own.source.layer else {})
     backbones = [describe_backbone(backbone, recipes[backbone.name]) for backbone in job.backbones]
     data = describe_data(job.samples, table.samples.labels[split.train], len(split.test))
+    data |= describe_reading(settings.reading())
     results = {
         "schema": RESULTS_SCHEMA,
         "versions": versions(),
@@ -514,7 +536,12 @@ def describe(
         "scoring": settings.scoring,
         "class_weight": settings.class_weight,
         "flips": "on" if settings.flips else "off",
-        "data": data | {"n_bad": len(table.bad), "n_duplicates": table.n_duplicates},
+        "data": data
+        | {
+            "n_bad": len(table.bad),
+            "n_noted": len(table.notes),
+            "n_duplicates": table.n_duplicates,
+        },
         "backbone": next(block for block in backbones if block["name"] == found.source.backbone),
         "backbones": backbones,
         "layers": {name: list(own) for name, own in layers.items()},

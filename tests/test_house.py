@@ -25,7 +25,7 @@ ARROWS = {
 }
 # other rooms that a folder of pipelines may import: these two work on arrays alone
 ROOMS_BELOW = {
-    "bundle": {"extract", "heads"},
+    "bundle": {"data", "extract", "heads"},
     "evaluation": {"heads"},
     "exploration": {"data"},
     "report": {"data", "extract"},

@@ -1,6 +1,5 @@
 """The FeatureStore: features by (recipe, tap, image id), kept on disk, read in any order."""
 
-import contextlib
 import errno
 import os
 from collections.abc import Mapping, Sequence
@@ -172,10 +171,15 @@ class FeatureStore:
     def _describe(self, recipe: Recipe) -> None:
         """The recipe beside its parts; the folder's name is the checksum of what it should say."""
         file, text = self._folder(recipe) / RECIPE_FILE, recipe.to_json()
-        with contextlib.suppress(NoFile, FileNotFoundError), opened(file) as found:
-            if found.read(2 * len(text)) == text.encode():
-                return
-        write_text(file, text)
+        try:
+            with opened(file) as found:
+                right = found.read(2 * len(text)) == text.encode()
+        except (NoFile, FileNotFoundError):
+            right = False
+        except OSError:  # another user's: rows are read and kept without it
+            right = True
+        if not right:
+            write_text(file, text)
 
     def _folder(self, recipe: Recipe) -> Path:
         return self.cache / recipe.id

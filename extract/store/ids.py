@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data import ImageError, open_image, read_bytes
+from data import ImageError, open_image
+from data.images import read_blocks
 from extract.files import note_use, read_remembered, remove_abandoned, write_remembered
 
 ID_BYTES = 16
@@ -27,16 +28,26 @@ _loading = threading.Lock()
 
 def bytes_id(data: bytes) -> bytes:
     """Id of an image file's bytes."""
-    return hashlib.blake2b(b"file" + data, digest_size=ID_BYTES).digest()
+    digest = hashlib.blake2b(b"file", digest_size=ID_BYTES)
+    digest.update(data)
+    return digest.digest()
+
+
+def file_id(path: str | os.PathLike) -> bytes:
+    """Id of an image file's bytes, which are never in memory all at once."""
+    digest = hashlib.blake2b(b"file", digest_size=ID_BYTES)
+    for block in read_blocks(path):
+        digest.update(block)
+    return digest.digest()
 
 
 def pixels_id(pixels: np.ndarray) -> bytes:
     """Id of an in-memory RGB image, uint8 (height, width, 3)."""
     shape = "x".join(str(side) for side in pixels.shape)
     head = f"pixels{shape}|".encode()
-    return hashlib.blake2b(
-        head + np.ascontiguousarray(pixels).tobytes(), digest_size=ID_BYTES
-    ).digest()
+    digest = hashlib.blake2b(head, digest_size=ID_BYTES)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
 
 
 def image_ids(
@@ -70,7 +81,7 @@ def _input_id(item: Any, known: "IdMemory | None") -> bytes | ImageError:
     try:
         if not isinstance(item, (str, os.PathLike)):
             return pixels_id(np.asarray(open_in_memory(item)))
-        return known.find(item) if known else bytes_id(read_bytes(item))
+        return known.find(item) if known else file_id(item)
     except ImageError as error:
         return error
 
@@ -106,7 +117,7 @@ class IdMemory:
         if remembered:
             return remembered
         started = time.time()
-        found = bytes_id(read_bytes(path))
+        found = file_id(path)
         # a file written to within the clock's grain of the read could change again without
         # changing its key
         if (

@@ -24,7 +24,7 @@ CHUNK_BYTES = 1 << 19  # of whole rows: a chunk is what one checksum covers and 
 IDS, TAPS = "ids", "taps/"
 
 # damaged parts that this process found and could not rename
-_passed_over: set[tuple | None] = set()
+_passed_over: set[tuple] = set()
 
 
 class Rows(Protocol):
@@ -150,11 +150,11 @@ def is_passed_over(path: Path) -> bool:
     return bool(_passed_over) and _mark(path) in _passed_over
 
 
-def _mark(path: Path) -> tuple | None:
+def _mark(path: Path) -> tuple:
     try:
         stat = os.lstat(path)
     except OSError:
-        return None
+        return (path,)
     return path, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 

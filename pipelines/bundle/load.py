@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from data import Reading
 from extract import Backbone, ExtractError, FeatureExtractor, recipe_of
 from extract.backbones import named_backbone
 from extract.engines import choose_device, lacks_numerics
 from extract.extractor import JoinedExtractor
 from extract.preprocessing import WITH_FLIPS
+from extract.recipe import reading_of
 from heads import Calibration
 from heads.blended import BlendedHead, Member
 from heads.catalog import find_name, steps_of
@@ -244,7 +246,7 @@ def _load_extractor(
     weights = source["weights"] if network is None else None
     if weights_file is not None and not isinstance(network, Backbone):
         weights = weights_file
-    size = described["size"]
+    size, reading = described["size"], _reading(folder, recipe)
     extractor = FeatureExtractor(
         layer="+".join(described["taps"]),
         backbone=network if network is not None else name,
@@ -255,9 +257,20 @@ def _load_extractor(
         device=place.device,
         cache=place.cache,
         flips=recipe["view"] == str(WITH_FLIPS),
+        intensity=reading.intensity,
+        page=reading.page + 1,
+        channels=reading.channels,
     )
     _check_same(folder, described, extractor)
     return extractor
+
+
+def _reading(folder: Path, recipe: dict) -> Reading:
+    """How the training images were read, and new ones are."""
+    try:
+        return reading_of(recipe["decode"])
+    except ValueError as error:
+        raise BundleError(f"{folder} was trained with another {error}") from error
 
 
 def _as_tuple(size: Any) -> Any:
@@ -280,7 +293,8 @@ def _check_same(folder: Path, described: dict, extractor: FeatureExtractor) -> N
     trained = described["recipe"]
     try:
         backbone = extractor.load_backbone()
-        here = asdict(recipe_of(backbone, trained["numerics"], trained["view"]))
+        reading = _reading(folder, trained)
+        here = asdict(recipe_of(backbone, trained["numerics"], trained["view"], reading))
         widths = [backbone.card.width(tap) for tap in extractor.taps()]
     except ExtractError as error:
         raise BundleError(f"{folder} needs its backbone: {error}") from error

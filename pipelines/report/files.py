@@ -45,12 +45,20 @@ def _make_writable(out: Path) -> None:
         ) from error
 
 
-def write_bad_images(out: Path, bad: Sequence[tuple[str, str]]) -> Path:
-    """`bad_images.csv` (path, reason), only where there are any; an earlier run's goes."""
+def write_bad_images(
+    out: Path, bad: Sequence[tuple[str, str]], notes: Sequence[tuple[str, str]] = ()
+) -> Path:
+    """`bad_images.csv` (path, reason, note), only where there are any; an earlier run's goes.
+
+    bad : (path, why it can't be used). notes : (path, what affected its pixels), of images used.
+    """
     file = out / "bad_images.csv"
-    file.unlink(missing_ok=True)
-    if bad:
-        write_csv(file, ("path", "reason"), bad)
+    with disk_errors_named(file):
+        file.unlink(missing_ok=True)
+    if bad or notes:
+        rows = [(path, reason, "") for path, reason in bad]
+        rows += [(path, "", note) for path, note in notes]
+        write_csv(file, ("path", "reason", "note"), rows)
     return file
 
 

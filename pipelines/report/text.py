@@ -151,6 +151,11 @@ def audit_in_words(audit: dict) -> list[str]:
             f"near copies of other images: {audit['n_copies']}, "
             f"{what[audit['duplicates']]}{warning}"
         )
+    if audit["n_flat"]:
+        lines.append(
+            f"images that came out flat, of one gray all over: {audit['n_flat']}, "
+            f"such as {audit['flat'][0]}"
+        )
     if audit["n_suspect_labels"]:
         first = audit["suspect_labels"][0]
         lines.append(

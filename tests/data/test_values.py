@@ -143,6 +143,21 @@ def test_images_in_memory_are_their_own_set_too():
     assert np.asarray(open_image(image, reading=Reading("full"))).max() == 0
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int8])
+@pytest.mark.parametrize("limits", [(0, 4095), (-1000.5, 3000), (5, 90)])
+def test_large_images_are_scaled_as_small_ones(dtype, limits):
+    limit = np.iinfo(dtype)
+    array = np.random.default_rng(0).integers(
+        limit.min, limit.max, (500, 600), dtype, endpoint=True
+    )
+    whole = np.asarray(render(Values(array, limits), DEFAULT))
+    parts = [
+        np.asarray(render(Values(array[at : at + 100], limits), DEFAULT))
+        for at in range(0, 500, 100)
+    ]
+    assert np.array_equal(whole, np.concatenate(parts))
+
+
 def test_large_images_are_sampled_evenly():
     values = Values(np.arange(1_000_000, dtype=np.float32).reshape(1000, 1000))
     some = sample(values, Reading(), at_most=10_000)

@@ -95,10 +95,9 @@ def break_images(photos, cache):
         path.write_bytes(path.read_bytes()[:300])
 
 
-# of a job, in their order; the baselines' own pass is the one that reads images again
+# of a job, in their order; the baselines' own passes are the ones that read images again
 JOB_STAGES = (
     "settle_copies",
-    "search_taps",
     "find_baselines",
     "trace_curve",
     "score_choice",
@@ -142,14 +141,16 @@ def run_harmed_before(photos, run, tmp_path, monkeypatch):
 def test_what_is_lost_or_changed_before_any_stage_changes_no_figure(
     harm, run_harmed_before, photos, tmp_path
 ):
-    """With the cache in place the images are not needed any more, but for the baselines."""
+    """With the cache in place images are not needed any more, but for the baselines."""
     shutil.copytree(photos, tmp_path / "kept")
     _, expected, _ = run_harmed_before("settle_copies", lambda *_: None)
-    for stage in JOB_STAGES:
+    for place, stage in enumerate(JOB_STAGES):
         shutil.rmtree(tmp_path / "cache", ignore_errors=True)
         code, found, err = run_harmed_before(stage, HARMS[harm])
-        if "images" in harm and JOB_STAGES.index(stage) <= JOB_STAGES.index("find_baselines"):
-            print(stage, harm, code, err.splitlines()[-1:], found == expected)
+        if "images" in harm and place <= JOB_STAGES.index("find_baselines"):
+            said = f"{every_seventh(tmp_path / 'kept')[0].name}: it has changed during the run: "
+            assert (stage, code, found) == (stage, 1, None)
+            assert said in err.splitlines()[-1]
         else:
             assert (stage, code) == (stage, 0), err
             assert found == expected, stage

@@ -1,4 +1,4 @@
-"""Whatever bit of a cache is flipped, cut off or swapped: no wrong row, id or card, no error."""
+"""Whatever bit of a cache is flipped, cut off or swapped: it is found, and gives no wrong row."""
 
 import os
 import random
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extract import ExtractError, FeatureStore, Tap, load_backbone
+from extract import ExtractError, FeatureStore, Tap, load_backbone, verify_cache
 from extract.backbones import names
 from extract.backbones.card import read_card
 from extract.store import DamagedPart, feature_store
@@ -105,7 +105,7 @@ def zero_a_block(rng, path, other):
 
 
 @pytest.mark.slow
-def test_no_damage_gives_a_wrong_row_id_or_card(tmp_path, recipe, photos, monkeypatch):
+def test_damage_is_found_and_gives_no_wrong_row_id_or_card(tmp_path, recipe, photos, monkeypatch):
     monkeypatch.setattr(ids_file, "SETTLED_SECONDS", -1e9)
     monkeypatch.setattr(names, "_shared", type(names._shared)())
     cache = Cache(tmp_path / "cache", recipe, photos)
@@ -120,6 +120,8 @@ def test_no_damage_gives_a_wrong_row_id_or_card(tmp_path, recipe, photos, monkey
         if damage is swap and path == other:
             continue
         damage(rng, path, other)
+        if damage is not swap and path.read_bytes() != cache.files[path]:
+            assert [found.path for found in verify_cache(cache.folder).damaged] == [path]
         try:
             cache.is_right()
         except (AssertionError, ExtractError) as error:

@@ -614,6 +614,22 @@ def test_a_part_that_this_user_may_not_read_is_passed_over(
     assert len(caplog.records) == 1
 
 
+def test_a_description_that_this_user_may_not_read_is_done_without(
+    store, recipe, ids, rows, monkeypatch
+):
+    keep(store, recipe, ids[:20], {A: rows[:20]})
+    before = (store.cache / recipe.id / "recipe.json").stat().st_ino
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(feature_store, "opened", denied)
+        keep(store, recipe, ids[20:], {A: rows[20:]})
+    assert np.array_equal(store.read(recipe, [A], ids), rows)
+    assert (store.cache / recipe.id / "recipe.json").stat().st_ino == before
+
+
 @pytest.mark.parametrize("make", [lambda path: path.mkdir(), os.mkfifo, lambda path: path.touch()])
 def test_the_description_of_the_folder_is_written_anew(store, recipe, ids, rows, make):
     keep(store, recipe, ids, {A: rows})

@@ -52,13 +52,13 @@ def test_what_can_not_be_read_is_told_by_row(tmp_path, photos):
 @pytest.fixture
 def reads(monkeypatch):
     """Which files were really read."""
-    seen, read = [], ids_file.read_bytes
+    seen, read = [], ids_file.read_blocks
 
     def counting(path):
         seen.append(os.path.basename(path))
         return read(path)
 
-    monkeypatch.setattr(ids_file, "read_bytes", counting)
+    monkeypatch.setattr(ids_file, "read_blocks", counting)
     return seen
 
 

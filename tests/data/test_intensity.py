@@ -1,0 +1,97 @@
+"""The range of a set: found over its deep images alone, in any order, and the same for all."""
+
+import random
+
+import numpy as np
+import pytest
+
+from data import Reading, decode, find_intensity
+from data.intensity import may_be_deep
+from tests.data.pictures import GRAY, RGB, bare_tiff, png16, saved, tiff
+
+
+def written(folder, files):
+    paths = []
+    for number, data in enumerate(files):
+        paths.append(folder / f"{number:03}")
+        paths[-1].write_bytes(data)
+    return paths
+
+
+def deep_tiff(array, **options):
+    return tiff(array, photometric="minisblack", **options)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        saved(RGB, "JPEG"),
+        saved(RGB, "PNG"),
+        saved(RGB, "WEBP"),
+        saved(RGB, "TIFF"),
+        saved(GRAY, "BMP"),
+        saved(GRAY, "GIF"),
+        b"P5 84 48 4095\n" + bytes(84 * 48 * 2),
+        bare_tiff(GRAY.astype(int) * 4, 10),
+        bare_tiff(GRAY.astype(int), 16, (281, 3, 4095)),
+        png16(GRAY.astype(np.uint16), (b"sBIT", b"\x0c")),
+        b"no image",
+        b"",
+    ],
+)
+def test_most_sets_need_no_range(tmp_path, data):
+    assert find_intensity(written(tmp_path, [data] * 3)) is None
+
+
+@pytest.mark.parametrize(
+    "write", [deep_tiff, png16, lambda a: tiff(np.dstack([a] * 3), photometric="rgb")]
+)
+def test_the_range_of_deep_images(tmp_path, write):
+    files = [write(GRAY.astype(np.uint16) * step) for step in (1, 4, 16)]
+    paths = written(tmp_path, [*files, saved(RGB, "JPEG"), b"broken"])
+    low, high = find_intensity(paths)
+    assert low == 0
+    assert 3900 < high <= 249 * 16
+    reading = Reading((low, high))
+    assert np.asarray(decode(files[0], reading=reading)).max() < 20
+    assert np.asarray(decode(files[2], reading=reading)).max() == 255
+
+
+def test_the_order_of_paths_does_not_matter(tmp_path):
+    dice = np.random.default_rng(0)
+    paths = written(
+        tmp_path, [deep_tiff(dice.integers(0, top, (9, 9), np.int32)) for top in range(2, 200)]
+    )
+    found = find_intensity(paths)
+    for seed in range(3):
+        random.Random(seed).shuffle(paths)
+        assert find_intensity(paths) == found
+        assert find_intensity(map(str, paths)) == found
+
+
+def test_missing_values_are_left_out(tmp_path):
+    decibel = (GRAY / 255 * 25 - 25).astype(np.float32)
+    holed = decibel.copy()
+    holed[:20] = 3.4028235e38
+    holed[20:24], holed[24:28] = np.nan, -9999
+    paths = written(tmp_path, [deep_tiff(decibel), deep_tiff(holed)])
+    low, high = find_intensity(paths)
+    assert low == pytest.approx(-25, abs=0.5)
+    assert high == pytest.approx(-0.6, abs=0.5)
+
+
+def test_page_and_channels_are_taken(tmp_path):
+    stack = np.stack([GRAY, GRAY * 0 + 7, GRAY // 2]).astype(np.uint16)
+    paths = written(tmp_path, [deep_tiff(stack)])
+    assert find_intensity(paths, Reading(page=1)) is None
+    assert find_intensity(paths, Reading(page=2))[1] == 124
+
+
+def test_odd_paths_are_passed_over(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    assert not may_be_deep(tmp_path / "pipe")
+    assert not may_be_deep(tmp_path)
+    assert not may_be_deep("/dev/zero")
+    assert find_intensity([tmp_path / "gone", tmp_path / "pipe"]) is None
