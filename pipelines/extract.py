@@ -43,7 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def extract_features(options: argparse.Namespace) -> int:
     """Have the features kept, and exported where asked -> exit code."""
     from extract import FeatureStore
-    from pipelines.features import export_table, find_range, keep_features, load_backbones
+    from pipelines.features import (
+        choose_taps,
+        export_table,
+        find_range,
+        keep_features,
+        load_backbones,
+    )
     from pipelines.report.extraction import describe_extraction
     from pipelines.samples import SamplesRead, read_any
 
@@ -52,9 +58,11 @@ def extract_features(options: argparse.Namespace) -> int:
     settings.check_features()
     samples = read_any(options.images)
     narrator = Narrator()
-    narrator(SamplesRead(samples))
     store = FeatureStore(settings.cache)
     backbones = load_backbones(samples, settings, store)
+    for backbone in backbones:
+        choose_taps(backbone.card, settings.layers, settings.poolings)
+    narrator(SamplesRead(samples))
     settings = find_range(samples, settings, narrator)
     table = keep_features(samples, backbones, store, settings, settle=False, on_event=narrator)
     for path, reason in table.bad:
