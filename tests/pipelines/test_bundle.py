@@ -182,7 +182,7 @@ def change(folder, *path, **values):
         ),
         (
             lambda folder: change(folder, "extractors", 0, "recipe", decode="another rule"),
-            "trained with decode",
+            "trained with another decode rule",
         ),
         (
             lambda folder: change(folder, "extractors", 0, taps=["features.4:avg"]),

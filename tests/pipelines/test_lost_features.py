@@ -162,14 +162,13 @@ def test_bytes_are_read_twice_at_most_on_a_first_run_and_never_again(
     photos, run, tmp_path, monkeypatch
 ):
     """Once for an image's id and once in the pass, which makes the audit's thumbnail as well."""
-    read, seen = images.read_bytes, []
+    opened, seen = images._open, []
 
     def noting(path):
         seen.append(str(path))
-        return read(path)
+        return opened(path)
 
-    for module in ("data.images", "extract.loader", "extract.store.ids", "extract.thumbnails"):
-        monkeypatch.setattr(f"{module}.read_bytes", noting)
+    monkeypatch.setattr("data.images._open", noting)
     for path in photos.rglob("*.png"):
         os.utime(path, (path.stat().st_mtime - 3600,) * 2)
     monkeypatch.setattr("extract.store.ids.SETTLED_SECONDS", 0.0)  # of the time of change, too

@@ -166,13 +166,14 @@ def test_a_signal_sent_twice_at_once_counts_once(tmp_path):
 try:
     time.sleep(60)
 finally:
-    time.sleep(0.5)
+    time.sleep(0.1)
     (out / "kept").touch()"""
     process = started(command(body, tmp_path))
     assert process.stdout.readline() == "ready\n"
-    for _ in range(2):
+    for _ in range(
+        2
+    ):  # at once: on a busy machine a wait here may be longer than the two count as one
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.02)
     process.communicate(timeout=60)
     assert process.returncode == 143
     assert os.listdir(tmp_path) == ["kept"]
