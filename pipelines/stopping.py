@@ -34,14 +34,15 @@ class _Signals:
     def watch(self) -> None:
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
+        # Python's own handlers wait for the main thread, which may be in one long call. The thread
+        # is told before the first of them is there: a signal in between would be heard by none.
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        threading.Thread(target=self._wait, args=(reading,), daemon=True).start()
         for name in WORDS:
             number = getattr(signal, name, signal.SIGINT)  # Windows knows no SIGHUP
             if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` asks for that
-                signal.signal(number, self._take)
                 self._watched.add(number)
-        # Python's own handlers wait for the main thread, which may be in one long call
-        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        threading.Thread(target=self._wait, args=(reading,), daemon=True).start()
+                signal.signal(number, self._take)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         self._begin(number)

@@ -170,9 +170,8 @@ finally:
     (out / "kept").touch()"""
     process = started(command(body, tmp_path))
     assert process.stdout.readline() == "ready\n"
-    for _ in range(
-        2
-    ):  # at once: on a busy machine a wait here may be longer than the two count as one
+    # at once: on a busy machine a wait would be longer than the time in which two count as one
+    for _ in range(2):
         process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 143
