@@ -17,12 +17,14 @@ from data.samples import DataError, Samples
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".jp2", ".j2k"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".jp2", ".j2k", ".j2c", ".jpx", ".jpf"),
+    *(".apng", ".mpo"),
 )
 # taken where the module that reads them is installed
 NEWER_SUFFIXES = {
     ".heic": "pillow_heif",
     ".heif": "pillow_heif",
+    ".hif": "pillow_heif",
     ".avif": "PIL._avif",
     ".jxl": "imagecodecs",
 }
@@ -231,7 +233,7 @@ def read_image_folder(folder: FilePath, labelled: bool = True) -> Samples:
     if not found.paths:
         raise DataError(
             f"{folder}: no images found ({_counts(found)}); "
-            f"expected files like {' '.join(SUFFIXES)}"
+            f"expected files like {' '.join(sorted(readable_suffixes()))}"
         )
     return found.samples(os.path.basename(os.path.abspath(folder)))
 

@@ -107,18 +107,18 @@ def settle_reading(
         reading = Reading(_asked_intensity(intensity), _asked_page(page), _asked_bands(channels))
     except ValueError as error:
         raise DataError(str(error)) from error
-    if intensity != AUTO:
+    if not isinstance(intensity, str) or intensity != AUTO:
         return reading
     files = [item for item in inputs if isinstance(item, str | os.PathLike)]
     return replace(reading, intensity=find_intensity(files, reading))
 
 
 def _asked_intensity(intensity: Any) -> Any:
-    if intensity is None or intensity == AUTO:
+    if intensity is None or (isinstance(intensity, str) and intensity == AUTO):
         return None
     if isinstance(intensity, str):
         return parse_intensity(intensity)
-    return tuple(intensity) if isinstance(intensity, list) else intensity
+    return tuple(np.ravel(intensity).tolist())
 
 
 def _asked_page(page: Any) -> int:
@@ -128,7 +128,9 @@ def _asked_page(page: Any) -> int:
 def _asked_bands(channels: Any) -> tuple[int, ...] | None:
     if channels is None:
         return None
-    return parse_channels(channels) if isinstance(channels, str) else tuple(channels)
+    if isinstance(channels, str):
+        return parse_channels(channels)
+    return tuple(np.ravel(channels).tolist())
 
 
 def may_be_deep(path: FilePath, reading: Reading = DEFAULT) -> bool:

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from data import Reading, decode, find_intensity
+from data import DataError, Reading, decode, find_intensity, settle_reading
 from data.intensity import may_be_deep
 from tests.data.pictures import GRAY, RGB, bare_tiff, png16, saved, tiff
 
@@ -95,3 +95,14 @@ def test_odd_paths_are_passed_over(tmp_path):
     assert not may_be_deep(tmp_path)
     assert not may_be_deep("/dev/zero")
     assert find_intensity([tmp_path / "gone", tmp_path / "pipe"]) is None
+
+
+def test_numbers_of_numpy_are_taken_and_others_refused():
+    low, high = np.uint16(0), np.float32(4095)
+    asked = Reading((0.0, 4095.0), channels=(1,))
+    for intensity in ((low, high), [low, high], np.array([0, 4095]), "0:4095"):
+        for channels in (1, np.int64(1), [1], np.array([1]), "1"):
+            assert settle_reading(intensity, channels=channels).text == asked.text
+    for wrong in (5, [1], np.zeros(3), {"low": 0}, [0, [1, 2]]):
+        with pytest.raises(DataError):
+            settle_reading(wrong)

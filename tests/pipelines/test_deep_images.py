@@ -65,6 +65,12 @@ def test_a_given_range_is_another_recipe_and_stays(photos, run, tmp_path):
     assert len(ids) == 3
 
 
+def test_a_range_may_begin_below_zero(photos, run, tmp_path):
+    deepen(photos, 0, 400)
+    assert run(photos, *QUICK, "--intensity", "-1000:400")[0] == 0
+    assert results_of(tmp_path / "out")["data"]["intensity"] == [-1000, 400]
+
+
 def test_the_full_range_of_dim_images_is_flat_and_counted(photos, run, tmp_path):
     code, out, _ = run(deepen(photos, 0, 255), *QUICK, "--intensity", "full")
     assert code == 0
