@@ -233,7 +233,7 @@ def read_image_folder(folder: FilePath, labelled: bool = True) -> Samples:
     if not found.paths:
         raise DataError(
             f"{folder}: no images found ({_counts(found)}); "
-            f"expected files like {' '.join(sorted(readable_suffixes()))}"
+            f"expected files like {' '.join(SUFFIXES)}"
         )
     return found.samples(os.path.basename(os.path.abspath(folder)))
 
