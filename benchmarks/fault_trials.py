@@ -28,7 +28,6 @@ SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SI
 ENDS = (*SIGNALS.values(), "error")
 NOISE = ("Traceback", "Warning", "Exception ignored", '  File "')
 LONGEST = 120.0  # seconds, after which a process hangs
-END_SECONDS = 3.0  # of a process that is told to end, on a machine that is busy
 
 # prepares faults in the process, given how it tells of itself and the folder that it writes below
 Setup = Callable[[Callable[[str], None], Path], None]

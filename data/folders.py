@@ -17,12 +17,14 @@ from data.samples import DataError, Samples
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".jp2", ".j2k"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".jp2", ".j2k", ".j2c", ".jpx", ".jpf"),
+    *(".apng", ".mpo"),
 )
 # taken where the module that reads them is installed
 NEWER_SUFFIXES = {
     ".heic": "pillow_heif",
     ".heif": "pillow_heif",
+    ".hif": "pillow_heif",
     ".avif": "PIL._avif",
     ".jxl": "imagecodecs",
 }

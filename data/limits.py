@@ -261,8 +261,6 @@ def _ppm(data: bytes, at_least: int | None, page: int) -> _Head | None:
 _TIFF_NUMBERS = {256: "width", 257: "height", 258: "bits", 259: "packing", 277: "bands"}
 _TIFF_PARTS = (273, 324)
 _TIFF_KINDS = {1: "B", 3: "H", 4: "I", 16: "Q"}
-_SMALL_TIFF = ("4xI", "H", "HHI4s", "I")
-_BIG_TIFF = ("8xQ", "Q", "HHQ8s", "Q")
 MOST_PAGES = 10_000
 
 

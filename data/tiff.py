@@ -100,7 +100,9 @@ def read_tiff(data: bytes, asked: Asked) -> Opened:
     page, pages = tags.read_pages(tags.reader(data), len(data), asked.reading.page)
     layout = layout_of(page)
     asked.check_size(layout.width, layout.height)
-    notes = [f"{asked.reading.page + 1} of {pages} pages"] if pages > 1 else []
+    notes = []
+    if pages > 1 and not asked.reading.page:  # another page was asked for, knowing so
+        notes.append(f"1 of {pages} pages")
     if asked.reading.channels is None:
         notes += _check_bands(layout)
     size = layout.width * layout.height * layout.samples * layout.bits // 8

@@ -235,12 +235,13 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         return recipe_of(self.load_backbone(), self._settled_numerics(), self._view(), reading)
 
     def _settle_reading(self, inputs: Sequence) -> Reading:
-        """As it was settled before, else over these images."""
+        """As it was settled before for the same parameters, else over these images."""
+        asked = repr((self.intensity, self.page, self.channels))
         settled: Reading | None = getattr(self, "reading_", None)
-        if settled is None:
+        if settled is None or getattr(self, "_asked", asked) != asked:
             settled = settle_reading(self.intensity, self.page, self.channels, inputs)
         if len(inputs):
-            self.reading_ = settled
+            self.reading_, self._asked = settled, asked
         return settled
 
     def _forget_reading(self) -> None:

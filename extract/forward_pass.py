@@ -143,6 +143,7 @@ class ForwardPass:
         self._on_plan = watch.on_plan
         self._on_progress = watch.on_progress
         self._total = 0
+        self._kept = 0
         self._done = 0
         self._bad = 0
         self._bytes = 0
@@ -153,6 +154,8 @@ class ForwardPass:
     def run(self, jobs: list[Job]) -> None:
         """Compute and keep what each job lacks; Interrupted says what an interrupt left kept."""
         self._total = sum(len(rows) for _, rows in jobs)
+        wanted = {self._result.ids[row].tobytes() for row in self._result.good}
+        self._kept = len(wanted) - self._total  # copies are computed once
         self._store.prepare(self._result.recipe)
         self._refuse_full_disk(jobs)
         try:
@@ -303,8 +306,7 @@ class ForwardPass:
         # the first batch warms up; the second is the measure, where there is one
         if self._on_plan and (self._done > len(batch.rows) or self._done + self._bad == job):
             per_image = seconds / len(batch.rows) + batch.decode_seconds / len(batch.rows) / cores()
-            kept = len(self._result.ids) - len(self._result.bad) - self._total
-            self._on_plan(Plan(self._total, kept, self._bytes, per_image * self._total))
+            self._on_plan(Plan(self._total, self._kept, self._bytes, per_image * self._total))
             self._on_plan = None
         if self._on_progress:
             self._on_progress(self._done + self._bad)

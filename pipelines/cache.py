@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from data.names import shown
 from pipelines.console import DONE, FAILED, add_options, flag, progress, run_command
 from pipelines.errors import WrongCall
 
@@ -107,7 +108,7 @@ def described(contents: Any) -> list[str]:
     from pipelines.report.text import table
 
     if not contents.recipes and not contents.others:
-        return [f"nothing is kept in {contents.cache}"]
+        return [shown(f"nothing is kept in {contents.cache}")]
     lines = []
     if contents.recipes:
         header = ["recipe", "backbone", "weights", "size", "numerics", "view", "taps", "images",
@@ -125,7 +126,7 @@ def described(contents: Any) -> list[str]:
             n, n_bytes = contents.others[kind]
             size = f", {_bytes(n_bytes)}" if n_bytes else ""
             lines.append(f"{words}: {n} {'file' if n == 1 else 'files'}{size}")
-    return [*lines, _shown(f"in all: {_bytes(contents.n_bytes)} in {contents.cache}")]
+    return [*lines, shown(f"in all: {_bytes(contents.n_bytes)} in {contents.cache}")]
 
 
 def _recipe_row(one: Any) -> list[str]:
@@ -155,19 +156,14 @@ def verify(options: argparse.Namespace) -> int:
         print(_json(found, whole=found.whole))
     else:
         for one in found.damaged:
-            print(
-                _shown(
-                    f"damaged: {one.path}: " + "; ".join(filter(None, [one.reason, one.repaired]))
-                )
-            )
+            said = "; ".join(filter(None, [one.reason, one.repaired]))
+            print(shown(f"damaged: {one.path}: {said}"))
         for path in found.unread:
-            print(_shown(f"of another schema, not read by this version: {path}"))
+            print(shown(f"of another schema, not read by this version: {path}"))
         for path in found.strangers:
-            print(_shown(f"not the store's, left as it is: {path}"))
-        print(
-            f"{found.n_files} files, {_bytes(found.n_bytes)} read in {found.cache}: "
-            f"{len(found.damaged) or 'none'} damaged"
-        )
+            print(shown(f"not the store's, left as it is: {path}"))
+        read = f"{found.n_files} files, {_bytes(found.n_bytes)} read in {found.cache}"
+        print(shown(f"{read}: {len(found.damaged) or 'none'} damaged"))
         if not found.whole:
             print("run `cache verify --repair` to have it computed again by the next run")
     return DONE if found.whole else FAILED
@@ -184,24 +180,17 @@ def prune(options: argparse.Namespace) -> int:
     verb = "would be removed" if options.dry_run else "removed"
     for one in done.removed:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.last_use))
-        print(_shown(f"{verb}: {one.kind} {one.path}, {_bytes(one.n_bytes)}, last used {used}"))
+        print(shown(f"{verb}: {one.kind} {one.path}, {_bytes(one.n_bytes)}, last used {used}"))
     if done.n_in_use:
         print(f"kept although it was asked for: {done.n_in_use} that were used of late")
-    print(
-        f"{len(done.removed)} {verb}, {_bytes(done.n_bytes)}; "
-        f"{_bytes(done.bytes_left)} left in {done.cache}"
-    )
+    left = f"{_bytes(done.bytes_left)} left in {done.cache}"
+    print(shown(f"{len(done.removed)} {verb}, {_bytes(done.n_bytes)}; {left}"))
     return DONE
 
 
 def _json(result: Any, **more: Any) -> str:
     """A frozen dataclass as one JSON object."""
     return json.dumps(asdict(result) | more, indent=1, default=str)
-
-
-def _shown(text: str) -> str:
-    """One line that any terminal takes, whatever a file is called."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _bytes(n: int) -> str:

@@ -87,8 +87,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "intensity": {
         "metavar": "LOW:HIGH|auto|full",
         "help": "what becomes black and white in images deeper than 8 bits: auto finds one range "
-        "over the training images where a file does not declare its bits, full is the whole range "
-        "of the type (default: auto)",
+        "over the images but a given test part where files do not declare their bits, full is the "
+        "whole range of the type (default: auto)",
     },
     "page": {
         "type": int,
@@ -207,7 +207,7 @@ def run_command(
     """
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     parser.add_argument("--version", action="version", version=version())
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(_with_negative_range(arguments))
     make_writable_everywhere()
     try:
         with raising(kept):
@@ -222,6 +222,15 @@ def run_command(
             traceback.print_exc()
         say(f"error: {_one_line(error)}")
         return _exit_code(error)
+
+
+def _with_negative_range(arguments: Sequence[str] | None) -> list[str]:
+    """`--intensity -25:0` as `--intensity=-25:0`: argparse takes what begins with - for options."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for place in range(len(words) - 1, 0, -1):
+        if words[place - 1] == "--intensity" and re.match(r"-[\d.]", words[place]):
+            words[place - 1 : place + 1] = [f"--intensity={words[place]}"]
+    return words
 
 
 def version() -> str:
@@ -286,7 +295,8 @@ class Narrator:
     def _on_RangeFound(self, event: Any) -> None:
         say(
             f"images deeper than 8 bits: {event.low:g} is black and {event.high:g} is white in all "
-            f"of them, as found over the training images; --intensity LOW:HIGH sets it"
+            "of them, as found over these images without a given test part; "
+            "--intensity LOW:HIGH sets it"
         )
 
     def _on_SamplesRead(self, event: Any) -> None:

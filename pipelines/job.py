@@ -16,6 +16,7 @@ from extract.extractor import JoinedExtractor
 from extract.preprocessing import parse_view
 from heads.blended import Member, answers
 from pipelines.bundle import save_classifier
+from pipelines.bundle.save import refuse_overwriting
 from pipelines.classifier import ImageClassifier
 from pipelines.errors import WorkFailed
 from pipelines.evaluation.baselines import measure_baselines
@@ -73,6 +74,7 @@ from pipelines.settings import RunSettings
 
 # rows whose probabilities are averaged to judge labels: what one head alone misjudges ranks lower
 BELIEVED = 5
+BUNDLE = "model"  # in a run's folder
 
 
 @dataclass(frozen=True)
@@ -270,7 +272,8 @@ def run_job(
         A folder, manifest or named set to read samples from, or labelled samples.
     settings : RunSettings or None
     on_event : callable
-        Called with SamplesRead, PassPlanned, PassAdvanced, BadImages and SearchAdvanced.
+        Called with SamplesRead, RangeFound, PassPlanned, PassAdvanced, BadImages and
+        SearchAdvanced.
     command : sequence of str
         What results.json names as the call.
 
@@ -321,24 +324,26 @@ def leave_classifier(tested: Tested, out: Path | None) -> None:
     """The test predictions and the bundle, where a run writes files."""
     if out is not None:
         write_predictions(out, tested.samples, tested.predicted, tested.confidence)
-        with disk_errors_named(out / "model"):
-            save_classifier(tested.classifier, out / "model")
+        with disk_errors_named(out / BUNDLE):
+            save_classifier(tested.classifier, out / BUNDLE)
 
 
 def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) -> Job:
     """Read and check all that is asked for, before anything is computed or written."""
     samples = group_by_path(read_samples(images, settings.test), settings.groups)
     settings.check(samples)
+    if settings.out is not None:
+        refuse_overwriting(Path(settings.out) / BUNDLE)
     store = FeatureStore(settings.cache)
     backbones = load_backbones(samples, settings, store)
     for backbone in backbones:
         choose_taps(backbone.card, settings.layers, settings.poolings)
+    on_event(SamplesRead(samples))
     return Job(samples, find_range(samples, settings, on_event), store, backbones, on_event)
 
 
 def keep_images(job: Job, out: Path | None) -> FeatureTable:
     """The pass; what can't be used is listed, and ends the run where it is too much."""
-    job.on_event(SamplesRead(job.samples))
     table = keep_features(
         job.samples, job.backbones, job.store, job.settings, on_event=job.on_event
     )

@@ -81,7 +81,11 @@ def _answers(
 
 
 def _predictions(classifier: "ImageClassifier", paths: Sequence[str]) -> list[dict]:
+    from extract.extractor import extractors_of
+
     rows, labels, probabilities, bad = classifier.predict_readable(paths)
+    for row, notes in sorted(extractors_of(classifier.extractor_)[0].extraction_.notes.items()):
+        say(f"note: {paths[row]}: {'; '.join(notes)}")
     answers = {row: _failure(paths[row], error.reason) for row, error in bad.items()}
     for row, label, own in zip(rows, labels, probabilities, strict=True):
         answers[row] = _answer(paths[row], classifier.classes_, label, own)

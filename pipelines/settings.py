@@ -52,7 +52,7 @@ class FeatureSettings:
         Whether features averaged with those of the mirrored images are tried too.
     intensity, page, channels
         How files become RGB images, as in `data.settle_reading`; `intensity="auto"` finds one range
-        over the training images.
+        over the images but a given test part.
     """
 
     backbone: "str | Backbone | Sequence[str | Backbone]" = "mobilenet_v2"

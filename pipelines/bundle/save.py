@@ -44,11 +44,16 @@ def save_classifier(classifier: ImageClassifier, path: str | Path) -> Path:
         The folder holds something else, or the head is of types that no bundle may hold.
     """
     folder = Path(path)
-    if _holds_something_else(folder):
-        raise BundleError(f"{folder} exists and is no bundle: choose another path")
+    refuse_overwriting(folder)
     with folder_aside(folder) as aside:
         _write(classifier, aside)
     return folder
+
+
+def refuse_overwriting(folder: Path) -> None:
+    """Raise BundleError where a bundle would take the place of something else."""
+    if _holds_something_else(folder):
+        raise BundleError(f"{folder} exists and is no bundle: choose another path")
 
 
 def _holds_something_else(folder: Path) -> bool:

@@ -154,7 +154,7 @@ def audit_in_words(audit: dict) -> list[str]:
     if audit["n_flat"]:
         lines.append(
             f"images that came out flat, of one gray all over: {audit['n_flat']}, "
-            f"such as {audit['flat'][0]}"
+            f"such as {audit['flat'][0]}; where this is wrong, --intensity LOW:HIGH may be"
         )
     if audit["n_suspect_labels"]:
         first = audit["suspect_labels"][0]

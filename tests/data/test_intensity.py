@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from data import Reading, decode, find_intensity
+from data import DataError, Reading, decode, find_intensity, settle_reading
 from data.intensity import may_be_deep
 from tests.data.pictures import GRAY, RGB, bare_tiff, png16, saved, tiff
 
@@ -51,7 +51,7 @@ def test_the_range_of_deep_images(tmp_path, write):
     paths = written(tmp_path, [*files, saved(RGB, "JPEG"), b"broken"])
     low, high = find_intensity(paths)
     assert low == 0
-    assert 3900 < high <= 249 * 16
+    assert high == 4000  # 249 * 16, rounded outwards
     reading = Reading((low, high))
     assert np.asarray(decode(files[0], reading=reading)).max() < 20
     assert np.asarray(decode(files[2], reading=reading)).max() == 255
@@ -76,15 +76,25 @@ def test_missing_values_are_left_out(tmp_path):
     holed[20:24], holed[24:28] = np.nan, -9999
     paths = written(tmp_path, [deep_tiff(decibel), deep_tiff(holed)])
     low, high = find_intensity(paths)
-    assert low == pytest.approx(-25, abs=0.5)
-    assert high == pytest.approx(-0.6, abs=0.5)
+    assert (low, high) == (-25, 0)  # of -25 to -0.6
 
 
 def test_page_and_channels_are_taken(tmp_path):
     stack = np.stack([GRAY, GRAY * 0 + 7, GRAY // 2]).astype(np.uint16)
     paths = written(tmp_path, [deep_tiff(stack)])
     assert find_intensity(paths, Reading(page=1)) is None
-    assert find_intensity(paths, Reading(page=2))[1] == 124
+    assert find_intensity(paths, Reading(page=2))[1] == 125
+
+
+def test_names_do_not_matter_and_one_more_image_hardly_does(tmp_path):
+    dice = np.random.default_rng(0)
+    images = [dice.integers(300, 3900, (40, 40), np.uint16) for _ in range(100)]
+    paths = written(tmp_path, [deep_tiff(image) for image in images])
+    found = find_intensity(paths)
+    assert found == (300, 3900)
+    renamed = [path.rename(path.with_name(f"z{100 - n}.tif")) for n, path in enumerate(paths)]
+    assert find_intensity(renamed) == found
+    assert find_intensity(renamed[1:]) == found
 
 
 def test_odd_paths_are_passed_over(tmp_path):
@@ -95,3 +105,14 @@ def test_odd_paths_are_passed_over(tmp_path):
     assert not may_be_deep(tmp_path)
     assert not may_be_deep("/dev/zero")
     assert find_intensity([tmp_path / "gone", tmp_path / "pipe"]) is None
+
+
+def test_numbers_of_numpy_are_taken_and_others_refused():
+    low, high = np.uint16(0), np.float32(4095)
+    asked = Reading((0.0, 4095.0), channels=(1,))
+    for intensity in ((low, high), [low, high], np.array([0, 4095]), "0:4095"):
+        for channels in (1, np.int64(1), [1], np.array([1]), "1"):
+            assert settle_reading(intensity, channels=channels).text == asked.text
+    for wrong in (5, [1], np.zeros(3), {"low": 0}, [0, [1, 2]]):
+        with pytest.raises(DataError):
+            settle_reading(wrong)

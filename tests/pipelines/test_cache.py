@@ -108,7 +108,7 @@ def test_damage_is_one_line_each_and_exit_1_until_it_is_repaired(cache, call):
     assert call("list")[1].count("set aside as damaged: 1 file") == 1
 
 
-def test_names_that_are_no_text_are_printed_all_the_same(cache, call):
+def test_names_that_are_no_text_are_printed_all_the_same(cache, call, capsys):
     name = os.fsdecode(b"caf\xe9\n\x1b[31m.h5")
     (the_part(cache).parent / name).touch()
     for action in ("verify", "list", "prune"):
@@ -117,6 +117,10 @@ def test_names_that_are_no_text_are_printed_all_the_same(cache, call):
         assert "\x1b" not in out
         out.encode()
     assert call("verify", "--json")[0] == 1
+    odd = cache.with_name(os.fsdecode(b"caf\xe9\n\x1b[31m"))
+    for action in ("verify", "list", "prune"):
+        assert main([action, "--cache", str(odd)]) == 0
+        assert r"caf\xe9\x0a\x1b[31m" in capsys.readouterr().out
 
 
 def test_prune_says_what_goes_and_what_was_freed(cache, call):

@@ -33,8 +33,8 @@ def test_a_range_is_found_over_the_set(photos, run, tmp_path, low, high):
     assert results["audit"]["n_flat"] == 0
     found_low, found_high = results["data"]["intensity"]
     spread = high - low
-    assert low <= found_low <= low + 0.3 * spread
-    assert high - 0.3 * spread <= found_high <= high + 1
+    assert low - 0.05 * spread <= found_low <= low + 0.3 * spread
+    assert high - 0.3 * spread <= found_high <= high + 0.05 * spread
 
 
 def test_predict_reads_a_single_image_by_the_range_of_the_training_images(photos, run, tmp_path):
@@ -63,6 +63,12 @@ def test_a_given_range_is_another_recipe_and_stays(photos, run, tmp_path):
         assert "deeper than 8 bits" not in err
         ids.add(results_of(tmp_path / "out")["backbone"]["recipe"])
     assert len(ids) == 3
+
+
+def test_a_range_may_begin_below_zero(photos, run, tmp_path):
+    deepen(photos, 0, 400)
+    assert run(photos, *QUICK, "--intensity", "-1000:400")[0] == 0
+    assert results_of(tmp_path / "out")["data"]["intensity"] == [-1000, 400]
 
 
 def test_the_full_range_of_dim_images_is_flat_and_counted(photos, run, tmp_path):
@@ -110,7 +116,7 @@ def test_the_range_comes_from_the_training_images_alone(photos, run, tmp_path):
     manifest = tmp_path / "photos.csv"
     manifest.write_text("\n".join(rows) + "\n")
     assert run(manifest, *QUICK)[0] == 0
-    assert results_of(tmp_path / "out")["data"]["intensity"][1] <= 1001
+    assert results_of(tmp_path / "out")["data"]["intensity"][1] <= 1050
 
 
 def test_pages_and_channels_are_chosen(run, tmp_path):
@@ -156,3 +162,25 @@ def test_notes_on_pixels_are_listed_and_remembered(photos, run, tmp_path):
         assert rows[0] == "path,reason,note"
         assert rows[1].endswith(",,1 of 2 pages")
         assert len(rows) == 3
+
+
+def test_predict_says_which_page_it_read(photos, run, tmp_path, capsys):
+    import tifffile
+
+    from pipelines.predict import main
+
+    assert run(photos, *QUICK)[0] == 0
+    pages = tmp_path / "pages.tif"
+    tifffile.imwrite(pages, np.zeros((3, 40, 48), np.uint8), photometric="minisblack")
+    capsys.readouterr()
+    assert main([str(tmp_path / "out" / "model"), str(pages), "--json"]) == 0
+    assert capsys.readouterr().err == f"note: {pages}: 1 of 3 pages\n"
+
+
+def test_renaming_a_deep_image_computes_nothing_again(photos, run, tmp_path):
+    deepen(photos, 0, 4095)
+    assert run(photos, *QUICK)[0] == 0
+    first = min((photos / "cats").iterdir())
+    first.rename(first.with_name("zzz.tif"))
+    assert run(photos, *QUICK)[0] == 0
+    assert results_of(tmp_path / "out")["extraction"]["computed"] == 0

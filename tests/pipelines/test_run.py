@@ -20,6 +20,7 @@ from pipelines.evaluation.scoring import SCORINGS
 
 ROOT = Path(__file__).parent.parent.parent
 HEADS = ["logistic", "linear_svm", "rbf_svm", "knn"]
+READ = "photos: 24 images in 2 classes: cats 12, dogs 12"
 
 
 def rows_of(file):
@@ -44,10 +45,10 @@ def test_the_whole_job(photos, run, tmp_path):
         "split": "held_out",
         "n_bad": 0,
         "n_noted": 0,
+        "n_duplicates": 0,
         "intensity": None,
         "page": 1,
         "channels": None,
-        "n_duplicates": 0,
         "passed_over": {},
         "notes": [],
         "imbalance": {
@@ -397,10 +398,10 @@ def test_wrong_calls_give_one_line_and_exit_2(
     code = main([*images, *base, *filled])
     out, err = capsys.readouterr()
     assert (code, out) == (2, "")
-    # a cache is only found unwritable once the images were read, which is said
-    said = [line for line in err.splitlines() if not line.startswith("photos: 24 images")]
-    assert [line.startswith("error: ") for line in said] == [True]
-    assert message in err
+    *read, error = err.splitlines()
+    assert error.startswith("error: ")
+    assert message in error
+    assert read in ([], [READ])  # what can be told from the settings comes before that
     assert not (tmp_path / "out").exists()
 
 
@@ -517,6 +518,15 @@ def test_ones_own_module_is_not_told_to_predict_by_a_command(photos, run, tmp_pa
     assert "pipelines.predict" not in out
 
 
+def test_what_is_no_bundle_is_refused_before_the_pass(photos, run, tmp_path):
+    """It came out after the search, and no results were written."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "model").touch()
+    code, _, err = run(photos)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "model exists and is no bundle" in err
+
+
 def test_a_full_disk_is_no_wrong_call(photos, run, monkeypatch):
     def fail(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -524,8 +534,10 @@ def test_a_full_disk_is_no_wrong_call(photos, run, monkeypatch):
     monkeypatch.setattr(Path, "touch", fail)
     code, _, err = run(photos)
     assert code == 1
-    assert "No space left on device" in err
-    assert len(err.splitlines()) == 1
+    read, error = err.splitlines()
+    assert read == READ
+    assert error.startswith("error: ")
+    assert "No space left on device" in error
 
 
 def test_ctrl_c_says_what_was_kept(photos, run, monkeypatch):
@@ -557,10 +569,7 @@ def test_an_unexpected_error_is_one_line_and_a_traceback_only_with_debug(photos,
     code, _, err = run(photos)
     assert (code, err.splitlines()) == (
         1,
-        [
-            "photos: 24 images in 2 classes: cats 12, dogs 12",
-            "error: RuntimeError: boom (run with --debug for the traceback)",
-        ],
+        [READ, "error: RuntimeError: boom (run with --debug for the traceback)"],
     )
     _, _, err = run(photos, "--debug")
     assert "Traceback" in err
