@@ -54,7 +54,7 @@ def test_the_range_of_deep_images(tmp_path, write):
     assert high == 4000  # 249 * 16, rounded outwards
     reading = Reading((low, high))
     assert np.asarray(decode(files[0], reading=reading)).max() < 20
-    assert np.asarray(decode(files[2], reading=reading)).max() == 255
+    assert np.asarray(decode(files[2], reading=reading)).max() >= 250
 
 
 def test_the_order_of_paths_does_not_matter(tmp_path):
