@@ -25,6 +25,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
+from threadpoolctl import threadpool_limits
 
 from heads import HeadSearchCV
 from heads.fold_passes import CHUNK
@@ -146,10 +147,9 @@ def leaderboard(against: str, taps: int = 12) -> None:
         lambda: [grid_search(name, X, y, against) for X, y in arrays[:2] for name in HEADS]
     )
     theirs *= taps / 2
-    # taps in processes, as `pipelines` has them; GridSearchCV has started the workers
-    ours, _ = seconds(
-        lambda: Parallel(n_jobs=2)(delayed(head_search)(list(HEADS), X, y, 1) for X, y in arrays)
-    )
+    jobs = [delayed(head_search)(list(HEADS), X, y, 1) for X, y in arrays]
+    with threadpool_limits(1):  # taps in threads, as `pipelines` has them
+        ours, _ = seconds(lambda: Parallel(n_jobs=2, prefer="threads")(jobs))
     ratio = f"{theirs / ours:.1f}x" + (" (bar 30x)" if against == "sklearn" else "")
     print(
         f"leaderboard of {taps} taps x 4 heads: "

@@ -1,28 +1,46 @@
 """How a file becomes RGB pixels: one rule for all formats, one error for what can't be read."""
 
 import errno
-import io
 import os
 import re
 import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
-from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.PpmImagePlugin import PpmImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
+
+from data.gate import decode_within_limits
+from data.jpeg import dct_scale, read_jpeg
+from data.limits import largest_file
+from data.memory import budget
+from data.netpbm import read_netpbm
+from data.newer_formats import read_avif, read_heic, read_jpeg_2000, read_jpeg_xl
+from data.opened import Asked, Reader
+from data.orientation import turned, upright
+from data.plain_formats import read_bmp, read_gif, read_webp
+from data.png import read_png
+from data.reading import Reading
+from data.tiff import read_tiff
+from data.values import Values, count, render
+
+__all__ = [
+    "FORMATS", "MAX_PIXELS", "FilePath", "ImageError", "dct_scale", "decode", "decode_noted",
+    "file_problem", "open_image", "read_blocks", "read_bytes", "to_rgb",
+]  # fmt: skip
 
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses an image as a decompression bomb
+DEFAULT = Reading()
+HEAD = 64  # bytes by which a format is told
+LOOKED_AT = 2**24  # of a larger file the head is looked at closely before it is read
+READ_BLOCK = 2**20
+# without waiting: a named pipe put in a file's place would wait for somebody who writes to it
+_READING = os.O_RDONLY
+for _flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
+    _READING |= getattr(os, _flag, 0)
 
 
 FilePath: TypeAlias = str | os.PathLike
@@ -54,38 +72,24 @@ class ImageError(Exception):
         return f"{self.path}: {self.reason}" if self.path else self.reason
 
 
-class _JpegFile(JpegImageFile):
-    """Pillow's JPEG without its look into the EXIF block."""
-
-    def getexif(self) -> Image.Exif:
-        # Pillow parses the block for its dpi alone, and warns or fails where the block is broken
-        return Image.Exif()
-
-
-# how a file of each format begins, its name, and Pillow's class for it. Image.open is not used: it
+# how a file of each format begins, its name, and what reads it. Image.open is not used: it
 # warns from 89 million pixels on, and what it recognises depends on which plugins are loaded.
-FORMATS: tuple[tuple[bytes, str, type[ImageFile]], ...] = (
-    (rb"\xff\xd8\xff", "JPEG", _JpegFile),
-    (rb"\x89PNG\r\n\x1a\n", "PNG", PngImageFile),
-    (rb"GIF8[79]a", "GIF", GifImageFile),
-    (rb"RIFF....WEBPVP8", "WebP", WebPImageFile),
-    (rb"BM", "BMP", BmpImageFile),
+FORMATS: tuple[tuple[bytes, str, Reader], ...] = (
+    (rb"\xff\xd8\xff", "JPEG", read_jpeg),
+    (rb"\x89PNG\r\n\x1a\n", "PNG", read_png),
+    (rb"GIF8[79]a", "GIF", read_gif),
+    (rb"RIFF....WEBPVP8", "WebP", read_webp),
+    (rb"BM", "BMP", read_bmp),
     # * is version 42, + is 43: files over 4 GB
-    (rb"II[*+]\0|MM\0[*+]", "TIFF", TiffImageFile),
-    # 1 to 6: bits, gray and colour as text, then as bytes; f and F: floating gray and colour
-    (rb"P[1-6fF]\s", "PPM", PpmImageFile),
+    (rb"II[*+]\0|MM\0[*+]", "TIFF", read_tiff),
+    # 1 to 6: bits, gray and colour as text, then as bytes; 7: any bands; f and F: floating
+    (rb"P[1-7fF]\s", "PPM", read_netpbm),
+    # boxes; mif1 is any of both, and says of which further on
+    (rb"....ftyp(avi[fs]|(mif1|miaf).{4,56}?avif)", "AVIF", read_avif),
+    (rb"....ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)", "HEIC", read_heic),
+    (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL", read_jpeg_xl),
+    (rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000", read_jpeg_2000),
 )
-
-# EXIF's orientation -> what puts the picture upright; 1 is upright
-TRANSPOSES = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 NOT_FILES: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISDIR, "is a directory"),
@@ -117,7 +121,9 @@ _DECODE_ERRORS = (
 
 
 def open_image(
-    source: FilePath | Image.Image | np.ndarray, at_least: int | None = None
+    source: FilePath | Image.Image | np.ndarray,
+    at_least: int | None = None,
+    reading: Reading = DEFAULT,
 ) -> Image.Image:
     """The RGB image of a file, a PIL image or an array.
 
@@ -128,6 +134,8 @@ def open_image(
         pixels it holds: no orientation is applied.
     at_least : int, optional
         As for `decode`; it means nothing to pixels.
+    reading : Reading, optional
+        As for `decode`; of pixels it says what their range is and which bands are taken.
 
     Returns
     -------
@@ -146,7 +154,7 @@ def open_image(
     (3, 2)
     """
     if isinstance(source, str | os.PathLike):
-        return decode(read_bytes(source), os.fspath(source), at_least)
+        return decode(read_bytes(source), os.fspath(source), at_least, reading=reading)
     if isinstance(source, np.ndarray):
         source = _from_array(source)
     if not isinstance(source, Image.Image):
@@ -154,14 +162,14 @@ def open_image(
             "", f"a {type(source).__name__} came; expected a path, a PIL image or a uint8 array"
         )
     try:
-        return to_rgb(source)
+        return to_rgb(source, reading)
     except _DECODE_ERRORS as error:
         # only an image that Pillow opened from a file has a name, and only now are its pixels read
         raise ImageError(str(getattr(source, "filename", "")), _reason("image", error)) from error
 
 
 def read_bytes(path: FilePath) -> bytes:
-    """All bytes of a regular file.
+    """All bytes of a regular file that begins as an image does.
 
     Parameters
     ----------
@@ -175,8 +183,9 @@ def read_bytes(path: FilePath) -> bytes:
     Raises
     ------
     ImageError
-        For anything else than a regular file, for an empty one, and for one that does not fit in
-        memory.
+        For anything else than a regular file, for an empty one, for one whose first bytes are of
+        no known format or which is larger than what they declare could need, and for one that does
+        not fit in memory.
 
     Examples
     --------
@@ -185,21 +194,95 @@ def read_bytes(path: FilePath) -> bytes:
         ...
     data.images.ImageError: nowhere.jpg: no such file
     """
-    data = b""
+    handle, size = _open(path)
     try:
-        # asked before it is opened: to open a named pipe would wait for somebody who writes to it
-        reason = file_problem(path)
-        if reason is None:
-            with open(path, "rb") as file:
-                data = file.read()
-            reason = None if data else "the file is empty"
+        # what it decodes to is not known yet, but how many large files may wait for that is bounded
+        with budget().taken(4 * size if size > LOOKED_AT else 0, after=4 * size):
+            data = os.read(handle, size)
+            # a file system of a network may give less at once
+            while len(data) < size and (more := os.read(handle, size - len(data))):
+                data += more
+            return data
     except MemoryError:
-        reason = "the file does not fit in memory"
+        raise ImageError(os.fspath(path), "the file does not fit in memory") from None
     except OSError as error:
-        reason = _os_reason(path, error)
-    if reason:
-        raise ImageError(os.fspath(path), reason)
-    return data
+        raise ImageError(os.fspath(path), _os_reason(path, error)) from error
+    finally:
+        os.close(handle)
+
+
+def read_blocks(path: FilePath) -> Iterator[memoryview]:
+    """What `read_bytes` gives, in blocks that are each valid until the next is asked for.
+
+    Parameters
+    ----------
+    path : path
+
+    Yields
+    ------
+    memoryview
+
+    Raises
+    ------
+    ImageError
+        As `read_bytes`.
+
+    Examples
+    --------
+    >>> next(read_blocks("nowhere.jpg"))
+    Traceback (most recent call last):
+        ...
+    data.images.ImageError: nowhere.jpg: no such file
+    """
+    handle, size = _open(path)
+    with open(handle, "rb", buffering=0) as file:
+        block = memoryview(bytearray(min(size, READ_BLOCK)))
+        try:
+            while size and (read := file.readinto(block[:size])):
+                size -= read
+                yield block[:read]
+        except OSError as error:
+            raise ImageError(os.fspath(path), _os_reason(path, error)) from error
+
+
+def _open(path: FilePath) -> tuple[int, int]:
+    """An image file, its first bytes looked at, and how many bytes are to be read of it."""
+    # asked before it is opened: to open a device may move it
+    reason = file_problem(path)
+    if reason is None:
+        try:
+            handle = os.open(path, _READING)
+        except OSError as error:
+            raise ImageError(os.fspath(path), _os_reason(path, error)) from error
+        try:
+            size, reason = _size_to_read(handle)
+            if reason is None:
+                return handle, size
+        except ValueError as error:
+            reason = _reason("image", error)
+        except OSError as error:
+            reason = _os_reason(path, error)
+        os.close(handle)
+    raise ImageError(os.fspath(path), reason)
+
+
+def _size_to_read(handle: int) -> tuple[int, str | None]:
+    """How many bytes, or why none; the file is left at its beginning."""
+    status = os.fstat(handle)
+    size = status.st_size
+    if not stat.S_ISREG(status.st_mode):
+        return size, _kind_problem(status.st_mode)
+    # files of /proc have no size, and some of them no end
+    if not size:
+        return size, "the file is empty"
+    head = os.read(handle, READ_BLOCK if size > LOOKED_AT else HEAD)
+    os.lseek(handle, 0, os.SEEK_SET)
+    name, _ = _format_of(head)
+    if size > LOOKED_AT and size > (most := largest_file(name, head)):
+        return size, (
+            f"not a readable {name}: the file has {size:,} bytes; expected at most {most:,}"
+        )
+    return size, None
 
 
 def file_problem(path: FilePath) -> str | None:
@@ -210,20 +293,28 @@ def file_problem(path: FilePath) -> str | None:
         return _os_reason(path, error)
     except ValueError as error:  # a NUL in the name
         return f"is not a file name ({error})"
+    return _kind_problem(mode)
+
+
+def _kind_problem(mode: int) -> str | None:
     if stat.S_ISREG(mode):
         return None
     return next((reason for is_kind, reason in NOT_FILES if is_kind(mode)), "is not a regular file")
 
 
 def decode(
-    data: bytes, path: FilePath = "", at_least: int | None = None, max_pixels: int = MAX_PIXELS
+    data: bytes,
+    path: FilePath = "",
+    at_least: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    reading: Reading = DEFAULT,
 ) -> Image.Image:
-    """The RGB image, upright by its EXIF orientation, that the bytes of a file hold.
+    """The RGB image, upright by its orientation, that the bytes of a file hold.
 
     A JPEG is decoded by the accurate DCT at the scale that `dct_scale` gives, other formats whole.
-    Of animations and multi-page files it is the first frame. Transparency is put on white; gray of
-    16 or 32 bits keeps its high byte, as 0..65535; floating gray is taken as the smallest of the
-    ranges 0..1, 0..255, 0..65535 that holds its values.
+    Transparency is put on white. Gray and colour of more than 8 bits are scaled: by the bits that
+    the file declares where they are fewer than its numbers have, or else by `reading`. Missing
+    values (not a number, GDAL's NoData) become black.
 
     Safe to call from many threads at once.
 
@@ -237,6 +328,9 @@ def decode(
         Shorter side in pixels below which a JPEG is not scaled down; None keeps the full size.
     max_pixels : int, optional
         Limit on width x height, checked before anything is decoded.
+    reading : Reading, optional
+        Which page, which bands and which range, the same for all images of a set. By default the
+        first page, and each file is its own set.
 
     Returns
     -------
@@ -246,64 +340,96 @@ def decode(
     Raises
     ------
     ImageError
-        For what is broken, cut short, too large or of another format.
+        For what is broken, cut short, too large or of another format, and for bands of which
+        nothing says which are colours.
 
     Examples
     --------
     >>> decode(b"P5 2 1 255 " + bytes([0, 255])).getpixel((1, 0))
     (255, 255, 255)
+    >>> twelve = b"P5 2 1 4095 " + bytes([8, 0, 15, 255])
+    >>> decode(twelve).getpixel((0, 0))
+    (128, 128, 128)
+    """
+    return decode_noted(data, path, at_least, max_pixels, reading)[0]
+
+
+def decode_noted(
+    data: bytes,
+    path: FilePath = "",
+    at_least: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    reading: Reading = DEFAULT,
+) -> tuple[Image.Image, tuple[str, ...]]:
+    """What `decode` gives, and notes on what affected the pixels.
+
+    Parameters
+    ----------
+    data, path, at_least, max_pixels, reading
+        As for `decode`.
+
+    Returns
+    -------
+    image : PIL.Image.Image
+    notes : tuple of str
+        Such as ``1 of 12 pages`` or ``missing end of file``; mostly none.
+
+    Raises
+    ------
+    ImageError
+        As `decode` does.
+
+    Examples
+    --------
+    >>> image, notes = decode_noted(b"P5 2 1 255 " + bytes([0, 255]))
+    >>> notes
+    ()
     """
     name = "image"
     try:
-        name, plugin = _format_of(data)
-        if name == "PNG":
-            _check_png(data)
-        _quiet_plugins()
-        image = plugin(io.BytesIO(data))
-        _check_size(image.size, max_pixels)
-        if name == "JPEG":
-            _set_scale(image, dct_scale(*image.size, at_least))
-        image.load()
-        return _upright(to_rgb(image), image.info.get("exif"))
+        name, _ = _format_of(data)
+        return decode_within_limits(_decoded, name, data, at_least, max_pixels, reading)
     except _DECODE_ERRORS as error:
         raise ImageError(os.fspath(path), _reason(name, error)) from error
 
 
-def dct_scale(width: int, height: int, at_least: int | None = None) -> int:
-    """By how much a JPEG is scaled down while it is decoded.
+def _decoded(
+    data: bytes, at_least: int | None, max_pixels: int, reading: Reading
+) -> tuple[Image.Image, tuple[str, ...]]:
+    """What `decode_noted` gives, without a limit on time or memory."""
+    _, read = _format_of(data)
+    _quiet_plugins()
+    opened = read(data, Asked(at_least, max_pixels, reading))
+    image = turned(_rendered(opened.pixels, reading), opened.orientation)
+    return upright(image, opened.exif, opened.xmp), opened.notes
 
-    Parameters
-    ----------
-    width, height : int
-        Of the whole image, in pixels.
-    at_least : int, optional
-        What the shorter side, divided and rounded up, must not fall below, in pixels.
 
-    Returns
-    -------
-    {8, 4, 2, 1}
-        The largest divisor that does; 1 where `at_least` is None.
+def opened_values(data: bytes, reading: Reading) -> Values | None:
+    """The numbers of an image that are still to be scaled and declare no range; None for others.
 
-    Examples
-    --------
-    >>> dct_scale(4000, 3000, 224), dct_scale(447, 800, 224), dct_scale(4000, 3000)
-    (8, 2, 1)
+    None, too, of an image that takes long to decode: a range is found over others.
     """
-    if at_least is None:
-        return 1
-    shorter = min(width, height)
-    for scale in (8, 4, 2):
-        rounded_up = -(-shorter // scale)
-        if rounded_up >= at_least:
-            return scale
-    return 1
+    try:
+        name, _ = _format_of(data)
+        return decode_within_limits(_values, name, data, None, MAX_PIXELS, reading)
+    except _DECODE_ERRORS:
+        return None  # who decodes it says why
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def _values(data: bytes, at_least: int | None, max_pixels: int, reading: Reading) -> Values | None:
+    _, read = _format_of(data)
+    _quiet_plugins()
+    pixels = read(data, Asked(at_least, max_pixels, reading)).pixels
+    return pixels if isinstance(pixels, Values) and pixels.declared is None else None
+
+
+def to_rgb(image: Image.Image, reading: Reading = DEFAULT) -> Image.Image:
     """A PIL image of any mode as RGB, by the rules that `decode` names."""
     # Pillow's own conversion of the modes I, I;16 and F clips at 255
     if image.mode[0] in "IF":
-        image = _gray8(image)
+        return render(_wide(image), reading)
+    if reading.channels is not None:
+        return _chosen(image, reading.channels)
     if image.has_transparency_data:
         # a palette with alpha, and one transparent colour of any mode, are alpha only in RGBA
         rgba = image.convert("RGBA")
@@ -313,29 +439,33 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _gray8(image: Image.Image) -> Image.Image:
-    """Gray of 16 or 32 bits, or floating, as 8 bits; what is transparent as white."""
-    values = np.asarray(image)
-    if image.mode == "F":
-        values = np.nan_to_num(values)
-        top = _top_of_range(values)
-        gray = np.rint(np.clip(values, 0, top) * (255 / top))
-    else:
-        # the high byte, not a rounded 255 / 65535: 8 bits that were widened come back as they were
-        gray = np.clip(values, 0, 65535) >> 8
-    gray = gray.astype(np.uint8)
-    # nan equals nothing: without a transparent value nothing is set
-    gray[values == image.info.get("transparency", np.nan)] = 255
-    return Image.fromarray(gray)
+def _rendered(pixels: Image.Image | Values, reading: Reading) -> Image.Image:
+    return render(pixels, reading) if isinstance(pixels, Values) else to_rgb(pixels, reading)
 
 
-def _top_of_range(values: np.ndarray) -> int:
-    """The smallest of 1, 255 and 65535 that no value exceeds; the last where all are exceeded."""
-    highest = values.max()
-    for top in (1, 255):
-        if highest <= top:
-            return top
-    return 65535
+def _wide(image: Image.Image) -> Values:
+    """Gray of 16 or 32 bits, or floating; what is transparent shows white."""
+    array = np.asarray(image)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    clear = image.info.get("transparency")
+    if not isinstance(clear, int | float):
+        return Values(array)
+    return Values(array, alpha=np.where(array == clear, 0, 255).astype(np.uint8))
+
+
+def _chosen(image: Image.Image, channels: tuple[int, ...]) -> Image.Image:
+    """The bands that are asked for, as gray or as colours."""
+    if image.mode in ("P", "PA", "1"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    bands = image.split()
+    if max(channels) >= len(bands):
+        raise ValueError(
+            f"{count(len(bands), 'band')}; channels {','.join(map(str, channels))} asks for more "
+            "(the first is 0)"
+        )
+    if len(channels) == 1:
+        return bands[channels[0]].convert("RGB")
+    return Image.merge("RGB", [bands[channel] for channel in channels])
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -350,71 +480,12 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _format_of(data: bytes) -> tuple[str, type[ImageFile]]:
-    for begins, name, plugin in FORMATS:
+def _format_of(data: bytes) -> tuple[str, Reader]:
+    for begins, name, read in FORMATS:
         if re.match(begins, data, re.DOTALL):
-            return name, plugin
+            return name, read
     known = ", ".join(name for _, name, _ in FORMATS)
     raise ValueError(f"begins with {data[:12]!r}; expected one of {known}")
-
-
-def _check_png(data: bytes) -> None:
-    """Every chunk's CRC up to the end: Pillow skips those of the pixel data."""
-    # after 8 bytes come chunks: length, name, body, and the CRC of name and body
-    at = 8
-    view = memoryview(data)
-    while at + 12 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, at)
-        end = at + 12 + length
-        if end > len(data):
-            break
-        if zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-            raise ValueError(f"wrong checksum in chunk {name.decode('latin-1')!r}")
-        if name == b"IEND":
-            return
-        at = end
-    raise ValueError("the file is cut short")
-
-
-def _check_size(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        raise ValueError(f"{width} x {height} is over the limit of {max_pixels:,} pixels")
-
-
-def _set_scale(image: Image.Image, scale: int) -> None:
-    # draft scales by floor(side / requested side). A side divided by a power of two is exact as a
-    # float, so that is our scale at any size; rounded to whole pixels it would not be.
-    requested = (image.width / scale, image.height / scale)
-    image.draft(image.mode, requested)  # type: ignore[arg-type]  # Pillow says int: see above
-
-
-def _upright(image: Image.Image, exif: object) -> Image.Image:
-    # TIFF has its orientation in a tag of its own, by which Pillow has turned it already
-    if isinstance(exif, bytes):
-        transpose = TRANSPOSES.get(_orientation(exif))
-        if transpose is not None:
-            image = image.transpose(transpose)
-    image.info = {}  # so that nobody turns it twice
-    return image
-
-
-def _orientation(exif: bytes) -> int:
-    """Tag 0x0112 of an EXIF block's first directory; 1 (upright) where it is absent or broken."""
-    tiff = exif.removeprefix(b"Exif\0\0")
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2], "<")
-    try:
-        (directory,) = struct.unpack_from(order + "I", tiff, 4)
-        (entries,) = struct.unpack_from(order + "H", tiff, directory)
-        # an entry is 12 bytes: tag, kind of number, how many, and the value where it fits in four
-        for at in range(directory + 2, directory + 2 + 12 * entries, 12):
-            tag, kind = struct.unpack_from(order + "HH", tiff, at)
-            if tag == 0x0112:
-                number = {3: "H", 4: "I"}.get(kind, "H")
-                return struct.unpack_from(order + number, tiff, at + 8)[0]
-    except struct.error:
-        pass  # an image is not lost for a broken note about it
-    return 1
 
 
 _NOISY = r"PIL\.(Tiff|Png)ImagePlugin"

@@ -67,6 +67,8 @@ class Samples:
         How many entries were not taken, by reason; empty in a slice.
     problems : tuple of (path, reason), optional
         Entries that were meant as images and can't be; empty in a slice.
+    notes : tuple of str, optional
+        How the images were read where that was not plain, a sentence each; empty in a slice.
 
     Raises
     ------
@@ -91,6 +93,7 @@ class Samples:
     name: str = "images"
     passed_over: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._settle("paths", tuple(str(path) for path in self.paths))
@@ -136,6 +139,7 @@ class Samples:
             pixels=None if self.pixels is None else PixelRows(self.pixels, at),
             passed_over={},
             problems=(),
+            notes=(),
         )
 
     @property

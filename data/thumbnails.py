@@ -7,20 +7,25 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-from data.images import decode, open_image
+from data.images import DEFAULT, decode, open_image
+from data.reading import Reading
 
 SIDE = 32
 # shorter side that a JPEG's DCT leaves at least: the bilinear filter then does the last halving
 AT_LEAST = 2 * SIDE
 
 
-def make_thumbnail(source: str | os.PathLike | Image.Image | np.ndarray | bytes) -> np.ndarray:
+def make_thumbnail(
+    source: str | os.PathLike | Image.Image | np.ndarray | bytes, reading: Reading = DEFAULT
+) -> np.ndarray:
     """The whole picture in gray, squeezed into a square.
 
     Parameters
     ----------
     source : path, PIL image, uint8 array (h, w, 3) or (h, w), or bytes
         What `open_image` takes, or all bytes of an image file.
+    reading : Reading, optional
+        As for `decode`.
 
     Returns
     -------
@@ -40,13 +45,15 @@ def make_thumbnail(source: str | os.PathLike | Image.Image | np.ndarray | bytes)
     ((32, 32), dtype('uint8'), np.uint8(200))
     """
     if isinstance(source, bytes):
-        image = decode(source, at_least=AT_LEAST)
+        image = decode(source, at_least=AT_LEAST, reading=reading)
     else:
-        image = open_image(source, AT_LEAST)
+        image = open_image(source, AT_LEAST, reading)
     return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
-def read_thumbnails(inputs: Sequence | np.ndarray, threads: int | None = None) -> np.ndarray:
+def read_thumbnails(
+    inputs: Sequence | np.ndarray, threads: int | None = None, reading: Reading = DEFAULT
+) -> np.ndarray:
     """Thumbnails of many images, read by several threads.
 
     Parameters
@@ -55,6 +62,8 @@ def read_thumbnails(inputs: Sequence | np.ndarray, threads: int | None = None) -
         Each is what `make_thumbnail` takes.
     threads : int, optional
         How many threads read; by default what `ThreadPoolExecutor` takes.
+    reading : Reading, optional
+        As for `decode`, the same for all.
 
     Returns
     -------
@@ -74,7 +83,7 @@ def read_thumbnails(inputs: Sequence | np.ndarray, threads: int | None = None) -
     """
     # rows are indexed, not iterated: a lazy sequence opens its images in the threads
     with ThreadPoolExecutor(threads) as pool:
-        made = list(pool.map(lambda row: make_thumbnail(inputs[row]), range(len(inputs))))
+        made = list(pool.map(lambda row: make_thumbnail(inputs[row], reading), range(len(inputs))))
     if not made:
         return np.empty((0, SIDE, SIDE), np.float32)
     return np.stack(made).astype(np.float32)

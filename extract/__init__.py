@@ -11,6 +11,7 @@ _HOMES = {
     "Extraction": "extraction",
     "Interrupted": "forward_pass",
     "Plan": "forward_pass",
+    "cache_contents": "store",
     "extract": "extraction",
     "read_features": "extraction",
     "recipe_of": "extraction",
@@ -23,6 +24,8 @@ _HOMES = {
     "MemoryStore": "store",
     "export_features": "store",
     "kept_thumbnails": "thumbnails",
+    "prune_cache": "store",
+    "verify_cache": "store",
 }
 __all__ = sorted(_HOMES)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from data import ImageError
+from data import ImageError, Reading
 from extract.backbones import Backbone
 from extract.cores import cores
 from extract.engines import (
@@ -25,10 +25,11 @@ from extract.errors import ExtractError
 from extract.forward_pass import NOT_WATCHED, ForwardPass, Job, Request, Watch
 from extract.pooling import Tap
 from extract.preprocessing import View, parse_view
-from extract.recipe import Recipe
+from extract.recipe import Recipe, decode_rule
 from extract.store import DamagedPart, FeatureStore, MemoryStore
 from extract.store.ids import image_ids
-from extract.thumbnails import THUMBNAILS
+from extract.store.notes import keep_notes
+from extract.thumbnails import thumbnail_recipe
 
 PASSES = 3  # over what files that change meanwhile leave open
 READS = 5  # each damaged part that is met is set aside, and then its rows are missing
@@ -85,6 +86,8 @@ class Extraction:
     ids : (n, 16) uint8
         Zeros where bad.
     bad : {row: ImageError}
+    notes : {row: tuple of str}
+        What may have affected an image's pixels, such as "1 of 12 pages", where anything did.
     recipe : Recipe
         Of the features; its numerics are settled.
     computed : int
@@ -122,6 +125,7 @@ class Extraction:
     unused_gpu: str | None = None
     seconds: float = 0.0
     times: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    notes: dict[int, tuple[str, ...]] = field(default_factory=dict)
     request: Request | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -205,7 +209,9 @@ class Extraction:
             raise ImageError(path, f"its features are not kept any more, and {said}")
 
 
-def recipe_of(backbone: Backbone, numerics: str, view: str = "plain") -> Recipe:
+def recipe_of(
+    backbone: Backbone, numerics: str, view: str = "plain", reading: Reading | None = None
+) -> Recipe:
     """What identifies a backbone's features.
 
     Parameters
@@ -215,6 +221,8 @@ def recipe_of(backbone: Backbone, numerics: str, view: str = "plain") -> Recipe:
         `float32` or a reduced precision.
     view : str
         `plain+flipped` is read from the two that it joins.
+    reading : Reading, optional
+        How the set's files become RGB images; by default each by itself.
 
     Returns
     -------
@@ -227,7 +235,8 @@ def recipe_of(backbone: Backbone, numerics: str, view: str = "plain") -> Recipe:
     'plain'
     """
     card = backbone.card
-    return Recipe(card.architecture, card.digest, card.transform_id, numerics, view)
+    decode = decode_rule(reading or Reading())
+    return Recipe(card.architecture, card.digest, card.transform_id, numerics, view, decode)
 
 
 def read_features(
@@ -273,25 +282,19 @@ def read_features(
     return rows / np.float32(len(view.parts)) if view.is_averaged else rows
 
 
-def choose_numerics(
-    numerics: str,
-    backbone: Backbone,
-    store: FeatureStore | MemoryStore,
-    taps: Sequence[Tap],
-    ids: np.ndarray,
-    device: str,
-) -> str:
+def choose_numerics(numerics: str, request: Request, ids: np.ndarray) -> str:
     """`auto` -> those in which the store holds all of these rows, else of those that this machine
     has the ones it holds most of, else the fastest; a name is checked."""
     if check_numerics(numerics) != "auto":
         return numerics
-    held = {
-        name: int((~store.missing(recipe_of(backbone, name), taps, ids)).sum()) for name in NUMERICS
-    }
+    held = {}
+    for name in NUMERICS:
+        recipe = recipe_of(request.backbone, name, reading=request.reading)
+        held[name] = int((~request.store.missing(recipe, request.taps, ids)).sum())
     best = max(held, key=held.__getitem__)
-    if held[best] == len(ids) * len(taps) and len(ids):
+    if held[best] == len(ids) * len(request.taps) and len(ids):
         return best
-    device = choose_device(device)
+    device = choose_device(request.device)
     here = fastest_numerics(device)
     there = [name for name in NUMERICS if lacks_numerics(name, device) is None]
     best = max(there, key=held.__getitem__)
@@ -308,6 +311,7 @@ def extract(
     device: str = "auto",
     view: str = "plain",
     thumbnails: bool = False,
+    reading: Reading | None = None,
     watch: Watch = NOT_WATCHED,
 ) -> Extraction:
     """Have every tap of every readable input in the store, computing only what is missing.
@@ -327,6 +331,8 @@ def extract(
         and reading averages them.
     thumbnails : bool
         Keep a thumbnail of each image that goes through the network and has none yet.
+    reading : Reading, optional
+        How the set's files become RGB images; by default each by itself.
     watch : Watch
         What is told of the plan and the progress.
 
@@ -351,7 +357,9 @@ def extract(
     >>> done.read([tap], [0, 1]).shape
     (2, 3072)
     """
-    request = Request(inputs, taps, backbone, store, device, thumbnails, watch)
+    request = Request(
+        inputs, taps, backbone, store, device, thumbnails, reading or Reading(), watch
+    )
     return _extract_views(request, numerics, parse_view(view))
 
 
@@ -372,6 +380,7 @@ def _extract_views(request: Request, numerics: str, view: View) -> Extraction:
         numerics = done.recipe.numerics
         joined = done if joined is None else _join(joined, done)
     assert joined is not None  # a view has a part or more
+    joined.notes = keep_notes(remembered, request.reading, ids, joined.notes)
     joined.times["start"] += examined - started
     joined.times["ids"] += known - examined
     joined.seconds = time.perf_counter() - started
@@ -388,6 +397,7 @@ def _join(first: Extraction, second: Extraction) -> Extraction:
         device=second.device or first.device,
         unused_gpu=second.unused_gpu or first.unused_gpu,
         times={name: first.times[name] + second.times[name] for name in STAGES},
+        notes=first.notes | second.notes,
     )
 
 
@@ -395,10 +405,11 @@ def _extract_view(
     request: Request, ids: np.ndarray, bad: dict[int, ImageError], numerics: str, view: str
 ) -> Extraction:
     """The pass for one view; what it finds out about the images is noted in `ids` and `bad`."""
-    store, taps, device = request.store, request.taps, request.device
+    store, device = request.store, request.device
     readable = [row for row in range(len(ids)) if row not in bad]
-    numerics = choose_numerics(numerics, request.backbone, store, taps, ids[readable], device)
-    result = Extraction(ids, bad, recipe_of(request.backbone, numerics, view), request=request)
+    numerics = choose_numerics(numerics, request, ids[readable])
+    recipe = recipe_of(request.backbone, numerics, view, request.reading)
+    result = Extraction(ids, bad, recipe, request=request)
     watch = request.watch
     # again for what a file that changed meanwhile left open: its copies, its other taps
     for _ in range(PASSES):
@@ -413,7 +424,7 @@ def _extract_view(
         began = time.perf_counter()
         store.compact(result.recipe)
         if request.thumbnails:
-            store.compact(THUMBNAILS)
+            store.compact(thumbnail_recipe(request.reading))
         result.times["write_wait"] += time.perf_counter() - began
     result.computed = min(result.computed, len(result.good))
     return result

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from data import ImageError
+from data import ImageError, Reading, settle_reading
 from extract.backbones import DEFAULT_BACKBONE, Backbone, load_backbone
 from extract.errors import ExtractError
 from extract.extraction import Extraction, extract, recipe_of
@@ -49,11 +49,16 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         network once.
     flips : bool
         Average the features of the image and of its mirror image; the store keeps the two apart.
+    intensity, page, channels
+        How files become RGB images, as in `settle_reading`.
 
     Attributes
     ----------
     numerics_ : str
         What `auto` became at the first call; later calls keep to it.
+    reading_ : Reading
+        What `intensity="auto"` became at the first call or the last `fit`: one range for all images
+        deeper than 8 bits, where there were any.
     extraction_ : Extraction
         Of the last call: what was computed and where the time went. It holds no images.
 
@@ -79,6 +84,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         keep: Sequence[str] = (),
         seed: int = 0,
         flips: bool = False,
+        intensity: Any = "auto",
+        page: int = 1,
+        channels: Any = None,
     ) -> None:
         self.layer = layer
         self.pooling = pooling
@@ -91,9 +99,12 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         self.keep = keep
         self.seed = seed
         self.flips = flips
+        self.intensity = intensity
+        self.page = page
+        self.channels = channels
 
     def fit(self, X: Any, y: Any = None) -> "FeatureExtractor":
-        """Check the parameters and settle the numerics.
+        """Check the parameters, settle the numerics and the range of deep images.
 
         Parameters
         ----------
@@ -110,13 +121,15 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         ExtractError
             For parameters that can't be used.
         """
+        self._forget_reading()
         extraction = self._extract(X)
         if extraction.bad:
             raise _first_bad(extraction.bad, len(X))
         return self
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
-        """As `transform`: settling the numerics and reading the features are one pass."""
+        """As `fit` and `transform`: settling and reading the features are one pass."""
+        self._forget_reading()
         return self.transform(X)
 
     def transform(self, X: Any) -> np.ndarray:
@@ -190,6 +203,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             numerics=self._settled_numerics(),
             device=self.device,
             view=self._view(),
+            reading=self._settle_reading(inputs),
         )
         self.numerics_ = extraction.recipe.numerics
         # without the request: an estimator must neither hold the images nor pickle the network
@@ -217,7 +231,22 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
     def recipe(self) -> Recipe:
         """What identifies the features, once a first call has settled the numerics."""
-        return recipe_of(self.load_backbone(), self._settled_numerics(), self._view())
+        reading = self._settle_reading(())
+        return recipe_of(self.load_backbone(), self._settled_numerics(), self._view(), reading)
+
+    def _settle_reading(self, inputs: Sequence) -> Reading:
+        """As it was settled before for the same parameters, else over these images."""
+        asked = repr((self.intensity, self.page, self.channels))
+        settled: Reading | None = getattr(self, "reading_", None)
+        if settled is None or getattr(self, "_asked", asked) != asked:
+            settled = settle_reading(self.intensity, self.page, self.channels, inputs)
+        if len(inputs):
+            self.reading_, self._asked = settled, asked
+        return settled
+
+    def _forget_reading(self) -> None:
+        if hasattr(self, "reading_"):
+            del self.reading_
 
     def _view(self) -> str:
         return str(WITH_FLIPS if self.flips else PLAIN)

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data import Reading
 from extract.backbones import Backbone
 from extract.compiled import start_engine
 from extract.cores import cores
 from extract.engines import CPU_BATCH, GPU_BATCH, NUMERICS, choose_device, stack_for, unused_gpu
-from extract.errors import ExtractError
+from extract.errors import StoreError
 from extract.loader import Batch, Decoding, load_batches
 from extract.pooling import Tap
 from extract.preprocessing import VIEWS
 from extract.store import FeatureStore, MemoryStore
 from extract.thumbnails import STORED as THUMBNAIL_TYPE
 from extract.thumbnails import TAP as THUMBNAIL_TAP
-from extract.thumbnails import THUMBNAILS, lacking_thumbnails
+from extract.thumbnails import lacking_thumbnails, thumbnail_recipe
 
 if TYPE_CHECKING:
     from extract.extraction import Extraction
@@ -101,6 +102,7 @@ class Request:
     store: FeatureStore | MemoryStore
     device: str
     thumbnails: bool
+    reading: Reading
     watch: Watch
 
 
@@ -141,6 +143,7 @@ class ForwardPass:
         self._on_plan = watch.on_plan
         self._on_progress = watch.on_progress
         self._total = 0
+        self._kept = 0
         self._done = 0
         self._bad = 0
         self._bytes = 0
@@ -151,6 +154,8 @@ class ForwardPass:
     def run(self, jobs: list[Job]) -> None:
         """Compute and keep what each job lacks; Interrupted says what an interrupt left kept."""
         self._total = sum(len(rows) for _, rows in jobs)
+        wanted = {self._result.ids[row].tobytes() for row in self._result.good}
+        self._kept = len(wanted) - self._total  # copies are computed once
         self._store.prepare(self._result.recipe)
         self._refuse_full_disk(jobs)
         try:
@@ -169,9 +174,10 @@ class ForwardPass:
         folder = next(f for f in (self._store.cache, *self._store.cache.parents) if f.exists())
         free = shutil.disk_usage(folder).free
         if self._bytes + DISK_RESERVE > free:
-            raise ExtractError(
-                f"the features need {self._bytes / 1e9:.1f} GB and {self._store.cache} has "
-                f"{free / 1e9:.1f} GB free: keep fewer taps or choose another cache"
+            raise StoreError(
+                f"the features need {self._bytes / 1e6:,.1f} MB beside a reserve of "
+                f"{DISK_RESERVE / 1e6:.0f} MB, and {self._store.cache} has {free / 1e6:,.1f} MB "
+                "free: make room there, keep fewer taps or choose another cache"
             )
 
     def _run_job(self, taps: list[Tap], rows: np.ndarray) -> None:
@@ -204,7 +210,7 @@ class ForwardPass:
     def _lacking_thumbnails(self, rows: np.ndarray) -> frozenset[int]:
         if not self._request.thumbnails:
             return frozenset()
-        lacking = lacking_thumbnails(self._store, self._result.ids[rows])
+        lacking = lacking_thumbnails(self._store, self._result.ids[rows], self._request.reading)
         return frozenset(rows[lacking].tolist())
 
     def _thumbnail_writer(
@@ -213,7 +219,8 @@ class ForwardPass:
         """What keeps the thumbnails of a batch."""
         if not wanted:
             return lambda batch: None
-        writer: Any = stack.enter_context(self._store.writer(THUMBNAILS, THUMBNAIL_TYPE))
+        recipe = thumbnail_recipe(self._request.reading)
+        writer: Any = stack.enter_context(self._store.writer(recipe, THUMBNAIL_TYPE))
 
         def keep(batch: Batch) -> None:
             began = time.perf_counter()
@@ -245,7 +252,7 @@ class ForwardPass:
         return load_batches(
             self._request.inputs,
             rows,
-            Decoding(preprocessing, stack_for(device), thumbnails),
+            Decoding(preprocessing, stack_for(device), thumbnails, self._request.reading),
             lambda: GPU_BATCH if on_gpu else self._chunk,
             2 if on_gpu else 0,
         )
@@ -287,6 +294,7 @@ class ForwardPass:
         """Note what the batch says of its images: one that changed meanwhile has another id."""
         self._result.times["decode"] += batch.decode_seconds
         self._result.bad.update(batch.bad)
+        self._result.notes.update(batch.notes)
         self._bad += len(batch.bad)
         self._result.ids[list(batch.bad)] = 0
         self._result.ids[batch.rows] = batch.ids
@@ -298,8 +306,7 @@ class ForwardPass:
         # the first batch warms up; the second is the measure, where there is one
         if self._on_plan and (self._done > len(batch.rows) or self._done + self._bad == job):
             per_image = seconds / len(batch.rows) + batch.decode_seconds / len(batch.rows) / cores()
-            kept = len(self._result.ids) - len(self._result.bad) - self._total
-            self._on_plan(Plan(self._total, kept, self._bytes, per_image * self._total))
+            self._on_plan(Plan(self._total, self._kept, self._bytes, per_image * self._total))
             self._on_plan = None
         if self._on_progress:
             self._on_progress(self._done + self._bad)

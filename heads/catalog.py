@@ -45,7 +45,8 @@ class Head:
     is_baseline : bool
         Whether it is there to be beaten: a blend takes no part of it.
     trusted_types : tuple of str
-        Types that its file in a bundle may hold beyond what skops trusts by itself.
+        `module:Class` of what its file in a bundle may hold beside the pipeline, the scaler and the
+        classifier.
 
     Examples
     --------
@@ -85,6 +86,9 @@ class Head:
         return self.load_class()(**self.params)
 
 
+# what stands around the classifier of every head
+STEPS = ("sklearn.pipeline:Pipeline", "sklearn.preprocessing:StandardScaler")
+
 HEADS: dict[str, Head] = {
     "logistic": Head(
         "sklearn.linear_model:LogisticRegression",
@@ -92,7 +96,6 @@ HEADS: dict[str, Head] = {
         grid={"C": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)},
         scores="logits",
         weighted=True,
-        trusted_types=("sklearn._loss.loss.HalfMultinomialLoss",),
     ),
     "linear_svm": Head(
         "sklearn.svm:LinearSVC",
@@ -120,18 +123,12 @@ HEADS: dict[str, Head] = {
         bounded_by_rows=("n_neighbors",),
         keeps_rows="_fit_X",
         cost=1,
-        # of few features the neighbours are found by a tree
-        trusted_types=(
-            "sklearn.metrics._dist_metrics.EuclideanDistance32",
-            "sklearn.metrics._dist_metrics.EuclideanDistance64",
-            "sklearn.neighbors._ball_tree.BallTree",
-            "sklearn.neighbors._kd_tree.KDTree",
-        ),
     ),
     "ridge": Head(
         "sklearn.linear_model:RidgeClassifier",
         grid={"alpha": (1e6, 1e5, 1e4, 1e3, 100.0, 10.0, 1.0)},
         weighted=True,
+        trusted_types=("sklearn.preprocessing:LabelBinarizer",),
     ),
     "lda": Head(
         "sklearn.discriminant_analysis:LinearDiscriminantAnalysis",
@@ -201,20 +198,66 @@ def find_name(estimator: Any) -> str | None:
     return None
 
 
+def steps_of(estimator: Any) -> list:
+    """The steps of a pipeline, or the estimator alone.
+
+    Parameters
+    ----------
+    estimator : estimator, fitted or not
+
+    Returns
+    -------
+    list of estimators
+
+    Examples
+    --------
+    >>> steps_of(make_head("ridge"))
+    [StandardScaler(), RidgeClassifier()]
+    """
+    return [step for _, step in getattr(estimator, "steps", [("", estimator)])]
+
+
 def trusted_types() -> tuple[str, ...]:
-    """Types that a bundle may hold beyond what skops trusts by itself, of all heads, sorted.
+    """The types that a head's file in a bundle may hold, of all heads, sorted.
 
     Returns
     -------
     tuple of str
-        Full names, such as `sklearn.neighbors._kd_tree.KDTree`.
+        `module:Class`, such as `sklearn.svm:SVC`.
 
     Examples
     --------
     >>> trusted_types()[0]
-    'sklearn._loss.loss.HalfMultinomialLoss'
+    'sklearn.discriminant_analysis:LinearDiscriminantAnalysis'
     """
-    return tuple(sorted({name for head in HEADS.values() for name in head.trusted_types}))
+    own = {name for head in HEADS.values() for name in (head.classifier, *head.trusted_types)}
+    return tuple(sorted(own | set(STEPS)))
+
+
+def find_trusted(module: Any, name: Any) -> type | None:
+    """The class that a head's file names, where it is among the trusted types.
+
+    Parameters
+    ----------
+    module, name : str
+        Of the class, as the file says; nothing is imported but what the table names.
+
+    Returns
+    -------
+    type or None
+
+    Examples
+    --------
+    >>> find_trusted("sklearn.svm._classes", "SVC").__name__
+    'SVC'
+    >>> find_trusted("os", "system")
+    """
+    for row in trusted_types():
+        public, _, own = row.partition(":")
+        if own == name:
+            kind = getattr(import_module(public), own)
+            return kind if kind.__module__ == module else None
+    return None
 
 
 def make_head(name: str, **params: Any) -> "Pipeline":

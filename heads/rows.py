@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from heads.catalog import HEADS, find_name
+from heads.catalog import HEADS, find_name, steps_of
+
+TREES = {"kd_tree": "KDTree", "ball_tree": "BallTree"}
 
 
 def training_rows(head: Any, features: np.ndarray) -> np.ndarray | None:
@@ -110,6 +112,72 @@ def put_rows(head: Any, rows: np.ndarray) -> None:
     attribute = _needed_attribute(head)
     dtype = getattr(head[-1], attribute).dtype
     setattr(head[-1], attribute, _scale(head, rows, dtype))
+
+
+def without_tree(head: Any) -> Any:
+    """A copy of a head without the search tree that kNN of few features has, or the head itself.
+
+    Parameters
+    ----------
+    head : fitted estimator
+
+    Returns
+    -------
+    estimator
+        What `grow_tree` makes whole again; a tree is compiled code's own memory, and one that comes
+        from elsewhere can't be checked.
+
+    Examples
+    --------
+    >>> from heads import make_head
+    >>> head = make_head("knn", n_neighbors=1).fit(np.eye(9), np.arange(9) % 3)
+    >>> without_tree(head)[-1]._tree is None, head[-1]._tree is None
+    (True, False)
+    """
+    steps = getattr(head, "steps", [("", head)])
+    if getattr(steps[-1][1], "_tree", None) is None:
+        return head
+    classifier = copy.copy(steps[-1][1])
+    classifier._tree = None
+    return Pipeline([*steps[:-1], (steps[-1][0], classifier)]) if steps[-1][0] else classifier
+
+
+def grow_tree(head: Any) -> None:
+    """Give a head the search tree that it has by its own account; it is changed in place.
+
+    Parameters
+    ----------
+    head : fitted estimator
+        With its training rows; the same rows give the same tree.
+
+    Raises
+    ------
+    ValueError
+        Of a tree that can't be.
+
+    Examples
+    --------
+    >>> from heads import make_head
+    >>> head = make_head("knn", n_neighbors=1).fit(np.eye(9), np.arange(9) % 3)
+    >>> slim = without_tree(head)
+    >>> grow_tree(slim)
+    >>> slim.predict(np.eye(9)[:3]).tolist()
+    [0, 1, 2]
+    """
+    classifier = steps_of(head)[-1]
+    method = getattr(classifier, "_fit_method", "brute")
+    if method == "brute":
+        return
+    if method not in TREES:
+        raise ValueError(f"got search {method!r}, expected brute, {', '.join(TREES)}")
+    import sklearn.neighbors
+
+    classifier._tree = getattr(sklearn.neighbors, TREES[method])(
+        classifier._fit_X,
+        classifier.leaf_size,
+        metric=classifier.effective_metric_,
+        **classifier.effective_metric_params_,
+    )
 
 
 def _row_attribute(head: Any) -> str | None:

@@ -58,7 +58,7 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         For the heads whose classifier takes class weights; the others are left as they are.
     n_jobs : int or None
         Threads over folds and batches, each with one BLAS thread: their number changes no result;
-        one for up to 2^18 values. Many searches (one per array of features) go faster in processes,
+        one for up to 2^18 values. Many searches (one per array of features) go faster side by side,
         one thread each.
     random_state : int or None
         Shuffles the folds of an int `cv`; None keeps the rows' order.

@@ -1,9 +1,16 @@
 """The rooms put together: a run as one call, the image classifier, its bundle, command lines."""
 
 import importlib.util
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from pipelines.stopping import watch_signals
+
+# `python -m pipelines.COMMAND`: a Ctrl-C is answered before what takes a second to import
+if sys.argv[:1] == ["-m"] and any(word.startswith("pipelines") for word in sys.orig_argv):
+    watch_signals()
 
 _HOMES = {
     "BundleError": "errors",

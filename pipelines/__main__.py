@@ -4,16 +4,21 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from pipelines.stopping import watch_signals
+
 COMMANDS = {
     "run": "images in, the best classifier out",
     "extract": "features alone, kept and exported",
     "predict": "labels for new images by a bundle",
+    "cache": "what is kept, whether it is whole, and less of it",
     "doctor": "what this machine has, and how long a pass would take",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Hand the rest of the line to the command's own module -> exit code."""
+    if arguments is None:
+        watch_signals()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments and arguments[0] in COMMANDS:
         return import_module(f"pipelines.{arguments[0]}").main(arguments[1:])

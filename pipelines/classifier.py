@@ -29,7 +29,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     head : str or estimator
         Name of a head, whose parameters are then chosen by cross-validation on the training images,
         or a scikit-learn classifier, used as it is.
-    layer, pooling, backbone, weights, size, numerics, device, cache, keep, seed, flips
+    layer, pooling, backbone, weights, size, numerics, device, cache, keep, seed, flips, intensity
+    page, channels
         As in `FeatureExtractor`.
     scoring : str
         What the parameters of a named head are chosen by: "accuracy", "balanced_accuracy",
@@ -63,6 +64,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         keep: Sequence[str] = (),
         seed: int = 0,
         flips: bool = False,
+        intensity: Any = "auto",
+        page: int = 1,
+        channels: Any = None,
         scoring: str = "accuracy",
         class_weight: str | None = None,
     ) -> None:
@@ -78,6 +82,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.keep = keep
         self.seed = seed
         self.flips = flips
+        self.intensity = intensity
+        self.page = page
+        self.channels = channels
         self.scoring = scoring
         self.class_weight = class_weight
 

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import io
 import re
 import sys
 import traceback
@@ -11,10 +12,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data import DataError, ImageError
-from extract.errors import ExtractError
+from data.names import shown
+from extract.errors import DISK_ERRORS, ExtractError, StoreError
 from pipelines.errors import BundleError, WorkFailed, WrongCall, WrongSetting
+from pipelines.report.reading import reading_in_words
 from pipelines.settings import CHOICES, RunSettings
+from pipelines.stopping import raising
 
+KEPT = "the features computed so far are kept; run again to go on from there"
 DONE, FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 ON_OFF = ("on", "off")
 
@@ -78,6 +83,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "seed": {
         "type": seed,
         "help": "of the held-out split, the folds and random weights (default: 0)",
+    },
+    "intensity": {
+        "metavar": "LOW:HIGH|auto|full",
+        "help": "what becomes black and white in images deeper than 8 bits: auto finds one range "
+        "over the images but a given test part where files do not declare their bits, full is the "
+        "whole range of the type (default: auto)",
+    },
+    "page": {
+        "type": int,
+        "metavar": "N",
+        "help": "which page of files with several, counted from 1 (default: 1)",
+    },
+    "channels": {
+        "metavar": "0,2,1",
+        "help": "which bands become red, green and blue, or the one that is gray, counted from 0 "
+        "(default: as the file says)",
     },
     "test": {
         "metavar": "IMAGES",
@@ -143,7 +164,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 # what a feature is made by and where it is kept
 FEATURE_OPTIONS = ("backbone", "weights", "layers", "pooling", "size", "numerics", "device",
-                   "cache", "seed")  # fmt: skip
+                   "cache", "seed", "intensity", "page", "channels")  # fmt: skip
 
 
 def add_options(parser: argparse.ArgumentParser, options: Iterable[str]) -> None:
@@ -178,16 +199,21 @@ def run_command(
     main: Callable[[argparse.Namespace], int],
     parser: argparse.ArgumentParser,
     arguments: Sequence[str] | None,
+    kept: str = KEPT,
 ) -> int:
-    """Parse, call `main`, and turn what goes wrong into one line on stderr and an exit code."""
+    """Parse, call `main`, and turn what goes wrong into one line on stderr and an exit code.
+
+    kept : what an interrupt leaves, in words.
+    """
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     parser.add_argument("--version", action="version", version=version())
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(_with_negative_range(arguments))
+    make_writable_everywhere()
     try:
-        return main(options)
+        with raising(kept):
+            return main(options)
     except KeyboardInterrupt as error:
-        kept = "interrupted: the features computed so far are kept; run again to go on from there"
-        say(str(error) or kept)
+        say(str(error) or f"interrupted: {kept}")
         return INTERRUPTED
     except BrokenPipeError:
         return FAILED
@@ -198,12 +224,24 @@ def run_command(
         return _exit_code(error)
 
 
+def _with_negative_range(arguments: Sequence[str] | None) -> list[str]:
+    """`--intensity -25:0` as `--intensity=-25:0`: argparse takes what begins with - for options."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for place in range(len(words) - 1, 0, -1):
+        if words[place - 1] == "--intensity" and re.match(r"-[\d.]", words[place]):
+            words[place - 1 : place + 1] = [f"--intensity={words[place]}"]
+    return words
+
+
 def version() -> str:
     """`permafrost 0.1.0`."""
     return f"permafrost {importlib.metadata.version('permafrost')}"
 
 
 def _exit_code(error: Exception) -> int:
+    of_disk = isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_ERRORS
+    if isinstance(error, StoreError) or of_disk:
+        return FAILED
     if isinstance(error, (DataError, ExtractError, WrongCall, BundleError)):
         return WRONG_CALL
     return FAILED
@@ -231,7 +269,14 @@ def _as_flags(text: str) -> str:
 
 def say(text: str) -> None:
     """A line on stderr: what a person reads beside the result."""
-    print(text, file=sys.stderr, flush=True)
+    print(shown(text), file=sys.stderr, flush=True)
+
+
+def make_writable_everywhere() -> None:
+    """Let no letter end a command whose terminal has none for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Narrator:
@@ -246,6 +291,17 @@ class Narrator:
         tell = getattr(self, f"_on_{type(event).__name__}", None)
         if tell is not None:
             tell(event)
+
+    def _on_RangeFound(self, event: Any) -> None:
+        say(
+            f"images deeper than 8 bits: {event.low:g} is black and {event.high:g} is white in all "
+            "of them, as found over these images without a given test part; "
+            "--intensity LOW:HIGH sets it"
+        )
+
+    def _on_SamplesRead(self, event: Any) -> None:
+        for line in reading_in_words(event.samples):
+            say(line)
 
     def _on_PassPlanned(self, event: Any) -> None:
         plan = event.plan
@@ -264,7 +320,10 @@ class Narrator:
         self._show("taps", event.total, event.done)
 
     def _on_BadImages(self, event: Any) -> None:
-        say(f"{event.n_bad} of {event.n_images} images can't be used: see {event.file}")
+        if event.n_bad:
+            say(f"{event.n_bad} of {event.n_images} images can't be used: see {event.file}")
+        if event.n_noted:
+            say(f"{event.n_noted} images are used with a note ({event.note}): see {event.file}")
 
     def _show(self, what: str, total: int, done: int) -> None:
         """Move the bar of this work; a new one where another was shown, none once it is done."""

@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line -> exit code."""
-    return run_command(examine, build_parser(), arguments)
+    return run_command(examine, build_parser(), arguments, "nothing was to be kept")
 
 
 def examine(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.names import shown
 from pipelines.console import (
     DONE,
     FEATURE_OPTIONS,
@@ -14,7 +15,7 @@ from pipelines.console import (
     say,
     settings_of,
 )
-from pipelines.errors import WrongCall
+from pipelines.errors import WorkFailed, WrongCall
 from pipelines.settings import FeatureSettings
 
 EXAMPLE = (
@@ -42,34 +43,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def extract_features(options: argparse.Namespace) -> int:
     """Have the features kept, and exported where asked -> exit code."""
     from extract import FeatureStore
-    from pipelines.features import export_table, keep_features, load_backbones
+    from pipelines.features import (
+        choose_taps,
+        export_table,
+        find_range,
+        keep_features,
+        load_backbones,
+    )
     from pipelines.report.extraction import describe_extraction
-    from pipelines.samples import read_any
+    from pipelines.samples import SamplesRead, read_any
 
     settings = settings_of(FeatureSettings, options)
     refuse_unwritable(options.to)
     settings.check_features()
     samples = read_any(options.images)
+    narrator = Narrator()
     store = FeatureStore(settings.cache)
     backbones = load_backbones(samples, settings, store)
-    table = keep_features(samples, backbones, store, settings, settle=False, on_event=Narrator())
+    for backbone in backbones:
+        choose_taps(backbone.card, settings.layers, settings.poolings)
+    narrator(SamplesRead(samples))
+    settings = find_range(samples, settings, narrator)
+    table = keep_features(samples, backbones, store, settings, settle=False, on_event=narrator)
     for path, reason in table.bad:
         say(f"left out: {path}: {reason}")
+    for path, note in table.notes:
+        say(f"note: {path}: {note}")
     done = describe_extraction(table.passes)
     print(
         f"{len(table.samples)} images, {len(table.sources)} taps: {done['computed']} computed, "
-        f"{done['from_store']} from the store, {done['seconds']:.1f} s; kept in {store.cache}"
+        f"{done['from_store']} from the store, {done['seconds']:.1f} s; "
+        f"kept in {shown(str(store.cache))}"
     )
     for line in filter(None, (done["in_words"], done["unused_gpu"])):
         print(line)
     if options.to:
         export_table(table, options.to)
-        print(f"exported: {options.to}")
+        print(shown(f"exported: {options.to}"))
     return DONE
 
 
 def refuse_unwritable(file: Path | None) -> None:
     """Say before the pass that the export can't be written."""
+    from extract.errors import DISK_ERRORS
     from extract.files import written_aside
 
     if file is None:
@@ -81,7 +97,8 @@ def refuse_unwritable(file: Path | None) -> None:
             aside.touch()
         file.with_name(f".test-{file.name}").unlink()
     except OSError as error:
-        raise WrongCall(
+        kind = WorkFailed if error.errno in DISK_ERRORS else WrongCall
+        raise kind(
             f"can't write {file} ({error.strerror}): choose another file with --to"
         ) from error
 

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from data import Samples
+from data import ImageError, Samples
 from extract import (
     Backbone,
     Extraction,
@@ -54,6 +54,14 @@ class Source:
 
 
 @dataclass(frozen=True)
+class RangeFound:
+    """Of images deeper than 8 bits `low` becomes black and `high` white, in all of them alike."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class PassPlanned:
     """A pass is about to begin. plan: what it will compute and write, and how long it may take."""
 
@@ -70,6 +78,7 @@ class PassAdvanced:
 
 
 Listener = Callable[[Any], None]
+Settings = TypeVar("Settings", bound=FeatureSettings)
 
 
 def ignore(event: Any) -> None:
@@ -102,6 +111,7 @@ class FeatureTable:
     ids : (n, 16) uint8 image ids. places : (n,) their places among the images of the passes.
     features : one entry per backbone, view and tap or joined taps.
     bad : (path, reason). n_duplicates : images dropped as copies of others.
+    notes : (path, what affected its pixels) of those that were read.
     """
 
     samples: Samples
@@ -110,6 +120,7 @@ class FeatureTable:
     features: tuple[KeptFeatures, ...]
     bad: list[tuple[str, str]]
     n_duplicates: int
+    notes: list[tuple[str, str]]
 
     @property
     def sources(self) -> list[Source]:
@@ -185,6 +196,19 @@ def _load(
     return load_backbone(given, settings.weights, seed=settings.seed, size=size, cache=store.cache)
 
 
+def find_range(samples: Samples, settings: Settings, on_event: Listener = ignore) -> Settings:
+    """The settings with `intensity="auto"` settled over all but the test images."""
+    if settings.intensity != "auto":
+        return settings
+    rows = np.arange(len(samples))
+    if samples.split is not None:
+        rows = np.flatnonzero(samples.split != "test")
+    found = settings.reading(samples[rows].inputs).intensity
+    if found is not None:
+        on_event(RangeFound(*found))
+    return replace(settings, intensity=found)
+
+
 def choose_taps(card: Card, layers: str, poolings: Sequence[str]) -> list[tuple[Tap, ...]]:
     """Layers (`auto`, `all`, names) times poolings; `a:grid2+b:avg` are two taps to join.
 
@@ -224,7 +248,7 @@ def keep_features(
 ) -> FeatureTable:
     """Have every tap of every sample in the store -> the table of what can be used.
 
-    settings : which taps, views, numerics and device.
+    settings : which taps, views, numerics and device, with `intensity` settled by `find_range`.
     settle : as a run needs it: copies of images are dropped, and images whose copies carry other
         labels, and thumbnails are kept for its audit. Else all that can be read stay.
     on_event : called with PassPlanned and PassAdvanced.
@@ -249,7 +273,11 @@ def keep_features(
         rows, contradictions, n_duplicates = settle_duplicates(samples, ids, readable)
     unreadable = [(samples.paths[row], bad[row].reason) for row in sorted(bad)]
     reasons = [*samples.problems, *unreadable, *contradictions]
-    return FeatureTable(samples[rows], ids[rows], rows, tuple(features), reasons, n_duplicates)
+    noted = features[0].extraction.notes
+    notes = [(samples.paths[row], "; ".join(noted[row])) for row in readable if row in noted]
+    return FeatureTable(
+        samples[rows], ids[rows], rows, tuple(features), reasons, n_duplicates, notes
+    )
 
 
 def _pass(
@@ -273,6 +301,7 @@ def _pass(
         device=settings.device,
         view=views[-1],  # one that averages others has all of them kept
         thumbnails=thumbnails,
+        reading=settings.reading(),
         watch=watching(backbone.name, singles, on_event),
     )
     return [
@@ -318,18 +347,21 @@ def settle_duplicates(
 
 
 def baseline_features(
-    samples: Samples,
+    table: FeatureTable,
     backbone: Backbone,
     store: FeatureStore,
     settings: FeatureSettings,
     numerics: str,
     on_event: Listener = ignore,
 ) -> Iterator[tuple[Source, np.ndarray]]:
-    """(source, features (n, d) of the samples) of every tap of every baseline.
+    """(source, features (n, d) of the table's samples) of every tap of every baseline.
 
     The last is `backbone` with random weights from its seed, in these numerics; it is left out
     where `backbone` is a baseline, one's own module, or untrained itself.
+
+    Raises ImageError for an image that can't be read any more, or is another one by now.
     """
+    samples = table.samples
 
     def read(name: str, network: Backbone, taps: Sequence[Tap], numerics: str) -> Iterator:
         done = extract(
@@ -339,8 +371,12 @@ def baseline_features(
             store,
             numerics=numerics,
             device=settings.device,
+            reading=settings.reading(),
             watch=watching(name, taps, on_event),
         )
+        for row in np.flatnonzero((done.ids != table.ids).any(axis=1)):
+            said = done.bad[row].reason if row in done.bad else "it is another image by now"
+            raise ImageError(samples.paths[row], f"it has changed during the run: {said}")
         for tap in taps:
             source = Source(name, tap.layer, tap.pooling, network.card.width(tap))
             yield source, done.read([tap], np.arange(len(samples)))

@@ -16,6 +16,7 @@ from extract.extractor import JoinedExtractor
 from extract.preprocessing import parse_view
 from heads.blended import Member, answers
 from pipelines.bundle import save_classifier
+from pipelines.bundle.save import refuse_overwriting
 from pipelines.classifier import ImageClassifier
 from pipelines.errors import WorkFailed
 from pipelines.evaluation.baselines import measure_baselines
@@ -32,6 +33,7 @@ from pipelines.evaluation.leaderboard import Entry, Leaderboard, make_leaderboar
 from pipelines.evaluation.scoring import find_scoring
 from pipelines.evaluation.search import Search, screen_sources
 from pipelines.exploration.copies import Copies, find_copies, group_copies
+from pipelines.exploration.flat import find_flat
 from pipelines.exploration.table import EXPLORATIONS
 from pipelines.features import (
     FeatureTable,
@@ -40,14 +42,21 @@ from pipelines.features import (
     Source,
     baseline_features,
     choose_taps,
+    find_range,
     ignore,
     keep_features,
     load_backbones,
 )
 from pipelines.report.advice import give_advice
-from pipelines.report.audit import describe_copies, describe_explored, describe_suspects
+from pipelines.report.audit import (
+    describe_copies,
+    describe_explored,
+    describe_flat,
+    describe_suspects,
+)
 from pipelines.report.extraction import describe_extraction
 from pipelines.report.files import (
+    disk_errors_named,
     results_folder,
     write_bad_images,
     write_predictions,
@@ -57,21 +66,28 @@ from pipelines.report.results import (
     RESULTS_SCHEMA,
     describe_backbone,
     describe_data,
+    describe_reading,
     describe_screened,
     versions,
 )
-from pipelines.samples import SAME, Split, group_by_path, read_samples, split_samples
+from pipelines.samples import SAME, SamplesRead, Split, group_by_path, read_samples, split_samples
 from pipelines.settings import RunSettings
 
 # rows whose probabilities are averaged to judge labels: what one head alone misjudges ranks lower
 BELIEVED = 5
+BUNDLE = "model"  # in a run's folder
 
 
 @dataclass(frozen=True)
 class BadImages:
-    """Some images can't be used; `file` says which and why, where a run writes files."""
+    """Some images can't be used, or are used and noted: what came out may not be all there is.
+
+    file : says which and why, where a run writes files. note : the first one's.
+    """
 
     n_bad: int
+    n_noted: int
+    note: str
     n_images: int
     file: Path | None
 
@@ -257,7 +273,8 @@ def run_job(
         A folder, manifest or named set to read samples from, or labelled samples.
     settings : RunSettings or None
     on_event : callable
-        Called with PassPlanned, PassAdvanced, BadImages and SearchAdvanced.
+        Called with SamplesRead, RangeFound, PassPlanned, PassAdvanced, BadImages and
+        SearchAdvanced.
     command : sequence of str
         What results.json names as the call.
 
@@ -309,18 +326,22 @@ def leave_classifier(tested: Tested, out: Path | None) -> None:
     """The test predictions and the bundle, where a run writes files."""
     if out is not None:
         write_predictions(out, tested.samples, tested.predicted, tested.confidence)
-        save_classifier(tested.classifier, out / "model")
+        with disk_errors_named(out / BUNDLE):
+            save_classifier(tested.classifier, out / BUNDLE)
 
 
 def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) -> Job:
     """Read and check all that is asked for, before anything is computed or written."""
     samples = group_by_path(read_samples(images, settings.test), settings.groups)
     settings.check(samples)
+    if settings.out is not None:
+        refuse_overwriting(Path(settings.out) / BUNDLE)
     store = FeatureStore(settings.cache)
     backbones = load_backbones(samples, settings, store)
     for backbone in backbones:
         choose_taps(backbone.card, settings.layers, settings.poolings)
-    return Job(samples, settings, store, backbones, on_event)
+    on_event(SamplesRead(samples))
+    return Job(samples, find_range(samples, settings, on_event), store, backbones, on_event)
 
 
 def keep_images(job: Job, out: Path | None) -> FeatureTable:
@@ -330,7 +351,7 @@ def keep_images(job: Job, out: Path | None) -> FeatureTable:
     )
     file = None
     if out is not None:
-        file = write_bad_images(out, table.bad)
+        file = write_bad_images(out, table.bad, table.notes)
     n_images = len(job.samples) + len(job.samples.problems)
     fraction = len(table.bad) / max(1, n_images)
     if fraction > job.settings.max_bad:
@@ -339,16 +360,15 @@ def keep_images(job: Job, out: Path | None) -> FeatureTable:
             f"limit {job.settings.max_bad:.0%}): see {file or table.bad[0]}, "
             "mend them or raise --max-bad"
         )
-    if table.bad:
-        job.on_event(BadImages(len(table.bad), n_images, file))
+    if table.bad or table.notes:
+        note = table.notes[0][1] if table.notes else ""
+        job.on_event(BadImages(len(table.bad), len(table.notes), note, n_images, file))
     return table
 
 
 def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Copies]]:
     """Find near copies, and drop all but one of each group if asked -> (table, pairs left)."""
-    pairs = find_copies(
-        table.read(table.middle()), kept_thumbnails(job.store, table.samples.inputs, table.ids)
-    )
+    pairs = find_copies(table.read(table.middle()), thumbnails_of(job, table))
     if job.settings.duplicates != "drop":
         return table, pairs
     groups = group_copies(len(table.samples), pairs, kinds=SAME)
@@ -364,6 +384,11 @@ def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Cop
         if pair.first in place and pair.second in place
     ]
     return table.of_rows(rows), left
+
+
+def thumbnails_of(job: Job, table: FeatureTable) -> np.ndarray:
+    """(n, 32, 32) gray values of the samples."""
+    return kept_thumbnails(job.store, table.samples.inputs, table.ids, job.settings.reading())
 
 
 def split_together(samples: Samples, copies: Sequence[Copies], settings: RunSettings) -> Split:
@@ -420,7 +445,7 @@ def find_baselines(job: Job, table: FeatureTable, found: Found) -> list[Entry]:
         return []
     majority = Source("majority", None, None, 0)
     features = baseline_features(
-        table.samples[found.split.train],
+        table.of_rows(found.split.train),
         job.backbones[0],
         job.store,
         job.settings,
@@ -468,6 +493,9 @@ def _make_extractor(job: Job, name: str, kept: Sequence[KeptFeatures]) -> Featur
         cache=job.settings.cache,
         seed=job.settings.seed,
         flips=parse_view(kept[0].source.view).is_averaged,
+        intensity=job.settings.intensity,
+        page=job.settings.page,
+        channels=job.settings.channels,
     )
 
 
@@ -479,6 +507,7 @@ def audit_images(job: Job, table: FeatureTable, copies: Sequence[Copies], found:
     audit = {
         "duplicates": job.settings.duplicates,
         **describe_copies(table.samples, copies, found.split.test),
+        **describe_flat(table.samples, find_flat(thumbnails_of(job, table))),
         **describe_suspects(
             table.samples[found.split.train],
             rank_labels(probabilities, found.labels, board.classes.tolist()),
@@ -521,6 +550,7 @@ def describe(
         recipes.setdefault(own.source.backbone, own.recipe)
     backbones = [describe_backbone(backbone, recipes[backbone.name]) for backbone in job.backbones]
     data = describe_data(job.samples, table.samples.labels[split.train], len(split.test))
+    data |= describe_reading(settings.reading())
     results = {
         "schema": RESULTS_SCHEMA,
         "versions": versions(),
@@ -528,7 +558,12 @@ def describe(
         "scoring": settings.scoring,
         "class_weight": settings.class_weight,
         "flips": "on" if settings.flips else "off",
-        "data": data | {"n_bad": len(table.bad), "n_duplicates": table.n_duplicates},
+        "data": data
+        | {
+            "n_bad": len(table.bad),
+            "n_noted": len(table.notes),
+            "n_duplicates": table.n_duplicates,
+        },
         "backbone": next(block for block in backbones if block["name"] == found.source.backbone),
         "backbones": backbones,
         "layers": layers_of(table),

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data.names import shown
 from pipelines.console import DONE, FAILED, run_command, say
 from pipelines.errors import WrongCall
+from pipelines.report.files import as_cells
 
 if TYPE_CHECKING:
     from pipelines.classifier import ImageClassifier
@@ -36,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line -> exit code."""
-    return run_command(predict, build_parser(), arguments)
+    return run_command(predict, build_parser(), arguments, "the images left have no answer")
 
 
 def predict(options: argparse.Namespace) -> int:
@@ -79,7 +81,11 @@ def _answers(
 
 
 def _predictions(classifier: "ImageClassifier", paths: Sequence[str]) -> list[dict]:
+    from extract.extractor import extractors_of
+
     rows, labels, probabilities, bad = classifier.predict_readable(paths)
+    for row, notes in sorted(extractors_of(classifier.extractor_)[0].extraction_.notes.items()):
+        say(f"note: {paths[row]}: {'; '.join(notes)}")
     answers = {row: _failure(paths[row], error.reason) for row, error in bad.items()}
     for row, label, own in zip(rows, labels, probabilities, strict=True):
         answers[row] = _answer(paths[row], classifier.classes_, label, own)
@@ -115,7 +121,7 @@ def _write_json(answer: dict) -> None:
 
 
 def _write_csv(answer: dict) -> None:
-    csv.writer(sys.stdout).writerow(answer[key] for key in COLUMNS)
+    csv.writer(sys.stdout).writerow(as_cells(answer[key] for key in COLUMNS))
 
 
 def _write_text(answer: dict) -> None:
@@ -123,7 +129,7 @@ def _write_text(answer: dict) -> None:
         outcome = f"error: {answer['error']}"
     else:
         outcome = f"{answer['label']}  {answer['probability']:.3f}"
-    print(f"{answer['path']}  {outcome}")
+    print(shown(f"{answer['path']}  {outcome}"))
 
 
 WRITERS: dict[str, Callable[[dict], None]] = {

@@ -60,7 +60,11 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         )
     finally:
         narrator.close()
-    text = results_text(result.results) if options.json else summary(result.results, Path(out))
+    text = (
+        results_text(result.results, ascii_only=True)
+        if options.json
+        else summary(result.results, Path(out))
+    )
     print(text, end="")
     return DONE
 

@@ -1,6 +1,7 @@
 """The samples of a run: read with their test part, grouped by their paths, and split."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,13 @@ class Split:
     train: np.ndarray
     test: np.ndarray
     folds: list[tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class SamplesRead:
+    """The images and labels are known; nothing is computed yet."""
+
+    samples: Samples
 
 
 def read_samples(images: str | Samples, test: str | None = None) -> Samples:
@@ -75,8 +83,9 @@ def _joined(train: Samples, test: Samples) -> Samples:
         groups=groups,
         split=["train"] * len(train) + ["test"] * len(test),
         name=train.name,
-        passed_over=train.passed_over,
+        passed_over=Counter(train.passed_over) + Counter(test.passed_over),
         problems=train.problems + test.problems,
+        notes=train.notes + test.notes,
     )
 
 

@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Any
 from pipelines.errors import WrongSetting
 
 if TYPE_CHECKING:
-    from data import Samples
+    from data import Reading, Samples
     from extract import Backbone
 
 CHOICES = {
     "choose": ("best", "simplest"),
     "duplicates": ("group", "drop", "keep"),
     "class_weight": (None, "balanced"),
+}
+
+
+# what is asked of how files are read, and what it may be
+READINGS = {
+    "intensity": "auto, full, or LOW:HIGH with LOW below HIGH, such as 0:4095",
+    "page": "a whole number, 1 for the first page",
+    "channels": "1 or 3 numbers of bands, 0 for the first, such as 0,2,1",
 }
 
 
@@ -42,6 +50,9 @@ class FeatureSettings:
         Of random weights, of the held-out split and of the folds.
     flips : bool
         Whether features averaged with those of the mirrored images are tried too.
+    intensity, page, channels
+        How files become RGB images, as in `data.settle_reading`; `intensity="auto"` finds one range
+        over the images but a given test part.
     """
 
     backbone: "str | Backbone | Sequence[str | Backbone]" = "mobilenet_v2"
@@ -54,6 +65,9 @@ class FeatureSettings:
     cache: str | Path | None = None
     seed: int = 0
     flips: bool = False
+    intensity: str | tuple[float, float] | None = "auto"
+    page: int = 1
+    channels: str | Sequence[int] | None = None
 
     @property
     def backbones(self) -> list:
@@ -65,14 +79,31 @@ class FeatureSettings:
         """The poolings, one by one."""
         return _listed(self.pooling)
 
+    def reading(self, inputs: Sequence = ()) -> "Reading":
+        """How files become RGB images; `intensity="auto"` is found over these inputs."""
+        from data import settle_reading
+
+        return settle_reading(self.intensity, self.page, self.channels, inputs)
+
     def check_features(self) -> None:
-        """Raise WrongSetting or ExtractError for what can't be used on this machine."""
+        """Raise WrongSetting, DataError or ExtractError for what can't be used on this machine."""
         from extract.engines import check_device, check_numerics
 
         if self.size is not None and self.size < 1:
             raise WrongSetting("size", self.size, "expected a side in pixels, such as 224")
+        self._check_reading()
         check_numerics(self.numerics)
         check_device(self.device)
+
+    def _check_reading(self) -> None:
+        from data import DataError, settle_reading
+
+        for name, expected in READINGS.items():
+            value = getattr(self, name)
+            try:
+                settle_reading(**{name: value})
+            except DataError as error:
+                raise WrongSetting(name, value, f"expected {expected}") from error
 
 
 @dataclass(frozen=True)
@@ -81,7 +112,8 @@ class RunSettings(FeatureSettings):
 
     Parameters
     ----------
-    backbone, weights, layers, pooling, size, numerics, device, cache, seed, flips
+    backbone, weights, layers, pooling, size, numerics, device, cache, seed, flips, intensity, page
+    channels
         Which features, as in `FeatureSettings`.
     test : str or None
         A folder or manifest of test images, beside images without a split inside.

@@ -18,13 +18,19 @@ ALLOWED = {
 }
 # inside pipelines: which of its own modules and folders each folder may import, beside itself
 ARROWS = {
+    "bundle": {"classifier", "errors"},
     "evaluation": set(),
     "exploration": set(),
     "report": {"evaluation", "exploration", "errors"},
 }
 # other rooms that a folder of pipelines may import: these two work on arrays alone
-ROOMS_BELOW = {"evaluation": {"heads"}, "exploration": {"data"}, "report": {"data", "extract"}}
-COMMANDS = {"run", "extract", "predict", "doctor", "__main__"}
+ROOMS_BELOW = {
+    "bundle": {"data", "extract", "heads"},
+    "evaluation": {"heads"},
+    "exploration": {"data"},
+    "report": {"data", "extract"},
+}
+COMMANDS = {"run", "extract", "predict", "doctor", "cache", "__main__"}
 # one library, one room: where each may be imported
 HOMES = {
     "torch": lambda place: place.parts[0] == "extract",
@@ -114,7 +120,7 @@ def test_the_wheel_holds_the_four_rooms_and_nothing_else(tmp_path):
         *(
             f"import contextlib, pipelines.{name} as command\n"
             "with contextlib.suppress(SystemExit): command.main(['--help'])"
-            for name in ("run", "extract", "predict", "__main__")
+            for name in ("run", "extract", "predict", "cache", "__main__")
         ),
     ],
 )
@@ -136,7 +142,7 @@ def test_a_strangers_package_of_a_rooms_name_is_named(tmp_path, room):
     assert str(tmp_path / f"{room}.py") in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("command", ["run", "extract", "predict", "doctor", None])
+@pytest.mark.parametrize("command", ["run", "extract", "predict", "doctor", "cache", None])
 def test_every_command_says_its_version(command):
     words = ["pipelines" if command is None else f"pipelines.{command}", "--version"]
     done = subprocess.run(

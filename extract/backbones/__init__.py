@@ -1,6 +1,7 @@
 """The frozen networks: one table from the scheme of a name to what loads it."""
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +16,11 @@ __all__ = [
     "BASELINES",
     "DEFAULT_BACKBONE",
     "LOADERS",
+    "NAMED",
     "Backbone",
     "Card",
     "load_backbone",
+    "named_backbone",
     "scheme_of",
 ]
 
@@ -26,6 +29,11 @@ LOADERS: dict[str, Callable[[Asked], Backbone]] = {
     "torchvision": torchvision.load,
     "module": module.load,
     "baseline": baselines.load,
+}
+# the schemes that build from a name of our own tables, and how their architectures are written
+NAMED = {
+    "torchvision": re.compile(r"torchvision\.([a-z0-9_]+)"),
+    "baseline": re.compile(r"permafrost\.([a-z0-9_]+)/\d+"),
 }
 
 
@@ -97,6 +105,23 @@ def scheme_of(name: Any) -> str:
     ('baseline', 'torchvision', 'module')
     """
     return parse_name(name, LOADERS, BASELINES)[0] if isinstance(name, str) else "module"
+
+
+def named_backbone(architecture: str) -> str | None:
+    """The name of the backbone of an architecture in our own tables; None for one's own network.
+
+    A name that comes from elsewhere is looked up here and never as `module:function`, which would
+    import and call what it says.
+
+    >>> named_backbone("torchvision.resnet18"), named_backbone("permafrost.pixels/1")
+    ('resnet18', 'pixels')
+    >>> named_backbone("own:package.Net:0123:")
+    """
+    for scheme, pattern in NAMED.items():
+        match = pattern.fullmatch(architecture)
+        if match and scheme_of(match[1]) == scheme:
+            return match[1]
+    return None
 
 
 def _refuse_settings(settings: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from extract.backbones.card import Built, Card, examine, memory_file, read_card, write_card
 from extract.errors import ExtractError
+from extract.files import note_use
 from extract.preprocessing import Preprocessing
 from extract.weights import file_sha256, tensors_digest, weights_file
 
@@ -102,15 +103,21 @@ class Backbone:
             preprocessing = _resized(built.preprocessing, self.size)
             network = built.network.eval().float().requires_grad_(False)
             built = replace(built, network=network, preprocessing=preprocessing)
-            self._refuse_other_weights(built)
+            self._refuse_another(built)
             self._built = built
         return self._built
 
-    def _refuse_other_weights(self, built: Built) -> None:
-        """A file may be replaced before the network is loaded; its rows would pass for the old."""
-        if self._card is None:
+    def _refuse_another(self, built: Built) -> None:
+        """What was remembered may be of another file by now; its rows would pass for the old."""
+        card = self._card
+        if card is None:
             return
-        if tensors_digest(built.network, built.filled) == self._card.digest:
+        same = (
+            card.architecture == built.architecture
+            and card.transform_id == built.preprocessing.transform_id
+            and card.digest == tensors_digest(built.network, built.filled)
+        )
+        if same:
             return
         self._card = None
         path = self._memory_file()
@@ -125,7 +132,10 @@ class Backbone:
 
     def _remembered(self) -> Card | None:
         path = self._memory_file()
-        return None if path is None or not path.exists() else read_card(path)
+        if path is None:
+            return None
+        note_use(path)
+        return read_card(path)
 
     def _make_card(self) -> Card:
         built = self._load()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.errors import ExtractError
-from extract.files import write_text
+from extract.files import read_remembered, remove_abandoned, write_remembered
 from extract.layers import spread, unknown_layer
 from extract.pooling import Activation, Tap
 from extract.preprocessing import Preprocessing
@@ -124,17 +124,21 @@ def memory_file(memory: Any, key: tuple | None, size: Any) -> Path | None:
 
 def read_card(path: Path) -> Card | None:
     """A remembered card; one that can't be read is as good as none, and made anew."""
+    values = read_remembered(path)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
         activations = {name: _activation(own) for name, own in values.pop("activations").items()}
-        return Card(**values, activations=activations)
-    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        card = Card(**values, activations=activations)
+        told = card.preprocessing and Preprocessing.from_dict(card.preprocessing).transform_id
+    except (ValueError, TypeError, LookupError, AttributeError):
         return None
+    # rows are kept under the id: a preprocessing that is not its own would make them wrong
+    return card if told in (None, card.transform_id) else None
 
 
 def write_card(path: Path, card: Card) -> None:
     """Remember a card. Raises OSError where the folder can't be written."""
-    write_text(path, json.dumps(asdict(card), indent=1))
+    write_remembered(path, asdict(card))
+    remove_abandoned(path.parent)
 
 
 def _activation(values: dict) -> Activation:

@@ -2,7 +2,19 @@
 
 from extract.store.export import export_features
 from extract.store.feature_store import FeatureStore, default_cache
+from extract.store.inspection import cache_contents
 from extract.store.memory_store import MemoryStore
 from extract.store.parts import DamagedPart
+from extract.store.pruning import prune_cache
+from extract.store.verification import verify_cache
 
-__all__ = ["DamagedPart", "FeatureStore", "MemoryStore", "default_cache", "export_features"]
+__all__ = [
+    "DamagedPart",
+    "FeatureStore",
+    "MemoryStore",
+    "cache_contents",
+    "default_cache",
+    "export_features",
+    "prune_cache",
+    "verify_cache",
+]

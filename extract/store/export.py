@@ -8,7 +8,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from extract.errors import StoreError
 from extract.files import written_aside
+from extract.store.outline import Sketch, room_alone
 
 
 def export_features(
@@ -37,6 +39,11 @@ def export_features(
     Path
         The file.
 
+    Raises
+    ------
+    StoreError
+        The file can't be written; what was there before still is.
+
     Examples
     --------
     >>> import h5py, numpy as np, os, tempfile
@@ -47,15 +54,38 @@ def export_features(
     ...     print(f["features/last:avg"][:].shape, f["labels"].asstr()[:].tolist())
     (2, 2) ['cat', 'dog']
     """
-    text = h5py.string_dtype()
     texts = {"paths": paths, "labels": labels, "classes": classes, "split": split}
-    with written_aside(Path(file)) as aside, h5py.File(aside, "w") as out:
+    sketch = Sketch()
+    places = []
+    with h5py.File(sketch, "w") as out:
         for name, values in features.items():
-            out.create_dataset(f"features/{name}", data=values)
+            place = out.create_dataset(
+                f"features/{name}", values.shape, values.dtype, dcpl=room_alone()
+            )
+            places.append((place.id.get_offset(), values))
         for name, words in texts.items():
             if words is not None and len(words):
-                out.create_dataset(name, data=[_encoded(word) for word in words], dtype=text)
+                encoded = [_encoded(word) for word in words]
+                out.create_dataset(name, data=encoded, dtype=h5py.string_dtype())
+    try:
+        _write(Path(file), sketch, places)
+    except OSError as error:
+        raise StoreError(
+            f"can't write {file}: {error.strerror or error}; make room there or name another file"
+        ) from error
     return Path(file)
+
+
+def _write(file: Path, sketch: Sketch, places: Sequence[tuple[int, np.ndarray]]) -> None:
+    with written_aside(file) as aside, open(aside, "wb") as written:
+        for offset, piece in sketch.pieces:
+            written.seek(offset)
+            written.write(piece)
+        for offset, values in places:
+            if values.size:
+                written.seek(offset)
+                written.write(np.ascontiguousarray(values).data)
+        written.truncate(sketch.size)
 
 
 def _encoded(value: Any) -> bytes:

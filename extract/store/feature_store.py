@@ -1,25 +1,36 @@
 """The FeatureStore: features by (recipe, tap, image id), kept on disk, read in any order."""
 
-import contextlib
+import errno
 import os
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from extract.errors import unreadable, unwritable
-from extract.files import write_text
+from extract.files import NoFile, again_where_gone, note_use, opened, write_text
 from extract.pooling import Tap
 from extract.recipe import Recipe
 from extract.store.part_writer import PartWriter
-from extract.store.parts import DamagedPart, Part, as_keys, read_index, wrong_bytes_set_aside
+from extract.store.parts import (
+    DamagedPart,
+    Part,
+    as_keys,
+    is_passed_over,
+    pass_over,
+    read_index,
+    set_aside,
+    wrong_bytes_set_aside,
+)
 from extract.store.row_index import row_index
-from extract.store.rows_on_disk import Column, gather
+from extract.store.rows_on_disk import Column, WrongBytes, gather, opened_part
 from extract.store.upkeep import join_small_parts
 
 RETRIES = 5  # of a look at the parts while other processes join them
+GONE = {errno.ENOENT, getattr(errno, "ESTALE", errno.ENOENT)}  # the latter from a file server
+RECIPE_FILE = "recipe.json"
 
 
 def default_cache() -> Path:
@@ -117,19 +128,15 @@ class FeatureStore:
         for _ in range(RETRIES):
             try:
                 return _read(self._list(recipe), names, keys)
-            except FileNotFoundError:  # joined into another part since it was listed
-                continue
             except OSError as error:
-                raise unreadable(self.cache, error) from error
+                if error.errno not in GONE:  # joined into another part since it was listed
+                    raise unreadable(self.cache, error) from error
         raise DamagedPart(f"the parts that hold {', '.join(names)} are gone")
 
     def prepare(self, recipe: Recipe) -> None:
         """Make the recipe's folder; ExtractError where the cache can't be written."""
-        folder = self._folder(recipe)
         try:
-            (folder / "parts").mkdir(parents=True, exist_ok=True)
-            if not (folder / "recipe.json").exists():
-                write_text(folder / "recipe.json", recipe.to_json())
+            again_where_gone(partial(self._make_folder, recipe))
         except OSError as error:
             raise unwritable(self.cache, error) from error
 
@@ -150,11 +157,29 @@ class FeatureStore:
             Becomes attributes of the parts.
         """
         self.prepare(recipe)
-        return PartWriter(self._folder(recipe) / "parts", stored, provenance or {})
+        folder = self._folder(recipe) / "parts"
+        return PartWriter(folder, partial(self._make_folder, recipe), stored, provenance or {})
 
     def compact(self, recipe: Recipe) -> int:
         """Join small parts, the new one first, then unlink the old -> how many were joined."""
         return join_small_parts(self._folder(recipe) / "parts", lambda: self._list(recipe))
+
+    def _make_folder(self, recipe: Recipe) -> None:
+        (self._folder(recipe) / "parts").mkdir(parents=True, exist_ok=True)
+        self._describe(recipe)
+
+    def _describe(self, recipe: Recipe) -> None:
+        """The recipe beside its parts; the folder's name is the checksum of what it should say."""
+        file, text = self._folder(recipe) / RECIPE_FILE, recipe.to_json()
+        try:
+            with opened(file) as found:
+                right = found.read(2 * len(text)) == text.encode()
+        except (NoFile, FileNotFoundError):
+            right = False
+        except OSError:  # another user's: rows are read and kept without it
+            right = True
+        if not right:
+            write_text(file, text)
 
     def _folder(self, recipe: Recipe) -> Path:
         return self.cache / recipe.id
@@ -162,40 +187,59 @@ class FeatureStore:
     def _list(self, recipe: Recipe) -> list[Part]:
         """The recipe's parts, oldest first."""
         folder = (self._folder(recipe) / "parts").absolute()
-        try:
-            for _ in range(RETRIES):
-                # a part that was there by name and is gone: joined into another
-                with contextlib.suppress(FileNotFoundError):
-                    return list_parts(folder)
-            return list(_known_parts(folder).values())
-        except OSError as error:
-            raise unreadable(self.cache, error) from error
+        note_use(folder.parent / RECIPE_FILE)
+        for _ in range(RETRIES):
+            try:
+                return list_parts(folder)
+            except OSError as error:
+                if error.errno not in GONE:  # as in `read`
+                    raise unreadable(self.cache, error) from error
+        return list(_known_parts(folder).values())
 
 
 def list_parts(folder: Path) -> list[Part]:
-    """The parts of a folder, oldest first; damaged ones are set aside."""
+    """The parts of a folder, oldest first; what is none, or damaged, is set aside."""
     if not folder.exists():
         return []
     known = _known_parts(folder)
     here: dict[tuple, Part] = {}
     with os.scandir(folder) as entries:
         names = [
-            entry
+            entry.name
             for entry in entries
             if entry.name.endswith(".h5") and not entry.name.startswith(".")
         ]
-    for entry in sorted(names, key=lambda entry: entry.name):
-        stat = entry.stat()
-        stamp = entry.name, stat.st_ino, stat.st_size, stat.st_mtime_ns
-        part = known.get(stamp)
-        if part is None:
-            with contextlib.suppress(DamagedPart):  # its rows count as missing
-                part = known[stamp] = read_index(Path(entry.path))
-        if part is not None:
-            here[stamp] = part
+    for name in sorted(names):
+        path = folder / name
+        if is_passed_over(path):
+            continue
+        try:
+            stamp = _stamp(path)
+            here[stamp] = known[stamp] = known.get(stamp) or _read_part(path)
+        except WrongBytes as error:  # its rows count as missing
+            set_aside(path, error)
+        except PermissionError as error:
+            pass_over(path, error)
     for stamp in set(known).difference(here):
         known.pop(stamp, None)
     return list(here.values())
+
+
+def _stamp(path: Path) -> tuple:
+    """What changes with a part's file."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        opened_part(path).close()  # says so where it is a link to nothing
+        raise
+    return path.name, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _read_part(path: Path) -> Part:
+    part = read_index(path)
+    if part.recipe != path.parent.parent.name:
+        raise WrongBytes(path, f"its rows are of another recipe, {part.recipe}")
+    return part
 
 
 def _holding(parts: Sequence[Part], name: str) -> tuple[Part, ...]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import threading
 import time
@@ -14,8 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data import ImageError, open_image, read_bytes
-from extract.files import write_text
+from data import ImageError, open_image
+from data.images import read_blocks
+from extract.files import note_use, read_remembered, remove_abandoned, write_remembered
 
 ID_BYTES = 16
 SETTLED_SECONDS = 2.0  # a file changed less than this before it was read is not remembered
@@ -28,16 +28,26 @@ _loading = threading.Lock()
 
 def bytes_id(data: bytes) -> bytes:
     """Id of an image file's bytes."""
-    return hashlib.blake2b(b"file" + data, digest_size=ID_BYTES).digest()
+    digest = hashlib.blake2b(b"file", digest_size=ID_BYTES)
+    digest.update(data)
+    return digest.digest()
+
+
+def file_id(path: str | os.PathLike) -> bytes:
+    """Id of an image file's bytes, which are never in memory all at once."""
+    digest = hashlib.blake2b(b"file", digest_size=ID_BYTES)
+    for block in read_blocks(path):
+        digest.update(block)
+    return digest.digest()
 
 
 def pixels_id(pixels: np.ndarray) -> bytes:
     """Id of an in-memory RGB image, uint8 (height, width, 3)."""
     shape = "x".join(str(side) for side in pixels.shape)
     head = f"pixels{shape}|".encode()
-    return hashlib.blake2b(
-        head + np.ascontiguousarray(pixels).tobytes(), digest_size=ID_BYTES
-    ).digest()
+    digest = hashlib.blake2b(head, digest_size=ID_BYTES)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
 
 
 def image_ids(
@@ -71,7 +81,7 @@ def _input_id(item: Any, known: "IdMemory | None") -> bytes | ImageError:
     try:
         if not isinstance(item, (str, os.PathLike)):
             return pixels_id(np.asarray(open_in_memory(item)))
-        return known.find(item) if known else bytes_id(read_bytes(item))
+        return known.find(item) if known else file_id(item)
     except ImageError as error:
         return error
 
@@ -107,7 +117,7 @@ class IdMemory:
         if remembered:
             return remembered
         started = time.time()
-        found = bytes_id(read_bytes(path))
+        found = file_id(path)
         # a file written to within the clock's grain of the read could change again without
         # changing its key
         if (
@@ -134,12 +144,15 @@ class IdMemory:
         # a cache that can only be read still gives what it holds
         with contextlib.suppress(OSError):
             for parent, rows in self._changed.items():
-                write_text(self._file(parent), json.dumps(self._read(parent) | rows))
+                write_remembered(self._file(parent), self._read(parent) | rows)
+        if self._changed:
+            remove_abandoned(self._folder)
         self._changed = {}
 
     def _entries(self, parent: str) -> dict:
         if parent not in self._loaded:
             self._loaded[parent] = self._read(parent)
+            note_use(self._file(parent))
         return self._loaded[parent]
 
     def _file(self, parent: str) -> Path:
@@ -147,17 +160,16 @@ class IdMemory:
         return self._folder / f"{digest}.json"
 
     def _read(self, parent: str) -> dict:
-        with contextlib.suppress(OSError, ValueError):  # a memory that can't be read is made anew
-            rows = json.loads(self._file(parent).read_text(encoding="utf-8"))
-            return rows if isinstance(rows, dict) else {}
-        return {}
+        rows = read_remembered(self._file(parent))
+        return rows if isinstance(rows, dict) else {}
 
 
 def _remembered_id(row: Any, key: list[int] | None) -> bytes | None:
     # a row that isn't of our making counts as none
     with contextlib.suppress(TypeError, ValueError):
         if key and row and row[:-1] == key:
-            return bytes.fromhex(row[-1])
+            found = bytes.fromhex(row[-1])
+            return found if len(found) == ID_BYTES else None
     return None
 
 

@@ -1,8 +1,9 @@
 """Rows of a pass collected and written as parts, on a thread beside it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from extract.errors import unwritable
+from extract.files import again_where_gone, keeping
 from extract.pooling import Tap
 from extract.store.parts import Rows, write_part
 
@@ -21,14 +23,22 @@ class PartWriter:
     """Collects rows and writes them as immutable parts on a thread of its own.
 
     folder : of the parts.
+    prepare : makes the folder, where it was removed meanwhile too.
     stored : type that float rows are kept in, as in `as_stored`.
     provenance : attributes of every part, read when it is written.
 
     `seconds` counts the thread's time, `rows_kept` the rows that are on the disk.
     """
 
-    def __init__(self, folder: Path, stored: type, provenance: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        prepare: Callable[[], None],
+        stored: type,
+        provenance: Mapping[str, Any],
+    ) -> None:
         self._folder = folder
+        self._prepare = prepare
         self._stored = stored
         self._provenance = provenance
         self._added: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
@@ -41,6 +51,7 @@ class PartWriter:
         self.rows_kept = 0
 
     def __enter__(self) -> "PartWriter":
+        keeping.add(self)
         return self
 
     def __exit__(
@@ -54,6 +65,7 @@ class PartWriter:
             self._writing.result()
         finally:
             self._thread.shutdown()
+            keeping.discard(self)
 
     def add(self, ids: np.ndarray, rows: Mapping[Tap, np.ndarray]) -> None:
         """(n, 16) uint8 ids and (n, d) rows for each tap; all calls name the same taps."""
@@ -81,11 +93,15 @@ class PartWriter:
     def _write(self, ids: np.ndarray, columns: Mapping[str, Rows]) -> None:
         started = time.monotonic()
         try:
-            write_part(self._folder, ids, columns, self._provenance)
+            again_where_gone(partial(self._write_anew, ids, columns))
         except OSError as error:
-            raise unwritable(self._folder.parent.parent, error) from error
+            raise unwritable(self._folder.parent.parent, error, begun=True) from error
         self.rows_kept += len(ids)
         self.seconds += time.monotonic() - started
+
+    def _write_anew(self, ids: np.ndarray, columns: Mapping[str, Rows]) -> None:
+        self._prepare()
+        write_part(self._folder, self._folder.parent.name, ids, columns, self._provenance)
 
 
 class StackedRows:

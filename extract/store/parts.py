@@ -7,19 +7,24 @@ import time
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
-import h5py
 import numpy as np
 
-from extract.errors import ExtractError
 from extract.files import written_aside
-from extract.store.rows_on_disk import Column, WrongBytes
+from extract.store.description import Description, Layout, read_description
+from extract.store.outline import draw_outline
+from extract.store.rows_on_disk import Column, WrongBytes, opened_part
 
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 19  # of whole rows: a chunk is what one checksum covers and one read fetches
+IDS, TAPS = "ids", "taps/"
+
+# damaged parts that this process found and could not rename
+_passed_over: set[tuple] = set()
 
 
 class Rows(Protocol):
@@ -43,24 +48,34 @@ class DamagedPart(KeyError):
 class Part:
     """What is known of one part without reading its rows; never changes, as the part doesn't.
 
+    recipe : id of the recipe that its rows are of.
     keys : (n,) S16, the image ids.
     taps : names of the columns.
     size : of the file, in bytes.
+    provenance : of the rows, as it stands in the file's attributes.
     """
 
-    def __init__(self, path: Path, keys: np.ndarray, taps: frozenset[str], size: int) -> None:
+    def __init__(self, path: Path, size: int, described: Description, keys: np.ndarray) -> None:
         self.path = path
-        self.keys = keys
-        self.taps = taps
         self.size = size
-        self._columns: dict[str, Column] = {}
+        self.recipe = described.recipe
+        self.provenance = described.provenance
+        self.keys = keys
+        self._columns = {
+            name.removeprefix(TAPS): described.column(path, size, name)
+            for name in described.datasets
+            if name.startswith(TAPS)
+        }
+        self.taps = frozenset(self._columns)
 
     def column(self, name: str) -> Column:
-        """Where a tap's rows lie in the file, asked of HDF5 once."""
-        if name not in self._columns:
-            with opened(self.path) as file:
-                self._columns[name] = _column_of(self.path, self.size, file["taps"][name])
+        """Where a tap's rows lie in the file."""
         return self._columns[name]
+
+    def check(self) -> None:
+        """Read every row; WrongBytes where one is not as written."""
+        for column in self._columns.values():
+            column.check()
 
 
 def as_keys(ids: np.ndarray) -> np.ndarray:
@@ -69,28 +84,22 @@ def as_keys(ids: np.ndarray) -> np.ndarray:
 
 
 def read_index(path: Path) -> Part:
-    """The ids and taps of a part; DamagedPart where they are not as written."""
-    with opened(path) as file:
-        dataset = file["ids"]
-        ids, step = dataset[:], dataset.chunks[0]
-        for chunk, at in enumerate(range(0, len(ids), step)):
-            if zlib.crc32(ids[at : at + step]) != dataset.attrs["crc32"][chunk]:
-                raise ValueError(f"wrong checksum of {dataset.name}")
-        return Part(path, as_keys(ids), frozenset(file["taps"]), path.stat().st_size)
+    """The ids and taps of a part, all but its rows checked.
 
-
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
-    """The HDF5 file of a part; what it should not hold sets it aside and raises DamagedPart."""
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            yield file
-    except (OSError, LookupError, ValueError, TypeError, RuntimeError) as error:
-        # with an error number it is the system's word, not the file's: gone, too many open files
-        if getattr(error, "errno", None):
-            raise
-        set_aside(path)
-        raise DamagedPart(f"{path}: {error}") from error
+    Raises
+    ------
+    WrongBytes
+        The file is not as it was written, or no part at all; it is left where it is.
+    OSError
+        It can't be read, or is gone.
+    """
+    with opened_part(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        described = read_description(path, file)
+    every = np.arange(described.rows)
+    ids = np.empty((described.rows, 16), np.uint8)
+    described.column(path, size, IDS).copy(every, every, ids)
+    return Part(path, size, described, as_keys(ids))
 
 
 @contextlib.contextmanager
@@ -99,33 +108,66 @@ def wrong_bytes_set_aside() -> Iterator[None]:
     try:
         yield
     except WrongBytes as error:
-        set_aside(error.path)
+        set_aside(error.path, error)
         raise DamagedPart(f"{error.path}: {error}") from error
 
 
-def set_aside(path: Path) -> None:
-    """Rename a damaged part so that its rows count as missing."""
+def set_aside(path: Path, reason: object) -> None:
+    """Rename what is no part, or no whole one, so that its rows count as missing."""
+    if is_passed_over(path):
+        return
     log.warning(
-        "the kept part %s is damaged: it is set aside and its rows are computed again", path
+        "the kept part %s is damaged (%s): it is set aside and its rows are computed again",
+        path,
+        reason,
     )
+    if not put_aside(path):
+        _passed_over.add(_mark(path))
+
+
+def put_aside(path: Path) -> bool:
+    """Rename a file, or what stands in its place -> whether nobody meets it any more."""
+    aside = path.with_suffix(".damaged")
+    for name in (aside, aside.with_name(f"{path.stem}-{uuid.uuid4().hex[:8]}.damaged")):
+        try:
+            os.replace(path, name)
+            return True
+        except FileNotFoundError:  # another process was first
+            return True
+        except OSError:  # a folder stands there, or nothing can be renamed here
+            continue
+    return False
+
+
+def pass_over(path: Path, reason: object) -> None:
+    """Say once that a part can't be read, and leave it where it is."""
+    log.warning("the kept part %s is passed over: %s", path, reason)
+    _passed_over.add(_mark(path))
+
+
+def is_passed_over(path: Path) -> bool:
+    """Whether it was found damaged by this process and could not be renamed."""
+    return bool(_passed_over) and _mark(path) in _passed_over
+
+
+def _mark(path: Path) -> tuple:
     try:
-        with contextlib.suppress(FileNotFoundError):  # another process was first
-            os.replace(path, path.with_suffix(".damaged"))
-    except OSError as error:
-        raise ExtractError(
-            f"the kept part {path} is damaged and can't be renamed ({error.strerror}): remove it"
-        ) from error
+        stat = os.lstat(path)
+    except OSError:
+        return (path,)
+    return path, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def write_part(
     folder: Path,
+    recipe: str,
     ids: np.ndarray,
     columns: Mapping[str, Rows],
     provenance: Mapping[str, Any],
 ) -> Path:
     """One finished part: written aside, synced, renamed -> its path.
 
-    ids: (n, 16) uint8. columns: (n, d) by tap. provenance: attributes of the file.
+    recipe: its id. ids: (n, 16) uint8. columns: (n, d) by tap. provenance: attributes of the file.
 
     One chunk of a column is asked for at a time.
 
@@ -134,53 +176,45 @@ def write_part(
     for name, values in columns.items():
         if len(values) != len(ids):
             raise ValueError(f"{name} has {len(values)} rows, expected {len(ids)}, one an id")
+    datasets = {IDS: ids, **{TAPS + name: values for name, values in columns.items()}}
+    provenance = {name: str(value) for name, value in provenance.items()}
+    outline = draw_outline(
+        {name: (values.shape, values.dtype, _step(values)) for name, values in datasets.items()},
+        provenance,
+    )
     path = Path(folder) / f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}.h5"
-    with written_aside(path) as aside, h5py.File(aside, "w", locking=False) as file:
-        file.attrs.update(provenance)
-        _write_rows(file, "ids", ids)
-        group = file.create_group("taps")
-        for name, values in columns.items():
-            _write_rows(group, name, values)
-        file.flush()
+    with written_aside(path) as aside, open(aside, "wb") as file:
+        described = Description(
+            recipe=recipe,
+            rows=len(ids),
+            datasets={
+                name: _write_rows(file, values, outline.offsets[name])
+                for name, values in datasets.items()
+            },
+            provenance=provenance,
+            size=outline.size,
+            rest=0,
+        )
+        described = replace(described, rest=outline.write(file, described.gaps()))
+        file.seek(outline.size)
+        file.write(described.to_bytes())
     return path
 
 
-def _write_rows(group: h5py.Group, name: str, values: Rows) -> None:
+def _step(values: Rows) -> int:
+    """How many rows a chunk has."""
     n, width = values.shape
-    step = max(1, min(n, CHUNK_BYTES // max(1, values.dtype.itemsize * width)))
-    dataset = group.create_dataset(name, values.shape, values.dtype, chunks=(step, width))
+    return max(1, min(n, CHUNK_BYTES // max(1, values.dtype.itemsize * width)))
+
+
+def _write_rows(file: BinaryIO, values: Rows, offsets: list[int]) -> Layout:
+    (n, width), step = values.shape, _step(values)
     checksums = []
-    # a chunk at a time: HDF5 holds the interpreter's lock while it writes
-    for at in range(0, n, step):
+    for at, offset in zip(range(0, n, step), offsets, strict=True):
         block = np.ascontiguousarray(values[at : at + step])
-        checksums.append(zlib.crc32(block.data))
-        if len(block) < step:
-            block = np.concatenate([block, np.zeros((step - len(block), width), block.dtype)])
-        dataset.id.write_direct_chunk((at, 0), block)
-    dataset.attrs["crc32"] = np.array(checksums, np.uint32)
-
-
-def _column_of(path: Path, size: int, dataset: h5py.Dataset) -> Column:
-    """The place of each chunk; ValueError where rows are missing or a chunk isn't whole rows."""
-    (n, width), (step, across), item = dataset.shape, dataset.chunks, dataset.dtype.itemsize
-    chunks = [dataset.id.get_chunk_info_by_coord((at, 0)) for at in range(0, n, step)]
-    checksums = dataset.attrs["crc32"][:]
-    if n != len(dataset.file["ids"]):
-        raise ValueError(f"{dataset.name} has {n} rows of {len(dataset.file['ids'])}")
-    plain = (
-        across == width
-        and not dataset.id.get_create_plist().get_nfilters()
-        and len(checksums) == len(chunks)
-    )
-    if not plain or any(chunk.size != step * width * item for chunk in chunks):
-        raise ValueError(f"{dataset.name} is not in plain chunks of whole rows")
-    return Column(
-        path=path,
-        file_size=size,
-        dtype=dataset.dtype,
-        shape=(n, width),
-        step=step,
-        offsets=np.array([chunk.byte_offset for chunk in chunks], np.int64),
-        checksums=checksums,
-        checked=np.zeros(len(chunks), bool),
-    )
+        padding = bytes((step - len(block)) * width * block.itemsize)
+        checksums.append(zlib.crc32(padding, zlib.crc32(block.data)))
+        file.seek(offset)
+        file.write(block.data)
+        file.write(padding)
+    return Layout(values.dtype.str, width, step, offsets, checksums)

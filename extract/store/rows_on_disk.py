@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from extract.cores import cores
+from extract.files import NoFile, opened
 
 TASK_BYTES = 8 << 20
 
@@ -22,6 +23,14 @@ class WrongBytes(ValueError):
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(reason)
         self.path = path
+
+
+def opened_part(path: Path) -> BufferedReader:
+    """A part opened for reading; WrongBytes where it is no plain file, OSError where it is gone."""
+    try:
+        return opened(path)
+    except NoFile as error:
+        raise WrongBytes(path, str(error)) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +57,19 @@ class Column:
         buffer = np.empty((self.step, self.shape[1]), self.dtype)
         # opened for the copy alone: a mapping hinders unlinking on Windows, and where a disk fails
         # it kills the process
-        with open(self.path, "rb") as file:
-            if os.fstat(file.fileno()).st_size != self.file_size:
-                raise WrongBytes(self.path, f"its size is not {self.file_size} bytes")
+        with self._opened() as file:
             for chunk, at, end in self._runs(rows):
                 inside = rows[at:end] - chunk * self.step
                 block, first = self._read(file, chunk, inside[0], inside[-1] + 1, buffer)
                 out[where[at:end]] = widened(block[inside - first], out.dtype)
+
+    def check(self) -> None:
+        """Read every chunk, checked or not; WrongBytes if one isn't as written."""
+        buffer = np.empty((self.step, self.shape[1]), self.dtype)
+        self.checked[:] = False
+        with self._opened() as file:
+            for chunk in range(len(self.offsets)):
+                self._read(file, chunk, 0, 0, buffer)
 
     def tasks(self, rows: np.ndarray) -> Iterator[slice]:
         """Cut the rows (m,), ascending, into slices in separate chunks, worth a thread each."""
@@ -71,13 +86,20 @@ class Column:
         ends = [*cuts.tolist(), len(rows)]
         return zip(chunks[starts].tolist(), starts, ends, strict=True)
 
+    def _opened(self) -> BufferedReader:
+        file = opened_part(self.path)
+        if os.fstat(file.fileno()).st_size != self.file_size:
+            file.close()
+            raise WrongBytes(self.path, f"its size is not {self.file_size} bytes")
+        return file
+
     def _read(
         self, file: BufferedReader, chunk: int, first: int, end: int, buffer: np.ndarray
     ) -> tuple[np.ndarray, int]:
         """Rows `first` to `end` of a chunk, or all where it is not checked yet -> it, its first."""
         check = not self.checked[chunk]
         if check:
-            first, end = 0, min(self.step, self.shape[0] - chunk * self.step)
+            first, end = 0, self.step  # the last chunk's padding is in its checksum, too
         block = buffer[: end - first]
         file.seek(self.offsets[chunk] + first * block.strides[0])
         if file.readinto(block.data) != block.nbytes:

@@ -2,21 +2,20 @@
 
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from extract.files import sync_folder
-from extract.store.parts import DamagedPart, Part, opened, write_part, wrong_bytes_set_aside
+from extract.errors import ExtractError
+from extract.files import remove_abandoned, sync_folder
+from extract.store.parts import DamagedPart, Part, write_part, wrong_bytes_set_aside
 from extract.store.row_index import JoinedRows, RowIndex
 
 log = logging.getLogger(__name__)
 
 PART_BYTES = 256 << 20
 SMALL_PARTS = 8
-STALE_SECONDS = 24 * 3600.0
 
 
 def join_small_parts(folder: Path, list_parts: Callable[[], list[Part]]) -> int:
@@ -29,7 +28,8 @@ def join_small_parts(folder: Path, list_parts: Callable[[], list[Part]]) -> int:
         for batch in _small_parts(list_parts):
             _join(batch)
             joined += len(batch)
-        _remove_stale(folder)
+    remove_abandoned(folder)
+    remove_abandoned(folder.parent)
     return joined
 
 
@@ -52,12 +52,10 @@ def _join(parts: list[Part]) -> None:
     places = np.sort(np.unique(index.keys, return_index=True)[1])
     keys = index.keys[places]
     ids = keys.view(np.uint8).reshape(-1, keys.itemsize)
-    with opened(parts[0].path) as file:
-        provenance = dict(file.attrs)
     columns = {name: JoinedRows(index, name, places) for name in sorted(parts[0].taps)}
     folder = parts[0].path.parent
     with wrong_bytes_set_aside():
-        write_part(folder, ids, columns, provenance)
+        write_part(folder, parts[0].recipe, ids, columns, parts[0].provenance)
     for part in parts:
         part.path.unlink(missing_ok=True)
     sync_folder(folder)
@@ -71,13 +69,5 @@ def _unless_hindered(folder: Path) -> Iterator[None]:
         log.debug("another process joins the parts of %s", folder)
     except DamagedPart as error:
         log.debug("not joined: %s", error)
-    except OSError as error:
+    except (OSError, RuntimeError, MemoryError, ExtractError) as error:  # HDF5's are RuntimeErrors
         log.warning("the parts in %s can't be joined: %s", folder, error)
-
-
-def _remove_stale(folder: Path) -> None:
-    """Drop what a killed process left half written."""
-    for path in folder.glob(".tmp-*"):
-        with contextlib.suppress(FileNotFoundError):  # finished or dropped meanwhile
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                path.unlink()

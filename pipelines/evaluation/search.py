@@ -1,11 +1,12 @@
 """Heads searched on features: which taps are worth it, and the best setting of every head."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
 
 from heads import HEADS, HeadSearchCV, oof_probabilities, screen_features
 from pipelines.evaluation.metrics import log_loss
@@ -23,7 +24,7 @@ class Search:
     scoring : of the pooled out-of-fold answers; parameters, rows and the blend are chosen by it.
     class_weight : None or "balanced", for the heads that take weights.
     seed : of the folds where they are a number, and of every bootstrap.
-    n_jobs : threads or workers; their number changes no figure.
+    n_jobs : threads; their number changes no figure.
     """
 
     heads: Sequence[str] | Mapping[str, Mapping]
@@ -87,11 +88,11 @@ def search_sources(
     features : number of a source -> its (n, d) float32 training rows; called once for each.
     widths : d of each. on_progress : called with the number of sources done.
     """
-    # a worker a source: threads inside of one would only wait for the others
+    # a thread a source: more inside of one would only wait for the others
     alone = replace(search, n_jobs=None)
     widest_first = sorted(
         range(len(widths)), key=lambda i: -widths[i]
-    )  # so that workers end together
+    )  # so that threads end together
     jobs = (delayed(search_heads)(features(i), labels, alone) for i in widest_first)
     found = {}
     for i, searched in zip(widest_first, _in_parallel(jobs, search.n_jobs), strict=True):
@@ -101,9 +102,14 @@ def search_sources(
     return [found[i] for i in range(len(widths))]
 
 
-def _in_parallel(jobs: Any, n_jobs: int | None) -> Any:
-    # no more jobs are made than run: each holds its features
-    return Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch=n_jobs)(jobs)
+def _in_parallel(jobs: Iterable, n_jobs: int | None) -> Iterator:
+    """The jobs' results in their order, from threads: processes would outlive a killed run."""
+    # set once around all: each thread would put back what another has set
+    with threadpool_limits(1):
+        # no more jobs are made than run: each holds its features
+        yield from Parallel(
+            n_jobs=n_jobs, prefer="threads", return_as="generator", pre_dispatch=n_jobs
+        )(jobs)
 
 
 def search_heads(

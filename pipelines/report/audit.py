@@ -38,6 +38,11 @@ def describe_copies(samples: Samples, pairs: Sequence[Copies], test: np.ndarray)
     }
 
 
+def describe_flat(samples: Samples, rows: np.ndarray) -> dict:
+    """Samples in which nothing is to be seen."""
+    return {"n_flat": len(rows), "flat": [samples.paths[row] for row in rows[:LISTED]]}
+
+
 def describe_suspects(samples: Samples, ranked: SuspectLabels) -> dict:
     """Training samples whose labels look wrong, the most suspect first."""
     suspects = [row for row in ranked.order if ranked.suspected[row]]

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from data import Samples
-from pipelines.errors import WrongCall
+from data.names import as_cell
+from extract.files import remove_abandoned, written_aside
+from pipelines.errors import WorkFailed, WrongCall
 
 
 @contextlib.contextmanager
@@ -26,7 +28,7 @@ def results_folder(out: str | Path | None) -> Iterator[Path | None]:
     try:
         yield out
     finally:
-        if not any(out.iterdir()):
+        if out.is_dir() and not any(out.iterdir()):
             out.rmdir()
 
 
@@ -35,6 +37,7 @@ def _make_writable(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         (out / ".write-test").touch()
         (out / ".write-test").unlink()
+        remove_abandoned(out)
         (out / "results.json").unlink(missing_ok=True)  # it says that a run was finished
     except OSError as error:
         raise WrongCall(
@@ -42,12 +45,20 @@ def _make_writable(out: Path) -> None:
         ) from error
 
 
-def write_bad_images(out: Path, bad: Sequence[tuple[str, str]]) -> Path:
-    """`bad_images.csv` (path, reason), only where there are any; an earlier run's goes."""
+def write_bad_images(
+    out: Path, bad: Sequence[tuple[str, str]], notes: Sequence[tuple[str, str]] = ()
+) -> Path:
+    """`bad_images.csv` (path, reason, note), only where there are any; an earlier run's goes.
+
+    bad : (path, why it can't be used). notes : (path, what affected its pixels), of images used.
+    """
     file = out / "bad_images.csv"
-    file.unlink(missing_ok=True)
-    if bad:
-        write_csv(file, ("path", "reason"), bad)
+    with disk_errors_named(file):
+        file.unlink(missing_ok=True)
+    if bad or notes:
+        rows = [(path, reason, "") for path, reason in bad]
+        rows += [(path, "", note) for path, note in notes]
+        write_csv(file, ("path", "reason", "note"), rows)
     return file
 
 
@@ -62,15 +73,42 @@ def write_predictions(
 
 def write_results(out: Path, results: dict) -> None:
     """`results.json`, the last of a run's files."""
-    (out / "results.json").write_text(results_text(results), encoding="utf-8")
+    file = out / "results.json"
+    with disk_errors_named(file), written_aside(file) as aside:
+        # bytes of a name that are no UTF-8 are halves of surrogates, which JSON escapes alike
+        aside.write_bytes(results_text(results).encode("utf-8", "backslashreplace"))
 
 
-def results_text(results: dict) -> str:
-    """The results as JSON."""
-    return json.dumps(results, indent=1, ensure_ascii=False) + "\n"
+def results_text(results: dict, ascii_only: bool = False) -> str:
+    """The results as JSON; for a terminal of any encoding with all other letters escaped."""
+    return json.dumps(results, indent=1, ensure_ascii=ascii_only) + "\n"
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable]) -> None:
-    """A CSV file in UTF-8; bytes of a file name that are no UTF-8 come through as they are."""
-    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        csv.writer(file).writerows([header, *rows])
+    """A CSV file in UTF-8 whose text `data.names.from_cell` reads back; a manifest does so."""
+    with (
+        disk_errors_named(path),
+        written_aside(path) as aside,
+        open(aside, "w", newline="", encoding="utf-8") as file,
+    ):
+        csv.writer(file).writerows([header, *map(as_cells, rows)])
+
+
+def as_cells(row: Iterable) -> list:
+    """A row for a CSV file: text made fit, numbers as they are."""
+    return [as_cell(cell) if isinstance(cell, str) else cell for cell in row]
+
+
+@contextlib.contextmanager
+def disk_errors_named(file: Path) -> Iterator[None]:
+    """Have a full or failing disk end the run in a line that names the file.
+
+    Raises WorkFailed.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise WorkFailed(
+            f"can't write {file} ({error.strerror or error}): make room or choose another folder "
+            "with --out; the features are kept, run again to go on from there"
+        ) from error

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data import Samples
+from data import Reading, Samples
 from pipelines.report.advice import find_imbalance
 
 RESULTS_SCHEMA = 1
@@ -34,7 +34,18 @@ def describe_data(samples: Samples, train_labels: np.ndarray, n_test: int) -> di
         "n_test": n_test,
         "split": "held_out" if samples.split is None else "given",
         "passed_over": dict(samples.passed_over),
+        "notes": list(samples.notes),
         "imbalance": find_imbalance(train_labels),
+    }
+
+
+def describe_reading(reading: Reading) -> dict:
+    """How files became RGB images; page and channels as they are typed."""
+    intensity = reading.intensity
+    return {
+        "intensity": list(intensity) if isinstance(intensity, tuple) else intensity,
+        "page": reading.page + 1,
+        "channels": reading.channels and list(reading.channels),
     }
 
 

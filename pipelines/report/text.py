@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data.names import shown
 from extract.backbones import BASELINES
 from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.scoring import SCORINGS, Scoring
@@ -31,7 +32,7 @@ def summary(results: dict, out: Path) -> str:
         f"predict: {_predict_call(results['backbone'], out / 'model')}",
         "",
     ]
-    return "\n".join(lines)
+    return "\n".join(map(shown, lines))
 
 
 def _leaderboard_in_words(results: dict, scoring: Scoring, several: bool) -> list[str]:
@@ -41,7 +42,7 @@ def _leaderboard_in_words(results: dict, scoring: Scoring, several: bool) -> lis
     shown = [place] if place >= SHOWN_ROWS else []
     shown = [*range(min(SHOWN_ROWS, len(rows))), *shown]
     cells = [_shown(rows[i], several, "chosen" if i == place else "") for i in shown]
-    lines = [table(header, cells)]
+    lines = table(header, cells).split("\n")
     if len(rows) > len(shown):
         lines.append(f"… and {len(rows) - len(shown)} more in results.json")
     n_tied = sum(row["tied"] for row in rows)
@@ -190,6 +191,11 @@ def audit_in_words(audit: dict) -> list[str]:
             f"near copies of other images: {audit['n_copies']}, "
             f"{what[audit['duplicates']]}{warning}"
         )
+    if audit["n_flat"]:
+        lines.append(
+            f"images that came out flat, of one gray all over: {audit['n_flat']}, "
+            f"such as {audit['flat'][0]}; where this is wrong, --intensity LOW:HIGH may be"
+        )
     if audit["n_suspect_labels"]:
         first = audit["suspect_labels"][0]
         lines.append(
@@ -205,7 +211,7 @@ def audit_in_words(audit: dict) -> list[str]:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns aligned by spaces: text to the left, figures to the right."""
-    lines = [list(header), *[list(row) for row in rows]]
+    lines = [list(header), *[list(map(shown, row)) for row in rows]]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     figures = [all(row[i].lstrip("-")[:1].isdigit() for row in rows) for i in range(len(header))]
     padded = [

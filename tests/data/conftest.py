@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,22 @@ def badzoo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("badzoo")
     subprocess.run([sys.executable, script, folder], check=True, capture_output=True)
     return folder, json.loads((folder / "EXPECTED.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def jpeg_of_scans():
+    return _jpeg_of_scans
+
+
+def _jpeg_of_scans(scans, width=64, height=64):
+    """A progressive JPEG whose scans say that all coefficients stay as they are."""
+    blocks = -(-width // 8) * -(-height // 8)
+    data = b"\xff\xd8" + b"\xff\xdb\x00\x43\x00" + bytes([16] * 64)
+    data += b"\xff\xc2" + struct.pack(">HBHHB", 11, 8, height, width, 1) + bytes([1, 0x11, 0])
+    data += b"\xff\xc4" + struct.pack(">H", 20) + bytes([0x10, 1, *[0] * 15, 0xE0])
+    run = min(32767, blocks)
+    bits = ("0" + format(run - 16384, "014b")) * (blocks // run) if run > 16384 else ""
+    bits += "1" * (-len(bits) % 8) or "0" * 8
+    packed = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+    scan = b"\xff\xda" + struct.pack(">HB", 8, 1) + bytes([1, 0, 1, 63, 0]) + packed
+    return data + scan * scans + b"\xff\xd9"

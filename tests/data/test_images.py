@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import ImageError, dct_scale, decode, find_images, open_image, read_bytes
+from data import ImageError, dct_scale, decode, decode_noted, find_images, open_image, read_bytes
 
 
 def encoded(image, kind, **options):
@@ -220,12 +220,20 @@ def test_a_file_cut_short_is_an_error(kind):
             decode(data[: int(keep * len(data))], "some/file")
 
 
-@pytest.mark.parametrize("name", [b"IHDR", b"tEXt", b"IDAT", b"IEND"])
+@pytest.mark.parametrize("name", [b"IHDR", b"IDAT", b"PLTE"])
 def test_a_wrong_png_checksum_is_an_error(name):
-    rows = [bytes(6)] * 2
-    assert decode(png(8, 2, rows, (2, 2), (b"tEXt", b"a\0b"))).size == (2, 2)
-    with pytest.raises(ImageError, match=f"wrong checksum in chunk '{name.decode()}'"):
-        decode(png(8, 2, rows, (2, 2), (b"tEXt", b"a\0b"), flip=(name,)))
+    with pytest.raises(ImageError, match=f"wrong checksum in chunk {name.decode()}"):
+        decode(png(8, 2, [bytes(6)] * 2, (2, 2), (b"PLTE", bytes(3)), flip=(name,)))
+
+
+@pytest.mark.parametrize("name", ["tEXt", "IEND", "tRNS", "iCCP"])
+def test_a_wrong_checksum_of_what_is_no_pixel_is_noted(name):
+    more = [(b"tEXt", b"a\0b"), (b"tRNS", bytes(6)), (b"iCCP", b"junk")]
+    data = png(8, 2, [bytes(6)] * 2, (2, 2), *more, flip=(name.encode(),))
+    image, notes = decode_noted(data)
+    assert notes == (f"wrong checksum in chunk {name}",)
+    # a transparent colour that can't be trusted is none
+    assert image.getpixel((0, 0)) == ((0, 0, 0) if name == "tRNS" else (255, 255, 255))
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_a_sub_folder_is_a_class(make_tree):
     assert samples.classes == ("cat", "dog")
     assert (samples.split, samples.groups, samples.problems) == (None, None, ())
     assert samples.passed_over == {
-        "other suffix": 1,
+        ".txt": 1,
         "hidden": 1,
         "image outside the class folders": 1,
     }
@@ -79,7 +79,7 @@ def test_unlabelled_takes_any_folder(make_tree):
         ((), "no images found .passed over: nothing.; expected files like .jpg"),
         (("1.jpg", "2.jpg"), "2 images but no class folders; expected .*CLASS"),
         (("train/1.jpg", "test/a/1.jpg"), "1 images but no class folders; expected .*train.CLASS"),
-        (("a/notes.txt",), "1 other suffix, 1 class folder without images"),
+        (("a/notes.txt",), "1 .txt, 1 class folder without images"),
         (
             ("train/a/1.jpg", "test/a/1.jpg", "test/b/1.jpg"),
             "class 'b' has test images but none in train",
@@ -165,22 +165,28 @@ def test_a_manifest_gives_labels_groups_and_split(make_tree, suffix, write, enco
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "labelled", "labels", "passed_over"),
+    ("name", "text", "labelled", "labels", "notes"),
     [
-        ("m.csv", "path, label\n1.jpg, cat\n", True, ["cat"], {}),
-        ("m.csv", 'path,label\n"1.jpg","big, cat"\n\n', True, ["big, cat"], {}),
-        ("m.csv", "path\n1.jpg\n", False, None, {}),
-        ("m.csv", "path,label,splt\n1.jpg,cat,test\n", True, ["cat"], {"unknown column 'splt'": 1}),
-        ("m.jsonl", '{"path": "1.jpg", "label": 7}\n', True, ["7"], {}),
-        ("m.jsonl", '{"path": "1.jpg", "label": null}\n', False, None, {}),
+        ("m.csv", "path, label\n1.jpg, cat\n", True, ["cat"], ()),
+        ("m.csv", 'path,label\n"1.jpg","big, cat"\n\n', True, ["big, cat"], ()),
+        ("m.csv", "path\n1.jpg\n", False, None, ()),
+        (
+            "m.csv",
+            "path,label,splt\n1.jpg,cat,test\n",
+            True,
+            ["cat"],
+            ("column 'splt' is not used (did you mean split?)",),
+        ),
+        ("m.jsonl", '{"path": "1.jpg", "label": 7}\n', True, ["7"], ()),
+        ("m.jsonl", '{"path": "1.jpg", "label": null}\n', False, None, ()),
     ],
 )
-def test_manifests_in_small_variations(make_tree, name, text, labelled, labels, passed_over):
+def test_manifests_in_small_variations(make_tree, name, text, labelled, labels, notes):
     manifest = make_tree("1.jpg") / name
     manifest.write_text(text)
     samples = read_manifest(manifest, labelled=labelled)
     assert (None if samples.labels is None else samples.labels.tolist()) == labels
-    assert (samples.split, samples.passed_over) == (None, passed_over)
+    assert (samples.split, samples.notes) == (None, notes)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,9 @@ from torch import nn
 from extract import Backbone, ExtractError, Preprocessing, Tap, load_backbone, recipe_of
 from extract.backbones import BASELINES, LOADERS
 from extract.backbones import names as backbones_file
+from extract.backbones.card import read_card
 from extract.backbones.names import parse_name
+from extract.files import HEAD, _checksum, read_remembered, write_remembered
 
 
 @pytest.fixture(autouse=True)
@@ -365,15 +367,60 @@ def test_a_remembered_card_is_the_card(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", "null", "{}", '{"activations": 3}', "\x00\x01"]
+    "text", ["", "{", "[]", "3", "null", "{}", '{"activations": 3}', "\x00\x01", "[" * 300_000]
 )
-def test_a_memory_that_can_not_be_read_is_made_anew(tmp_path, text):
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_memory_that_can_not_be_read_is_made_anew(tmp_path, text, signed):
     first = card(tmp_path)
     (memory,) = (tmp_path / "backbones").iterdir()
-    memory.write_text(text)
+    memory.write_bytes(as_remembered(memory, text.encode()) if signed else text.encode())
     backbones_file._shared.clear()
     assert json.dumps(asdict(card(tmp_path))) == json.dumps(asdict(first))
-    assert json.loads(memory.read_text())["digest"] == first.digest
+    assert read_remembered(memory)["digest"] == first.digest
+
+
+def as_remembered(path, text):
+    """A text of any kind with a checksum that is right."""
+    return HEAD % _checksum(path, text + b"}\n") + text + b"}\n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"preprocessing": {**Preprocessing(size=32).to_dict(), "crop": 0.835}},
+        {"preprocessing": {**Preprocessing(size=32).to_dict(), "interpolation": "no filter"}},
+        {"preprocessing": {"crpp": 0.875}},
+        {"preprocessing": [1]},
+        {"transform_id": "box-bicubic:32x32:crop0.875"},
+        {"activations": {"0": {"shape": 3}}},
+        {"of another version": 1},
+    ],
+)
+def test_a_card_that_contradicts_itself_is_made_anew(tmp_path, change):
+    """A bit of the remembered crop gave other rows, kept under the right recipe."""
+    first = card(tmp_path)
+    (memory,) = (tmp_path / "backbones").iterdir()
+    write_remembered(memory, read_remembered(memory) | change)
+    backbones_file._shared.clear()
+    assert asdict(card(tmp_path)) == asdict(first)
+    assert read_card(memory).transform_id == first.transform_id
+
+
+def test_one_bit_of_a_card_makes_it_forgotten(tmp_path):
+    card(tmp_path)
+    (memory,) = (tmp_path / "backbones").iterdir()
+    whole = memory.read_bytes()
+    for at in range(0, len(whole), 97):
+        memory.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        assert read_card(memory) is None
+
+
+def test_a_card_in_the_place_of_another_is_forgotten(tmp_path):
+    card(tmp_path)
+    (memory,) = (tmp_path / "backbones").iterdir()
+    other = memory.with_name("0" * 32 + ".json")
+    memory.rename(other)
+    assert read_card(other) is None
 
 
 def test_a_memory_that_can_not_be_written_is_done_without(tmp_path):
@@ -396,15 +443,23 @@ def test_a_card_is_made_anew_when_the_file_changes(tmp_path):
     assert digests[0] != digests[1]
 
 
-def test_weights_that_are_not_those_remembered_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"digest": "0" * 64},
+        {"architecture": "torchvision.resnet18"},
+        {"preprocessing": None, "transform_id": "own/1"},
+    ],
+)
+def test_weights_that_are_not_those_remembered_are_refused(tmp_path, change):
     """A file replaced between the card and the network gave rows of other weights under the old
     recipe."""
     first = card(tmp_path)
     (memory,) = (tmp_path / "backbones").iterdir()
-    memory.write_text(json.dumps(json.loads(memory.read_text()) | {"digest": "0" * 64}))
+    write_remembered(memory, read_remembered(memory) | change)
     backbones_file._shared.clear()
     backbone = load_backbone("mobilenet_v3_small", "random", size=32, cache=tmp_path)
-    assert backbone.card.digest == "0" * 64
+    assert backbone.card != first
     with pytest.raises(ExtractError, match=r"are not those remembered .*: run again"):
         _ = backbone.network
     backbones_file._shared.clear()

@@ -29,6 +29,7 @@ from extract import engines as engines_file
 from extract import extraction as extraction_file
 from extract import loader as loader_file
 from extract.engines import TorchEngine
+from extract.errors import StoreError
 from extract.forward_pass import Watch
 from extract.store import part_writer, upkeep
 from extract.store.feature_store import list_parts
@@ -338,7 +339,7 @@ def test_a_full_disk_is_refused_before_the_pass(photos, backbone, store, monkeyp
     usage = shutil.disk_usage(photos[0])
     monkeypatch.setattr(forward_pass.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
     with pytest.raises(
-        ExtractError, match=r"the features need 0.0 GB and .*cache has 0.0 GB free: .*another cache"
+        StoreError, match=r"need 0.0 MB .*reserve of 67 MB, .*cache has 0.0 MB free"
     ):
         run(photos, [A], backbone, store)
     assert forwarded == []
@@ -360,7 +361,7 @@ def test_a_part_that_can_not_be_written_ends_the_pass_with_a_clear_line(
 
     monkeypatch.setattr(part_writer, "write_part", full)
     monkeypatch.setattr(part_writer, "PART_SECONDS", 0.0)
-    with pytest.raises(ExtractError, match="No space left on device"):
+    with pytest.raises(StoreError, match="No space left on device; what it holds stays"):
         run(photos, [A], backbone, store)
 
 

@@ -318,6 +318,13 @@ def test_numerics_set_after_a_call_are_taken(extractor, photos, monkeypatch):
     assert extractor.set_params(numerics="bfloat16-torch").recipe().numerics == "bfloat16-torch"
 
 
+def test_a_reading_set_after_a_call_is_taken(extractor, photos):
+    extractor.transform(photos[:1])
+    extractor.set_params(intensity=(0, 4095), channels="0").transform(photos[:1])
+    assert extractor.reading_.text == "intensity=0:4095 channels=0"
+    assert extractor.recipe() == extractor.extraction_.recipe
+
+
 def test_the_last_features_of_a_named_backbone(photos, cache):
     extractor = FeatureExtractor(
         backbone="mobilenet_v3_small", weights="random", size=32, cache=cache, device="cpu"

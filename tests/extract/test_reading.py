@@ -119,7 +119,17 @@ def test_the_watch_is_told_of_what_is_computed_again(photos, backbone, store):
     done = run(photos, backbone, store, watch=Watch(on_plan=plans.append))
     shutil.rmtree(store.cache)
     done.read([A], ROWS)
-    assert [plan.compute for plan in plans] == [12, 12]
+    assert [(plan.compute, plan.kept) for plan in plans] == [(12, 0), (12, 0)]
+
+
+def test_neither_copies_nor_what_cannot_be_read_are_said_to_be_kept(photos, backbone, store):
+    """3 images that were cut short came out as -3 kept already, and copies as kept."""
+    for photo in photos[:3]:
+        with open(photo, "rb+") as file:
+            file.truncate(99)
+    plans = []
+    run([*photos, *photos[:8]], backbone, store, watch=Watch(on_plan=plans.append))
+    assert [(plan.compute, plan.kept) for plan in plans] == [(12, 0)]
 
 
 def test_threads_that_meet_the_same_damage_compute_it_once(photos, backbone, store, forwarded):

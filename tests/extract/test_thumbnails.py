@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import ImageError
+from data import ImageError, Reading
 from data.thumbnails import read_thumbnails as read_from_images
 from extract import FeatureStore, MemoryStore, Tap, extract, kept_thumbnails
 from extract import loader as loader_file
 from extract import thumbnails as thumbnails_file
 from extract.store.ids import image_ids
-from extract.thumbnails import THUMBNAILS, lacking_thumbnails
+from extract.thumbnails import lacking_thumbnails, thumbnail_recipe
 
 A = Tap("layer1.0", "avg")
+EACH_ALONE = Reading()
+THUMBNAILS = thumbnail_recipe(EACH_ALONE)
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def test_the_pass_makes_those_that_the_audit_would(images, backbone, store, noth
 
 def test_a_pass_makes_none_unless_asked(images, backbone, store):
     done = run(images, backbone, store)
-    assert lacking_thumbnails(store, done.ids).all()
+    assert lacking_thumbnails(store, done.ids, EACH_ALONE).all()
     assert not (store.cache / THUMBNAILS.id).exists()
 
 
@@ -77,9 +79,16 @@ def test_features_kept_earlier_without_them_get_them_when_asked_for(
     expected = read_from_images(images)
     run(images[:2], backbone, store, thumbnails=True)
     done = run(images[:4], backbone, store)
-    assert lacking_thumbnails(store, done.ids).tolist() == [False, False, True, True]
+    assert lacking_thumbnails(store, done.ids, EACH_ALONE).tolist() == [False, False, True, True]
     done = run(images, backbone, store, thumbnails=True)
-    assert lacking_thumbnails(store, done.ids).tolist() == [False, False, True, True, False, False]
+    assert lacking_thumbnails(store, done.ids, EACH_ALONE).tolist() == [
+        False,
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
     assert np.array_equal(kept_thumbnails(store, images, done.ids), expected)
     nothing_made()
     assert np.array_equal(kept_thumbnails(store, images, done.ids), expected)
@@ -93,7 +102,7 @@ def test_a_damaged_part_of_them_is_made_again(images, backbone, store):
     data[data.index(expected[3].astype(np.uint8).tobytes()) + 5] ^= 1
     part.write_bytes(data)
     assert np.array_equal(kept_thumbnails(store, images, done.ids), expected)
-    assert not lacking_thumbnails(store, done.ids).any()
+    assert not lacking_thumbnails(store, done.ids, EACH_ALONE).any()
     shutil.rmtree(store.cache)
     assert np.array_equal(kept_thumbnails(store, images, done.ids), expected)
 
@@ -105,8 +114,8 @@ def test_of_an_image_that_changed_the_new_one_is_kept_under_its_own_id(
     write_image(photos[0], pixels[0][::-1])
     changed = kept_thumbnails(store, photos, ids)
     assert np.array_equal(changed, read_from_images(photos))
-    assert lacking_thumbnails(store, ids).tolist() == [True] + [False] * 11
-    assert not lacking_thumbnails(store, image_ids(photos)[0]).any()
+    assert lacking_thumbnails(store, ids, EACH_ALONE).tolist() == [True] + [False] * 11
+    assert not lacking_thumbnails(store, image_ids(photos)[0], EACH_ALONE).any()
 
 
 def test_an_image_without_one_that_can_not_be_read_is_named(photos, store, tmp_path):

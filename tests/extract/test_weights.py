@@ -3,6 +3,9 @@
 import hashlib
 import importlib.metadata
 import os
+import random
+import tracemalloc
+import zipfile
 
 import pytest
 import torch
@@ -21,6 +24,8 @@ needs_wheel = pytest.mark.skipif(
     not has_wheel,
     reason=f"THE DEFAULT WEIGHTS ARE NOT TESTED: {weights_room.WHEEL_PACKAGE} is not installed",
 )
+
+FUZZED = 300
 
 
 def save(state, path):
@@ -129,6 +134,86 @@ def test_a_pickle_with_code_is_refused_unrun(tmp_path, tiny_net, state, monkeypa
     with pytest.raises(ExtractError, match="expected a plain state dict"):
         load_file(tiny_net(), tmp_path / "w.pth")
     assert not (tmp_path / "ran").exists()
+
+
+def repack(path, change, method=zipfile.ZIP_STORED):
+    """Write a torch file anew, each of its records changed."""
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in records.items():
+            archive.writestr(name, change(name, data))
+
+
+def test_a_torch_file_that_unpacks_to_more_is_refused_before_memory_is_taken(tmp_path, tiny_net):
+    path = save({"big": torch.zeros(1 << 24)}, tmp_path / "w.pth")
+    repack(path, lambda name, data: data, zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 1 << 20
+    tracemalloc.start()
+    with pytest.raises(ExtractError, match="would unpack to 671"):
+        load_file(tiny_net(), path)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("header", [2**63, 1 << 30, 1, 0])
+def test_a_safetensors_header_longer_than_its_file_is_refused(tmp_path, tiny_net, state, header):
+    path = save(state, tmp_path / "w.safetensors")
+    path.write_bytes(header.to_bytes(8, "little") + path.read_bytes()[8:])
+    with pytest.raises(ExtractError, match=f"header is said to have {header} bytes"):
+        load_file(tiny_net(), path)
+
+
+def test_a_tensor_that_names_bytes_beyond_the_file_is_refused(tmp_path, tiny_net, state):
+    path = save(state, tmp_path / "w.safetensors")
+    os.truncate(path, path.stat().st_size - 4)
+    with pytest.raises(ExtractError, match="can't read weights"):
+        load_file(tiny_net(), path)
+
+
+def test_tensors_that_are_not_plain_numbers_are_left_out(tmp_path, tiny_net, state):
+    odd = {
+        "bn1.weight": state["bn1.weight"] * 1j,
+        3: torch.zeros(3),
+    }
+    torch.save(state | odd, tmp_path / "w.pth")
+    assert load_file(tiny_net(), tmp_path / "w.pth") == set(state) - set(odd)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_fuzzed_weights_are_read_or_refused_in_one_line(tmp_path, tiny_net, state, suffix):
+    """Changed bytes may give other numbers, which the weights' digest tells."""
+    rng = random.Random(0)
+    data = save(state, tmp_path / f"w{suffix}").read_bytes()
+    path, network = tmp_path / f"fuzzed{suffix}", tiny_net()
+    refused = []
+    for _ in range(FUZZED):
+        path.write_bytes(fuzz(data, rng))
+        try:
+            load_file(network, path)
+        except ExtractError as error:
+            refused.append(str(error))
+    assert len(refused) > FUZZED // 10
+    assert not any("\n" in message for message in refused)
+
+
+def fuzz(data, rng):
+    """Bits flipped, a cut, a block doubled or overwritten; mostly near the beginning or the end."""
+    data = bytearray(data)
+    for _ in range(rng.randint(1, 4)):
+        near = rng.choice([len(data), 300])
+        at = rng.randrange(near) * rng.choice([1, -1]) % len(data)
+        kind = rng.randrange(4)
+        if kind == 0:
+            data[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            data[at : at + 8] = rng.choice([b"\xff" * 8, bytes(8), rng.randbytes(8)])
+        elif kind == 2:
+            data = data[: max(at, 1)]
+        else:
+            data[at:at] = data[at : at + rng.randint(1, 64)]
+    return bytes(data)
 
 
 @pytest.mark.parametrize("found", [torch.zeros(3), [torch.zeros(3)], {"a": 1}, {}])

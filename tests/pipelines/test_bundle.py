@@ -15,6 +15,8 @@ from heads import HEADS, fit_calibration, head_scores, make_head
 from heads.blended import BlendedHead, Member
 from heads.rows import training_rows
 from pipelines import BundleError, ImageClassifier, load_classifier, save_classifier
+from pipelines.bundle.description import render
+from pipelines.bundle.files import describe_files
 
 OPTIONS = {
     "backbone": "mobilenet_v3_small",
@@ -143,14 +145,22 @@ def test_other_weights_are_refused(samples, tmp_path):
         load_classifier(folder)
 
 
+def seal(folder, content=None):
+    """Give all files the checksums of what they hold now, as an enemy would."""
+    file = folder / "bundle.json"
+    content = content or json.loads(file.read_text())
+    file.unlink()
+    file.write_bytes(render({**content, "files": describe_files(folder)}))
+
+
 def change(folder, *path, **values):
-    """Set values in bundle.json, below `path`."""
+    """Set values in bundle.json, below `path`, with right checksums."""
     content = json.loads((folder / "bundle.json").read_text())
     target = content
     for name in path:
         target = target[name]
     target.update(values)
-    (folder / "bundle.json").write_text(json.dumps(content))
+    seal(folder, content)
 
 
 @pytest.mark.parametrize(
@@ -159,22 +169,25 @@ def change(folder, *path, **values):
         (lambda folder: shutil.rmtree(folder), "is no bundle"),
         (lambda folder: (folder / "bundle.json").write_text("{"), "is no bundle"),
         (lambda folder: (folder / "bundle.json").write_text('{"schema": 99}'), "schema 99"),
-        (lambda folder: (folder / "head.skops").write_bytes(b"no zip"), "can't read"),
+        (lambda folder: (folder / "head.skops").write_bytes(b"no zip"), "has 6 bytes"),
         (lambda folder: (folder / "head.skops").unlink(), "can't read"),
         (lambda folder: (folder / "bundle.json").write_text("[]"), "schema None"),
-        (
-            lambda folder: (folder / "bundle.json").write_text('{"schema": 1}'),
-            "lacks what a run writes",
-        ),
+        (lambda folder: (folder / "bundle.json").write_text('{"schema": 1}'), "has no checksums"),
+        (lambda folder: (folder / "bundle.json").write_text("[" * 99999), "nested too deep"),
+        (lambda folder: (folder / "bundle.json").write_text("9" * 9999), "is no bundle"),
+        (lambda folder: (folder / "bundle.json").unlink(), "has no bundle.json"),
         (
             lambda folder: change(folder, "extractors", 0, "recipe", numerics="bfloat16-foo"),
             "bfloat16-foo",
         ),
         (
             lambda folder: change(folder, "extractors", 0, "recipe", decode="another rule"),
-            "trained with decode",
+            "trained with another decode rule",
         ),
-        (lambda folder: change(folder, "extractors", 0, taps=["features.4:avg"]), "its head takes"),
+        (
+            lambda folder: change(folder, "extractors", 0, taps=["features.4:avg"]),
+            "its taps give 40 features, its head takes 160",
+        ),
     ],
 )
 def test_a_spoilt_bundle_is_one_clear_line(samples, tmp_path, spoil, message):
@@ -190,6 +203,7 @@ def test_types_that_no_head_has_are_not_loaded(samples, tmp_path):
 
     folder = save_classifier(fit(samples, tmp_path), tmp_path / "bundle")
     dump(Stranger(), folder / "head.skops")
+    seal(folder)
     with pytest.raises(BundleError, match="Stranger"):
         load_classifier(folder)
 
@@ -300,10 +314,10 @@ def test_a_blend_comes_back_the_same(blend, samples, tmp_path):
     ("spoil", "message"),
     [
         (lambda folder: (folder / "head-1.skops").unlink(), "can't read"),
-        (lambda folder: change(folder, members=[{"weight": 1.0}]), "a member lacks 'rows'"),
+        (lambda folder: change(folder, members=[{"weight": 1.0}]), "member 0 has keys"),
         (
             lambda folder: change(folder, "extractors", 0, taps=["features.4:grid2"]),
-            "its head takes",
+            "1 taps and 2 widths",
         ),
     ],
 )

@@ -106,3 +106,30 @@ def test_wrong_calls_give_one_line_and_exit_2(
     assert code == 2
     assert len(err.splitlines()) == 1
     assert message in err
+
+
+def test_a_disk_that_fills_up_ends_in_one_line_and_what_is_kept_stays(
+    photos, tmp_path, call, monkeypatch
+):
+    """HDF5's own text came out, with the exit code of a wrong call."""
+    taps = ("--layers", "features.4", "--pooling", "avg")
+
+    def full(path):
+        if path.parent.name == "parts" or path.parent == tmp_path:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("extract.files.sync_file", full)
+        code, _, err = call(photos, *taps)
+        assert code == 1
+        said = err.splitlines()[-1]
+        assert said.startswith(f"error: can't write to the cache {tmp_path / 'cache'}: No space")
+        assert said.endswith("make room there and run again, or choose another with --cache DIR")
+    assert not list(tmp_path.rglob(".tmp-*"))
+    code, out, _ = call(photos, *taps)
+    assert (code, "24 computed" in out) == (0, True)
+    with monkeypatch.context() as patched:
+        patched.setattr("extract.files.sync_file", full)
+        code, _, err = call(photos, *taps, "--to", tmp_path / "f.h5")
+        assert code == 1
+        assert err.splitlines()[-1].startswith(f"error: can't write {tmp_path / 'f.h5'}")

@@ -11,6 +11,7 @@ from pipelines import RunSettings, run_job
 from pipelines.errors import WorkFailed, WrongCall, WrongSetting
 from pipelines.features import PassAdvanced, PassPlanned
 from pipelines.job import BadImages, SearchAdvanced
+from pipelines.samples import SamplesRead
 
 QUICK = {
     "backbone": "mobilenet_v3_small",
@@ -90,8 +91,8 @@ def test_events_tell_of_the_pass_the_search_and_bad_images(photos, settings):
     events = []
     run_job(str(photos), settings(baselines=False), on_event=events.append)
     kinds = [type(event) for event in events]
-    assert kinds[0] is PassPlanned
-    assert [event.done for event in events if isinstance(event, PassAdvanced)][-1] == 25
+    assert kinds[:2] == [SamplesRead, PassPlanned]
+    assert [event.done for event in events if isinstance(event, PassAdvanced)][-1] == 24
     assert [(e.n_bad, e.n_images, e.file) for e in events if isinstance(e, BadImages)] == [
         (1, 25, None)
     ]

@@ -9,6 +9,7 @@ import h5py
 import pytest
 
 from data import images
+from pipelines import job
 from pipelines.features import FeatureTable
 
 TIMES = re.compile(
@@ -74,18 +75,100 @@ def test_features_lost_before_any_stage_change_no_figure(run_harmed, harm):
         assert found == expected, stage
 
 
+def every_seventh(photos):
+    return sorted(photos.rglob("*.png"))[::7]
+
+
+def remove_images(photos, cache):
+    for path in every_seventh(photos):
+        path.unlink()
+
+
+def replace_images(photos, cache):
+    others = [path.read_bytes() for path in every_seventh(photos)]
+    for path, other in zip(every_seventh(photos), others[1:] + others[:1], strict=True):
+        path.write_bytes(other)
+
+
+def break_images(photos, cache):
+    for path in every_seventh(photos):
+        path.write_bytes(path.read_bytes()[:300])
+
+
+# of a job, in their order; the baselines' own passes are the ones that read images again
+JOB_STAGES = (
+    "settle_copies",
+    "find_baselines",
+    "trace_curve",
+    "score_choice",
+    "audit_images",
+    "leave_classifier",
+    "write_results",
+)
+HARMS = {
+    "cache removed": lambda photos, cache: shutil.rmtree(cache),
+    "parts damaged": lambda photos, cache: damage_every_part(cache),
+    "images removed": remove_images,
+    "images replaced": replace_images,
+    "images broken": break_images,
+}
+
+
+@pytest.fixture
+def run_harmed_before(photos, run, tmp_path, monkeypatch):
+    """run_harmed_before(stage, harm) -> (exit code, results or None, stderr)."""
+    short = ["--heads", "knn", "--pooling", "avg", "--layers", "features.4,features.6"]
+
+    def call(stage, harm):
+        work = getattr(job, stage)
+
+        def harmed(*arguments):
+            harm(photos, tmp_path / "cache")
+            return work(*arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(job, stage, harmed)
+            code, _, err = run(photos, *short)
+        file = tmp_path / "out" / "results.json"
+        found = without_times(json.loads(file.read_text("utf-8"))) if file.exists() else None
+        return code, found, err
+
+    return call
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harm", HARMS)
+def test_what_is_lost_or_changed_before_any_stage_changes_no_figure(
+    harm, run_harmed_before, photos, tmp_path
+):
+    """With the cache in place images are not needed any more, but for the baselines."""
+    shutil.copytree(photos, tmp_path / "kept")
+    _, expected, _ = run_harmed_before("settle_copies", lambda *_: None)
+    for place, stage in enumerate(JOB_STAGES):
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        code, found, err = run_harmed_before(stage, HARMS[harm])
+        if "images" in harm and place <= JOB_STAGES.index("find_baselines"):
+            said = f"{every_seventh(tmp_path / 'kept')[0].name}: it has changed during the run: "
+            assert (stage, code, found) == (stage, 1, None)
+            assert said in err.splitlines()[-1]
+        else:
+            assert (stage, code) == (stage, 0), err
+            assert found == expected, stage
+        shutil.rmtree(photos)
+        shutil.copytree(tmp_path / "kept", photos)
+
+
 def test_bytes_are_read_twice_at_most_on_a_first_run_and_never_again(
     photos, run, tmp_path, monkeypatch
 ):
     """Once for an image's id and once in the pass, which makes the audit's thumbnail as well."""
-    read, seen = images.read_bytes, []
+    opened, seen = images._open, []
 
     def noting(path):
         seen.append(str(path))
-        return read(path)
+        return opened(path)
 
-    for module in ("data.images", "extract.loader", "extract.store.ids", "extract.thumbnails"):
-        monkeypatch.setattr(f"{module}.read_bytes", noting)
+    monkeypatch.setattr("data.images._open", noting)
     for path in photos.rglob("*.png"):
         os.utime(path, (path.stat().st_mtime - 3600,) * 2)
     monkeypatch.setattr("extract.store.ids.SETTLED_SECONDS", 0.0)  # of the time of change, too

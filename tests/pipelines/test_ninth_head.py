@@ -26,9 +26,9 @@ NINTH = {
         keeps_rows="_fit_X",
         cost=1,
     ),
-    "passive": Head(
-        "sklearn.linear_model:Perceptron",
-        grid={"alpha": (1e-2, 1e-4)},
+    "ridge_cv": Head(
+        "sklearn.linear_model:RidgeClassifierCV",
+        grid={"fit_intercept": (True, False)},
         weighted=True,
     ),
 }

@@ -1,7 +1,9 @@
 """Tests of pipelines/run.py: the whole job on small photos, and wrong calls."""
 
 import csv
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from pipelines.evaluation.scoring import SCORINGS
 
 ROOT = Path(__file__).parent.parent.parent
 HEADS = ["logistic", "linear_svm", "rbf_svm", "knn"]
+READ = "photos: 24 images in 2 classes: cats 12, dogs 12"
 
 
 def rows_of(file):
@@ -41,8 +44,13 @@ def test_the_whole_job(photos, run, tmp_path):
         "n_test": 6,
         "split": "held_out",
         "n_bad": 0,
+        "n_noted": 0,
         "n_duplicates": 0,
+        "intensity": None,
+        "page": 1,
+        "channels": None,
         "passed_over": {},
+        "notes": [],
         "imbalance": {
             "largest": "cats",
             "n_largest": 9,
@@ -390,9 +398,10 @@ def test_wrong_calls_give_one_line_and_exit_2(
     code = main([*images, *base, *filled])
     out, err = capsys.readouterr()
     assert (code, out) == (2, "")
-    assert len(err.splitlines()) == 1
-    assert err.startswith("error: ")
-    assert message in err
+    *read, error = err.splitlines()
+    assert error.startswith("error: ")
+    assert message in error
+    assert read in ([], [READ])  # what can be told from the settings comes before that
     assert not (tmp_path / "out").exists()
 
 
@@ -509,6 +518,28 @@ def test_ones_own_module_is_not_told_to_predict_by_a_command(photos, run, tmp_pa
     assert "pipelines.predict" not in out
 
 
+def test_what_is_no_bundle_is_refused_before_the_pass(photos, run, tmp_path):
+    """It came out after the search, and no results were written."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "model").touch()
+    code, _, err = run(photos)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "model exists and is no bundle" in err
+
+
+def test_a_full_disk_is_no_wrong_call(photos, run, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "touch", fail)
+    code, _, err = run(photos)
+    assert code == 1
+    read, error = err.splitlines()
+    assert read == READ
+    assert error.startswith("error: ")
+    assert "No space left on device" in error
+
+
 def test_ctrl_c_says_what_was_kept(photos, run, monkeypatch):
     def stop(*_, **__):
         raise Interrupted(12, 24)
@@ -538,7 +569,7 @@ def test_an_unexpected_error_is_one_line_and_a_traceback_only_with_debug(photos,
     code, _, err = run(photos)
     assert (code, err.splitlines()) == (
         1,
-        ["error: RuntimeError: boom (run with --debug for the traceback)"],
+        [READ, "error: RuntimeError: boom (run with --debug for the traceback)"],
     )
     _, _, err = run(photos, "--debug")
     assert "Traceback" in err

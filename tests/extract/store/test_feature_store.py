@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
 from extract import ExtractError, FeatureStore, Tap
+from extract.files import _host
 from extract.store import DamagedPart, feature_store, part_writer, parts, upkeep
 
 A, B = Tap("features.1", "avg"), Tap("features.1", "grid3")
@@ -125,12 +127,15 @@ def test_what_is_known_of_parts_is_shared_in_a_process(store, recipe, ids, rows,
         feature_store, "read_index", lambda path: looked.append(path) or read_index(path)
     )
     monkeypatch.setattr(
-        parts.zlib, "crc32", lambda block: checked.append(block.shape) or crc32(block)
+        parts.zlib,
+        "crc32",
+        lambda block, *before: checked.append(np.shape(block)) or crc32(block, *before),
     )
     for _ in range(3):
         assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
     assert len(looked) == 3
-    assert len(checked) == 6
+    # of ids and rows; between them lies what is neither
+    assert len([shape for shape in checked if len(shape) == 2]) == 6
 
 
 def test_a_part_written_over_is_looked_at_again(store, recipe, ids, rows):
@@ -153,8 +158,6 @@ def test_the_folder_may_be_named_from_where_one_stands(tmp_path, recipe, ids, ro
 
 
 def test_recipes_are_kept_apart(store, recipe, ids, rows):
-    from dataclasses import replace
-
     keep(store, recipe, ids, {A: rows})
     assert store.missing(replace(recipe, view="flipped"), [A], ids).all()
     assert (store.cache / recipe.id / "recipe.json").read_text() == recipe.to_json()
@@ -253,21 +256,6 @@ def test_an_interrupt_while_rows_are_added_keeps_all_of_a_batch_or_nothing(
     assert np.array_equal(store.read(recipe, [B], ids[:10]), -rows[:10])
 
 
-def test_a_part_with_a_short_column_is_set_aside(store, recipe, ids, rows, monkeypatch):
-    keep(store, recipe, ids, {A: rows})
-    (path,) = parts_of(store, recipe)
-    with h5py.File(path, "a") as file:
-        name = next(iter(file["taps"]))
-        values, crc = file["taps"][name][:39], file["taps"][name].attrs["crc32"]
-        del file["taps"][name]
-        short = file["taps"].create_dataset(name, data=values, chunks=(40, 7), maxshape=(None, 7))
-        short.attrs["crc32"] = crc
-    reader = FeatureStore(store.cache)
-    with pytest.raises(DamagedPart):
-        reader.read(recipe, [A], ids)
-    assert reader.missing(recipe, [A], ids).all()
-
-
 def flip(path, needle):
     """Change one byte of the file where `needle` lies."""
     data = bytearray(path.read_bytes())
@@ -324,22 +312,22 @@ def test_a_part_truncated_while_it_is_read_is_set_aside(store, recipe, ids, rows
 
 
 @pytest.mark.parametrize(
-    "change", ["compressed", "split rows", "no checksums", "a checksum too few", "contiguous"]
+    "layout",
+    [
+        {"compression": "gzip", "chunks": (40, 7)},
+        {"chunks": (40, 3)},
+        {},
+        {"external": [("/etc/hostname", 0, h5py.h5f.UNLIMITED)]},
+    ],
+    ids=["compressed", "split rows", "contiguous", "outside"],
 )
-def test_a_part_that_is_not_in_plain_chunks_is_set_aside(store, recipe, ids, rows, change):
+def test_a_part_that_is_laid_out_anew_is_set_aside(store, recipe, ids, rows, layout):
     keep(store, recipe, ids, {A: rows})
     (part,) = parts_of(store, recipe)
     with h5py.File(part, "r+") as file:
-        checksums = file[f"taps/{A}"].attrs["crc32"]
         del file[f"taps/{A}"]
-        layout = {
-            "compressed": {"compression": "gzip", "chunks": (40, 7)},
-            "split rows": {"chunks": (40, 3)},
-        }
-        plain = {} if change == "contiguous" else {"chunks": (40, 7)}
-        dataset = file.create_dataset(f"taps/{A}", data=rows, **layout.get(change, plain))
-        if change != "no checksums":
-            dataset.attrs["crc32"] = checksums[:0] if change == "a checksum too few" else checksums
+        data = {} if "external" in layout else {"data": rows}
+        file.create_dataset(f"taps/{A}", (40, 7), np.float32, **data, **layout)
     with pytest.raises(DamagedPart):
         store.read(recipe, [A], ids)
     assert part.with_suffix(".damaged").exists()
@@ -358,11 +346,26 @@ def test_a_disk_that_fails_while_it_is_read_is_not_damage(store, recipe, ids, ro
     assert len(parts_of(store, recipe)) == 1
 
 
+def test_a_part_that_a_file_server_lost_is_looked_for_again(store, recipe, ids, rows, monkeypatch):
+    keep(store, recipe, ids, {A: rows})
+    opened, failed = parts.opened_part, []
+
+    def stale(path):
+        if len(failed) < 3:
+            failed.append(path)
+            raise OSError(116, "Stale file handle")
+        return opened(path)
+
+    monkeypatch.setattr(parts, "opened_part", stale)
+    assert np.array_equal(store.read(recipe, [A], ids), rows)
+    assert len(failed) == 3
+
+
 def test_two_readers_may_find_the_same_damage(store, recipe, ids, rows):
     keep(store, recipe, ids, {A: rows})
     (part,) = parts_of(store, recipe)
-    parts.set_aside(part)
-    parts.set_aside(part)
+    parts.set_aside(part, "wrong checksum")
+    parts.set_aside(part, "wrong checksum")
     assert part.with_suffix(".damaged").exists()
 
 
@@ -375,7 +378,7 @@ def test_a_part_that_only_this_moment_can_not_be_opened_is_not_damaged(
         raise OSError(24, "Too many open files")
 
     with monkeypatch.context() as patched:
-        patched.setattr(parts.h5py, "File", too_many)
+        patched.setattr("extract.store.rows_on_disk.opened", too_many)
         with pytest.raises(ExtractError, match=r"can't read the cache .*Too many open files"):
             FeatureStore(store.cache).missing(recipe, [A], ids)
     assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
@@ -489,18 +492,152 @@ def test_parts_that_can_not_be_joined_stay(store, recipe, ids, rows, monkeypatch
     assert np.array_equal(store.read(recipe, [A], ids), rows)
 
 
-def test_a_temporary_file_that_is_finished_while_stale_ones_are_removed(
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("Can't decrement id ref count"),
+        MemoryError("no room"),
+        ExtractError("can't read the cache"),
+    ],
+)
+def test_joining_is_optional_whatever_hinders_it(store, recipe, ids, rows, monkeypatch, error):
+    """A write that failed when the joined part was closed failed a finished extraction."""
+    keep_in_parts(store, recipe, ids, {A: rows}, 10)
+    before = parts_of(store, recipe)
+
+    def failing(path):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr("extract.files.sync_file", failing)
+        assert store.compact(recipe) == 0
+    assert sorted(before[0].parent.iterdir()) == before
+    assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
+
+
+def test_joining_removes_what_the_dead_left(store, recipe, ids, rows):
+    keep(store, recipe, ids, {A: rows})
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    folder = store.cache / recipe.id
+    name = f".tmp-{_host()}-{dead.pid}-12345678"
+    for path in (folder / name, folder / "parts" / name):
+        path.touch()
+    store.compact(recipe)
+    assert [path.name for path in folder.rglob(".tmp-*")] == []
+
+
+def other_recipes_part(path, recipe, ids):
+    other = FeatureStore(path.parent.parent.parent / "other")
+    keep(other, replace(recipe, weights="others"), ids, {A: np.zeros((40, 7), np.float32)})
+    (part,) = other.cache.glob("*/parts/*.h5")
+    part.rename(path)
+
+
+def declares_much(path, recipe, ids):
+    with h5py.File(path, "w") as file:
+        file.create_dataset("ids", (1 << 40, 16), np.uint8, chunks=(1 << 15, 16))
+        file.create_dataset(f"taps/{A}", (1 << 40, 4), np.float32, chunks=(1, 4))
+
+
+ODD = {
+    "a folder": lambda path, recipe, ids: (path / "inside").mkdir(parents=True),
+    "a FIFO": lambda path, recipe, ids: os.mkfifo(path),
+    "a loop": lambda path, recipe, ids: path.symlink_to(path.name),
+    "a link to nothing": lambda path, recipe, ids: path.symlink_to("gone"),
+    "a device": lambda path, recipe, ids: path.symlink_to("/dev/zero"),
+    "empty": lambda path, recipe, ids: path.touch(),
+    "no part": lambda path, recipe, ids: path.write_bytes(b"no part" * 100),
+    "2**40 rows": declares_much,
+    "another recipe's": other_recipes_part,
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("movable", [True, False])
+def test_what_is_no_part_of_the_recipe_is_set_aside(
+    store, recipe, ids, rows, odd, movable, caplog, monkeypatch
+):
+    """One odd file among the parts made every read fail, or wait for ever."""
+    keep(store, recipe, ids, {A: rows})
+    path = store.cache / recipe.id / "parts" / "00000000000000000001-aaaaaaaaaaaa.h5"
+    ODD[odd](path, recipe, ids)
+    if not movable:
+        monkeypatch.setattr(parts.os, "replace", lambda *args: exec("raise OSError(30, 'no')"))
+    for _ in range(3):
+        assert np.array_equal(FeatureStore(store.cache).read(recipe, [A], ids), rows)
+    assert store.compact(recipe) == 0
+    assert len(caplog.records) == 1
+    assert "\n" not in caplog.records[0].getMessage()
+    assert os.path.lexists(path) != movable
+    assert os.path.lexists(path.with_suffix(".damaged")) == movable
+
+
+def test_what_is_set_aside_twice_under_one_name_is_kept_twice(store, recipe, ids, rows):
+    keep(store, recipe, ids, {A: rows})
+    path = store.cache / recipe.id / "parts" / "1.h5"
+    for _ in range(3):
+        (path / "inside").mkdir(parents=True)
+        assert np.array_equal(store.read(recipe, [A], ids), rows)
+    assert len(list(path.parent.glob("1*.damaged"))) == 3
+
+
+def test_a_damaged_part_that_can_not_be_renamed_counts_as_missing(
     store, recipe, ids, rows, monkeypatch
 ):
+    keep_in_parts(store, recipe, ids, {A: rows}, 2)
+    part = parts_of(store, recipe)[0]
+    flip(part, rows[5].tobytes())
+    monkeypatch.setattr(parts.os, "replace", lambda *args: exec("raise OSError(30, 'no')"))
+    with pytest.raises(DamagedPart):
+        store.read(recipe, [A], ids)
+    assert store.missing(recipe, [A], ids).ravel().tolist() == [True] * 20 + [False] * 20
+    assert np.array_equal(store.read(recipe, [A], ids[20:]), rows[20:])
+
+
+def test_a_part_that_this_user_may_not_read_is_passed_over(
+    store, recipe, ids, rows, monkeypatch, caplog
+):
+    keep_in_parts(store, recipe, ids, {A: rows}, 2)
+    part, opened = parts_of(store, recipe)[0], parts.opened_part
+
+    def denied(path):
+        if path == part:
+            raise PermissionError(13, "Permission denied")
+        return opened(path)
+
+    monkeypatch.setattr(parts, "opened_part", denied)
+    for _ in range(2):
+        assert store.missing(recipe, [A], ids).ravel().tolist() == [True] * 20 + [False] * 20
+    assert part.exists()
+    assert len(caplog.records) == 1
+
+
+def test_a_description_that_this_user_may_not_read_is_done_without(
+    store, recipe, ids, rows, monkeypatch
+):
+    keep(store, recipe, ids[:20], {A: rows[:20]})
+    before = (store.cache / recipe.id / "recipe.json").stat().st_ino
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(feature_store, "opened", denied)
+        keep(store, recipe, ids[20:], {A: rows[20:]})
+    assert np.array_equal(store.read(recipe, [A], ids), rows)
+    assert (store.cache / recipe.id / "recipe.json").stat().st_ino == before
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), os.mkfifo, lambda path: path.touch()])
+def test_the_description_of_the_folder_is_written_anew(store, recipe, ids, rows, make):
     keep(store, recipe, ids, {A: rows})
-    folder = store.cache / recipe.id / "parts"
-    old, gone = folder / ".tmp-1-a.h5", folder / ".tmp-2-b.h5"
-    old.touch()
-    os.utime(old, (1, 1))
-    glob = type(folder).glob
-    monkeypatch.setattr(type(folder), "glob", lambda self, pattern: [gone, *glob(self, pattern)])
-    store.compact(recipe)
-    assert not old.exists()
+    file = store.cache / recipe.id / "recipe.json"
+    file.unlink()
+    make(file)
+    keep(store, recipe, ids, {A: rows})
+    assert file.read_text() == recipe.to_json()
 
 
 def write_some(cache, recipe, ids, rows, tap):

@@ -1,6 +1,5 @@
 """Which image it is: by its content, and remembered by file."""
 
-import json
 import os
 import threading
 import time
@@ -10,6 +9,7 @@ import pytest
 from PIL import Image
 
 from data import ImageError
+from extract.files import read_remembered, write_remembered
 from extract.store import ids as ids_file
 from extract.store.ids import IdMemory, bytes_id, image_ids, pixels_id
 
@@ -52,13 +52,13 @@ def test_what_can_not_be_read_is_told_by_row(tmp_path, photos):
 @pytest.fixture
 def reads(monkeypatch):
     """Which files were really read."""
-    seen, read = [], ids_file.read_bytes
+    seen, read = [], ids_file.read_blocks
 
     def counting(path):
         seen.append(os.path.basename(path))
         return read(path)
 
-    monkeypatch.setattr(ids_file, "read_bytes", counting)
+    monkeypatch.setattr(ids_file, "read_blocks", counting)
     return seen
 
 
@@ -140,19 +140,48 @@ def test_many_may_save_at_once(tmp_path, photos, monkeypatch):
     assert len(found) == 6
     assert all(np.array_equal(ids, found[0]) for ids in found)
     (memory,) = (tmp_path / "ids").iterdir()
-    assert len(json.loads(memory.read_text())) == 12
+    assert len(read_remembered(memory)) == 12
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", "\x00\xff", '{"00.png": 3}', '{"00.png": [1]}', "BAD HEX"]
-)
-def test_a_memory_that_can_not_be_read_is_made_anew(tmp_path, photos, text, monkeypatch):
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "\x00\xff", "[" * 300_000])
+def test_a_memory_that_can_not_be_read_is_made_anew(tmp_path, photos, text, reads, monkeypatch):
     settled(monkeypatch)
     expected, _ = image_ids(photos, tmp_path / "ids")
     (memory,) = (tmp_path / "ids").iterdir()
-    if text == "BAD HEX":
-        text = json.dumps(
-            {name: [*row[:-1], "no hex"] for name, row in json.loads(memory.read_text()).items()}
-        )
     memory.write_text(text)
+    for n_reads in (24, 24):
+        assert np.array_equal(image_ids(photos, tmp_path / "ids")[0], expected)
+        assert len(reads) == n_reads
+
+
+@pytest.mark.parametrize(
+    "row", [3, [1], None, [*range(4), "no hex"], [*range(4), "00"], {}, "text", [[[]]]]
+)
+def test_a_row_that_is_none_is_found_out_anew(tmp_path, photos, row, monkeypatch):
+    settled(monkeypatch)
+    expected, _ = image_ids(photos, tmp_path / "ids")
+    (memory,) = (tmp_path / "ids").iterdir()
+    rows = read_remembered(memory)
+    if isinstance(row, list) and len(row) == 5:
+        row = [*rows["00.png"][:-1], row[-1]]
+    write_remembered(memory, rows | {"00.png": row})
     assert np.array_equal(image_ids(photos, tmp_path / "ids")[0], expected)
+    assert read_remembered(memory) == rows
+
+
+def test_one_bit_of_an_id_makes_all_of_its_folder_forgotten_and_mended(
+    tmp_path, photos, reads, monkeypatch
+):
+    """A flipped id was believed at every later run."""
+    settled(monkeypatch)
+    expected, _ = image_ids(photos, tmp_path / "ids")
+    (memory,) = (tmp_path / "ids").iterdir()
+    whole = memory.read_bytes()
+    at = whole.index(expected[3].tobytes().hex().encode())
+    memory.write_bytes(
+        whole[:at] + (b"1" if whole[at : at + 1] == b"0" else b"0") + whole[at + 1 :]
+    )
+    reads.clear()
+    assert np.array_equal(image_ids(photos, tmp_path / "ids")[0], expected)
+    assert len(reads) == 12
+    assert memory.read_bytes() == whole

@@ -1,16 +1,18 @@
 """Tests of pipelines/evaluation/leaderboard.py and search.py."""
 
 import itertools
+import threading
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, log_loss
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from data import folds
 from heads import HEADS
 from pipelines.evaluation.leaderboard import make_leaderboard
 from pipelines.evaluation.scoring import SCORINGS
-from pipelines.evaluation.search import Search, screen_sources
+from pipelines.evaluation.search import Search, screen_sources, search_heads
 from pipelines.features import Source
 
 HEAD_NAMES = ["logistic", "linear_svm", "rbf_svm", "knn"]
@@ -75,6 +77,23 @@ def test_the_leaderboard_is_the_same_for_any_number_of_workers(problem, n_jobs):
     strip = [{**vars(row), "seconds": None} for row in one.rows]
     assert strip == [{**vars(row), "seconds": None} for row in other.rows]
     assert one.corrected == other.corrected
+
+
+def test_sources_are_searched_in_threads_that_leave_nothing_behind(problem, monkeypatch):
+    """Worker processes outlived a killed run by minutes, their memory in /dev/shm for ever."""
+    threads = []
+
+    def noting(*args):
+        threads.append(threading.get_ident())
+        return search_heads(*args)
+
+    monkeypatch.setattr("pipelines.evaluation.search.search_heads", noting)
+    with threadpool_limits(3):
+        before = threadpool_info()
+        board_of(problem, n_jobs=2)
+        assert threadpool_info() == before
+    assert len(threads) == 2  # a list of this process
+    assert threading.get_ident() not in threads
 
 
 def test_progress_counts_sources(problem):
