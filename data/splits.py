@@ -271,7 +271,7 @@ def _draw_images(labels: np.ndarray, place: np.ndarray, fraction: float) -> np.n
 def _draw_groups(
     labels: np.ndarray, groups: Sequence | np.ndarray, fraction: float, seed: int
 ) -> np.ndarray:
-    """(n,) bool: which images are held out, whole groups of them: those placed below the fraction.
+    """(n,) bool: which images are held out, whole groups of them: the fraction placed lowest.
 
     Of classes that have too few or too many by that, the groups nearest to it change sides where
     this brings the classes together nearer to it; then a side that lacks a class is given its
@@ -285,7 +285,11 @@ def _draw_groups(
     sizes = portions.sum(0)
     portions /= sizes
     place = _place(kinds.tolist(), seed)
-    in_test = place < fraction
+    in_test = np.zeros(len(kinds), bool)
+    order = np.argsort(place, kind="stable")
+    # a group that lies across the end is in where the larger part of it is
+    middles = np.cumsum(np.bincount(group_of)[order]) - np.bincount(group_of)[order] / 2
+    in_test[order[middles < round(fraction * len(labels))]] = True
     # as of images: of few large groups chance makes more of a difference
     chance = np.sqrt(fraction * (1 - fraction) * np.square(portions).sum(0))
     slack = np.maximum(1 / sizes, DEVIATIONS * chance)

@@ -296,7 +296,7 @@ def run_job(
         table = keep_images(job, out)
         watch.lap("extract")
         table, copies = settle_copies(job, table)
-        split = split_together(table.samples, copies, job.settings)
+        split = split_together(table, copies, job.settings)
         watch.lap("audit")
         found = search_taps(job, table, split)
         watch.lap("heads")
@@ -391,10 +391,11 @@ def thumbnails_of(job: Job, table: FeatureTable) -> np.ndarray:
     return kept_thumbnails(job.store, table.samples.inputs, table.ids, job.settings.reading())
 
 
-def split_together(samples: Samples, copies: Sequence[Copies], settings: RunSettings) -> Split:
+def split_together(table: FeatureTable, copies: Sequence[Copies], settings: RunSettings) -> Split:
     """Training and test rows and folds; near copies on one side where they are to be grouped."""
     together = copies if settings.duplicates == "group" else ()
-    return split_samples(samples, together, settings.cv, settings.seed)
+    keys = [own.tobytes().hex() for own in table.ids]
+    return split_samples(table.samples, together, settings.cv, settings.seed, keys)
 
 
 def search_taps(job: Job, table: FeatureTable, split: Split) -> Found:

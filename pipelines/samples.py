@@ -128,14 +128,24 @@ def _subject(match: re.Match | None, path: str) -> str:
     return f"image {path}" if found is None else found
 
 
-def split_samples(samples: Samples, copies: Sequence[Copies], n_folds: int, seed: int) -> Split:
+def split_samples(
+    samples: Samples,
+    copies: Sequence[Copies],
+    n_folds: int,
+    seed: int,
+    keys: Sequence[str] | None = None,
+) -> Split:
     """Training and test rows and folds, near copies together on one side.
+
+    keys : what tells the images from one another for good, by which they are held out; by default
+        their paths.
 
     A given split stays as it is. Raises DataError where a class is too small for the parts.
     """
-    grouped = with_groups(samples, copies)
+    keys = samples.paths if keys is None else keys
+    grouped = with_groups(samples, copies, keys)
     try:
-        train, test = split_rows(grouped if samples.split is None else samples, seed)
+        train, test = split_rows(grouped if samples.split is None else samples, seed, keys=keys)
         return Split(train, test, make_folds(grouped, train, n_folds, seed))
     except DataError as error:
         if grouped is samples:
@@ -145,8 +155,16 @@ def split_samples(samples: Samples, copies: Sequence[Copies], n_folds: int, seed
         ) from None
 
 
-def with_groups(samples: Samples, copies: Sequence[Copies]) -> Samples:
-    """Samples whose near copies share a group; unchanged where there are none."""
+def with_groups(samples: Samples, copies: Sequence[Copies], keys: Sequence[str]) -> Samples:
+    """Samples whose near copies share a group; unchanged where there are none.
+
+    A group is named for good: by the first of its members' own groups, or of their keys.
+    """
     if not any(pair.kind in SAME for pair in copies):
         return samples
-    return replace(samples, groups=group_copies(len(samples), copies, samples.groups, SAME))
+    joined = group_copies(len(samples), copies, samples.groups, SAME)
+    own = keys if samples.groups is None else samples.groups
+    names: dict[str, str] = {}
+    for group, name in zip(joined, own, strict=True):
+        names[group] = min(names.get(group, str(name)), str(name))
+    return replace(samples, groups=[names[group] for group in joined])

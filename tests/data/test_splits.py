@@ -26,7 +26,9 @@ def test_sides_are_apart_complete_and_stratified(split, groups, seed):
         # the quarter of each class, give or take two standard deviations of chance
         counts = [(LABELS[test] == name).sum() for name in "abc"]
         if groups is None:
-            assert all(abs(a - b) <= c for a, b, c in zip(counts, (10, 5, 2), (5, 3, 2)))
+            assert all(
+                abs(a - b) <= c for a, b, c in zip(counts, (10, 5, 2), (5, 3, 2), strict=True)
+            )
             assert 16 <= len(test) <= 18
         else:
             assert not set(groups[train]) & set(groups[test])
