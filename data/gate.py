@@ -1,11 +1,12 @@
 """Every file is decoded through here: within the budget of memory, and apart where it is dear."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from data.apart import LIMIT, Ended, TooLong, run_apart
 from data.limits import MIB, Cost, cost_of
 from data.memory import SMALL, budget, most_for
+from data.reading import Reading
 
 IN_THREAD = 2.0  # seconds that are waited for: what may take longer can be stopped
 
@@ -18,23 +19,22 @@ def decode_within_limits(
     data: bytes,
     at_least: int | None,
     max_pixels: int,
-    *more: Any,
+    reading: Reading,
 ) -> Result:
-    """What `function(data, at_least, max_pixels, *more)` gives.
+    """What `function(data, at_least, max_pixels, reading)` gives.
 
     function: a module-level one of `data.images`. name: the file's format. Raises ValueError for
     what would take too much memory, or took too long.
     """
-    page = next((one.page for one in more if hasattr(one, "page")), 0)
-    cost = cost_of(name, data, at_least, max_pixels, page)
+    arguments = (data, at_least, max_pixels, reading)
+    cost = cost_of(name, data, at_least, max_pixels, reading.page)
     if cost.bytes < SMALL and cost.seconds <= IN_THREAD:
-        return function(data, at_least, max_pixels, *more)
+        return function(*arguments)
     _check_memory(cost, len(data))
     with budget().taken(cost.bytes, after=cost.bytes // 3):
         if cost.seconds <= IN_THREAD:
-            return function(data, at_least, max_pixels, *more)
+            return function(*arguments)
         try:
-            arguments = (data, at_least, max_pixels, *more)
             return run_apart(function.__name__, arguments, cost.bytes)
         except TooLong:
             raise ValueError(

@@ -64,7 +64,7 @@ def again_where_gone(write: Callable[[], None]) -> None:
         try:
             write()
             return
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):  # mkdir finds it there, then not
             if not left:
                 raise
 
@@ -215,7 +215,8 @@ def sync_folder(folder: Path) -> None:
 
 def note_use(path: Path) -> None:
     """Have the time of a file say when it was last used, to the hour."""
-    # no access time: file systems are mounted without them
+    # no access time: file systems are mounted without them; a link in its place is no way out
+    follow = os.utime not in os.supports_follow_symlinks
     with contextlib.suppress(OSError):
-        if time.time() - path.stat().st_mtime > USED_SECONDS:
-            os.utime(path)
+        if time.time() - path.lstat().st_mtime > USED_SECONDS:
+            os.utime(path, follow_symlinks=follow)

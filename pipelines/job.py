@@ -295,7 +295,7 @@ def run_job(
         watch.lap("read")
         table = keep_images(job, out)
         watch.lap("extract")
-        table, copies = settle_copies(job, table)
+        table, copies, flat = settle_copies(job, table)
         split = split_together(table, copies, job.settings)
         watch.lap("audit")
         found = search_taps(job, table, split)
@@ -305,7 +305,7 @@ def run_job(
         curve = trace_curve(found.board, found.place, found.read, found.labels, found.search)
         watch.lap("curve")
         tested = score_choice(job, found)
-        audit = audit_images(job, table, copies, found)
+        audit = audit_images(job, table, copies, flat, found)
         leave_classifier(tested, out)
         watch.lap("report")
         blocks = {
@@ -366,11 +366,14 @@ def keep_images(job: Job, out: Path | None) -> FeatureTable:
     return table
 
 
-def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Copies]]:
-    """Find near copies, and drop all but one of each group if asked -> (table, pairs left)."""
-    pairs = find_copies(table.read(table.middle()), thumbnails_of(job, table))
+def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Copies], np.ndarray]:
+    """Find near copies, and drop all but one of each group if asked -> (table, pairs left, rows of
+    it that came out flat)."""
+    reading = job.settings.reading()
+    thumbnails = kept_thumbnails(job.store, table.samples.inputs, table.ids, reading)
+    pairs, flat = find_copies(table.read(table.middle()), thumbnails), find_flat(thumbnails)
     if job.settings.duplicates != "drop":
-        return table, pairs
+        return table, pairs, flat
     groups = group_copies(len(table.samples), pairs, kinds=SAME)
     split = table.samples.split
     is_train = np.zeros(len(groups), bool) if split is None else split == "train"
@@ -383,12 +386,7 @@ def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Cop
         for pair in pairs
         if pair.first in place and pair.second in place
     ]
-    return table.of_rows(rows), left
-
-
-def thumbnails_of(job: Job, table: FeatureTable) -> np.ndarray:
-    """(n, 32, 32) gray values of the samples."""
-    return kept_thumbnails(job.store, table.samples.inputs, table.ids, job.settings.reading())
+    return table.of_rows(rows), left, np.flatnonzero(np.isin(rows, flat))
 
 
 def split_together(table: FeatureTable, copies: Sequence[Copies], settings: RunSettings) -> Split:
@@ -500,15 +498,17 @@ def _make_extractor(job: Job, name: str, kept: Sequence[KeptFeatures]) -> Featur
     )
 
 
-def audit_images(job: Job, table: FeatureTable, copies: Sequence[Copies], found: Found) -> dict:
-    """Copies, suspect training labels, and images unlike all others, as results.json has them."""
+def audit_images(
+    job: Job, table: FeatureTable, copies: Sequence[Copies], flat: np.ndarray, found: Found
+) -> dict:
+    """Copies, flat images, suspect labels, and images unlike all others, for results.json."""
     board = found.board
     believed = range(min(BELIEVED, len(board.rows)))
     probabilities = np.mean([board.probabilities[place] for place in believed], axis=0)
     audit = {
         "duplicates": job.settings.duplicates,
         **describe_copies(table.samples, copies, found.split.test),
-        **describe_flat(table.samples, find_flat(thumbnails_of(job, table))),
+        **describe_flat(table.samples, flat),
         **describe_suspects(
             table.samples[found.split.train],
             rank_labels(probabilities, found.labels, board.classes.tolist()),

@@ -139,6 +139,7 @@ class FeatureStore:
             again_where_gone(partial(self._make_folder, recipe))
         except OSError as error:
             raise unwritable(self.cache, error) from error
+        note_use(self._folder(recipe) / RECIPE_FILE)  # else what is kept may be pruned meanwhile
 
     def writer(
         self,

@@ -15,7 +15,7 @@ import numpy as np
 from extract.files import NoFile, opened, read_remembered
 from extract.recipe import RECIPE_ID_BYTES, SCHEMA, Recipe
 from extract.store.cache_files import CacheFile, Kind, cache_files
-from extract.store.feature_store import default_cache
+from extract.store.feature_store import FeatureStore
 from extract.store.parts import Part, read_index
 from extract.store.rows_on_disk import WrongBytes
 
@@ -118,7 +118,7 @@ def cache_contents(cache: str | os.PathLike | None = None) -> CacheContents:
     >>> one.rows, one.taps, one.recipe.numerics
     (1, ('last:avg',), 'float32')
     """
-    folder = Path(cache) if cache is not None else default_cache()
+    folder = FeatureStore(cache).cache
     files = cache_files(folder)
     names = _names_by_digest(file.path for file in files if file.kind == Kind.CARD and not file.odd)
     by_recipe: dict[str, list[CacheFile]] = defaultdict(list)

@@ -12,7 +12,7 @@ from pathlib import Path
 from extract.errors import unwritable
 from extract.files import USED_SECONDS, is_abandoned
 from extract.store.cache_files import CacheFile, Kind, cache_files
-from extract.store.feature_store import RECIPE_FILE, default_cache
+from extract.store.feature_store import RECIPE_FILE, FeatureStore
 
 # a use is noted once an hour at most: what was used this short a time ago may be in use
 GRACE_SECONDS = 2 * USED_SECONDS
@@ -102,7 +102,7 @@ def prune_cache(
     >>> done.n_bytes, done.removed
     (0, ())
     """
-    folder = Path(cache) if cache is not None else default_cache()
+    folder = FeatureStore(cache).cache
     now = time.time()
     found = list(_removables(folder, now))
     found.sort(key=lambda one: (one.kind not in USELESS, one.last_use))

@@ -9,7 +9,7 @@ from pathlib import Path
 from extract.files import read_remembered
 from extract.recipe import SCHEMA
 from extract.store.cache_files import CacheFile, Kind, cache_files
-from extract.store.feature_store import default_cache
+from extract.store.feature_store import FeatureStore
 from extract.store.inspection import recipe_values
 from extract.store.parts import put_aside, read_index
 from extract.store.rows_on_disk import WrongBytes
@@ -94,7 +94,7 @@ def verify_cache(
     >>> found.n_files, found.whole
     (2, True)
     """
-    folder = Path(cache) if cache is not None else default_cache()
+    folder = FeatureStore(cache).cache
     files = cache_files(folder)
     others = _of_another_schema(files)
     ours = [file for file in files if file.kind in CHECKS and file.recipe_id not in others]

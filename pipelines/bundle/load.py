@@ -2,14 +2,14 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data import Reading
-from extract import Backbone, ExtractError, FeatureExtractor, recipe_of
+from extract import Backbone, ExtractError, FeatureExtractor
 from extract.backbones import named_backbone
 from extract.engines import choose_device, lacks_numerics
 from extract.extractor import JoinedExtractor
@@ -293,12 +293,12 @@ def _check_same(folder: Path, described: dict, extractor: FeatureExtractor) -> N
     trained = described["recipe"]
     try:
         backbone = extractor.load_backbone()
-        reading = _reading(folder, trained)
-        here = asdict(recipe_of(backbone, trained["numerics"], trained["view"], reading))
+        # these two are this machine's to choose: other numerics are warned of
+        here = replace(extractor.recipe(), numerics=trained["numerics"], view=trained["view"])
         widths = [backbone.card.width(tap) for tap in extractor.taps()]
     except ExtractError as error:
         raise BundleError(f"{folder} needs its backbone: {error}") from error
-    for name, value in here.items():
+    for name, value in asdict(here).items():
         if trained[name] != value:
             raise BundleError(
                 f"{folder} was trained with {name} {str(trained[name])[:40]!r}, "

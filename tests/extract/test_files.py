@@ -184,3 +184,33 @@ def test_another_machines_files_stay(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_host", lambda: "0" * 12)
     remove_abandoned(tmp_path)
     assert not (tmp_path / names[0]).exists()
+
+
+def test_a_folder_that_goes_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+    folder, mkdir, calls = tmp_path / "parts", os.mkdir, []
+
+    def removed_at_once(path, mode=0o777):
+        calls.append(path)
+        if len(calls) == 1:  # another process removes it between mkdir's error and the look at it
+            raise FileExistsError(17, "File exists", str(path))
+        mkdir(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", removed_at_once)
+    files.again_where_gone(lambda: folder.mkdir(exist_ok=True))
+    assert folder.is_dir() and len(calls) == 2
+
+
+def test_a_file_in_a_folders_place_is_said(tmp_path):
+    (tmp_path / "parts").touch()
+    with pytest.raises(FileExistsError):
+        files.again_where_gone(lambda: (tmp_path / "parts").mkdir(exist_ok=True))
+
+
+def test_a_use_is_noted_of_a_link_and_not_of_what_it_leads_to(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.touch()
+    link.symlink_to(target)
+    for path in (target, link):
+        os.utime(path, (0, 0), follow_symlinks=False)
+    files.note_use(link)
+    assert target.stat().st_mtime == 0 and link.lstat().st_mtime > 0

@@ -9,6 +9,7 @@ import pytest
 from data import DataError, read_image_folder
 from pipelines import RunSettings, run_job
 from pipelines.errors import WorkFailed, WrongCall, WrongSetting
+from pipelines.exploration.copies import Copies
 from pipelines.features import PassAdvanced, PassPlanned
 from pipelines.job import BadImages, SearchAdvanced
 from pipelines.samples import SamplesRead
@@ -135,3 +136,12 @@ def test_names_may_be_written_with_commas_or_as_a_sequence():
     assert written.poolings == ["avg"]
     assert written.head_names == ["knn"]
     assert RunSettings() == RunSettings()
+
+
+def test_of_copies_that_are_dropped_the_flat_images_left_are_listed(photos, settings, monkeypatch):
+    monkeypatch.setattr("pipelines.job.find_copies", lambda *_: [Copies(0, 1, "copy", 1.0)])
+    monkeypatch.setattr("pipelines.job.find_flat", lambda _: np.array([1, 2, 5]))
+    paths = read_image_folder(photos).paths
+    result = run_job(str(photos), settings(baselines=False, duplicates="drop"))
+    assert len(result.samples) == 23
+    assert result.audit["flat"] == [paths[2], paths[5]]

@@ -164,6 +164,7 @@ def test_a_signal_sent_twice_at_once_counts_once(tmp_path):
     """`timeout` sends it to the process and to its group: work was cut that the first one kept."""
     body = """
 try:
+    ready()
     time.sleep(60)
 finally:
     time.sleep(0.1)

@@ -131,7 +131,8 @@ class StoreMachine(RuleBasedStateMachine):
                 found = self.store.read(recipe, taps, IDS[rows])
                 break
         assert np.array_equal(found, whole(recipe, taps, rows))
-        self.kept |= cells(recipe, taps, rows)
+        # a part that is damaged elsewhere goes as a whole once that is seen
+        self.kept |= cells(recipe, taps, rows) & self._held()
 
     @rule(recipe=recipes, taps=some_taps, rows=some_rows)
     def read(self, recipe, taps, rows):
@@ -303,8 +304,11 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _no_more(self, *victims):
         """What these parts alone held may be missing from now on."""
-        others = set(self._parts()) - self.damaged - set(victims)
-        self.kept -= set().union(*map(cells_of, victims)) - set().union(*map(cells_of, others))
+        self.kept -= set().union(*map(cells_of, victims)) - self._held(*victims)
+
+    def _held(self, *but):
+        """The cells of all parts that are as they were written."""
+        return set().union(*map(cells_of, set(self._parts()) - self.damaged - set(but)))
 
 
 def is_written(path):
