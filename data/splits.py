@@ -11,6 +11,7 @@ from data.samples import DataError, Samples
 # by how many standard deviations of chance a class's held-out part may miss the fraction before
 # images are moved for it: at two, one label in a hundred runs moves a second image
 DEVIATIONS = 2.0
+SMALL = 12  # a class of fewer images needs them to train: chance takes a third more at most
 
 
 def split_rows(
@@ -249,6 +250,8 @@ def _bounds(count: int, fraction: float) -> tuple[int, int]:
     """How many of so many may be held out: the fraction give or take chance, never none or all."""
     slack = max(1.0, DEVIATIONS * math.sqrt(fraction * (1 - fraction) * count))
     low, high = math.ceil(fraction * count - slack), math.floor(fraction * count + slack)
+    if count < SMALL:
+        high = min(high, math.floor(fraction * count * 4 / 3))
     return max(low, 1), min(max(high, 1), count - 1)
 
 

@@ -110,6 +110,13 @@ def test_a_class_of_two_is_on_both_sides():
     assert {len(train), len(test)} == {8, 3}
 
 
+def test_a_small_class_keeps_what_it_trains_on():
+    labels = np.array(["many"] * 200 + ["few"] * 4)
+    for seed in range(50):
+        _, test = hold_out(labels, seed=seed)
+        assert (labels[test] == "few").sum() == 1
+
+
 def test_a_class_of_two_large_groups_is_on_both_sides():
     labels, groups = ["a"] * 8 + ["b"] * 8, [0] * 4 + [1] * 4 + [2, 3, 4, 5] * 2
     for seed in range(10):

@@ -53,9 +53,9 @@ def test_the_whole_job(photos, run, tmp_path):
         "notes": [],
         "imbalance": {
             "largest": "cats",
-            "n_largest": 9,
-            "smallest": "cats",
-            "n_smallest": 9,
+            "n_largest": 10,  # which are held out follows from each image alone
+            "smallest": "dogs",
+            "n_smallest": 8,
             "imbalanced": False,
         },
     }
@@ -280,8 +280,8 @@ def test_the_run_chooses_by_the_scoring(photos, run, tmp_path, scoring):
         "--cv",
         "3",
     )
-    results = results_of(tmp_path)
     assert code == 0, err
+    results = results_of(tmp_path)
     assert (results["scoring"], results["class_weight"]) == (scoring, "balanced")
     scores = [row["cv_score"] for row in results["leaderboard"]]
     assert scores == sorted(scores, reverse=True)

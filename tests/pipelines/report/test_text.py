@@ -59,6 +59,8 @@ def results(place, why, imbalanced=False):
             "n_copies": 0,
             "n_suspect_labels": 0,
             "n_outliers": 0,
+            "n_flat": 0,
+            "flat": [],
         },
         "extraction": {"computed": 0, "from_store": 0, "in_words": None, "unused_gpu": None},
         "seconds": {"total": 1.0, "heads": 1.0},
