@@ -87,12 +87,12 @@ def rates_alone(paths, taps, name, engine_name) -> tuple[float, float]:
 
     def batches():
         rows = np.arange(len(paths))
-        decoding = Decoding(backbone.preprocessing, stack_for(device))
+        decoding = Decoding([backbone.preprocessing], stack_for(device))
         return load_batches(paths, rows, decoding, lambda: 256, 0)
 
     decode = len(paths) / spent(lambda: [None for _ in batches()])
     with contextlib.closing(batches()) as first:
-        pixels = next(first).pixels
+        pixels = next(first).pixels[0]
     (engine,) = [
         one for one in list_engines(backbone, device, numerics, taps) if one.name == engine_name
     ]

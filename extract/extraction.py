@@ -24,7 +24,7 @@ from extract.engines import (
 from extract.errors import ExtractError
 from extract.forward_pass import NOT_WATCHED, ForwardPass, Job, Request, Watch
 from extract.pooling import Tap
-from extract.preprocessing import View, parse_view
+from extract.preprocessing import parse_view
 from extract.recipe import Recipe, decode_rule
 from extract.store import DamagedPart, FeatureStore, MemoryStore
 from extract.store.ids import image_ids
@@ -162,7 +162,7 @@ class Extraction:
         rows : (m,) int
             Places among the inputs, in any order.
         view : str, optional
-            Another view than the pass's own, such as `plain` of `plain+flipped`.
+            Another view than the pass's first; one that it did not ask for is computed now.
 
         Returns
         -------
@@ -200,7 +200,7 @@ class Extraction:
         taps = list(dict.fromkeys([*request.taps, *taps]))
         with _mending:
             request = replace(request, taps=taps)
-            done = _extract_views(request, self.recipe.numerics, parse_view(view))
+            done = _extract_parts(request, self.recipe.numerics, [view])
         changed = (done.ids[rows] != self.ids[rows]).any(axis=1)
         for row in sorted({*rows[changed].tolist(), *set(rows.tolist()).intersection(done.bad)}):
             item = request.inputs[row]
@@ -309,7 +309,7 @@ def extract(
     *,
     numerics: str = "auto",
     device: str = "auto",
-    view: str = "plain",
+    views: Sequence[str] = ("plain",),
     thumbnails: bool = False,
     reading: Reading | None = None,
     watch: Watch = NOT_WATCHED,
@@ -326,9 +326,9 @@ def extract(
         `auto`, `float32` or a reduced precision.
     device : str
         `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
-    view : str
-        One of VIEWS, or some of them joined: `plain+flipped` is a pass for each that lacks rows,
-        and reading averages them.
+    views : sequence of str
+        Each one of VIEWS, or some of them joined, such as `plain+flipped`, which is read as their
+        mean. One decode of an image serves all of them, and `read` gives the first by default.
     thumbnails : bool
         Keep a thumbnail of each image that goes through the network and has none yet.
     reading : Reading, optional
@@ -360,74 +360,54 @@ def extract(
     request = Request(
         inputs, taps, backbone, store, device, thumbnails, reading or Reading(), watch
     )
-    return _extract_views(request, numerics, parse_view(view))
+    return _extract_parts(request, numerics, views)
 
 
-def _extract_views(request: Request, numerics: str, view: View) -> Extraction:
-    """`extract`, a view after the other."""
+def _extract_parts(request: Request, numerics: str, views: Sequence[str]) -> Extraction:
+    """`extract`: all that the views are read from, of one decode of each image."""
     started = time.perf_counter()
     check_device(request.device)
     for tap in request.taps:
         request.backbone.card.check(tap)
+    parts = list(dict.fromkeys(part for view in views for part in parse_view(view).parts))
     examined = time.perf_counter()
     store = request.store
     remembered = store.cache / "ids" if isinstance(store, FeatureStore) else None
     ids, bad = image_ids(request.inputs, remembered, cores())
     known = time.perf_counter()
-    joined: Extraction | None = None
-    for one in view.parts:
-        done = _extract_view(request, ids, bad, numerics, one)
-        numerics = done.recipe.numerics
-        joined = done if joined is None else _join(joined, done)
-    assert joined is not None  # a view has a part or more
-    joined.notes = keep_notes(remembered, request.reading, ids, joined.notes)
-    joined.times["start"] += examined - started
-    joined.times["ids"] += known - examined
-    joined.seconds = time.perf_counter() - started
-    return joined
-
-
-def _join(first: Extraction, second: Extraction) -> Extraction:
-    """Two views' passes over the same ids as one: computed is an image of which either view was."""
-    return replace(
-        second,
-        recipe=replace(second.recipe, view=f"{first.recipe.view}+{second.recipe.view}"),
-        computed=max(first.computed, second.computed),
-        engine=second.engine or first.engine,
-        device=second.device or first.device,
-        unused_gpu=second.unused_gpu or first.unused_gpu,
-        times={name: first.times[name] + second.times[name] for name in STAGES},
-        notes=first.notes | second.notes,
-    )
-
-
-def _extract_view(
-    request: Request, ids: np.ndarray, bad: dict[int, ImageError], numerics: str, view: str
-) -> Extraction:
-    """The pass for one view; what it finds out about the images is noted in `ids` and `bad`."""
-    store, device = request.store, request.device
     readable = [row for row in range(len(ids)) if row not in bad]
     numerics = choose_numerics(numerics, request, ids[readable])
-    recipe = recipe_of(request.backbone, numerics, view, request.reading)
+    recipe = recipe_of(request.backbone, numerics, views[0], request.reading)
     result = Extraction(ids, bad, recipe, request=request)
-    watch = request.watch
+    _compute(result, parts)
+    result.notes = keep_notes(remembered, request.reading, ids, result.notes)
+    result.times["start"] += examined - started
+    result.times["ids"] += known - examined
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def _compute(result: Extraction, parts: Sequence[str]) -> None:
+    """Have the store hold all; what is found out about the images is noted in the result."""
+    request = result._asked()
+    store, watch = request.store, request.watch
     # again for what a file that changed meanwhile left open: its copies, its other taps
     for _ in range(PASSES):
-        if not (jobs := _jobs(result)):
+        if not (jobs := _jobs(result, parts)):
             break
-        check_there(numerics, choose_device(device))
-        before = ids.copy()
+        check_there(result.recipe.numerics, choose_device(request.device))
+        before = result.ids.copy()
         ForwardPass(request, result, watch).run(jobs)
         _spread_bad(result, before)
         watch = NOT_WATCHED
     if result.computed and isinstance(store, FeatureStore):
         began = time.perf_counter()
-        store.compact(result.recipe)
+        for part in parts:
+            store.compact(replace(result.recipe, view=part))
         if request.thumbnails:
             store.compact(thumbnail_recipe(request.reading))
         result.times["write_wait"] += time.perf_counter() - began
     result.computed = min(result.computed, len(result.good))
-    return result
 
 
 def _spread_bad(result: Extraction, ids_before: np.ndarray) -> None:
@@ -444,12 +424,18 @@ def _spread_bad(result: Extraction, ids_before: np.ndarray) -> None:
             result.ids[row] = 0
 
 
-def _jobs(result: Extraction) -> list[Job]:
-    """Rows grouped by the taps they lack; an image that comes twice is computed once."""
+def _jobs(result: Extraction, parts: Sequence[str]) -> list[Job]:
+    """Rows grouped by what they lack; an image that comes twice is computed once."""
     request, good = result._asked(), result.good
     rows_by_mask: dict[bytes, list[int]] = {}
     seen = set()
-    missing = request.store.missing(result.recipe, request.taps, result.ids[good])
+    missing = np.stack(
+        [
+            request.store.missing(replace(result.recipe, view=part), request.taps, result.ids[good])
+            for part in parts
+        ],
+        axis=1,
+    )
     for lacking, row in zip(missing, good, strict=True):
         key = result.ids[row].tobytes()
         if lacking.any() and key not in seen:
@@ -457,7 +443,11 @@ def _jobs(result: Extraction) -> list[Job]:
             rows_by_mask.setdefault(lacking.tobytes(), []).append(row)
     jobs = []
     for mask, rows in rows_by_mask.items():
-        lacks = np.frombuffer(mask, bool)
-        taps = [tap for tap, lacking in zip(request.taps, lacks, strict=True) if lacking]
+        lacks = np.frombuffer(mask, bool).reshape(len(parts), len(request.taps))
+        taps = {
+            part: [tap for tap, lacking in zip(request.taps, own, strict=True) if lacking]
+            for part, own in zip(parts, lacks, strict=True)
+            if own.any()
+        }
         jobs.append((taps, np.array(rows)))
     return jobs

@@ -14,7 +14,7 @@ from extract.backbones import DEFAULT_BACKBONE, Backbone, load_backbone
 from extract.errors import ExtractError
 from extract.extraction import Extraction, extract, recipe_of
 from extract.pooling import Tap, parse_taps
-from extract.preprocessing import PLAIN, WITH_FLIPS
+from extract.preprocessing import named_view
 from extract.recipe import Recipe
 from extract.store import FeatureStore, MemoryStore
 
@@ -47,8 +47,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
     keep : list of str
         Further taps to compute and keep in the same pass, so that a search over them runs the
         network once.
-    flips : bool
-        Average the features of the image and of its mirror image; the store keeps the two apart.
+    view : str
+        What is seen of each image: `plain`, the middle of it; `flipped`, the mean of that and of
+        its mirror image, which the store keeps apart; or `whole`, all of it resized to a square.
     intensity, page, channels
         How files become RGB images, as in `settle_reading`.
 
@@ -83,7 +84,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         cache: Any = None,
         keep: Sequence[str] = (),
         seed: int = 0,
-        flips: bool = False,
+        view: str = "plain",
         intensity: Any = "auto",
         page: int = 1,
         channels: Any = None,
@@ -98,7 +99,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         self.cache = cache
         self.keep = keep
         self.seed = seed
-        self.flips = flips
+        self.view = view
         self.intensity = intensity
         self.page = page
         self.channels = channels
@@ -202,7 +203,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             store,
             numerics=self._settled_numerics(),
             device=self.device,
-            view=self._view(),
+            views=[self._view()],
             reading=self._settle_reading(inputs),
         )
         self.numerics_ = extraction.recipe.numerics
@@ -249,7 +250,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             del self.reading_
 
     def _view(self) -> str:
-        return str(WITH_FLIPS if self.flips else PLAIN)
+        return str(named_view(self.view))
 
     def _settled_numerics(self) -> str:
         return getattr(self, "numerics_", "auto") if self.numerics == "auto" else self.numerics

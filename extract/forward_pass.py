@@ -5,8 +5,8 @@ import importlib.metadata
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from extract.errors import StoreError
 from extract.loader import Batch, Decoding, load_batches
 from extract.pooling import Tap
 from extract.preprocessing import VIEWS
+from extract.recipe import Recipe
 from extract.store import FeatureStore, MemoryStore
 from extract.thumbnails import STORED as THUMBNAIL_TYPE
 from extract.thumbnails import TAP as THUMBNAIL_TAP
@@ -30,10 +31,21 @@ if TYPE_CHECKING:
 CHUNK_SECONDS, LARGEST_CHUNK = 0.5, 256
 DISK_RESERVE = 64 << 20
 
-# taps that the same rows lack, and those rows
-Job = tuple[list[Tap], np.ndarray]
-# what gives the rows of a batch that was started, the batch, and when
-Started = tuple[Callable[[], dict[Tap, np.ndarray]], Batch, float]
+# by view the taps that the same rows lack, and those rows
+Job = tuple[dict[str, list[Tap]], np.ndarray]
+
+
+class Started(NamedTuple):
+    """A batch in one view that the network was given: what gives its rows, and since when.
+
+    is_last: whether no further view of the batch comes after it.
+    """
+
+    rows: Callable[[], dict[Tap, np.ndarray]]
+    batch: Batch
+    view: str
+    is_last: bool
+    began: float
 
 
 @dataclass(frozen=True)
@@ -148,6 +160,7 @@ class ForwardPass:
         self._bad = 0
         self._bytes = 0
         self._trial = 0.0
+        self._batch_seconds = 0.0
         self._chunk = CPU_BATCH
         self._provenance: dict[str, str] = {}
 
@@ -156,11 +169,12 @@ class ForwardPass:
         self._total = sum(len(rows) for _, rows in jobs)
         wanted = {self._result.ids[row].tobytes() for row in self._result.good}
         self._kept = len(wanted) - self._total  # copies are computed once
-        self._store.prepare(self._result.recipe)
+        for view in dict.fromkeys(view for lacking, _ in jobs for view in lacking):
+            self._store.prepare(self._recipe(view))
         self._refuse_full_disk(jobs)
         try:
-            for taps, rows in jobs:
-                self._run_job(taps, rows)
+            for lacking, rows in jobs:
+                self._run_job(lacking, rows)
         except KeyboardInterrupt:
             raise Interrupted(self._done, self._total) from None
 
@@ -169,7 +183,9 @@ class ForwardPass:
             return
         item = np.dtype(NUMERICS[self._result.recipe.numerics].stored).itemsize
         self._bytes = sum(
-            len(rows) * item * sum(map(self._backbone.card.width, taps)) for taps, rows in jobs
+            len(rows) * item * sum(map(self._backbone.card.width, taps))
+            for lacking, rows in jobs
+            for taps in lacking.values()
         )
         folder = next(f for f in (self._store.cache, *self._store.cache.parents) if f.exists())
         free = shutil.disk_usage(folder).free
@@ -180,32 +196,37 @@ class ForwardPass:
                 "free: make room there, keep fewer taps or choose another cache"
             )
 
-    def _run_job(self, taps: list[Tap], rows: np.ndarray) -> None:
+    def _recipe(self, view: str) -> Recipe:
+        return replace(self._result.recipe, view=view)
+
+    def _run_job(self, lacking: dict[str, list[Tap]], rows: np.ndarray) -> None:
         with contextlib.ExitStack() as stack:
-            engine: Any = None
-            writer: Any = None
+            engines: dict[str, Any] = {}
+            writers: dict[str, Any] = {}
             running: Started | None = None
             device = choose_device(self._request.device)
             thumbnails = self._lacking_thumbnails(rows)
             keep_thumbnails = self._thumbnail_writer(bool(thumbnails), stack)
-            batches = self._batches(rows, device, thumbnails)
+            batches = self._batches(rows, list(lacking), device, thumbnails)
             stack.callback(batches.close)
             for batch in self._timed(batches):
                 self._take(batch)
                 keep_thumbnails(batch)
-                if batch.pixels is None:
-                    continue
-                if engine is None:
-                    engine, writer = self._start(taps, len(rows), device, stack)
-                began = time.perf_counter()
-                started: Started | None = (engine.start(batch.pixels), batch, began)
-                if device != "cpu":  # its rows are fetched when the next batch is on its way
-                    started, running = running, started
-                self._result.times["forward"] += time.perf_counter() - began
-                self._finish(started, engine, writer, len(rows))
-            self._finish(running, engine, writer, len(rows))
-        if writer is not None:
-            self._result.times["write"] += writer.seconds
+                if batch.pixels and not engines:
+                    engines = self._start(lacking, len(rows), device, stack)
+                    writers = self._writers(list(lacking), stack)
+                for place, (view, pixels) in enumerate(zip(lacking, batch.pixels, strict=False), 1):
+                    began = time.perf_counter()
+                    is_last = place == len(lacking)
+                    started: Started | None = Started(
+                        engines[view].start(pixels), batch, view, is_last, began
+                    )
+                    if device != "cpu":  # its rows are fetched when the next batch is on its way
+                        started, running = running, started
+                    self._result.times["forward"] += time.perf_counter() - began
+                    self._finish(started, engines, writers, len(rows))
+            self._finish(running, engines, writers, len(rows))
+        self._result.times["write"] += sum(writer.seconds for writer in writers.values())
 
     def _lacking_thumbnails(self, rows: np.ndarray) -> frozenset[int]:
         if not self._request.thumbnails:
@@ -230,56 +251,84 @@ class ForwardPass:
 
         return keep
 
-    def _finish(self, started: Started | None, engine: Any, writer: Any, job: int) -> None:
+    def _finish(
+        self,
+        started: Started | None,
+        engines: dict[str, Any],
+        writers: dict[str, Any],
+        job: int,
+    ) -> None:
         if started is None:
             return
-        rows, batch, began = started
         waited = time.perf_counter()
-        pooled = rows()
+        pooled = started.rows()
         done = time.perf_counter()
         self._result.times["forward"] += done - waited
+        engine = engines[started.view]
         self._result.engine = self._provenance["engine"] = engine.name
-        writer.add(batch.ids, pooled)
+        writers[started.view].add(started.batch.ids, pooled)
         self._result.times["write_wait"] += time.perf_counter() - done
-        trial, self._trial = engine.trial_seconds - self._trial, engine.trial_seconds
-        self._advance(batch, done - began - trial, job)
+        trials = sum(own.trial_seconds for own in set(engines.values()))
+        trial, self._trial = trials - self._trial, trials
+        self._batch_seconds += done - started.began - trial
+        if started.is_last:
+            self._advance(started.batch, self._batch_seconds, job)
+            self._batch_seconds = 0.0
 
     def _batches(
-        self, rows: np.ndarray, device: str, thumbnails: frozenset[int]
+        self, rows: np.ndarray, views: Sequence[str], device: str, thumbnails: frozenset[int]
     ) -> Generator[Batch, None, None]:
-        on_gpu, view = device.startswith("cuda"), self._result.recipe.view
-        preprocessing = VIEWS[view](self._backbone.preprocessing)
+        on_gpu = device.startswith("cuda")
+        seen = [VIEWS[view](self._backbone.preprocessing) for view in views]
         return load_batches(
             self._request.inputs,
             rows,
-            Decoding(preprocessing, stack_for(device), thumbnails, self._request.reading),
+            Decoding(seen, stack_for(device), thumbnails, self._request.reading),
             lambda: GPU_BATCH if on_gpu else self._chunk,
             2 if on_gpu else 0,
         )
 
     def _start(
-        self, taps: list[Tap], images: int, device: str, stack: contextlib.ExitStack
-    ) -> tuple[Any, Any]:
+        self,
+        lacking: dict[str, list[Tap]],
+        images: int,
+        device: str,
+        stack: contextlib.ExitStack,
+    ) -> dict[str, Any]:
+        """By view the running engine; views that lack the same taps share it."""
         began = time.perf_counter()
         numerics = self._result.recipe.numerics
-        engine = start_engine(self._backbone, device, numerics, taps, images)
+        running: dict[tuple[Tap, ...], Any] = {}
+        for taps in map(tuple, lacking.values()):
+            if taps not in running:
+                work = images * sum(tuple(own) == taps for own in lacking.values())
+                engine = start_engine(self._backbone, device, numerics, list(taps), work)
+                running[taps] = stack.enter_context(engine.running())
         self._result.device, self._trial = device, 0
         if self._request.device == "auto" and device == "cpu":
             self._result.unused_gpu = unused_gpu()
         self._provenance = {
-            "engine": engine.name,
+            "engine": next(iter(running.values())).name,
             "device": device,
             **{
                 name: importlib.metadata.version(name)
                 for name in ("torch", "torchvision", "pillow", "numpy")
             },
         }
-        stored = NUMERICS[numerics].stored
-        writer = self._store.writer(self._result.recipe, stored, self._provenance)
-        running = stack.enter_context(engine.running())
-        adding: Any = stack.enter_context(writer)
         self._result.times["start"] += time.perf_counter() - began
-        return running, adding
+        return {view: running[tuple(taps)] for view, taps in lacking.items()}
+
+    def _writers(self, views: Sequence[str], stack: contextlib.ExitStack) -> dict[str, Any]:
+        began = time.perf_counter()
+        stored = NUMERICS[self._result.recipe.numerics].stored
+        writers: dict[str, Any] = {
+            view: stack.enter_context(
+                self._store.writer(self._recipe(view), stored, self._provenance)
+            )
+            for view in views
+        }
+        self._result.times["start"] += time.perf_counter() - began
+        return writers
 
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:

@@ -28,12 +28,13 @@ JPEG = b"\xff\xd8\xff"  # how a file of the one format begins that is decoded at
 class Decoding:
     """What becomes of an image, and of a batch of them.
 
-    preprocessing: from an RGB image to the pixels of the network; its `at_least`, if any, says from
-    which shorter side on a JPEG may be scaled down. stack: from a list of equal arrays to one.
-    thumbnails: rows whose thumbnail is made too. reading: how files become RGB images.
+    preprocessings: one or more, each from an RGB image to pixels of the network; the first's
+    `at_least`, if any, says from which shorter side on a JPEG may be scaled down for all of them.
+    stack: from a list of equal arrays to one. thumbnails: rows whose thumbnail is made too.
+    reading: how files become RGB images.
     """
 
-    preprocessing: Callable[[Image.Image], Any]
+    preprocessings: Sequence[Callable[[Image.Image], Any]]
     stack: Callable[[list[np.ndarray]], Any] = np.stack
     thumbnails: Collection[int] = frozenset()
     reading: Reading = field(default_factory=Reading)
@@ -44,14 +45,14 @@ class Batch:
     """Decoded images that go through the network together.
 
     rows: their places among the inputs. ids: (n, 16) uint8, of the bytes that were decoded.
-    pixels: what the preprocessing gave, stacked; None of no images. bad: {row: ImageError}.
+    pixels: what each preprocessing gave, stacked; empty of no images. bad: {row: ImageError}.
     decode_seconds: summed over threads. thumbnails: (m, 1024) uint8, of those that were asked for
     one. thumbnail_ids: (m, 16) uint8. notes: {row: what may have affected its pixels}.
     """
 
     rows: np.ndarray
     ids: np.ndarray
-    pixels: Any
+    pixels: list[Any]
     bad: dict[int, ImageError]
     decode_seconds: float
     thumbnails: np.ndarray
@@ -65,7 +66,7 @@ class _Decoded:
 
     seconds: float = 0.0
     found: bytes = b""
-    pixels: np.ndarray | None = None
+    pixels: tuple[np.ndarray, ...] = ()
     thumbnail: np.ndarray | None = None
     error: ImageError | None = None
     notes: tuple[str, ...] = ()
@@ -129,7 +130,7 @@ def _decode_one(item: Any, decoding: Decoding, with_thumbnail: bool) -> _Decoded
 def _fill(done: _Decoded, item: Any, decoding: Decoding, with_thumbnail: bool) -> None:
     if isinstance(item, (str, os.PathLike)):
         data = read_bytes(item)
-        at_least = getattr(decoding.preprocessing, "at_least", None)
+        at_least = getattr(decoding.preprocessings[0], "at_least", None)
         image, done.notes = decode_noted(data, os.fspath(item), at_least, reading=decoding.reading)
         done.found = bytes_id(data)
     else:
@@ -143,7 +144,7 @@ def _fill(done: _Decoded, item: Any, decoding: Decoding, with_thumbnail: bool) -
             if data.startswith(JPEG)
             else make_thumbnail(image)  # read as asked already
         )
-    done.pixels = np.asarray(decoding.preprocessing(image))
+    done.pixels = tuple(np.asarray(one(image)) for one in decoding.preprocessings)
 
 
 def _collect(
@@ -151,8 +152,8 @@ def _collect(
 ) -> Batch:
     results = [result for future in decoded for result in future.result()]
     good = [i for i, result in enumerate(results) if result.error is None]
-    pixels = [result.pixels for result in results if result.pixels is not None]
-    shapes = sorted({one.shape for one in pixels})
+    pixels = [result.pixels for result in results if result.pixels]
+    shapes = sorted({one.shape for own in pixels for one in own})
     if len(shapes) > 1:
         raise ExtractError(
             f"preprocessing gave images of several sizes, {shapes[0]} and {shapes[-1]}, "
@@ -162,7 +163,7 @@ def _collect(
     return Batch(
         rows=rows[good],
         ids=_as_ids([results[i].found for i in good]),
-        pixels=stack(pixels) if pixels else None,
+        pixels=[stack(list(one)) for one in zip(*pixels, strict=True)],
         bad={
             int(row): result.error
             for row, result in zip(rows, results, strict=True)

@@ -120,12 +120,36 @@ class Flipped:
         return self._preprocessing(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
 
 
+class Whole:
+    """The whole image resized to the network's square, its aspect given up and nothing cropped."""
+
+    def __init__(self, preprocessing: Any) -> None:
+        if not isinstance(preprocessing, Preprocessing):
+            raise ExtractError(
+                f"the view `whole` needs extract.Preprocessing, which says the network's size: "
+                f"got {type(preprocessing).__name__}"
+            )
+        self._preprocessing = preprocessing
+        # the crop's, so that one decode serves every view
+        self.at_least = preprocessing.at_least
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """RGB image of any size -> uint8 array (height, width, 3)."""
+        height, width = self._preprocessing.shape
+        filter_ = FILTERS[self._preprocessing.interpolation]
+        return np.asarray(image.resize((width, height), filter_))
+
+
 def _plain(preprocessing: Any) -> Any:
     return preprocessing
 
 
 # what becomes of a backbone's preprocessing in each view; a further view is a row
-VIEWS: dict[str, Callable[[Any], Any]] = {"plain": _plain, "flipped": Flipped}
+VIEWS: dict[str, Callable[[Any], Any]] = {
+    "plain": _plain,
+    "flipped": Flipped,
+    "whole": Whole,
+}
 
 
 @dataclass(frozen=True)
@@ -154,7 +178,22 @@ class View:
         return len(self.parts) > 1
 
 
-PLAIN, WITH_FLIPS = View(("plain",)), View(("plain", "flipped"))
+PLAIN, WITH_FLIPS, WHOLE = View(("plain",)), View(("plain", "flipped")), View(("whole",))
+# what they are called where one is asked for
+NAMED_VIEWS = {"plain": PLAIN, "flipped": WITH_FLIPS, "whole": WHOLE}
+
+
+def named_view(name: str) -> View:
+    """`plain`, `flipped` (the mean of the image and its mirror image) or `whole`.
+
+    Examples
+    --------
+    >>> str(named_view("flipped"))
+    'plain+flipped'
+    """
+    if name not in NAMED_VIEWS:
+        raise ExtractError(f"view={name!r}: expected one of {', '.join(NAMED_VIEWS)}")
+    return NAMED_VIEWS[name]
 
 
 def parse_view(text: str) -> View:
@@ -169,9 +208,23 @@ def parse_view(text: str) -> View:
     for part in view.parts:
         if part not in VIEWS:
             raise ExtractError(
-                f"unknown view {part!r}: expected {' or '.join(VIEWS)}, or both joined by +"
+                f"unknown view {part!r}: expected {', '.join(VIEWS)}, or several joined by +"
             )
     return view
+
+
+def name_of(view: str) -> str:
+    """The name of a view as it is written in recipes: the reverse of `named_view`.
+
+    Examples
+    --------
+    >>> name_of("plain+flipped")
+    'flipped'
+    """
+    for name, named in NAMED_VIEWS.items():
+        if str(named) == view:
+            return name
+    raise ExtractError(f"unknown view {view!r}: expected one of {', '.join(NAMED_VIEWS)}")
 
 
 def _checked_size(size: Any) -> Any:

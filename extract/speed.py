@@ -147,12 +147,12 @@ def measure_speed(
     rows = np.resize(np.arange(len(paths)), max(len(paths), size))
 
     def batches() -> Any:
-        decoding = Decoding(backbone.preprocessing, stack_for(device))
+        decoding = Decoding([backbone.preprocessing], stack_for(device))
         return load_batches(paths, rows, decoding, lambda: size, 0)
 
     with contextlib.closing(batches()) as first:
         batch = next(first)
-    if batch.pixels is None:
+    if not batch.pixels:
         raise next(iter(batch.bad.values()))
     share = seconds / (1 + len(engines))
     decode = _rate(share, lambda: sum(len(batch.rows) for batch in batches()))
@@ -160,9 +160,9 @@ def measure_speed(
     for engine in engines:
         with engine.running():
             began = time.perf_counter()
-            engine(batch.pixels)
+            engine(batch.pixels[0])
             start = start or time.perf_counter() - began
-            forward[engine.name] = _rate(share, partial(_images_run, engine, batch.pixels, taps[0]))
+            forward[engine.name] = _rate(share, partial(_images_run, engine, batch.pixels[0], taps[0]))
     return Speed(device, numerics, decode, forward, start)
 
 

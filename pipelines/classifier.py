@@ -29,7 +29,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     head : str or estimator
         Name of a head, whose parameters are then chosen by cross-validation on the training images,
         or a scikit-learn classifier, used as it is.
-    layer, pooling, backbone, weights, size, numerics, device, cache, keep, seed, flips, intensity
+    layer, pooling, backbone, weights, size, numerics, device, cache, keep, seed, view, intensity
     page, channels
         As in `FeatureExtractor`.
     scoring : str
@@ -63,7 +63,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         cache: Any = None,
         keep: Sequence[str] = (),
         seed: int = 0,
-        flips: bool = False,
+        view: str = "plain",
         intensity: Any = "auto",
         page: int = 1,
         channels: Any = None,
@@ -81,7 +81,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.cache = cache
         self.keep = keep
         self.seed = seed
-        self.flips = flips
+        self.view = view
         self.intensity = intensity
         self.page = page
         self.channels = channels

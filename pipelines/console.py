@@ -146,10 +146,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "balanced: each class counts alike in the training of heads that take weights "
         "(default: each image)",
     },
-    "flips": {
-        "choices": ON_OFF,
-        "help": "also try features averaged with those of the mirrored images; twice the work of "
-        "the network (default: off)",
+    "views": {
+        "metavar": "V",
+        "help": "what is seen of each image: plain (its middle), flipped (that and its mirror "
+        "image, averaged), whole (all of it, resized to a square), joined by commas, or auto, "
+        "those that a first look says are worth their time (default: auto)",
     },
     "out": {
         "type": Path,

@@ -22,7 +22,7 @@ from extract import (
 )
 from extract.backbones import BASELINES, Card, scheme_of
 from extract.forward_pass import Watch
-from extract.preprocessing import PLAIN, WITH_FLIPS
+from extract.preprocessing import PLAIN
 from pipelines.errors import WorkFailed
 from pipelines.evaluation.baselines import UNTRAINED
 from pipelines.settings import FeatureSettings
@@ -37,7 +37,7 @@ class Source:
     """Where a leaderboard row's features come from.
 
     layer, pooling : None where several taps are joined.
-    view : `plain`, or `plain+flipped` where both are averaged.
+    view : `plain`, `plain+flipped` where both are averaged, or `whole`.
     tap : as `FeatureExtractor(layer=…)` takes it, such as `a:avg` or `a:avg+b:grid3`.
     """
 
@@ -243,12 +243,14 @@ def keep_features(
     store: FeatureStore,
     settings: FeatureSettings,
     *,
+    views: Sequence[str] = (str(PLAIN),),
     settle: bool = True,
     on_event: Listener = ignore,
 ) -> FeatureTable:
     """Have every tap of every sample in the store -> the table of what can be used.
 
-    settings : which taps, views, numerics and device, with `intensity` settled by `find_range`.
+    settings : which taps, numerics and device, with `intensity` settled by `find_range`.
+    views : as in recipes; each tap has a source in each of them.
     settle : as a run needs it: copies of images are dropped, and images whose copies carry other
         labels, and thumbnails are kept for its audit. Else all that can be read stay.
     on_event : called with PassPlanned and PassAdvanced.
@@ -258,9 +260,26 @@ def keep_features(
     features: list[KeptFeatures] = []
     bad: dict = {}
     for backbone in backbones:
-        own = _pass(samples, backbone, store, settings, settle, on_event)
-        features += own
-        bad |= own[0].extraction.bad
+        chosen = choose_taps(backbone.card, settings.layers, settings.poolings)
+        singles = list(dict.fromkeys(tap for joined in chosen for tap in joined))
+        extraction = extract(
+            samples.inputs,
+            singles,
+            backbone,
+            store,
+            numerics="float32" if backbone.name in BASELINES else settings.numerics,
+            device=settings.device,
+            views=views,
+            thumbnails=settle,
+            reading=settings.reading(),
+            watch=watching(backbone.name, singles, on_event),
+        )
+        features += [
+            KeptFeatures(describe_source(backbone, joined, view), joined, extraction)
+            for view in views
+            for joined in chosen
+        ]
+        bad |= extraction.bad
     ids = features[0].extraction.ids
     readable = [row for row in range(len(ids)) if row not in bad]
     if not readable:
@@ -278,37 +297,6 @@ def keep_features(
     return FeatureTable(
         samples[rows], ids[rows], rows, tuple(features), reasons, n_duplicates, notes
     )
-
-
-def _pass(
-    samples: Samples,
-    backbone: Backbone,
-    store: FeatureStore,
-    settings: FeatureSettings,
-    thumbnails: bool,
-    on_event: Listener,
-) -> list[KeptFeatures]:
-    """One backbone's pass over all samples, for every tap and view."""
-    chosen = choose_taps(backbone.card, settings.layers, settings.poolings)
-    singles = list(dict.fromkeys(tap for joined in chosen for tap in joined))
-    views = [str(PLAIN), str(WITH_FLIPS)] if settings.flips else [str(PLAIN)]
-    extraction = extract(
-        samples.inputs,
-        singles,
-        backbone,
-        store,
-        numerics="float32" if backbone.name in BASELINES else settings.numerics,
-        device=settings.device,
-        view=views[-1],  # one that averages others has all of them kept
-        thumbnails=thumbnails,
-        reading=settings.reading(),
-        watch=watching(backbone.name, singles, on_event),
-    )
-    return [
-        KeptFeatures(describe_source(backbone, joined, view), joined, extraction)
-        for view in views
-        for joined in chosen
-    ]
 
 
 def watching(name: str, taps: Sequence[Tap], on_event: Listener) -> Watch:

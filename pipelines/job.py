@@ -13,7 +13,7 @@ from extract import Backbone, FeatureExtractor, FeatureStore, Recipe, kept_thumb
 from extract.backbones import scheme_of
 from extract.cores import cores
 from extract.extractor import JoinedExtractor
-from extract.preprocessing import parse_view
+from extract.preprocessing import NAMED_VIEWS, name_of, named_view
 from heads.blended import Member, answers
 from pipelines.bundle import save_classifier
 from pipelines.bundle.save import refuse_overwriting
@@ -347,7 +347,12 @@ def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) ->
 def keep_images(job: Job, out: Path | None) -> FeatureTable:
     """The pass; what can't be used is listed, and ends the run where it is too much."""
     table = keep_features(
-        job.samples, job.backbones, job.store, job.settings, on_event=job.on_event
+        job.samples,
+        job.backbones,
+        job.store,
+        job.settings,
+        views=[str(named_view(name)) for name in job.settings.view_names],
+        on_event=job.on_event,
     )
     file = None
     if out is not None:
@@ -470,10 +475,12 @@ def score_choice(job: Job, found: Found) -> Tested:
 def make_classifier(job: Job, found: Found) -> ImageClassifier:
     """The chosen heads as a classifier of image files."""
     head, table = found.head, found.table
-    by_backbone = itertools.groupby(head.sources, key=lambda source: table.sources[source].backbone)
+    seen = itertools.groupby(
+        head.sources, key=lambda i: (table.sources[i].backbone, table.sources[i].view)
+    )
     extractors = [
         _make_extractor(job, name, [table.features[source] for source in own])
-        for name, own in by_backbone
+        for (name, _), own in seen
     ]
     extractor = extractors[0] if len(extractors) == 1 else JoinedExtractor(extractors)
     return ImageClassifier().assemble(extractor, head.estimator, head.calibration, head.rows)
@@ -491,7 +498,7 @@ def _make_extractor(job: Job, name: str, kept: Sequence[KeptFeatures]) -> Featur
         numerics=kept[0].recipe.numerics,
         cache=job.settings.cache,
         seed=job.settings.seed,
-        flips=parse_view(kept[0].source.view).is_averaged,
+        view=name_of(kept[0].source.view),
         intensity=job.settings.intensity,
         page=job.settings.page,
         channels=job.settings.channels,
@@ -558,7 +565,7 @@ def describe(
         "seed": settings.seed,
         "scoring": settings.scoring,
         "class_weight": settings.class_weight,
-        "flips": "on" if settings.flips else "off",
+        "views": settings.view_names,
         "data": data
         | {
             "n_bad": len(table.bad),

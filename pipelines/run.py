@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
         "such as torchvision:Flowers102 (default: digits)",
     )
     add_options(parser, ("test", *FEATURE_OPTIONS, "heads", "cv", "groups", "choose", "duplicates"))
-    add_options(parser, ("baselines", "scoring", "class_weight", "flips", "out", "max_bad"))
+    add_options(parser, ("baselines", "scoring", "class_weight", "views", "out", "max_bad"))
     parser.add_argument("--json", action="store_true", help="print results.json instead of tables")
     return parser
 

@@ -48,8 +48,6 @@ class FeatureSettings:
         Where features are kept; None is the platform's folder for it.
     seed : int
         Of random weights, of the held-out split and of the folds.
-    flips : bool
-        Whether features averaged with those of the mirrored images are tried too.
     intensity, page, channels
         How files become RGB images, as in `data.settle_reading`; `intensity="auto"` finds one range
         over the images but a given test part.
@@ -64,7 +62,6 @@ class FeatureSettings:
     device: str = "auto"
     cache: str | Path | None = None
     seed: int = 0
-    flips: bool = False
     intensity: str | tuple[float, float] | None = "auto"
     page: int = 1
     channels: str | Sequence[int] | None = None
@@ -106,14 +103,16 @@ class FeatureSettings:
                 raise WrongSetting(name, value, f"expected {expected}") from error
 
 
+AUTO = "auto"
+
+
 @dataclass(frozen=True)
 class RunSettings(FeatureSettings):
     """Every option of `python -m pipelines.run`, under the same names.
 
     Parameters
     ----------
-    backbone, weights, layers, pooling, size, numerics, device, cache, seed, flips, intensity, page
-    channels
+    backbone, weights, layers, pooling, size, numerics, device, cache, seed, intensity, page, channels
         Which features, as in `FeatureSettings`.
     test : str or None
         A folder or manifest of test images, beside images without a split inside.
@@ -127,6 +126,9 @@ class RunSettings(FeatureSettings):
         Which of the rows that the best one does not beat beyond chance.
     duplicates : {"group", "drop", "keep"}
         Near copies: on one side of every split, one of each kept, or left.
+    views : str or sequence of str
+        What is seen of each image: `plain`, `flipped` and `whole` as in `FeatureExtractor`, or
+        `auto`, those of them that a first look says are worth their time.
     baselines : bool
         Whether raw pixels, colours, Gabor filters and the untrained network are measured.
     scoring : str
@@ -144,6 +146,7 @@ class RunSettings(FeatureSettings):
     groups: str | None = None
     choose: str = "best"
     duplicates: str = "group"
+    views: str | Sequence[str] = "auto"
     baselines: bool = True
     scoring: str = "accuracy"
     class_weight: str | None = None
@@ -154,6 +157,11 @@ class RunSettings(FeatureSettings):
     def head_names(self) -> list[str]:
         """The heads, one by one."""
         return _listed(self.heads)
+
+    @property
+    def view_names(self) -> list[str]:
+        """The views, one by one."""
+        return _listed(self.views)
 
     def check(self, samples: "Samples") -> None:
         """Refuse before the pass what would fail after it.
@@ -182,10 +190,14 @@ class RunSettings(FeatureSettings):
         split_samples(samples, [], self.cv, self.seed)
 
     def _check_names(self, n_classes: int) -> None:
+        from extract.preprocessing import named_view
         from heads import make_head
         from pipelines.errors import WrongCall
         from pipelines.evaluation.scoring import find_scoring
 
+        for view in self.view_names:
+            if self.view_names != [AUTO]:
+                named_view(view)
         try:
             find_scoring(self.scoring, n_classes)
             for head in self.head_names:

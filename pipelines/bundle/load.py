@@ -13,7 +13,7 @@ from extract import Backbone, ExtractError, FeatureExtractor
 from extract.backbones import named_backbone
 from extract.engines import choose_device, lacks_numerics
 from extract.extractor import JoinedExtractor
-from extract.preprocessing import WITH_FLIPS
+from extract.preprocessing import name_of
 from extract.recipe import reading_of
 from heads import Calibration
 from heads.blended import BlendedHead, Member
@@ -256,7 +256,7 @@ def _load_extractor(
         numerics=_usable_numerics(recipe["numerics"], place),
         device=place.device,
         cache=place.cache,
-        flips=recipe["view"] == str(WITH_FLIPS),
+        view=name_of(recipe["view"]),
         intensity=reading.intensity,
         page=reading.page + 1,
         channels=reading.channels,

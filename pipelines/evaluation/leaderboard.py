@@ -189,7 +189,7 @@ def _order(entry: Entry) -> tuple:
 def _blend(
     entries: Sequence[Entry], sources: Sequence[RowSource], labels: np.ndarray, search: Search
 ) -> Entry | None:
-    """The rows of the best row's view blended; None where one alone is all there is to it."""
+    """The rows blended; None where one alone is all there is to it."""
     started = time.perf_counter()
     classes, codes = np.unique(labels, return_inverse=True)
     validation = [val for _, val in search.folds]
@@ -218,7 +218,7 @@ def _blend(
 
 
 def _worth_blending(entries: Sequence[Entry], codes: np.ndarray, scoring: Scoring) -> list[Entry]:
-    """The best row's view's rows of heads that are no baselines and beat the largest class."""
+    """The rows of heads that are no baselines and beat the largest class."""
     shares = np.bincount(codes) / len(codes)
     majority = np.tile(shares, (len(codes), 1))
     to_beat = scoring.values(
@@ -227,8 +227,7 @@ def _worth_blending(entries: Sequence[Entry], codes: np.ndarray, scoring: Scorin
     return [
         entry
         for entry in entries
-        if entry.row.view == entries[0].row.view
-        and not HEADS[entry.row.head].is_baseline
+        if not HEADS[entry.row.head].is_baseline
         and entry.row.cv_score > to_beat
     ]
 
@@ -249,7 +248,7 @@ def make_entry(
     taps = source.tap.split("+") if source.tap else []
     members = None
     if len(taps) > 1:
-        members = [_describe_member(source.backbone, tap, member) for tap in taps]
+        members = [_describe_member(source, tap, member) for tap in taps]
     classes, codes = np.unique(labels, return_inverse=True)
     validation = [val for _, val in search.folds]
     kind = HEADS[member.head].scores
@@ -284,7 +283,7 @@ def _describe_blend(
     codes = np.unique(labels, return_inverse=True)[1]
     return {
         "backbone": "+".join(dict.fromkeys(source.backbone for source in used.values())),
-        "view": sources[members[0].source].view,
+        "view": ",".join(dict.fromkeys(source.view for source in used.values())),
         "layer": None,
         "pooling": None,
         "dim": sum(source.dim for source in used.values()),
@@ -292,7 +291,7 @@ def _describe_blend(
         "head": BLEND,
         "params": {},
         "members": [
-            _describe_member(used[member.source].backbone, used[member.source].tap, member)
+            _describe_member(used[member.source], used[member.source].tap, member)
             for member in members
         ],
         "cv_log_loss": log_loss(codes, None, probabilities),
@@ -300,10 +299,11 @@ def _describe_blend(
     }
 
 
-def _describe_member(backbone: str, tap: str | None, member: Member) -> dict:
+def _describe_member(source: RowSource, tap: str | None, member: Member) -> dict:
     return {
         "tap": tap,
-        "backbone": backbone,
+        "backbone": source.backbone,
+        "view": source.view,
         "head": member.head,
         "params": member.params,
         "weight": member.weight,

@@ -139,12 +139,16 @@ def _shown(row: dict, several: bool, note: str) -> tuple[str, ...]:
     )
 
 
+SEEN = {"plain+flipped": " with flips", "whole": " whole"}
+
+
 def _source(row: dict, several: bool) -> str:
-    flips = "" if row["view"] == "plain" else " with flips"
     if row["head"] == "blend":
-        taps = {(member["backbone"], member["tap"]) for member in row["members"]}
-        return f"{len(taps)} taps{flips}"
-    return (f"{row['backbone']} " if several else "") + row["tap"] + flips
+        taps = {
+            (member["backbone"], member["tap"], member["view"]) for member in row["members"]
+        }
+        return f"{len(taps)} taps"
+    return (f"{row['backbone']} " if several else "") + row["tap"] + SEEN.get(row["view"], "")
 
 
 def _predict_call(backbone: dict, model: Path) -> str:

@@ -414,7 +414,7 @@ def test_examining_the_network_counts_and_ids_are_found_once(photos, backbone, s
     monkeypatch.setattr(
         extraction_file, "image_ids", lambda *args: found.append(1) or image_ids(*args)
     )
-    done = run(photos, [A], backbone, store, view="plain+flipped")
+    done = run(photos, [A], backbone, store, views=["plain+flipped"])
     assert done.times["start"] >= 0.2
     assert done.seconds >= done.times["start"]
     assert len(found) == 1
@@ -526,7 +526,7 @@ def test_flips_compute_the_flipped_view_alone_and_are_averaged_on_reading(
 ):
     plain = run(photos, [A, B], backbone, store)
     forwarded.clear()
-    both = run(photos, [A, B], backbone, store, view="plain+flipped")
+    both = run(photos, [A, B], backbone, store, views=["plain+flipped"])
     assert (both.computed, sum(forwarded), both.recipe.view) == (12, 12, "plain+flipped")
     assert sorted(
         folder.name for folder in store.cache.iterdir() if folder.name != "ids"
@@ -537,25 +537,25 @@ def test_flips_compute_the_flipped_view_alone_and_are_averaged_on_reading(
         read_features(store, both.recipe, [A, B], both.ids), expected, rtol=1e-4, atol=1e-5
     )
     forwarded.clear()
-    assert run(photos, [B], backbone, store, view="plain+flipped").computed == len(forwarded) == 0
+    assert run(photos, [B], backbone, store, views=["plain+flipped"]).computed == len(forwarded) == 0
 
 
 def test_flips_that_were_cut_short_go_on_from_there(photos, backbone, store, forwarded):
     run(photos, [A], backbone, store)
-    run(photos[:5], [A], backbone, store, view="plain+flipped")
+    run(photos[:5], [A], backbone, store, views=["plain+flipped"])
     forwarded.clear()
-    done = run(photos, [A], backbone, store, view="plain+flipped")
+    done = run(photos, [A], backbone, store, views=["plain+flipped"])
     assert (done.computed, sum(forwarded)) == (7, 7)
     assert read_features(store, done.recipe, [A], done.ids).shape == (12, 8)
 
 
 def test_an_image_that_is_bad_in_either_view_is_bad(photos, backbone, store, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"none")
-    done = run([*photos, tmp_path / "broken.png"], [A], backbone, store, view="plain+flipped")
+    done = run([*photos, tmp_path / "broken.png"], [A], backbone, store, views=["plain+flipped"])
     assert list(done.bad) == [12]
     assert done.good.tolist() == list(range(12))
 
 
 def test_an_unknown_view_is_refused(photos, backbone, store):
     with pytest.raises(ExtractError, match="unknown view 'turned'"):
-        run(photos, [A], backbone, store, view="plain+turned")
+        run(photos, [A], backbone, store, views=["plain+turned"])

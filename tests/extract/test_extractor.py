@@ -340,7 +340,7 @@ def test_the_last_features_of_a_named_backbone(photos, cache):
 def test_flips_are_kept_apart_and_averaged(extractor, photos, pixels, forwarded):
     plain = extractor.transform(photos)
     forwarded.clear()
-    flips = clone(extractor).set_params(flips=True)
+    flips = clone(extractor).set_params(view="flipped")
     averaged = flips.transform(photos)
     assert (sum(forwarded), flips.extraction_.computed) == (12, 12)
     mirrored = extractor.transform(np.ascontiguousarray(pixels[:, :, ::-1]))

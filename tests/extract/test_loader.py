@@ -36,7 +36,7 @@ def settle(decoded):
 
 @pytest.mark.parametrize("ahead", [0, 1, 3])
 def test_no_more_is_decoded_than_ahead(pixels, small, decoded, ahead):
-    batches = load_batches(pixels, np.arange(12), Decoding(small), lambda: 2, ahead)
+    batches = load_batches(pixels, np.arange(12), Decoding([small]), lambda: 2, ahead)
     assert settle(decoded) == 0
     for done in range(1, 7):
         next(batches)
@@ -47,10 +47,10 @@ def test_no_more_is_decoded_than_ahead(pixels, small, decoded, ahead):
 
 def test_rows_come_in_the_order_asked(photos, small):
     rows = [7, 2, 11, 0, 5]
-    batches = list(load_batches(photos, rows, Decoding(small), lambda: 2, 1))
+    batches = list(load_batches(photos, rows, Decoding([small]), lambda: 2, 1))
     assert [batch.rows.tolist() for batch in batches] == [[7, 2], [11, 0], [5]]
     for batch in batches:
-        for row, found, image in zip(batch.rows, batch.ids, batch.pixels, strict=True):
+        for row, found, image in zip(batch.rows, batch.ids, batch.pixels[0], strict=True):
             with open(photos[row], "rb") as file:
                 assert found.tobytes() == bytes_id(file.read())
             assert np.array_equal(image, small(Image.open(photos[row])))
@@ -66,11 +66,11 @@ def test_bad_images_are_reported_and_the_others_go_on(tmp_path, photos, small):
         str(tmp_path / "gone.png"),
         str(tmp_path / "text.png"),
     ]
-    first, second = load_batches(inputs, [0, 1, 2, 3], Decoding(small), lambda: 2, 0)
+    first, second = load_batches(inputs, [0, 1, 2, 3], Decoding([small]), lambda: 2, 0)
     assert first.rows.tolist() == [1]
     assert list(first.bad) == [0]
     assert first.ids.shape == (1, 16)
-    assert second.pixels is None
+    assert second.pixels == []
     assert second.rows.tolist() == []
     assert list(second.bad) == [2, 3]
     assert "no such file" in str(second.bad[2])
@@ -78,7 +78,7 @@ def test_bad_images_are_reported_and_the_others_go_on(tmp_path, photos, small):
 
 def test_stopping_early_stops_the_threads(pixels, small, decoded):
     before = threading.active_count()
-    batches = load_batches(pixels, np.arange(12), Decoding(small), lambda: 1, 2)
+    batches = load_batches(pixels, np.arange(12), Decoding([small]), lambda: 1, 2)
     next(batches)
     batches.close()
     assert threading.active_count() == before
@@ -102,7 +102,7 @@ def test_one_lazily_opened_image_may_come_many_times(photos, small, pixels):
     expected = small(Image.fromarray(pixels[0]))
     for _ in range(20):
         image = Image.open(photos[0])
-        (batch,) = load_batches([image] * 12, np.arange(12), Decoding(small), lambda: 12, 0)
+        (batch,) = load_batches([image] * 12, np.arange(12), Decoding([small]), lambda: 12, 0)
         assert not batch.bad
         assert all(np.array_equal(made, expected) for made in batch.pixels)
 
@@ -112,7 +112,7 @@ def test_a_lazily_opened_image_that_is_cut_short_is_bad(tmp_path, photos, small)
     with open(photos[0], "rb") as file:
         (tmp_path / "cut.png").write_bytes(file.read(1000))
     with Image.open(tmp_path / "cut.png") as cut, Image.open(photos[1]) as whole:
-        (batch,) = load_batches([cut, whole], [0, 1], Decoding(small), lambda: 2, 0)
+        (batch,) = load_batches([cut, whole], [0, 1], Decoding([small]), lambda: 2, 0)
     assert list(batch.bad) == [0]
     assert batch.rows.tolist() == [1]
     with Image.open(tmp_path / "cut.png") as cut:

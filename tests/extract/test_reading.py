@@ -105,7 +105,7 @@ def test_no_rows_have_the_taps_width_without_a_cache_too(photos, backbone, store
 
 
 def test_one_of_several_views_is_read_and_mended(photos, backbone, store):
-    done = run(photos, backbone, store, view="plain+flipped")
+    done = run(photos, backbone, store, views=["plain+flipped"])
     plain, both = done.read([A], ROWS, "plain"), done.read([A], ROWS)
     assert not np.array_equal(plain, both)
     shutil.rmtree(store.cache)

@@ -64,7 +64,7 @@ def test_the_pass_makes_those_that_the_audit_would(images, backbone, store, noth
     assert found.dtype == np.float32
     assert np.array_equal(found, expected)
     assert np.array_equal(kept_thumbnails(store, images[::-1], done.ids[::-1]), expected[::-1])
-    run(images, backbone, store, thumbnails=True, view="plain+flipped")
+    run(images, backbone, store, thumbnails=True, views=["plain+flipped"])
 
 
 def test_a_pass_makes_none_unless_asked(images, backbone, store):

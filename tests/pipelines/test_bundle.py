@@ -329,9 +329,9 @@ def test_a_spoilt_blend_is_one_clear_line(blend, tmp_path, spoil, message):
 
 
 def test_flips_come_back(samples, tmp_path):
-    classifier = fit(samples, tmp_path, flips=True, head="rbf_svm")
+    classifier = fit(samples, tmp_path, view="flipped", head="rbf_svm")
     loaded = load_classifier(save_classifier(classifier, tmp_path / "bundle"))
-    assert loaded.extractor_.flips
+    assert loaded.extractor_.view == "flipped"
     assert np.array_equal(
         loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths)
     )

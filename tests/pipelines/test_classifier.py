@@ -135,7 +135,7 @@ def test_class_weights_reach_the_head(samples, tmp_path):
 
 def test_flips_are_averaged_in_fit_and_predict(samples, tmp_path):
     plain = make(tmp_path).fit(samples.paths, samples.labels)
-    flips = make(tmp_path, flips=True).fit(samples.paths, samples.labels)
+    flips = make(tmp_path, view="flipped").fit(samples.paths, samples.labels)
     assert flips.extractor_.extraction_.computed == 24
     assert not np.array_equal(
         flips.predict_proba(samples.paths), plain.predict_proba(samples.paths)
