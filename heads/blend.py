@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+LEAST_OF_A_KIND = 0.1
+
 # (class numbers (n,), averages (candidates, n, classes)) -> scores (candidates,)
 Scoring = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -37,6 +39,7 @@ def blend_candidates(
     *,
     rounds: int = 20,
     scoring: Scoring | None = None,
+    kinds: Sequence | None = None,
 ) -> Blend:
     """Choose a blend of candidates by greedy forward selection with replacement.
 
@@ -60,6 +63,9 @@ def blend_candidates(
     scoring : callable or None
         (labels (n,), averages (candidates, n, classes)) -> (candidates,) scores, more is better;
         None goes by log loss alone.
+    kinds : sequence of length candidates, optional
+        What each candidate needs, such as a pass over the images: kinds that weigh less than
+        LEAST_OF_A_KIND together are dropped, and the rest is chosen from again.
 
     Returns
     -------
@@ -85,13 +91,18 @@ def blend_candidates(
     _check(P, y, validation)
     known = np.isfinite(P).all(axis=(0, 2))
     nested = np.full(P.shape[1:], np.nan)
+    kind_of = np.unique([0] * len(P) if kinds is None else list(kinds), return_inverse=True)[1]
+
+    def choose(own: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        return _choose_kinds(own, labels, kind_of, lambda P, y: _choose(P, y, rounds, scoring))
+
     for val in validation:
         others = np.array(known)
         others[val] = False
-        weights = _choose(P[:, others], y[others], rounds, scoring)
+        weights = choose(P[:, others], y[others])
         nested[val] = np.tensordot(weights, P[:, val], 1)
     score = np.mean([np.mean(nested[val].argmax(axis=1) == y[val]) for val in validation])
-    return Blend(_choose(P[:, known], y[known], rounds, scoring), float(score), nested)
+    return Blend(choose(P[:, known], y[known]), float(score), nested)
 
 
 def _check(P: np.ndarray, y: np.ndarray, validation: Sequence[np.ndarray]) -> None:
@@ -100,6 +111,25 @@ def _check(P: np.ndarray, y: np.ndarray, validation: Sequence[np.ndarray]) -> No
             f"probabilities have shape {P.shape} with {len(y)} labels and {len(validation)} folds; "
             "expected (candidates, labels, classes) and two folds or more"
         )
+
+
+def _choose_kinds(
+    P: np.ndarray,
+    y: np.ndarray,
+    kind_of: np.ndarray,
+    choose: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Weights (candidates,) where every kind that has any has enough to be worth what it needs."""
+    left = np.arange(len(P))
+    while True:
+        weights = np.zeros(len(P))
+        weights[left] = choose(P[left], y)
+        by_kind = np.bincount(kind_of, weights)
+        # a count of rounds over their number is exact but for its last bits
+        enough = (by_kind == 0) | (by_kind > LEAST_OF_A_KIND - 1e-9)
+        if enough.all():
+            return weights
+        left = left[enough[kind_of[left]]]
 
 
 def _choose(P: np.ndarray, y: np.ndarray, rounds: int, scoring: Scoring | None) -> np.ndarray:

@@ -112,7 +112,8 @@ class RunSettings(FeatureSettings):
 
     Parameters
     ----------
-    backbone, weights, layers, pooling, size, numerics, device, cache, seed, intensity, page, channels
+    backbone, weights, layers, pooling, size, numerics, device, cache, seed, intensity
+    page, channels
         Which features, as in `FeatureSettings`.
     test : str or None
         A folder or manifest of test images, beside images without a split inside.

@@ -200,7 +200,9 @@ def _blend(
     # what counts right answers alone is served better by log loss, which counts near misses too
     score = None if scoring is ACCURACY else _averages_scorer(scoring)
     probabilities = np.array([entry.probabilities for entry in candidates])
-    found = blend_candidates(probabilities, codes, validation, scoring=score)
+    # each view of a backbone is a pass over every image that is predicted
+    kinds = [f"{entry.row.backbone} {entry.row.view}" for entry in candidates]
+    found = blend_candidates(probabilities, codes, validation, scoring=score, kinds=kinds)
     chosen = sorted(np.flatnonzero(found.weights), key=lambda i: (-found.weights[i], i))
     if len(chosen) < 2:
         return None
