@@ -537,7 +537,39 @@ def test_flips_compute_the_flipped_view_alone_and_are_averaged_on_reading(
         read_features(store, both.recipe, [A, B], both.ids), expected, rtol=1e-4, atol=1e-5
     )
     forwarded.clear()
-    assert run(photos, [B], backbone, store, views=["plain+flipped"]).computed == len(forwarded) == 0
+    again = run(photos, [B], backbone, store, views=["plain+flipped"])
+    assert again.computed == len(forwarded) == 0
+
+
+def test_one_decode_serves_every_view(photos, backbone, store, forwarded, monkeypatch):
+    decoded = []
+    decode = loader_file.decode_noted
+    monkeypatch.setattr(
+        loader_file, "decode_noted", lambda *args, **more: decoded.append(args) or decode(*args, **more)
+    )
+    views = ["plain", "plain+flipped", "whole"]
+    done = run(photos, [A, B], backbone, store, views=views)
+    assert (done.computed, len(decoded), sum(forwarded)) == (12, 12, 36)
+    assert done.recipe.view == "plain"
+    for view in views:
+        alone = run(photos, [A, B], backbone, FeatureStore(store.cache / view), views=[view])
+        for tap in (A, B):
+            np.testing.assert_allclose(
+                done.read([tap], np.arange(12), view),
+                alone.read([tap], np.arange(12)),
+                rtol=1e-5,
+                atol=1e-6,
+            )
+
+
+def test_views_that_lack_different_taps_are_completed(photos, backbone, store, forwarded):
+    run(photos, [A], backbone, store)
+    run(photos[:4], [B], backbone, store, views=["whole"])
+    forwarded.clear()
+    done = run(photos, [A, B], backbone, store, views=["plain", "whole"])
+    assert (done.computed, sum(forwarded)) == (12, 24)
+    for view in ("plain", "whole"):
+        assert not store.missing(replace(done.recipe, view=view), [A, B], done.ids).any()
 
 
 def test_flips_that_were_cut_short_go_on_from_there(photos, backbone, store, forwarded):

@@ -89,12 +89,12 @@ def test_a_float_preprocessing_passes_as_it_is(pixels):
     (batch,) = load_batches(
         pixels,
         [0, 1],
-        Decoding(lambda image: np.full((3, 2, 2), image.width, np.float32)),
+        Decoding([lambda image: np.full((3, 2, 2), image.width, np.float32)]),
         lambda: 2,
         0,
     )
-    assert batch.pixels.dtype == np.float32
-    assert batch.pixels.shape == (2, 3, 2, 2)
+    assert batch.pixels[0].dtype == np.float32
+    assert batch.pixels[0].shape == (2, 3, 2, 2)
 
 
 def test_one_lazily_opened_image_may_come_many_times(photos, small, pixels):
@@ -104,7 +104,7 @@ def test_one_lazily_opened_image_may_come_many_times(photos, small, pixels):
         image = Image.open(photos[0])
         (batch,) = load_batches([image] * 12, np.arange(12), Decoding([small]), lambda: 12, 0)
         assert not batch.bad
-        assert all(np.array_equal(made, expected) for made in batch.pixels)
+        assert all(np.array_equal(made, expected) for made in batch.pixels[0])
 
 
 def test_a_lazily_opened_image_that_is_cut_short_is_bad(tmp_path, photos, small):

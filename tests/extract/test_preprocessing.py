@@ -8,7 +8,16 @@ import pytest
 from PIL import Image
 
 from extract import ExtractError, Preprocessing
-from extract.preprocessing import PLAIN, VIEWS, WITH_FLIPS, View, parse_view
+from extract.preprocessing import (
+    NAMED_VIEWS,
+    PLAIN,
+    VIEWS,
+    WITH_FLIPS,
+    View,
+    name_of,
+    named_view,
+    parse_view,
+)
 
 
 def noise(width, height):
@@ -139,12 +148,18 @@ def test_a_view_is_written_as_it_is_read(text, parts):
 def test_the_views_that_are_asked_for_are_in_the_table():
     assert str(PLAIN) == "plain"
     assert str(WITH_FLIPS) == "plain+flipped"
-    assert {*PLAIN.parts, *WITH_FLIPS.parts} <= set(VIEWS)
+    assert {part for view in NAMED_VIEWS.values() for part in view.parts} <= set(VIEWS)
+    for name in NAMED_VIEWS:
+        assert name_of(str(named_view(name))) == name
+    with pytest.raises(ExtractError, match="view='turned': expected one of plain, flipped, whole"):
+        named_view("turned")
+    with pytest.raises(ExtractError, match="unknown view 'flipped': expected one of plain"):
+        name_of("flipped")  # in a recipe it is the mirror image alone
 
 
 @pytest.mark.parametrize("text", ["", "crop", "plain+crop", "plain+", "plain,flipped"])
 def test_an_unknown_view_is_refused_with_the_known_ones(text):
-    with pytest.raises(ExtractError, match=r"unknown view .*: expected plain or flipped"):
+    with pytest.raises(ExtractError, match=r"unknown view .*: expected plain, flipped, whole"):
         parse_view(text)
 
 
@@ -152,3 +167,25 @@ def test_a_flipped_view_sees_the_mirror_image():
     preprocessing, image = Preprocessing(size=8, crop=1.0), noise(8, 8)
     assert np.array_equal(VIEWS["flipped"](preprocessing)(image), np.asarray(image)[:, ::-1])
     assert VIEWS["plain"](preprocessing) is preprocessing
+
+
+def test_the_whole_image_is_seen_to_its_edges():
+    """A wide image's ends are outside of the crop, and inside of the whole."""
+    pixels = np.zeros((40, 120, 3), np.uint8)
+    pixels[:, :20], pixels[:, -20:] = 255, 255
+    preprocessing, image = Preprocessing(size=12, crop=0.5), Image.fromarray(pixels)
+    assert preprocessing(image).max() == 0
+    whole = VIEWS["whole"](preprocessing)(image)
+    assert whole.shape == (12, 12, 3)
+    assert whole[:, 0].min() == whole[:, -1].min() == 255
+    assert whole[:, 6].max() == 0
+
+
+def test_every_view_is_of_the_same_decode():
+    preprocessing = Preprocessing(size=224, crop=0.875)
+    assert {make(preprocessing).at_least for make in VIEWS.values()} == {256}
+
+
+def test_whole_needs_to_know_the_size():
+    with pytest.raises(ExtractError, match="`whole` needs extract.Preprocessing.*: got function"):
+        VIEWS["whole"](lambda image: np.asarray(image))

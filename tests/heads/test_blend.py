@@ -55,6 +55,19 @@ def test_the_nested_probabilities_give_the_score():
     assert found.score == pytest.approx(np.mean(right))
 
 
+def test_a_kind_that_weighs_little_is_dropped_and_the_rest_weighed_again():
+    P, y = voters(accuracies=(0.8, 0.8, 0.7))
+    folds = folds_of(len(y))
+    free = blend_candidates(P, y, folds, rounds=40)
+    assert 0 < free.weights[2] < 0.1
+    found = blend_candidates(P, y, folds, rounds=40, kinds=["plain", "plain", "whole"])
+    without = blend_candidates(P[:2], y, folds, rounds=40)
+    assert found.weights.tolist() == [*without.weights, 0]
+    # a kind that weighs enough together stays, however little each of it does
+    shared = blend_candidates(P, y, folds, rounds=40, kinds=["plain", "whole", "whole"])
+    assert shared.weights.tolist() == free.weights.tolist()
+
+
 def test_rows_in_no_fold_are_passed_over():
     P, y = voters()
     padded = np.concatenate([P, np.full((3, 7, 3), np.nan)], axis=1)

@@ -18,8 +18,8 @@ def backbone():
 
 
 def kept(samples, backbone, cache, layers="features.4", **options):
-    settings = FeatureSettings(layers=layers, pooling="avg", **options)
-    return keep_features(samples, [backbone], FeatureStore(cache), settings)
+    settings = FeatureSettings(layers=layers, pooling="avg")
+    return keep_features(samples, [backbone], FeatureStore(cache), settings, **options)
 
 
 def n_computed(table):
@@ -74,11 +74,12 @@ def test_joined_taps_are_one_source_and_their_columns_follow_one_another(
 def test_flips_add_sources_and_compute_the_mirrored_images_alone(photos, backbone, tmp_path):
     samples, cache = read_image_folder(photos), tmp_path / "cache"
     kept(samples, backbone, cache)
-    table = kept(samples, backbone, cache, flips=True)
+    views = ["plain", "plain+flipped"]
+    table = kept(samples, backbone, cache, views=views)
     assert n_computed(table) == 24
     assert [source.view for source in table.sources] == ["plain", "plain+flipped"]
     assert not np.array_equal(table.read(0, np.arange(24)), table.read(1, np.arange(24)))
-    again = kept(samples, backbone, cache, flips=True)
+    again = kept(samples, backbone, cache, views=views)
     assert n_computed(again) == 0
     more = kept(samples, backbone, cache, "features.4,features.6")
     assert n_computed(more) == 24

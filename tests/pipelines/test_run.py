@@ -207,15 +207,15 @@ def test_flips_stand_beside_the_plain_rows_and_are_predicted_with(
             if row.view == "plain+flipped" and row.head != "blend"
         ),
     )
-    code, out, err = run(photos, "--heads", "ridge", "--flips", "on")
+    code, out, err = run(photos, "--heads", "ridge", "--views", "plain,flipped")
     results = results_of(tmp_path)
     assert code == 0, err
     assert {row["view"] for row in results["leaderboard"]} == {"plain", "plain+flipped"}
     assert results["extraction"]["computed"] == 24
-    assert results["flips"] == "on"
+    assert results["views"]["asked"] == ["plain", "flipped"]
     assert " with flips" in out
-    assert assert_the_bundle_predicts_as_the_run(tmp_path).extractor_.flips
-    run(photos, "--heads", "ridge", "--flips", "on")
+    assert assert_the_bundle_predicts_as_the_run(tmp_path).extractor_.view == "flipped"
+    run(photos, "--heads", "ridge", "--views", "plain,flipped")
     assert results_of(tmp_path)["extraction"]["computed"] == 0
 
 
