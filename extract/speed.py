@@ -162,7 +162,9 @@ def measure_speed(
             began = time.perf_counter()
             engine(batch.pixels[0])
             start = start or time.perf_counter() - began
-            forward[engine.name] = _rate(share, partial(_images_run, engine, batch.pixels[0], taps[0]))
+            forward[engine.name] = _rate(
+                share, partial(_images_run, engine, batch.pixels[0], taps[0])
+            )
     return Speed(device, numerics, decode, forward, start)
 
 

@@ -17,6 +17,7 @@ _EXPORTS = {
     "Blend": "blend",
     "blend_candidates": "blend",
     "screen_features": "screen",
+    "screen_probabilities": "screen",
 }
 __all__ = [*_EXPORTS]
 

@@ -94,7 +94,9 @@ def blend_candidates(
     kind_of = np.unique([0] * len(P) if kinds is None else list(kinds), return_inverse=True)[1]
 
     def choose(own: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        return _choose_kinds(own, labels, kind_of, lambda P, y: _choose(P, y, rounds, scoring))
+        return _choose_kinds(
+            own, labels, kind_of, lambda P, y: choose_weights(P, y, rounds, scoring)
+        )
 
     for val in validation:
         others = np.array(known)
@@ -132,7 +134,9 @@ def _choose_kinds(
         left = left[enough[kind_of[left]]]
 
 
-def _choose(P: np.ndarray, y: np.ndarray, rounds: int, scoring: Scoring | None) -> np.ndarray:
+def choose_weights(
+    P: np.ndarray, y: np.ndarray, rounds: int, scoring: Scoring | None = None
+) -> np.ndarray:
     """Weights (candidates,): counts of a greedy selection with replacement."""
     counts = np.zeros(len(P))
     total = np.zeros(P.shape[1:])

@@ -1,7 +1,7 @@
 """Features of samples: taps chosen, one pass a backbone, bad and duplicate images settled."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -112,6 +112,7 @@ class FeatureTable:
     features : one entry per backbone, view and tap or joined taps.
     bad : (path, reason). n_duplicates : images dropped as copies of others.
     notes : (path, what affected its pixels) of those that were read.
+    earlier : passes before those of `features`, over other views of these images.
     """
 
     samples: Samples
@@ -121,6 +122,7 @@ class FeatureTable:
     bad: list[tuple[str, str]]
     n_duplicates: int
     notes: list[tuple[str, str]]
+    earlier: tuple[Extraction, ...] = ()
 
     @property
     def sources(self) -> list[Source]:
@@ -362,9 +364,7 @@ def baseline_features(
             reading=settings.reading(),
             watch=watching(name, taps, on_event),
         )
-        for row in np.flatnonzero((done.ids != table.ids).any(axis=1)):
-            said = done.bad[row].reason if row in done.bad else "it is another image by now"
-            raise ImageError(samples.paths[row], f"it has changed during the run: {said}")
+        refuse_changed(samples, done.ids, table.ids, done.bad)
         for tap in taps:
             source = Source(name, tap.layer, tap.pooling, network.card.width(tap))
             yield source, done.read([tap], np.arange(len(samples)))
@@ -382,6 +382,15 @@ def baseline_features(
     )
     taps = _untrained_taps(own.card, settings.poolings)
     yield from read(f"{backbone.name}{UNTRAINED}", own, taps, numerics)
+
+
+def refuse_changed(
+    samples: Samples, ids: np.ndarray, before: np.ndarray, bad: Mapping[int, ImageError]
+) -> None:
+    """ImageError for an image that a later pass of the run could not read as it was before."""
+    for row in np.flatnonzero((ids != before).any(axis=1)).tolist():
+        said = bad[row].reason if row in bad else "it is another image by now"
+        raise ImageError(samples.paths[row], f"it has changed during the run: {said}")
 
 
 def _untrained_taps(card: Card, poolings: Sequence[str]) -> list[Tap]:

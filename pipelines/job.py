@@ -10,10 +10,10 @@ import numpy as np
 
 from data import Samples
 from extract import Backbone, FeatureExtractor, FeatureStore, Recipe, kept_thumbnails
-from extract.backbones import scheme_of
+from extract.backbones import BASELINES, scheme_of
 from extract.cores import cores
 from extract.extractor import JoinedExtractor
-from extract.preprocessing import NAMED_VIEWS, name_of, named_view
+from extract.preprocessing import PLAIN, WHOLE, WITH_FLIPS, Preprocessing, name_of, named_view
 from heads.blended import Member, answers
 from pipelines.bundle import save_classifier
 from pipelines.bundle.save import refuse_overwriting
@@ -32,6 +32,7 @@ from pipelines.evaluation.labels import rank_labels
 from pipelines.evaluation.leaderboard import Entry, Leaderboard, make_leaderboard
 from pipelines.evaluation.scoring import find_scoring
 from pipelines.evaluation.search import Search, screen_sources
+from pipelines.evaluation.views import ViewsChosen, choose_views, draw_look
 from pipelines.exploration.copies import Copies, find_copies, group_copies
 from pipelines.exploration.flat import find_flat
 from pipelines.exploration.table import EXPLORATIONS
@@ -46,6 +47,7 @@ from pipelines.features import (
     ignore,
     keep_features,
     load_backbones,
+    refuse_changed,
 )
 from pipelines.report.advice import give_advice
 from pipelines.report.audit import (
@@ -68,10 +70,11 @@ from pipelines.report.results import (
     describe_data,
     describe_reading,
     describe_screened,
+    describe_views,
     versions,
 )
 from pipelines.samples import SAME, SamplesRead, Split, group_by_path, read_samples, split_samples
-from pipelines.settings import RunSettings
+from pipelines.settings import AUTO, RunSettings
 
 # rows whose probabilities are averaged to judge labels: what one head alone misjudges ranks lower
 BELIEVED = 5
@@ -298,6 +301,8 @@ def run_job(
         table, copies, flat = settle_copies(job, table)
         split = split_together(table, copies, job.settings)
         watch.lap("audit")
+        table, seen = add_views(job, table, split)
+        watch.lap("views")
         found = search_taps(job, table, split)
         watch.lap("heads")
         baselines = find_baselines(job, table, found)
@@ -310,6 +315,7 @@ def run_job(
         watch.lap("report")
         blocks = {
             "command": list(command),
+            "views": describe_views(job.settings.view_names, seen),
             "chosen": tested.chosen,
             "baselines": [vars(entry.row) for entry in baselines],
             "learning_curve": curve,
@@ -351,7 +357,7 @@ def keep_images(job: Job, out: Path | None) -> FeatureTable:
         job.backbones,
         job.store,
         job.settings,
-        views=[str(named_view(name)) for name in job.settings.view_names],
+        views=first_views(job.settings),
         on_event=job.on_event,
     )
     file = None
@@ -369,6 +375,67 @@ def keep_images(job: Job, out: Path | None) -> FeatureTable:
         note = table.notes[0][1] if table.notes else ""
         job.on_event(BadImages(len(table.bad), len(table.notes), note, n_images, file))
     return table
+
+
+def first_views(settings: RunSettings) -> list[str]:
+    """The views of the first pass, as in recipes: all, or the one that further ones are added to."""
+    if settings.view_names == [AUTO]:
+        return [str(PLAIN)]
+    return [str(named_view(name)) for name in settings.view_names]
+
+
+def add_views(job: Job, table: FeatureTable, split: Split) -> tuple[FeatureTable, ViewsChosen]:
+    """Further views of all images, where a first look at some training images says so."""
+    asked = tuple(first_views(job.settings))
+    further = views_of(job.backbones) if job.settings.view_names == [AUTO] else []
+    if not further:
+        return table, ViewsChosen(asked, {}, 0)
+    rows = draw_look(table.samples.labels, split.train, job.settings.seed)
+    views = [*asked, *further]
+    look = keep_more(job, table, rows, views)
+    seen = choose_views(
+        lambda source: look.read(source),
+        [source.view for source in look.sources],
+        look.samples.labels,
+    )
+    job.on_event(seen)
+    if len(seen.used) > 1:
+        table = keep_more(job, table, np.arange(len(table.samples)), seen.used)
+    return table, seen
+
+
+def keep_more(
+    job: Job, table: FeatureTable, rows: np.ndarray, views: Sequence[str]
+) -> FeatureTable:
+    """Some of the samples, of a pass for all that these views lack of them."""
+    samples = table.samples[rows]
+    more = keep_features(
+        samples,
+        job.backbones,
+        job.store,
+        job.settings,
+        views=views,
+        settle=False,
+        on_event=job.on_event,
+    )
+    passed = more.features[0].extraction
+    refuse_changed(samples, passed.ids, table.ids[rows], passed.bad)
+    return replace(
+        table,
+        samples=samples,
+        ids=table.ids[rows],
+        places=more.places,
+        features=more.features,
+        earlier=(*table.earlier, *table.passes),
+    )
+
+
+def views_of(backbones: Sequence[Backbone]) -> list[str]:
+    """The further views that every backbone can be given, as in recipes."""
+    if any(backbone.name in BASELINES for backbone in backbones):
+        return []
+    known = all(isinstance(own.preprocessing, Preprocessing) for own in backbones)
+    return [str(WITH_FLIPS), str(WHOLE)] if known else [str(WITH_FLIPS)]
 
 
 def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Copies], np.ndarray]:
@@ -565,7 +632,6 @@ def describe(
         "seed": settings.seed,
         "scoring": settings.scoring,
         "class_weight": settings.class_weight,
-        "views": settings.view_names,
         "data": data
         | {
             "n_bad": len(table.bad),
@@ -575,7 +641,7 @@ def describe(
         "backbone": next(block for block in backbones if block["name"] == found.source.backbone),
         "backbones": backbones,
         "layers": layers_of(table),
-        "extraction": describe_extraction(table.passes),
+        "extraction": describe_extraction([*table.earlier, *table.passes]),
         "leaderboard": [vars(row) for row in found.board.rows],
         "screened_out": describe_screened(table.sources, found.screened_out),
         **blocks,

@@ -25,12 +25,14 @@ def choose_row(board: Leaderboard, how: str = "best") -> int:
 
     The best is the blend where it does no worse than the best row alone does when it, too, is
     chosen without the fold that scores it: the first row's own score was helped by being the best
-    of many. Else it is the first row.
+    of many; and where the first row does not beat it beyond chance: an average of several heads
+    hangs less on which images happened to be trained on. Else it is the first row.
     """
     if how == "simplest":
         return simplest(board.rows, np.array([row.tied for row in board.rows]))
     blend = next((place for place, row in enumerate(board.rows) if row.head == BLEND), 0)
-    return blend if board.rows[blend].cv_score >= board.nested else 0
+    own = board.rows[blend]
+    return blend if own.cv_score >= board.nested or own.tied else 0
 
 
 def simplest(rows: Sequence[Row], tied: np.ndarray) -> int:
@@ -165,7 +167,12 @@ def describe_choice(
 
 
 def _reason(board: Leaderboard, place: int) -> str:
-    """Why this row: "best" (the table's first), "nested" (a blend below it), or "simplest"."""
+    """Why this row: "best" (the table's first), "simplest", or of a blend below the first "nested"
+    (no worse than a single row that is chosen in the same way) or "tied" (not beaten beyond chance).
+    """
+    row = board.rows[place]
     if place == 0:
         return "best"
-    return "nested" if board.rows[place].head == BLEND else "simplest"
+    if row.head != BLEND:
+        return "simplest"
+    return "nested" if row.cv_score >= board.nested else "tied"

@@ -229,8 +229,7 @@ def _worth_blending(entries: Sequence[Entry], codes: np.ndarray, scoring: Scorin
     return [
         entry
         for entry in entries
-        if not HEADS[entry.row.head].is_baseline
-        and entry.row.cv_score > to_beat
+        if not HEADS[entry.row.head].is_baseline and entry.row.cv_score > to_beat
     ]
 
 

@@ -14,6 +14,8 @@ def describe_extraction(extractions: Sequence["Extraction"]) -> dict[str, Any]:
     if len(blocks) == 1:
         return blocks[0]
     slowest = max(blocks, key=lambda block: block["seconds"])
+    images = max(block["images"] for block in blocks)  # a pass may be a look at some of them
+    computed = max(block["computed"] for block in blocks)
     sums = {
         key: round(sum(block[key] for block in blocks), 3)
         for key in slowest
@@ -23,8 +25,9 @@ def describe_extraction(extractions: Sequence["Extraction"]) -> dict[str, Any]:
         slowest
         | sums
         | {
-            "from_store": min(block["from_store"] for block in blocks),
-            "computed": max(block["computed"] for block in blocks),
+            "images": images,
+            "from_store": images - computed,
+            "computed": computed,
             "images_per_second": None,
         }
     )

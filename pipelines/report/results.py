@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from data import Reading, Samples
+from pipelines.evaluation.views import WORTH, ViewsChosen
 from pipelines.report.advice import find_imbalance
 
 RESULTS_SCHEMA = 1
@@ -61,6 +62,18 @@ def describe_backbone(backbone: Any, recipe: Any) -> dict:
         "numerics": recipe.numerics,
         "size": (card.preprocessing or {}).get("size"),
         "recipe": recipe.id,
+    }
+
+
+def describe_views(asked: Sequence[str], seen: ViewsChosen) -> dict:
+    """Which views were asked for and used; `gains` are shares of the log loss in a first look."""
+    gains = {view: round(gain, 4) for view, gain in seen.gains.items()}
+    return {
+        "asked": list(asked),
+        "used": list(seen.used),
+        "looked_at": seen.looked_at,
+        "worth": WORTH,
+        "gains": gains,
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from data.names import shown
 from extract.backbones import BASELINES
+from extract.preprocessing import name_of
 from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.scoring import SCORINGS, Scoring
 from pipelines.exploration.table import EXPLORATIONS
@@ -50,9 +51,26 @@ def _leaderboard_in_words(results: dict, scoring: Scoring, several: bool) -> lis
     n_left_out = len(results["screened_out"])
     if n_left_out:
         lines.append(f"{n_left_out} more taps were screened out by leave-one-out ridge regression")
+    lines += _views_in_words(results["views"])
     if results["baselines"]:
         lines.append(f"baselines: {baselines_in_words(results['baselines'])}")
     return lines
+
+
+def _views_in_words(views: dict) -> list[str]:
+    """Which views are in the table, and why others are not."""
+    if not views["looked_at"]:
+        return []
+    by_use: dict[bool, list[str]] = {True: [], False: []}
+    for view, gain in views["gains"].items():
+        by_use[view in views["used"]].append(f"{name_of(view)} ({-100 * gain:+.1f} %)")
+    parts = [", ".join(["views: plain", *by_use[True]])]
+    if by_use[False]:
+        parts.append(f"left out {', '.join(by_use[False])}")
+    return [
+        f"{'; '.join(parts)}: by the log loss of a first look at {views['looked_at']} training "
+        f"images, which a view has to lower by {100 * views['worth']:.0f} %"
+    ]
 
 
 def _choice_in_words(results: dict, scoring: Scoring, several: bool) -> list[str]:
@@ -87,6 +105,8 @@ def _why(results: dict, scoring: Scoring) -> str:
     if chosen["why"] == "simplest":
         n_tied = sum(row["tied"] for row in results["leaderboard"])
         return f", the simplest of the {n_tied} tied rows"
+    if chosen["why"] == "tied":
+        return ", which no single row beats beyond chance"
     if chosen["why"] == "nested":
         return (
             f", whose score is nested: the best single row, chosen in the same way without the "
@@ -144,9 +164,7 @@ SEEN = {"plain+flipped": " with flips", "whole": " whole"}
 
 def _source(row: dict, several: bool) -> str:
     if row["head"] == "blend":
-        taps = {
-            (member["backbone"], member["tap"], member["view"]) for member in row["members"]
-        }
+        taps = {(member["backbone"], member["tap"], member["view"]) for member in row["members"]}
         return f"{len(taps)} taps"
     return (f"{row['backbone']} " if several else "") + row["tap"] + SEEN.get(row["view"], "")
 

@@ -544,9 +544,12 @@ def test_flips_compute_the_flipped_view_alone_and_are_averaged_on_reading(
 def test_one_decode_serves_every_view(photos, backbone, store, forwarded, monkeypatch):
     decoded = []
     decode = loader_file.decode_noted
-    monkeypatch.setattr(
-        loader_file, "decode_noted", lambda *args, **more: decoded.append(args) or decode(*args, **more)
-    )
+
+    def noted(*args, **more):
+        decoded.append(args)
+        return decode(*args, **more)
+
+    monkeypatch.setattr(loader_file, "decode_noted", noted)
     views = ["plain", "plain+flipped", "whole"]
     done = run(photos, [A, B], backbone, store, views=views)
     assert (done.computed, len(decoded), sum(forwarded)) == (12, 12, 36)

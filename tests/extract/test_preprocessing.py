@@ -187,5 +187,5 @@ def test_every_view_is_of_the_same_decode():
 
 
 def test_whole_needs_to_know_the_size():
-    with pytest.raises(ExtractError, match="`whole` needs extract.Preprocessing.*: got function"):
+    with pytest.raises(ExtractError, match=r"`whole` needs extract.Preprocessing.*: got function"):
         VIEWS["whole"](lambda image: np.asarray(image))
