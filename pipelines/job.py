@@ -15,8 +15,7 @@ from extract.cores import cores
 from extract.extractor import JoinedExtractor
 from extract.preprocessing import parse_view
 from heads.blended import Member, answers
-from pipelines.bundle import save_classifier
-from pipelines.bundle.save import refuse_overwriting
+from pipelines.bundle.save import write_bundle
 from pipelines.classifier import ImageClassifier
 from pipelines.errors import WorkFailed
 from pipelines.evaluation.baselines import measure_baselines
@@ -56,8 +55,10 @@ from pipelines.report.audit import (
 )
 from pipelines.report.extraction import describe_extraction
 from pipelines.report.files import (
+    BAD_IMAGES,
+    PREDICTIONS,
+    RESULTS,
     disk_errors_named,
-    results_folder,
     write_bad_images,
     write_predictions,
     write_results,
@@ -70,12 +71,12 @@ from pipelines.report.results import (
     describe_screened,
     versions,
 )
+from pipelines.results_folder import BUNDLE, ResultsFolder, refuse_others, results_folder
 from pipelines.samples import SAME, SamplesRead, Split, group_by_path, read_samples, split_samples
 from pipelines.settings import RunSettings
 
 # rows whose probabilities are averaged to judge labels: what one head alone misjudges ranks lower
 BELIEVED = 5
-BUNDLE = "model"  # in a run's folder
 
 
 @dataclass(frozen=True)
@@ -287,11 +288,12 @@ def run_job(
     DataError, ExtractError, WrongCall
         Images or settings that can't be used.
     WorkFailed
-        More unreadable images than `max_bad` allows.
+        More unreadable images than `max_bad` allows, or results that can't be written.
     """
     watch = Stopwatch()
     job = prepare(images, settings or RunSettings(), on_event)
     with results_folder(job.settings.out) as out:
+        job = settle_range(job)
         watch.lap("read")
         table = keep_images(job, out)
         watch.lap("extract")
@@ -318,52 +320,70 @@ def run_job(
         }
         results = describe(job, table, found, blocks, watch.seconds)
         if out is not None:
-            write_results(out, results)
+            with out.writing(RESULTS) as file:
+                write_results(file, results)
     return RunResult(table, found, tested, results)
 
 
-def leave_classifier(tested: Tested, out: Path | None) -> None:
+def leave_classifier(tested: Tested, out: ResultsFolder | None) -> None:
     """The test predictions and the bundle, where a run writes files."""
-    if out is not None:
-        write_predictions(out, tested.samples, tested.predicted, tested.confidence)
-        with disk_errors_named(out / BUNDLE):
-            save_classifier(tested.classifier, out / BUNDLE)
+    if out is None:
+        return
+    with out.writing(PREDICTIONS) as file:
+        write_predictions(file, tested.samples, tested.predicted, tested.confidence)
+    with out.writing(BUNDLE) as folder:
+        folder.mkdir()
+        write_bundle(tested.classifier, folder)
 
 
 def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) -> Job:
     """Read and check all that is asked for, before anything is computed or written."""
+    if settings.out is not None:
+        refuse_others(Path(settings.out), settings.cache)
     samples = group_by_path(read_samples(images, settings.test), settings.groups)
     settings.check(samples)
-    if settings.out is not None:
-        refuse_overwriting(Path(settings.out) / BUNDLE)
     store = FeatureStore(settings.cache)
     backbones = load_backbones(samples, settings, store)
     for backbone in backbones:
         choose_taps(backbone.card, settings.layers, settings.poolings)
     on_event(SamplesRead(samples))
-    return Job(samples, find_range(samples, settings, on_event), store, backbones, on_event)
+    return Job(samples, settings, store, backbones, on_event)
 
 
-def keep_images(job: Job, out: Path | None) -> FeatureTable:
+def settle_range(job: Job) -> Job:
+    """What is black and what is white in images deeper than 8 bits."""
+    return replace(job, settings=find_range(job.samples, job.settings, job.on_event))
+
+
+def keep_images(job: Job, out: ResultsFolder | None) -> FeatureTable:
     """The pass; what can't be used is listed, and ends the run where it is too much."""
     table = keep_features(
         job.samples, job.backbones, job.store, job.settings, on_event=job.on_event
     )
-    file = None
     if out is not None:
-        file = write_bad_images(out, table.bad, table.notes)
+        list_bad_images(out, table)
     n_images = len(job.samples) + len(job.samples.problems)
     fraction = len(table.bad) / max(1, n_images)
     if fraction > job.settings.max_bad:
+        listed = out.unfinished_list if out else table.bad[0]
         raise WorkFailed(
             f"{len(table.bad)} of {n_images} images can't be used ({fraction:.0%}, "
-            f"limit {job.settings.max_bad:.0%}): see {file or table.bad[0]}, "
+            f"limit {job.settings.max_bad:.0%}): see {listed}, "
             "mend them or raise --max-bad"
         )
     if table.bad or table.notes:
         note = table.notes[0][1] if table.notes else ""
+        file = out.out / BAD_IMAGES if out else None
         job.on_event(BadImages(len(table.bad), len(table.notes), note, n_images, file))
     return table
+
+
+def list_bad_images(out: ResultsFolder, table: FeatureTable) -> None:
+    """With the results, and at once where it stays if the run does not finish."""
+    with out.writing(BAD_IMAGES) as file:
+        write_bad_images(file, table.bad, table.notes)
+    with disk_errors_named(out.unfinished_list):
+        write_bad_images(out.unfinished_list, table.bad, table.notes)
 
 
 def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Copies], np.ndarray]:

@@ -480,14 +480,6 @@ def test_no_readable_image_at_all(tmp_path, run):
     assert "none of the 12 images can be read" in err
 
 
-def test_a_run_that_fails_leaves_no_earlier_results(photos, run, tmp_path):
-    run(photos, "--heads", "knn")
-    for i in range(4):
-        (photos / "cats" / f"broken{i}.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
-    assert run(photos, "--heads", "knn")[0] == 1
-    assert not (tmp_path / "out" / "results.json").exists()
-
-
 def test_ones_own_module_is_not_told_to_predict_by_a_command(photos, run, tmp_path, monkeypatch):
     (tmp_path / "own_network.py").write_text(
         "import torch\n\ndef make():\n"
