@@ -29,9 +29,9 @@ import os, signal, sys
 from pathlib import Path
 from pipelines import results_folder as module
 
-count = 0
+count = at = 0
 
-def deadly(call, at):
+def deadly(call):
     def dying(*args, **kwargs):
         global count
         count += 1
@@ -40,10 +40,11 @@ def deadly(call, at):
         return call(*args, **kwargs)
     return dying
 
-def run(at):
-    for name in ("rename", "replace", "unlink", "rmdir", "mkdir"):
-        setattr(os, name, deadly(getattr(os, name), at))
-    module.exchange = deadly(module.exchange, at)
+for name in ("rename", "replace", "unlink", "rmdir", "mkdir"):
+    setattr(os, name, deadly(getattr(os, name)))
+module.exchange = deadly(module.exchange)
+
+def run():
     with module.results_folder(f"{at}/out") as folder:
         for name in ("results.json", "test_predictions.csv"):
             (folder.aside / name).write_text(sys.argv[1])
@@ -51,12 +52,12 @@ def run(at):
         (folder.aside / "model" / "bundle.json").write_text(sys.argv[1])
     return count
 
-calls = run(0)
+calls = run()
 print(calls, flush=True)
 for at in range(1, calls + 1):
     if not (child := os.fork()):
         count = 0
-        run(at)
+        run()
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL, at
