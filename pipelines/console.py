@@ -105,6 +105,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "test images, laid out like IMAGES "
         "(default: a split inside IMAGES, else 25 %% held out)",
     },
+    "split": {
+        "type": Path,
+        "metavar": "RUN",
+        "help": "take the split of an earlier run, of its results.json or folder, so that figures "
+        "can be compared; images that it has not are placed as usual",
+    },
     "heads": {
         "type": names,
         "metavar": "H,…",
@@ -302,6 +308,12 @@ class Narrator:
     def _on_SamplesRead(self, event: Any) -> None:
         for line in reading_in_words(event.samples):
             say(line)
+
+    def _on_SplitTaken(self, event: Any) -> None:
+        say(
+            f"split of {event.file}: {event.n_known} images are where they were, {event.n_new} new "
+            f"ones are placed as usual, {event.n_gone} of it are gone"
+        )
 
     def _on_PassPlanned(self, event: Any) -> None:
         plan = event.plan

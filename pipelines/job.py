@@ -71,6 +71,15 @@ from pipelines.report.results import (
     describe_screened,
     versions,
 )
+from pipelines.report.split import (
+    NEW,
+    TRAIN,
+    KnownSplit,
+    SplitTaken,
+    describe_split,
+    read_split,
+    take_split,
+)
 from pipelines.results_folder import BUNDLE, ResultsFolder, refuse_others, results_folder
 from pipelines.samples import SAME, SamplesRead, Split, group_by_path, read_samples, split_samples
 from pipelines.settings import RunSettings
@@ -104,13 +113,24 @@ class SearchAdvanced:
 
 @dataclass(frozen=True)
 class Job:
-    """What a run is about."""
+    """What a run is about.
+
+    known : the split of an earlier run, where it is to be taken.
+    """
 
     samples: Samples
     settings: RunSettings
     store: FeatureStore
     backbones: list[Backbone]
     on_event: Listener
+    known: KnownSplit | None = None
+
+    def sides(self, table: FeatureTable) -> np.ndarray:
+        """(n,) "train", "test", or "" where no split says so before the images are split."""
+        if table.samples.split is not None:
+            return table.samples.split
+        ids = table.ids
+        return np.full(len(ids), NEW) if self.known is None else self.known.of(ids)
 
 
 @dataclass(frozen=True)
@@ -274,7 +294,7 @@ def run_job(
         A folder, manifest or named set to read samples from, or labelled samples.
     settings : RunSettings or None
     on_event : callable
-        Called with SamplesRead, RangeFound, PassPlanned, PassAdvanced, BadImages and
+        Called with SamplesRead, RangeFound, PassPlanned, PassAdvanced, BadImages, SplitTaken and
         SearchAdvanced.
     command : sequence of str
         What results.json names as the call.
@@ -298,7 +318,7 @@ def run_job(
         table = keep_images(job, out)
         watch.lap("extract")
         table, copies, flat = settle_copies(job, table)
-        split = split_together(table, copies, job.settings)
+        split, taken = split_together(job, table, copies)
         watch.lap("audit")
         found = search_taps(job, table, split)
         watch.lap("heads")
@@ -312,6 +332,7 @@ def run_job(
         watch.lap("report")
         blocks = {
             "command": list(command),
+            "split": describe_split(table.ids[split.train], table.ids[split.test], taken),
             "chosen": tested.chosen,
             "baselines": [vars(entry.row) for entry in baselines],
             "learning_curve": curve,
@@ -342,12 +363,13 @@ def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) ->
         refuse_others(Path(settings.out), settings.cache)
     samples = group_by_path(read_samples(images, settings.test), settings.groups)
     settings.check(samples)
+    known = None if settings.split is None else read_split(settings.split)
     store = FeatureStore(settings.cache)
     backbones = load_backbones(samples, settings, store)
     for backbone in backbones:
         choose_taps(backbone.card, settings.layers, settings.poolings)
     on_event(SamplesRead(samples))
-    return Job(samples, settings, store, backbones, on_event)
+    return Job(samples, settings, store, backbones, on_event, known)
 
 
 def settle_range(job: Job) -> Job:
@@ -395,10 +417,9 @@ def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Cop
     if job.settings.duplicates != "drop":
         return table, pairs, flat
     groups = group_copies(len(table.samples), pairs, kinds=SAME)
-    split = table.samples.split
-    is_train = np.zeros(len(groups), bool) if split is None else split == "train"
-    # of a group the first row stays, a test image before a training one
-    order = np.lexsort((np.arange(len(groups)), is_train))
+    sides = job.sides(table)
+    # of a group the first row stays, a test image before a training one, and that before a new one
+    order = np.lexsort((np.arange(len(groups)), sides == TRAIN, sides == NEW))
     rows = np.sort(order[np.unique(groups[order], return_index=True)[1]])
     place = {row: i for i, row in enumerate(rows.tolist())}
     left = [
@@ -409,11 +430,18 @@ def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Cop
     return table.of_rows(rows), left, np.flatnonzero(np.isin(rows, flat))
 
 
-def split_together(table: FeatureTable, copies: Sequence[Copies], settings: RunSettings) -> Split:
+def split_together(
+    job: Job, table: FeatureTable, copies: Sequence[Copies]
+) -> tuple[Split, SplitTaken | None]:
     """Training and test rows and folds; near copies on one side where they are to be grouped."""
+    settings, taken, sides = job.settings, None, None
+    if job.known is not None:
+        taken, sides = take_split(job.known, table.ids), job.sides(table)
+        job.on_event(taken)
     together = copies if settings.duplicates == "group" else ()
     keys = [own.tobytes().hex() for own in table.ids]
-    return split_samples(table.samples, together, settings.cv, settings.seed, keys)
+    split = split_samples(table.samples, together, settings.cv, settings.seed, keys, sides)
+    return split, taken
 
 
 def search_taps(job: Job, table: FeatureTable, split: Split) -> Found:

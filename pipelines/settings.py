@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import WrongSetting
+from pipelines.errors import WrongCall, WrongSetting
 
 if TYPE_CHECKING:
     from data import Reading, Samples
@@ -117,6 +117,9 @@ class RunSettings(FeatureSettings):
         Which features, as in `FeatureSettings`.
     test : str or None
         A folder or manifest of test images, beside images without a split inside.
+    split : path or None
+        The results.json of an earlier run, or its folder, whose split is taken: images that it has
+        not are placed as usual.
     heads : str or sequence of str
         Names of the catalogue, `a,b` for several.
     cv : int
@@ -139,6 +142,7 @@ class RunSettings(FeatureSettings):
     """
 
     test: str | None = None
+    split: str | Path | None = None
     heads: str | Sequence[str] = ("logistic", "linear_svm", "rbf_svm", "knn")
     cv: int = 5
     groups: str | None = None
@@ -177,13 +181,18 @@ class RunSettings(FeatureSettings):
             if getattr(self, name) not in choices:
                 expected = " or ".join(map(repr, choices))
                 raise WrongSetting(name, getattr(self, name), f"expected {expected}")
+        if self.split is not None and samples.split is not None:
+            given = f"--test {self.test}" if self.test else "a split inside"
+            raise WrongCall(
+                f"--split {self.split} was given and {samples.name} has {given}: "
+                "leave one of them out"
+            )
         self.check_features()
         self._check_names(len(samples.classes))
         split_samples(samples, [], self.cv, self.seed)
 
     def _check_names(self, n_classes: int) -> None:
         from heads import make_head
-        from pipelines.errors import WrongCall
         from pipelines.evaluation.scoring import find_scoring
 
         try:
