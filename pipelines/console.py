@@ -162,6 +162,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "DIR",
         "help": "where the results go (default: runs/TIME-NAME)",
     },
+    "final": {
+        "choices": CHOICES["final"],
+        "help": "which images the saved classifier is fitted on: training images, or in the "
+        "end all of them; the figures are those of the split either way (default: train)",
+    },
     "max_bad": {
         "type": float,
         "metavar": "FRACTION",

@@ -27,6 +27,7 @@ from pipelines.evaluation.choice import (
     trace_curve,
 )
 from pipelines.evaluation.differences import compare_others, compare_rows
+from pipelines.evaluation.final import refit
 from pipelines.evaluation.labels import rank_labels
 from pipelines.evaluation.leaderboard import Entry, Leaderboard, make_leaderboard
 from pipelines.evaluation.scoring import find_scoring
@@ -174,7 +175,7 @@ class Tested:
     """The chosen heads on the test images, touched this once."""
 
     samples: Samples
-    classifier: ImageClassifier
+    classes: np.ndarray
     predicted: np.ndarray
     probabilities: np.ndarray
     chosen: dict
@@ -182,7 +183,7 @@ class Tested:
     @property
     def confidence(self) -> np.ndarray:
         """(n_test,) probability of the class that is predicted."""
-        columns = np.searchsorted(self.classifier.classes_, self.predicted)
+        columns = np.searchsorted(self.classes, self.predicted)
         return self.probabilities[np.arange(len(columns)), columns]
 
 
@@ -197,7 +198,9 @@ class RunResult:
     found : Found
         The leaderboard, the chosen row and its heads, and over which folds.
     tested : Tested
-        The chosen heads on the test images.
+        The chosen heads, fitted on the training images, on the test images.
+    classifier : ImageClassifier
+        The chosen heads, fitted on the training images or, where `final` asks for it, on all.
     results : dict
         What results.json holds.
     """
@@ -205,6 +208,7 @@ class RunResult:
     table: FeatureTable
     found: Found
     tested: Tested
+    classifier: ImageClassifier
     results: dict
 
     @property
@@ -221,11 +225,6 @@ class RunResult:
     def members(self) -> list[Member]:
         """The chosen heads: one, or a blend's, each with its out-of-fold scores."""
         return self.found.board.members[self.found.place]
-
-    @property
-    def classifier(self) -> ImageClassifier:
-        """The chosen heads fitted on the training images; predicts from image files."""
-        return self.tested.classifier
 
     @property
     def audit(self) -> dict:
@@ -313,40 +312,57 @@ def run_job(
     watch = Stopwatch()
     job = prepare(images, settings or RunSettings(), on_event)
     with results_folder(job.settings.out) as out:
-        job = settle_range(job)
-        watch.lap("read")
-        table = keep_images(job, out)
-        watch.lap("extract")
-        table, copies, flat = settle_copies(job, table)
-        split, taken = split_together(job, table, copies)
-        watch.lap("audit")
-        found = search_taps(job, table, split)
-        watch.lap("heads")
-        baselines = find_baselines(job, table, found)
-        watch.lap("baselines")
-        curve = trace_curve(found.board, found.place, found.read, found.labels, found.search)
-        watch.lap("curve")
-        tested = score_choice(job, found)
-        audit = audit_images(job, table, copies, flat, found)
-        leave_classifier(tested, out)
-        watch.lap("report")
-        blocks = {
-            "command": list(command),
-            "split": describe_split(table.ids[split.train], table.ids[split.test], taken),
-            "chosen": tested.chosen,
-            "baselines": [vars(entry.row) for entry in baselines],
-            "learning_curve": curve,
-            "comparisons": compare(table, found, baselines, tested, curve),
-            "audit": audit,
-        }
-        results = describe(job, table, found, blocks, watch.seconds)
+        result = work_through(job, out, watch, command)
         if out is not None:
             with out.writing(RESULTS) as file:
-                write_results(file, results)
-    return RunResult(table, found, tested, results)
+                write_results(file, result.results)
+    return result
 
 
-def leave_classifier(tested: Tested, out: ResultsFolder | None) -> None:
+def work_through(
+    job: Job, out: ResultsFolder | None, watch: "Stopwatch", command: Sequence[str]
+) -> RunResult:
+    """The run, stage by stage; each is named by what it does in `seconds` of results.json."""
+    job = settle_range(job)
+    watch.lap("read")
+    table = keep_images(job, out)
+    watch.lap("extract")
+    table, copies, flat = settle_copies(job, table)
+    split, taken = split_together(job, table, copies)
+    watch.lap("copies")
+    found = search_taps(job, table, split)
+    watch.lap("heads")
+    baselines = find_baselines(job, table, found)
+    watch.lap("baselines")
+    curve = trace_curve(found.board, found.place, found.read, found.labels, found.search)
+    watch.lap("curve")
+    tested = score_choice(job, found)
+    watch.lap("test")
+    audit = audit_images(job, table, copies, flat, found)
+    watch.lap("audit")
+    comparisons = compare(table, found, baselines, tested, curve)
+    watch.lap("comparisons")
+    classifier = make_classifier(job, found)
+    watch.lap("refit")
+    leave_classifier(tested, classifier, out)
+    watch.lap("save")
+    blocks = {
+        "command": list(command),
+        "split": describe_split(table.ids[split.train], table.ids[split.test], taken),
+        "final": {"fitted_on": job.settings.final, "n_images": len(rows_kept(job, found))},
+        "chosen": tested.chosen,
+        "baselines": [vars(entry.row) for entry in baselines],
+        "learning_curve": curve,
+        "comparisons": comparisons,
+        "audit": audit,
+    }
+    results = describe(job, table, found, blocks, watch.seconds)
+    return RunResult(table, found, tested, classifier, results)
+
+
+def leave_classifier(
+    tested: Tested, classifier: ImageClassifier, out: ResultsFolder | None
+) -> None:
     """The test predictions and the bundle, where a run writes files."""
     if out is None:
         return
@@ -354,7 +370,7 @@ def leave_classifier(tested: Tested, out: ResultsFolder | None) -> None:
         write_predictions(file, tested.samples, tested.predicted, tested.confidence)
     with out.writing(BUNDLE) as folder:
         folder.mkdir()
-        write_bundle(tested.classifier, folder)
+        write_bundle(classifier, folder)
 
 
 def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) -> Job:
@@ -511,20 +527,39 @@ def score_choice(job: Job, found: Found) -> Tested:
     chosen = describe_choice(
         found.board, found.place, samples.labels, predicted, probabilities, job.settings.seed
     )
-    classifier = make_classifier(job, found)
-    return Tested(samples, classifier, predicted, probabilities, chosen)
+    return Tested(samples, found.board.classes, predicted, probabilities, chosen)
+
+
+def rows_kept(job: Job, found: Found) -> np.ndarray:
+    """Rows of the samples that the classifier which is kept is fitted on."""
+    if job.settings.final == "train":
+        return found.split.train
+    # a class that the training images lack has no place in what was chosen
+    return np.flatnonzero(np.isin(found.table.samples.labels, found.board.classes))
 
 
 def make_classifier(job: Job, found: Found) -> ImageClassifier:
-    """The chosen heads as a classifier of image files."""
+    """The chosen heads as a classifier of image files; refitted on all of them where asked for."""
     head, table = found.head, found.table
+    if job.settings.final == "all":
+        rows = rows_kept(job, found)
+        members = found.board.members[found.place]
+        labels = table.samples.labels[rows]
+        head = refit(
+            head,
+            members,
+            lambda source: table.read(source, rows),
+            labels,
+            job.settings.class_weight,
+        )
     by_backbone = itertools.groupby(head.sources, key=lambda source: table.sources[source].backbone)
     extractors = [
         _make_extractor(job, name, [table.features[source] for source in own])
         for name, own in by_backbone
     ]
     extractor = extractors[0] if len(extractors) == 1 else JoinedExtractor(extractors)
-    return ImageClassifier().assemble(extractor, head.estimator, head.calibration, head.rows)
+    fitted = head.estimator, head.calibration, head.rows
+    return ImageClassifier().assemble(extractor, *fitted, fitted_on=job.settings.final)
 
 
 def _make_extractor(job: Job, name: str, kept: Sequence[KeptFeatures]) -> FeatureExtractor:

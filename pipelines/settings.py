@@ -15,6 +15,7 @@ CHOICES = {
     "choose": ("best", "simplest"),
     "duplicates": ("group", "drop", "keep"),
     "class_weight": (None, "balanced"),
+    "final": ("train", "all"),
 }
 
 
@@ -135,6 +136,9 @@ class RunSettings(FeatureSettings):
     scoring : str
         What settings, rows and the blend are chosen by, such as "balanced_accuracy".
     class_weight : None or "balanced"
+    final : {"train", "all"}
+        Which images the classifier that is kept is fitted on: those the figures are of, or the
+        chosen setting once more on all, the test images included; the figures stay the same.
     max_bad : float
         Share of unreadable images above which the run fails.
     out : path or None
@@ -151,6 +155,7 @@ class RunSettings(FeatureSettings):
     baselines: bool = True
     scoring: str = "accuracy"
     class_weight: str | None = None
+    final: str = "train"
     max_bad: float = 0.05
     out: str | Path | None = None
 

@@ -84,6 +84,7 @@ def write_bundle(classifier: ImageClassifier, folder: Path) -> None:
         "schema": SCHEMA,
         "extractors": described,
         "classes": classes,
+        "fitted_on": classifier.fitted_on_,
         "calibration": _as_numbers(classifier.calibration_),
         "members": members,
         "versions": {name: _version(name) for name in PACKAGES},

@@ -70,7 +70,8 @@ def test_the_whole_job(photos, run, tmp_path):
     assert {key: chosen[key] for key in board[0]} in board
     assert chosen["test_low"] <= chosen["test_accuracy"] <= chosen["test_high"]
     assert results["extraction"]["computed"] == results["extraction"]["images"] == 24
-    assert set(results["seconds"]) >= {"read", "extract", "heads", "report", "total"}
+    assert set(results["seconds"]) >= {"read", "extract", "heads", "test", "save", "total"}
+    assert "--final all refits it on all 24" in out
     assert "24 images to compute" in err
     assert "predict: python -m pipelines.predict" in out
     assert f"chosen: {chosen['head']} on " in out
