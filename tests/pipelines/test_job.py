@@ -148,7 +148,8 @@ def test_a_final_fit_on_all_images_changes_no_figure(photos, settings, tmp_path,
 
     monkeypatch.setattr("pipelines.job.choose_row", chosen)
     monkeypatch.setattr("pipelines.evaluation.leaderboard.blend_candidates", all_alike)
-    options = {"baselines": False, "heads": ("knn", "rbf_svm"), "layers": "features.4,features.6"}
+    options = {"baselines": False, "heads": ("knn", "rbf_svm")}
+    options |= {"layers": "features.4,features.6", "pooling": "avg"}
     honest, final = (
         run_job(str(photos), settings(**options, out=tmp_path / kind, final=kind))
         for kind in ("train", "all")
@@ -174,8 +175,8 @@ def test_a_final_fit_on_all_images_changes_no_figure(photos, settings, tmp_path,
     assert (expected and expected.to_dict()) == (refitted and refitted.to_dict())
     X = np.hstack([final.table.read(source) for source in final.found.head.sources])
     assert not np.allclose(
-        probabilities(honest.classifier.head_, None, X),
-        probabilities(final.classifier.head_, None, X),
+        probabilities(honest.classifier.head_, expected, X),
+        probabilities(final.classifier.head_, expected, X),
     )
 
 
