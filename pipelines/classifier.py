@@ -48,6 +48,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         Of the head's scores; None for an estimator of one's own, whose probabilities it takes.
     rows_ : array of shape (m, d) or None
         Training rows that the head keeps, unscaled, for a bundle without waste.
+    fitted_on_ : {"train", "all"} or None
+        The images of the run that it comes from that the head was fitted on; None where it comes
+        from no run.
     """
 
     def __init__(
@@ -125,12 +128,14 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         head: Any,
         calibration: Calibration | None = None,
         rows: np.ndarray | None = None,
+        fitted_on: str | None = None,
     ) -> "ImageClassifier":
         """Become fitted from an extractor and a head on its features."""
         self.extractor_ = extractor
         self.head_ = head
         self.calibration_ = calibration
         self.rows_ = rows
+        self.fitted_on_ = fitted_on
         self.classes_ = head.classes_
         return self
 

@@ -105,6 +105,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "test images, laid out like IMAGES "
         "(default: a split inside IMAGES, else 25 %% held out)",
     },
+    "split": {
+        "type": Path,
+        "metavar": "RUN",
+        "help": "take the split of an earlier run, of its results.json or folder, so that figures "
+        "can be compared; images that it has not are placed as usual",
+    },
     "heads": {
         "type": names,
         "metavar": "H,…",
@@ -156,6 +162,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": Path,
         "metavar": "DIR",
         "help": "where the results go (default: runs/TIME-NAME)",
+    },
+    "final": {
+        "choices": CHOICES["final"],
+        "help": "which images the saved classifier is fitted on: training images, or in the "
+        "end all of them; the figures are those of the split either way (default: train)",
     },
     "max_bad": {
         "type": float,
@@ -303,6 +314,12 @@ class Narrator:
     def _on_SamplesRead(self, event: Any) -> None:
         for line in reading_in_words(event.samples):
             say(line)
+
+    def _on_SplitTaken(self, event: Any) -> None:
+        say(
+            f"split of {event.file}: {event.n_known} images are where they were, {event.n_new} new "
+            f"ones are placed as usual, {event.n_gone} of it are gone"
+        )
 
     def _on_PassPlanned(self, event: Any) -> None:
         plan = event.plan

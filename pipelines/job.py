@@ -15,8 +15,7 @@ from extract.cores import cores
 from extract.extractor import JoinedExtractor
 from extract.preprocessing import PLAIN, WHOLE, WITH_FLIPS, Preprocessing, name_of, named_view
 from heads.blended import Member, answers
-from pipelines.bundle import save_classifier
-from pipelines.bundle.save import refuse_overwriting
+from pipelines.bundle.save import write_bundle
 from pipelines.classifier import ImageClassifier
 from pipelines.errors import WorkFailed
 from pipelines.evaluation.baselines import measure_baselines
@@ -28,6 +27,7 @@ from pipelines.evaluation.choice import (
     trace_curve,
 )
 from pipelines.evaluation.differences import compare_others, compare_rows
+from pipelines.evaluation.final import refit
 from pipelines.evaluation.labels import rank_labels
 from pipelines.evaluation.leaderboard import Entry, Leaderboard, make_leaderboard
 from pipelines.evaluation.scoring import find_scoring
@@ -58,8 +58,10 @@ from pipelines.report.audit import (
 )
 from pipelines.report.extraction import describe_extraction
 from pipelines.report.files import (
+    BAD_IMAGES,
+    PREDICTIONS,
+    RESULTS,
     disk_errors_named,
-    results_folder,
     write_bad_images,
     write_predictions,
     write_results,
@@ -73,12 +75,21 @@ from pipelines.report.results import (
     describe_views,
     versions,
 )
+from pipelines.report.split import (
+    NEW,
+    TRAIN,
+    KnownSplit,
+    SplitTaken,
+    describe_split,
+    read_split,
+    take_split,
+)
+from pipelines.results_folder import BUNDLE, ResultsFolder, refuse_others, results_folder
 from pipelines.samples import SAME, SamplesRead, Split, group_by_path, read_samples, split_samples
 from pipelines.settings import AUTO, RunSettings
 
 # rows whose probabilities are averaged to judge labels: what one head alone misjudges ranks lower
 BELIEVED = 5
-BUNDLE = "model"  # in a run's folder
 
 
 @dataclass(frozen=True)
@@ -106,13 +117,24 @@ class SearchAdvanced:
 
 @dataclass(frozen=True)
 class Job:
-    """What a run is about."""
+    """What a run is about.
+
+    known : the split of an earlier run, where it is to be taken.
+    """
 
     samples: Samples
     settings: RunSettings
     store: FeatureStore
     backbones: list[Backbone]
     on_event: Listener
+    known: KnownSplit | None = None
+
+    def sides(self, table: FeatureTable) -> np.ndarray:
+        """(n,) "train", "test", or "" where no split says so before the images are split."""
+        if table.samples.split is not None:
+            return table.samples.split
+        ids = table.ids
+        return np.full(len(ids), NEW) if self.known is None else self.known.of(ids)
 
 
 @dataclass(frozen=True)
@@ -156,7 +178,7 @@ class Tested:
     """The chosen heads on the test images, touched this once."""
 
     samples: Samples
-    classifier: ImageClassifier
+    classes: np.ndarray
     predicted: np.ndarray
     probabilities: np.ndarray
     chosen: dict
@@ -164,7 +186,7 @@ class Tested:
     @property
     def confidence(self) -> np.ndarray:
         """(n_test,) probability of the class that is predicted."""
-        columns = np.searchsorted(self.classifier.classes_, self.predicted)
+        columns = np.searchsorted(self.classes, self.predicted)
         return self.probabilities[np.arange(len(columns)), columns]
 
 
@@ -179,7 +201,9 @@ class RunResult:
     found : Found
         The leaderboard, the chosen row and its heads, and over which folds.
     tested : Tested
-        The chosen heads on the test images.
+        The chosen heads, fitted on the training images, on the test images.
+    classifier : ImageClassifier
+        The chosen heads, fitted on the training images or, where `final` asks for it, on all.
     results : dict
         What results.json holds.
     """
@@ -187,6 +211,7 @@ class RunResult:
     table: FeatureTable
     found: Found
     tested: Tested
+    classifier: ImageClassifier
     results: dict
 
     @property
@@ -203,11 +228,6 @@ class RunResult:
     def members(self) -> list[Member]:
         """The chosen heads: one, or a blend's, each with its out-of-fold scores."""
         return self.found.board.members[self.found.place]
-
-    @property
-    def classifier(self) -> ImageClassifier:
-        """The chosen heads fitted on the training images; predicts from image files."""
-        return self.tested.classifier
 
     @property
     def audit(self) -> dict:
@@ -276,7 +296,7 @@ def run_job(
         A folder, manifest or named set to read samples from, or labelled samples.
     settings : RunSettings or None
     on_event : callable
-        Called with SamplesRead, RangeFound, PassPlanned, PassAdvanced, BadImages and
+        Called with SamplesRead, RangeFound, PassPlanned, PassAdvanced, BadImages, SplitTaken and
         SearchAdvanced.
     command : sequence of str
         What results.json names as the call.
@@ -290,67 +310,96 @@ def run_job(
     DataError, ExtractError, WrongCall
         Images or settings that can't be used.
     WorkFailed
-        More unreadable images than `max_bad` allows.
+        More unreadable images than `max_bad` allows, or results that can't be written.
     """
     watch = Stopwatch()
     job = prepare(images, settings or RunSettings(), on_event)
     with results_folder(job.settings.out) as out:
-        watch.lap("read")
-        table = keep_images(job, out)
-        watch.lap("extract")
-        table, copies, flat = settle_copies(job, table)
-        split = split_together(table, copies, job.settings)
-        watch.lap("audit")
-        table, seen = add_views(job, table, split)
-        watch.lap("views")
-        found = search_taps(job, table, split)
-        watch.lap("heads")
-        baselines = find_baselines(job, table, found)
-        watch.lap("baselines")
-        curve = trace_curve(found.board, found.place, found.read, found.labels, found.search)
-        watch.lap("curve")
-        tested = score_choice(job, found)
-        audit = audit_images(job, table, copies, flat, found)
-        leave_classifier(tested, out)
-        watch.lap("report")
-        blocks = {
-            "command": list(command),
-            "views": describe_views(job.settings.view_names, seen),
-            "chosen": tested.chosen,
-            "baselines": [vars(entry.row) for entry in baselines],
-            "learning_curve": curve,
-            "comparisons": compare(table, found, baselines, tested, curve),
-            "audit": audit,
-        }
-        results = describe(job, table, found, blocks, watch.seconds)
+        result = work_through(job, out, watch, command)
         if out is not None:
-            write_results(out, results)
-    return RunResult(table, found, tested, results)
+            with out.writing(RESULTS) as file:
+                write_results(file, result.results)
+    return result
 
 
-def leave_classifier(tested: Tested, out: Path | None) -> None:
+def work_through(
+    job: Job, out: ResultsFolder | None, watch: "Stopwatch", command: Sequence[str]
+) -> RunResult:
+    """The run, stage by stage; each is named by what it does in `seconds` of results.json."""
+    job = settle_range(job)
+    watch.lap("read")
+    table = keep_images(job, out)
+    watch.lap("extract")
+    table, copies, flat = settle_copies(job, table)
+    split, taken = split_together(job, table, copies)
+    watch.lap("copies")
+    table, seen = add_views(job, table, split)
+    watch.lap("views")
+    found = search_taps(job, table, split)
+    watch.lap("heads")
+    baselines = find_baselines(job, table, found)
+    watch.lap("baselines")
+    curve = trace_curve(found.board, found.place, found.read, found.labels, found.search)
+    watch.lap("curve")
+    tested = score_choice(job, found)
+    watch.lap("test")
+    audit = audit_images(job, table, copies, flat, found)
+    watch.lap("audit")
+    comparisons = compare(table, found, baselines, tested, curve)
+    watch.lap("comparisons")
+    classifier = make_classifier(job, found)
+    watch.lap("refit")
+    leave_classifier(tested, classifier, out)
+    watch.lap("save")
+    blocks = {
+        "command": list(command),
+        "views": describe_views(job.settings.view_names, seen),
+        "split": describe_split(table.ids[split.train], table.ids[split.test], taken),
+        "final": {"fitted_on": job.settings.final, "n_images": len(rows_kept(job, found))},
+        "chosen": tested.chosen,
+        "baselines": [vars(entry.row) for entry in baselines],
+        "learning_curve": curve,
+        "comparisons": comparisons,
+        "audit": audit,
+    }
+    results = describe(job, table, found, blocks, watch.seconds)
+    return RunResult(table, found, tested, classifier, results)
+
+
+def leave_classifier(
+    tested: Tested, classifier: ImageClassifier, out: ResultsFolder | None
+) -> None:
     """The test predictions and the bundle, where a run writes files."""
-    if out is not None:
-        write_predictions(out, tested.samples, tested.predicted, tested.confidence)
-        with disk_errors_named(out / BUNDLE):
-            save_classifier(tested.classifier, out / BUNDLE)
+    if out is None:
+        return
+    with out.writing(PREDICTIONS) as file:
+        write_predictions(file, tested.samples, tested.predicted, tested.confidence)
+    with out.writing(BUNDLE) as folder:
+        folder.mkdir()
+        write_bundle(classifier, folder)
 
 
 def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) -> Job:
     """Read and check all that is asked for, before anything is computed or written."""
+    if settings.out is not None:
+        refuse_others(Path(settings.out), settings.cache)
     samples = group_by_path(read_samples(images, settings.test), settings.groups)
     settings.check(samples)
-    if settings.out is not None:
-        refuse_overwriting(Path(settings.out) / BUNDLE)
+    known = None if settings.split is None else read_split(settings.split)
     store = FeatureStore(settings.cache)
     backbones = load_backbones(samples, settings, store)
     for backbone in backbones:
         choose_taps(backbone.card, settings.layers, settings.poolings)
     on_event(SamplesRead(samples))
-    return Job(samples, find_range(samples, settings, on_event), store, backbones, on_event)
+    return Job(samples, settings, store, backbones, on_event, known)
 
 
-def keep_images(job: Job, out: Path | None) -> FeatureTable:
+def settle_range(job: Job) -> Job:
+    """What is black and what is white in images deeper than 8 bits."""
+    return replace(job, settings=find_range(job.samples, job.settings, job.on_event))
+
+
+def keep_images(job: Job, out: ResultsFolder | None) -> FeatureTable:
     """The pass; what can't be used is listed, and ends the run where it is too much."""
     table = keep_features(
         job.samples,
@@ -360,25 +409,26 @@ def keep_images(job: Job, out: Path | None) -> FeatureTable:
         views=first_views(job.settings),
         on_event=job.on_event,
     )
-    file = None
     if out is not None:
-        file = write_bad_images(out, table.bad, table.notes)
+        list_bad_images(out, table)
     n_images = len(job.samples) + len(job.samples.problems)
     fraction = len(table.bad) / max(1, n_images)
     if fraction > job.settings.max_bad:
+        listed = out.unfinished_list if out else table.bad[0]
         raise WorkFailed(
             f"{len(table.bad)} of {n_images} images can't be used ({fraction:.0%}, "
-            f"limit {job.settings.max_bad:.0%}): see {file or table.bad[0]}, "
+            f"limit {job.settings.max_bad:.0%}): see {listed}, "
             "mend them or raise --max-bad"
         )
     if table.bad or table.notes:
         note = table.notes[0][1] if table.notes else ""
+        file = out.out / BAD_IMAGES if out else None
         job.on_event(BadImages(len(table.bad), len(table.notes), note, n_images, file))
     return table
 
 
 def first_views(settings: RunSettings) -> list[str]:
-    """The views of the first pass, as in recipes: all, or the one that further ones are added to."""
+    """The views of the first pass, as in recipes: all, or the one that others are added to."""
     if settings.view_names == [AUTO]:
         return [str(PLAIN)]
     return [str(named_view(name)) for name in settings.view_names]
@@ -438,6 +488,14 @@ def views_of(backbones: Sequence[Backbone]) -> list[str]:
     return [str(WITH_FLIPS), str(WHOLE)] if known else [str(WITH_FLIPS)]
 
 
+def list_bad_images(out: ResultsFolder, table: FeatureTable) -> None:
+    """With the results, and at once where it stays if the run does not finish."""
+    with out.writing(BAD_IMAGES) as file:
+        write_bad_images(file, table.bad, table.notes)
+    with disk_errors_named(out.unfinished_list):
+        write_bad_images(out.unfinished_list, table.bad, table.notes)
+
+
 def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Copies], np.ndarray]:
     """Find near copies, and drop all but one of each group if asked -> (table, pairs left, rows of
     it that came out flat)."""
@@ -447,10 +505,9 @@ def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Cop
     if job.settings.duplicates != "drop":
         return table, pairs, flat
     groups = group_copies(len(table.samples), pairs, kinds=SAME)
-    split = table.samples.split
-    is_train = np.zeros(len(groups), bool) if split is None else split == "train"
-    # of a group the first row stays, a test image before a training one
-    order = np.lexsort((np.arange(len(groups)), is_train))
+    sides = job.sides(table)
+    # of a group the first row stays, a test image before a training one, and that before a new one
+    order = np.lexsort((np.arange(len(groups)), sides == TRAIN, sides == NEW))
     rows = np.sort(order[np.unique(groups[order], return_index=True)[1]])
     place = {row: i for i, row in enumerate(rows.tolist())}
     left = [
@@ -461,11 +518,18 @@ def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Cop
     return table.of_rows(rows), left, np.flatnonzero(np.isin(rows, flat))
 
 
-def split_together(table: FeatureTable, copies: Sequence[Copies], settings: RunSettings) -> Split:
+def split_together(
+    job: Job, table: FeatureTable, copies: Sequence[Copies]
+) -> tuple[Split, SplitTaken | None]:
     """Training and test rows and folds; near copies on one side where they are to be grouped."""
+    settings, taken, sides = job.settings, None, None
+    if job.known is not None:
+        taken, sides = take_split(job.known, table.ids), job.sides(table)
+        job.on_event(taken)
     together = copies if settings.duplicates == "group" else ()
     keys = [own.tobytes().hex() for own in table.ids]
-    return split_samples(table.samples, together, settings.cv, settings.seed, keys)
+    split = split_samples(table.samples, together, settings.cv, settings.seed, keys, sides)
+    return split, taken
 
 
 def search_taps(job: Job, table: FeatureTable, split: Split) -> Found:
@@ -535,13 +599,31 @@ def score_choice(job: Job, found: Found) -> Tested:
     chosen = describe_choice(
         found.board, found.place, samples.labels, predicted, probabilities, job.settings.seed
     )
-    classifier = make_classifier(job, found)
-    return Tested(samples, classifier, predicted, probabilities, chosen)
+    return Tested(samples, found.board.classes, predicted, probabilities, chosen)
+
+
+def rows_kept(job: Job, found: Found) -> np.ndarray:
+    """Rows of the samples that the classifier which is kept is fitted on."""
+    if job.settings.final == "train":
+        return found.split.train
+    # a class that the training images lack has no place in what was chosen
+    return np.flatnonzero(np.isin(found.table.samples.labels, found.board.classes))
 
 
 def make_classifier(job: Job, found: Found) -> ImageClassifier:
-    """The chosen heads as a classifier of image files."""
+    """The chosen heads as a classifier of image files; refitted on all of them where asked for."""
     head, table = found.head, found.table
+    if job.settings.final == "all":
+        rows = rows_kept(job, found)
+        members = found.board.members[found.place]
+        labels = table.samples.labels[rows]
+        head = refit(
+            head,
+            members,
+            lambda source: table.read(source, rows),
+            labels,
+            job.settings.class_weight,
+        )
     seen = itertools.groupby(
         head.sources, key=lambda i: (table.sources[i].backbone, table.sources[i].view)
     )
@@ -550,7 +632,8 @@ def make_classifier(job: Job, found: Found) -> ImageClassifier:
         for (name, _), own in seen
     ]
     extractor = extractors[0] if len(extractors) == 1 else JoinedExtractor(extractors)
-    return ImageClassifier().assemble(extractor, head.estimator, head.calibration, head.rows)
+    fitted = head.estimator, head.calibration, head.rows
+    return ImageClassifier().assemble(extractor, *fitted, fitted_on=job.settings.final)
 
 
 def _make_extractor(job: Job, name: str, kept: Sequence[KeptFeatures]) -> FeatureExtractor:

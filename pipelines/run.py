@@ -32,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_options(parser, ("test", *FEATURE_OPTIONS, "heads", "cv", "groups", "choose", "duplicates"))
     add_options(parser, ("baselines", "scoring", "class_weight", "views", "out", "max_bad"))
+    add_options(parser, ("split", "final"))
     parser.add_argument("--json", action="store_true", help="print results.json instead of tables")
     return parser
 

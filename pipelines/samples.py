@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data import DataError, Samples, make_folds, read_images, split_rows
+from data.splits import refuse_shared_groups
 from pipelines.errors import WrongCall
 from pipelines.exploration.copies import Copies, group_copies
+from pipelines.report.split import NEW, TEST, TRAIN
 
 SAME = ("exact", "copy", "edited")  # mirrored pictures are listed, and stay apart
 
@@ -134,11 +136,13 @@ def split_samples(
     n_folds: int,
     seed: int,
     keys: Sequence[str] | None = None,
+    sides: np.ndarray | None = None,
 ) -> Split:
     """Training and test rows and folds, near copies together on one side.
 
     keys : what tells the images from one another for good, by which they are held out; by default
         their paths.
+    sides : (n,) "train", "test", or "" for images that an earlier run's split has not.
 
     A given split stays as it is. Raises DataError where a class is too small for the parts.
     """
@@ -146,6 +150,8 @@ def split_samples(
     grouped = with_groups(samples, copies, keys)
     try:
         train, test = split_rows(grouped if samples.split is None else samples, seed, keys=keys)
+        if sides is not None:
+            train, test = _as_known(samples, grouped.groups, sides, test)
         return Split(train, test, make_folds(grouped, train, n_folds, seed))
     except DataError as error:
         if grouped is samples:
@@ -153,6 +159,29 @@ def split_samples(
         raise DataError(
             f"{error}; near copies are kept together: --duplicates drop or keep may help"
         ) from None
+
+
+def _as_known(
+    samples: Samples, groups: np.ndarray | None, sides: np.ndarray, test: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Training and test rows: known images where they were, new ones with those of their group,
+    else where the usual rule has them, which is `test`."""
+    refuse_shared_groups(samples, *(np.flatnonzero(sides == side) for side in (TRAIN, TEST)))
+    is_test = np.isin(np.arange(len(sides)), test)
+    if groups is not None:
+        # of near copies that were on both sides; a new one in the test trains nothing on the test
+        for side in (TRAIN, TEST):
+            is_test[np.isin(groups, groups[sides == side])] = side == TEST
+    is_test[sides != NEW] = sides[sides != NEW] == TEST
+    train, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
+    for rows, part in ((train, "training"), (test, "test")):
+        absent = np.setdiff1d(samples.labels, samples.labels[rows])
+        if len(absent):
+            raise DataError(
+                f"class {str(absent[0])!r} has no {part} image by the split that --split names: "
+                "leave it out, or mend the labels"
+            )
+    return train, test
 
 
 def with_groups(samples: Samples, copies: Sequence[Copies], keys: Sequence[str]) -> Samples:

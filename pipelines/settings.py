@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import WrongSetting
+from pipelines.errors import WrongCall, WrongSetting
 
 if TYPE_CHECKING:
     from data import Reading, Samples
@@ -15,6 +15,7 @@ CHOICES = {
     "choose": ("best", "simplest"),
     "duplicates": ("group", "drop", "keep"),
     "class_weight": (None, "balanced"),
+    "final": ("train", "all"),
 }
 
 
@@ -117,6 +118,9 @@ class RunSettings(FeatureSettings):
         Which features, as in `FeatureSettings`.
     test : str or None
         A folder or manifest of test images, beside images without a split inside.
+    split : path or None
+        The results.json of an earlier run, or its folder, whose split is taken: images that it has
+        not are placed as usual.
     heads : str or sequence of str
         Names of the catalogue, `a,b` for several.
     cv : int
@@ -135,6 +139,9 @@ class RunSettings(FeatureSettings):
     scoring : str
         What settings, rows and the blend are chosen by, such as "balanced_accuracy".
     class_weight : None or "balanced"
+    final : {"train", "all"}
+        Which images the classifier that is kept is fitted on: those the figures are of, or the
+        chosen setting once more on all, the test images included; the figures stay the same.
     max_bad : float
         Share of unreadable images above which the run fails.
     out : path or None
@@ -142,6 +149,7 @@ class RunSettings(FeatureSettings):
     """
 
     test: str | None = None
+    split: str | Path | None = None
     heads: str | Sequence[str] = ("logistic", "linear_svm", "rbf_svm", "knn")
     cv: int = 5
     groups: str | None = None
@@ -151,6 +159,7 @@ class RunSettings(FeatureSettings):
     baselines: bool = True
     scoring: str = "accuracy"
     class_weight: str | None = None
+    final: str = "train"
     max_bad: float = 0.05
     out: str | Path | None = None
 
@@ -186,6 +195,12 @@ class RunSettings(FeatureSettings):
             if getattr(self, name) not in choices:
                 expected = " or ".join(map(repr, choices))
                 raise WrongSetting(name, getattr(self, name), f"expected {expected}")
+        if self.split is not None and samples.split is not None:
+            given = f"--test {self.test}" if self.test else "a split inside"
+            raise WrongCall(
+                f"--split {self.split} was given and {samples.name} has {given}: "
+                "leave one of them out"
+            )
         self.check_features()
         self._check_names(len(samples.classes))
         split_samples(samples, [], self.cv, self.seed)
@@ -193,7 +208,6 @@ class RunSettings(FeatureSettings):
     def _check_names(self, n_classes: int) -> None:
         from extract.preprocessing import named_view
         from heads import make_head
-        from pipelines.errors import WrongCall
         from pipelines.evaluation.scoring import find_scoring
 
         for view in self.view_names:

@@ -33,8 +33,10 @@ LARGEST = 1 << 64
 LARGEST_SIDE = 8192  # of the image that a network sees, in pixels
 LARGEST_WIDTH = 1 << 24  # of one tap's rows
 KEYS = {
-    "schema", "extractors", "classes", "calibration", "members", "versions", "files", "digest",
+    "schema", "extractors", "classes", "fitted_on", "calibration", "members", "versions", "files",
+    "digest",
 }  # fmt: skip
+FITTED_ON = (None, "train", "all")  # which images of a run
 EXTRACTOR_KEYS = {"recipe", "backbone", "size", "taps", "widths"}
 BACKBONE_KEYS = {"name", "weights", "seed"}
 MEMBER_KEYS = {"columns", "weight", "calibration", "rows"}
@@ -111,6 +113,8 @@ def check_description(content: dict) -> None:
     for number, extractor in enumerate(_list(content["extractors"], "extractors", least=1)):
         _check_extractor(extractor, f"extractor {number}")
     _check_classes(content["classes"])
+    if content["fitted_on"] not in FITTED_ON:
+        raise Malformed(f"fitted_on is none of {', '.join(map(str, FITTED_ON))}")
     _check_calibration(content["calibration"], content["classes"])
     if content["members"] is not None:
         _check_members(content)

@@ -28,16 +28,26 @@ def folder_aside(folder: Path) -> Iterator[Path]:
     """
     folder = Path(os.path.realpath(folder))  # a link stays one
     folder.parent.mkdir(parents=True, exist_ok=True)
-    clear_leftovers(folder.parent)
     _restore(folder)
-    work = folder.parent / f".tmp-{_place()}-{os.getpid()}-{_start(os.getpid())}-{_random()}"
+    with new_folder_in(folder.parent) as aside:
+        yield aside
+        sync_tree(aside)
+        _put_in_place(aside, folder)
+        sync_folder(folder.parent)
+
+
+@contextlib.contextmanager
+def new_folder_in(parent: Path) -> Iterator[Path]:
+    """A new folder in a temporary one of `parent`: what is in that is gone afterwards.
+
+    What dead processes left there is cleared.
+    """
+    clear_leftovers(parent)
+    work = parent / f".tmp-{_place()}-{os.getpid()}-{_start(os.getpid())}-{_random()}"
     aside = work / "new"
     with half_written(work):
         aside.mkdir(parents=True)
         yield aside
-        _sync(aside)
-        _put_in_place(aside, folder)
-        sync_folder(folder.parent)
 
 
 def find_folder(folder: Path) -> Path:
@@ -80,7 +90,7 @@ def _restore(folder: Path) -> None:
 def _put_in_place(new: Path, folder: Path) -> None:
     if not folder.exists():
         new.rename(folder)
-    elif not _exchange(new, folder):
+    elif not exchange(new, folder):
         waiting = waiting_place(folder)
         folder.rename(waiting)  # from here to the next line a reader finds it waiting
         try:
@@ -91,7 +101,7 @@ def _put_in_place(new: Path, folder: Path) -> None:
         shutil.rmtree(waiting)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def exchange(one: Path, other: Path) -> bool:
     """Swap two folders in one step -> whether this system and its file system can."""
     call = _find_exchange()
     return call is not None and call(os.fsencode(one), os.fsencode(other)) == 0
@@ -108,10 +118,12 @@ def _find_exchange() -> Callable[[bytes, bytes], int] | None:
     return rename and (lambda one, other: rename(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE))
 
 
-def _sync(folder: Path) -> None:
-    for file in folder.iterdir():
-        sync_file(file)
-    sync_folder(folder)
+def sync_tree(folder: Path) -> None:
+    """Have all below a folder on the disk."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            sync_file(Path(place, name))
+        sync_folder(Path(place))
 
 
 def _random() -> str:

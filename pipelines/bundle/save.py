@@ -46,7 +46,7 @@ def save_classifier(classifier: ImageClassifier, path: str | Path) -> Path:
     folder = Path(path)
     refuse_overwriting(folder)
     with folder_aside(folder) as aside:
-        _write(classifier, aside)
+        write_bundle(classifier, aside)
     return folder
 
 
@@ -64,7 +64,11 @@ def _holds_something_else(folder: Path) -> bool:
     return any(folder.iterdir()) and not (folder / FILE).exists()
 
 
-def _write(classifier: ImageClassifier, folder: Path) -> None:
+def write_bundle(classifier: ImageClassifier, folder: Path) -> None:
+    """Write a fitted classifier's files into an empty folder, which is nobody's yet.
+
+    Raises BundleError as `save_classifier` does.
+    """
     extractors = extractors_of(classifier.extractor_)
     described = [_write_extractor(own, i, folder) for i, own in enumerate(extractors)]
     classes = classifier.classes_.tolist()
@@ -80,6 +84,7 @@ def _write(classifier: ImageClassifier, folder: Path) -> None:
         "schema": SCHEMA,
         "extractors": described,
         "classes": classes,
+        "fitted_on": classifier.fitted_on_,
         "calibration": _as_numbers(classifier.calibration_),
         "members": members,
         "versions": {name: _version(name) for name in PACKAGES},

@@ -10,73 +10,42 @@ import numpy as np
 
 from data import Samples
 from data.names import as_cell
-from extract.files import remove_abandoned, written_aside
-from pipelines.errors import WorkFailed, WrongCall
+from extract.files import written_aside
+from pipelines.errors import WorkFailed
 
-
-@contextlib.contextmanager
-def results_folder(out: str | Path | None) -> Iterator[Path | None]:
-    """The results' folder, made and writable, without an earlier run's results; None where none is.
-
-    Gone again after an error that left nothing in it. Raises WrongCall where it can't be written.
-    """
-    if out is None:
-        yield None
-        return
-    out = Path(out)
-    _make_writable(out)
-    try:
-        yield out
-    finally:
-        if out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
-
-
-def _make_writable(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / ".write-test").touch()
-        (out / ".write-test").unlink()
-        remove_abandoned(out)
-        (out / "results.json").unlink(missing_ok=True)  # it says that a run was finished
-    except OSError as error:
-        raise WrongCall(
-            f"can't write to {out} ({error.strerror}): choose another folder with --out"
-        ) from error
+RESULTS = "results.json"
+PREDICTIONS = "test_predictions.csv"
+BAD_IMAGES = "bad_images.csv"
+BAD_COLUMNS = ("path", "reason", "note")
 
 
 def write_bad_images(
-    out: Path, bad: Sequence[tuple[str, str]], notes: Sequence[tuple[str, str]] = ()
-) -> Path:
-    """`bad_images.csv` (path, reason, note), only where there are any; an earlier run's goes.
+    file: Path, bad: Sequence[tuple[str, str]], notes: Sequence[tuple[str, str]] = ()
+) -> None:
+    """`bad_images.csv` (path, reason, note), only where there are any; an earlier one goes.
 
     bad : (path, why it can't be used). notes : (path, what affected its pixels), of images used.
     """
-    file = out / "bad_images.csv"
-    with disk_errors_named(file):
-        file.unlink(missing_ok=True)
+    file.unlink(missing_ok=True)
     if bad or notes:
         rows = [(path, reason, "") for path, reason in bad]
         rows += [(path, "", note) for path, note in notes]
-        write_csv(file, ("path", "reason", "note"), rows)
-    return file
+        write_csv(file, BAD_COLUMNS, rows)
 
 
 def write_predictions(
-    out: Path, samples: Samples, predicted: np.ndarray, confidence: np.ndarray
+    file: Path, samples: Samples, predicted: np.ndarray, confidence: np.ndarray
 ) -> None:
     """`test_predictions.csv`: path, label, predicted, probability of the predicted class."""
     written = (f"{probability:.6f}" for probability in confidence)
     rows = zip(samples.paths, samples.labels, predicted, written, strict=True)
-    write_csv(out / "test_predictions.csv", ("path", "label", "predicted", "probability"), rows)
+    write_csv(file, ("path", "label", "predicted", "probability"), rows)
 
 
-def write_results(out: Path, results: dict) -> None:
+def write_results(file: Path, results: dict) -> None:
     """`results.json`, the last of a run's files."""
-    file = out / "results.json"
-    with disk_errors_named(file), written_aside(file) as aside:
-        # bytes of a name that are no UTF-8 are halves of surrogates, which JSON escapes alike
-        aside.write_bytes(results_text(results).encode("utf-8", "backslashreplace"))
+    # bytes of a name that are no UTF-8 are halves of surrogates, which JSON escapes alike
+    file.write_bytes(results_text(results).encode("utf-8", "backslashreplace"))
 
 
 def results_text(results: dict, ascii_only: bool = False) -> str:
@@ -87,7 +56,6 @@ def results_text(results: dict, ascii_only: bool = False) -> str:
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable]) -> None:
     """A CSV file in UTF-8 whose text `data.names.from_cell` reads back; a manifest does so."""
     with (
-        disk_errors_named(path),
         written_aside(path) as aside,
         open(aside, "w", newline="", encoding="utf-8") as file,
     ):

@@ -29,6 +29,7 @@ def summary(results: dict, out: Path) -> str:
         *[f"- {line}" for line in audit_in_words(results["audit"])],
         "",
         *_work_in_words(results),
+        _final_in_words(results),
         f"results: {out / 'results.json'}",
         f"predict: {_predict_call(results['backbone'], out / 'model')}",
         "",
@@ -135,6 +136,21 @@ def _work_in_words(results: dict) -> list[str]:
         f"{seconds['total']:.1f} s in all, {seconds['heads']:.1f} s for the heads",
         *[f"  {line}" for line in (done["in_words"], done["unused_gpu"]) if line],
     ]
+
+
+def _final_in_words(results: dict) -> str:
+    """Which images the saved classifier was fitted on, where the figures are of the split."""
+    data, final = results["data"], results["final"]
+    n_train = data["n_train"]
+    if final["fitted_on"] == "all":
+        return (
+            f"saved: the chosen setting refitted on all {final['n_images']} images; the figures "
+            f"above are of heads fitted on {n_train} and tested on the other {data['n_test']}"
+        )
+    return (
+        f"saved: as tested, fitted on the {n_train} training images; --final all refits it on all "
+        f"{n_train + data['n_test']}, the figures stay"
+    )
 
 
 def _place(results: dict) -> int:

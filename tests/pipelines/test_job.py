@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from data import DataError, read_image_folder
-from pipelines import RunSettings, run_job
+from heads.blend import Blend
+from heads.blended import probabilities
+from pipelines import RunSettings, load_classifier, run_job
 from pipelines.errors import WorkFailed, WrongCall, WrongSetting
 from pipelines.exploration.copies import Copies
 from pipelines.features import PassAdvanced, PassPlanned
@@ -116,6 +118,7 @@ def test_too_many_bad_images_end_it_in_words_for_a_script(photos, settings):
         ({"choose": "worst"}, WrongSetting, "choose='worst': expected 'best' or 'simplest'"),
         ({"duplicates": "maybe"}, WrongSetting, "expected 'group' or 'drop' or 'keep'"),
         ({"class_weight": "heavy"}, WrongSetting, "expected None or 'balanced'"),
+        ({"final": "test"}, WrongSetting, "expected 'train' or 'all'"),
         ({"heads": "knm"}, WrongCall, "head 'knm' is unknown"),
         ({"scoring": "acuracy"}, WrongCall, "expected accuracy"),
         ({"cv": 20}, DataError, "20 folds need 20"),
@@ -136,6 +139,76 @@ def test_names_may_be_written_with_commas_or_as_a_sequence():
     assert written.poolings == ["avg"]
     assert written.head_names == ["knn"]
     assert RunSettings() == RunSettings()
+
+
+@pytest.mark.parametrize("row", ["knn", "rbf_svm", "blend"])
+def test_a_final_fit_on_all_images_changes_no_figure(photos, settings, tmp_path, monkeypatch, row):
+    def chosen(board, how):
+        return next(i for i, own in enumerate(board.rows) if own.head == row)
+
+    monkeypatch.setattr("pipelines.job.choose_row", chosen)
+    monkeypatch.setattr("pipelines.evaluation.leaderboard.blend_candidates", all_alike)
+    options = {"baselines": False, "heads": ("knn", "rbf_svm")}
+    options |= {"layers": "features.4,features.6", "pooling": "avg"}
+    honest, final = (
+        run_job(str(photos), settings(**options, out=tmp_path / kind, final=kind))
+        for kind in ("train", "all")
+    )
+    assert honest.results["final"] == {"fitted_on": "train", "n_images": 18}
+    assert final.results["final"] == {"fitted_on": "all", "n_images": 24}
+    figures = [without_times(one.results) | {"final": None} for one in (honest, final)]
+    assert figures[0] == figures[1]
+    tested = [(tmp_path / kind / "test_predictions.csv").read_text() for kind in ("train", "all")]
+    assert tested[0] == tested[1]
+    for result, n_images in ((honest, 18), (final, 24)):
+        fitted = [step.n_samples_fit_ for step in neighbours_of(result.classifier)]
+        assert fitted == [n_images] * len(fitted)
+        assert fitted or row == "rbf_svm"
+        kind = result.results["final"]["fitted_on"]
+        assert json.loads((tmp_path / kind / "model" / "bundle.json").read_text())[
+            "fitted_on"
+        ] == kind  # fmt: skip
+        paths = result.samples.paths
+        loaded = load_classifier(tmp_path / kind / "model")
+        assert loaded.predict(paths).tolist() == result.classifier.predict(paths).tolist()
+    expected, refitted = honest.classifier.calibration_, final.classifier.calibration_
+    assert (expected and expected.to_dict()) == (refitted and refitted.to_dict())
+    X = np.hstack([final.table.read(source) for source in final.found.head.sources])
+    assert not np.allclose(
+        probabilities(honest.classifier.head_, expected, X),
+        probabilities(final.classifier.head_, expected, X),
+    )
+
+
+def neighbours_of(classifier):
+    """The fitted kNN classifiers among its heads."""
+    heads = [own.estimator for own in getattr(classifier.head_, "members", ())]
+    steps = [head[-1] for head in heads or [classifier.head_]]
+    return [step for step in steps if hasattr(step, "n_samples_fit_")]
+
+
+def all_alike(shares, codes, folds, scoring=None):
+    """Every candidate, whatever it is worth."""
+    weights = np.full(len(shares), 1 / len(shares))
+    return Blend(weights, 0.5, np.tensordot(weights, shares, 1))
+
+
+def test_stages_are_named_by_what_they_do(photos, settings):
+    seconds = run_job(str(photos), settings()).results["seconds"]
+    assert list(seconds) == [
+        "read",
+        "extract",
+        "copies",
+        "heads",
+        "baselines",
+        "curve",
+        "test",
+        "audit",
+        "comparisons",
+        "refit",
+        "save",
+        "total",
+    ]
 
 
 def test_of_copies_that_are_dropped_the_flat_images_left_are_listed(photos, settings, monkeypatch):

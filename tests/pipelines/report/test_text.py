@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.report.text import summary
+from pipelines.report.text import _final_in_words, summary
 
 
 def row(place, head="logistic"):
@@ -53,6 +53,7 @@ def results(place, why, imbalanced=False):
         "screened_out": [],
         "baselines": [],
         "chosen": chosen,
+        "final": {"fitted_on": "train", "n_images": 300},
         "data": {"n_test": 100, "n_train": 300, "imbalance": {"imbalanced": imbalanced}},
         "advice": [],
         "audit": {
@@ -95,3 +96,25 @@ def test_the_recall_of_each_class_is_printed_where_the_advice_names_it():
         "usual 0.900 (0.850 to 0.930, 96 images)" in text
     )
     assert "recall of each class" not in summary(results(0, "best"), Path("out"))
+
+
+@pytest.mark.parametrize(
+    ("fitted_on", "n_images", "words"),
+    [
+        (
+            "train",
+            300,
+            "saved: as tested, fitted on the 300 training images; "
+            "--final all refits it on all 400, the figures stay",
+        ),
+        (
+            "all",
+            400,
+            "saved: the chosen setting refitted on all 400 images; "
+            "the figures above are of heads fitted on 300 and tested on the other 100",
+        ),
+    ],
+)
+def test_it_is_said_which_images_the_saved_classifier_was_fitted_on(fitted_on, n_images, words):
+    final = {"fitted_on": fitted_on, "n_images": n_images}
+    assert _final_in_words(results(0, "best") | {"final": final}) == words
