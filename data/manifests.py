@@ -11,8 +11,8 @@ from typing import TextIO, TypeAlias
 
 from data.folders import Found
 from data.images import FilePath
-from data.names import from_cell
-from data.samples import DataError, Samples
+from data.names import from_cell, listed_briefly
+from data.samples import NOT_USED, DataError, Samples
 
 COLUMNS = ("path", "label", "group", "split")
 EXPECTED = "path,label[,group][,split]"
@@ -20,6 +20,8 @@ SPLITS_GIVEN = ("train", "val", "test")
 DELIMITERS = (",", ";", "\t")
 # a line of JSON that is longer is none of a manifest's
 LONGEST_LINE = 1 << 20
+# columns that are not used are counted so far
+MOST_COLUMNS = 1000
 # what other programs write where they have no label; the second may be meant as a name
 NO_LABEL = ("nan", "<na>", "#n/a", "nat")
 MAYBE_NO_LABEL = ("na", "n/a", "null", "none", "nil", "?", "-")
@@ -100,6 +102,7 @@ class _Table:
         self.used: dict[str, int] = {}  # optional columns, and their first line
         self.lacking: dict[str, int] = {}  # optional columns, and the first line without them
         self.met: dict[str, tuple[int, str | None, str | None]] = {}
+        self.unused: dict[str, str] = {}  # columns as they are shown, and what may be meant
         self.counts: Counter[str] = Counter()
         self.first: dict[str, str] = {}  # an example of what is counted
         self.names: dict[str, str] = {}  # each label is in memory once
@@ -155,6 +158,8 @@ class _Table:
             raise DataError(
                 f"{self.path}: none of its {self.n_rows} files is there, first {path}: {reason}"
             )
+        if self.unused:
+            self.found.notes.append(self._unused_in_words())
         for words, count in self.counts.items():
             self.found.notes.append(words.format(n=count, first=self.first[words]))
         return self.found.samples(os.path.splitext(os.path.basename(self.path))[0])
@@ -193,12 +198,17 @@ class _Table:
         return text
 
     def _note_unused(self, key: object) -> None:
-        near = difflib.get_close_matches(str(key)[:40].lower(), COLUMNS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"expected {EXPECTED}"
-        words = f"column {_short(key)} is not used ({hint})".replace("{", "{{").replace("}", "}}")
-        # a table of thousands of columns needs no thousands of lines
-        if len(self.counts) < 20:
-            self._count(words, "")
+        name = _short(key)
+        if name not in self.unused and len(self.unused) < MOST_COLUMNS:
+            near = difflib.get_close_matches(str(key)[:40].lower(), COLUMNS, 1)
+            self.unused[name] = f" (did you mean {near[0]}?)" if near else ""
+
+    def _unused_in_words(self) -> str:
+        """One line for a table of thousands of columns too; those that may be meant come first."""
+        names = sorted(self.unused, key=lambda name: not self.unused[name])
+        listed = listed_briefly([name + self.unused[name] for name in names])
+        what = "column" if len(names) == 1 else "columns"
+        return f"{NOT_USED}{what} {listed}; expected {EXPECTED}"
 
     def _count(self, words: str, example: str) -> None:
         self.first.setdefault(words, example)

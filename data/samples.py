@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 SPLITS = ("train", "test")
+NOT_USED = "not used: "  # begins a note on what a source holds that is no part of its samples
 
 
 class DataError(ValueError):

@@ -82,11 +82,13 @@ BUNDLE = "model"  # in a run's folder
 class BadImages:
     """Some images can't be used, or are used and noted: what came out may not be all there is.
 
+    n_duplicates : left out as copies of others, byte by byte.
     file : says which and why, where a run writes files. note : the first one's.
     """
 
     n_bad: int
     n_noted: int
+    n_duplicates: int
     note: str
     n_images: int
     file: Path | None
@@ -332,7 +334,8 @@ def leave_classifier(tested: Tested, out: Path | None) -> None:
 
 def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) -> Job:
     """Read and check all that is asked for, before anything is computed or written."""
-    samples = group_by_path(read_samples(images, settings.test), settings.groups)
+    samples = read_samples(images, settings.test, settings.class_level)
+    samples = group_by_path(samples, settings.groups)
     settings.check(samples)
     if settings.out is not None:
         refuse_overwriting(Path(settings.out) / BUNDLE)
@@ -360,9 +363,10 @@ def keep_images(job: Job, out: Path | None) -> FeatureTable:
             f"limit {job.settings.max_bad:.0%}): see {file or table.bad[0]}, "
             "mend them or raise --max-bad"
         )
-    if table.bad or table.notes:
+    if table.bad or table.notes or table.n_duplicates:
         note = table.notes[0][1] if table.notes else ""
-        job.on_event(BadImages(len(table.bad), len(table.notes), note, n_images, file))
+        counts = len(table.bad), len(table.notes), table.n_duplicates
+        job.on_event(BadImages(*counts, note, n_images, file))
     return table
 
 

@@ -53,6 +53,8 @@ class FeatureSettings:
     intensity, page, channels
         How files become RGB images, as in `data.settle_reading`; `intensity="auto"` finds one range
         over the images but a given test part.
+    class_level : int or None
+        How deep the class folders lie, as in `read_image_folder`.
     """
 
     backbone: "str | Backbone | Sequence[str | Backbone]" = "mobilenet_v2"
@@ -68,6 +70,7 @@ class FeatureSettings:
     intensity: str | tuple[float, float] | None = "auto"
     page: int = 1
     channels: str | Sequence[int] | None = None
+    class_level: int | None = None
 
     @property
     def backbones(self) -> list:
@@ -113,7 +116,7 @@ class RunSettings(FeatureSettings):
     Parameters
     ----------
     backbone, weights, layers, pooling, size, numerics, device, cache, seed, flips, intensity, page
-    channels
+    channels, class_level
         Which features, as in `FeatureSettings`.
     test : str or None
         A folder or manifest of test images, beside images without a split inside.

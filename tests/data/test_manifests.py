@@ -76,7 +76,7 @@ def test_json_lines_that_are_refused(table, line, why):
     ("text", "note"),
     [
         ("path,label\n1.jpg,cat\n3.jpg,Cat\n", "classes 'Cat' and 'cat' are almost one name"),
-        ("path,label,is_valid\n1.jpg,a,1\n", "column 'is_valid' is not used"),
+        ("path,label,is_valid\n1.jpg,a,1\n", "not used: column 'is_valid'"),
         ("path,label\nin\\2.jpg,a\n", r"1 paths with backslashes are read as with /"),
         ("path;label\n1.jpg;a\n", "cells are separated by ';'"),
         ("path\tlabel\n1.jpg\ta\n", "cells are separated by"),

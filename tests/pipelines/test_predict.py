@@ -107,3 +107,16 @@ def test_the_script_names_its_commands(arguments, code, capsys):
     assert permafrost(arguments) == code
     shown = "".join(capsys.readouterr())
     assert all(name in shown for name in ("run", "extract", "predict"))
+
+
+def test_what_is_not_used_is_said_in_one_line(bundle, photos, capsys):
+    (photos / "cats" / "notes.txt").touch()
+    (photos / "cats" / "up").symlink_to("..")
+    _, out, err = call(capsys, bundle, photos / "cats", photos / "dogs" / "0.png")
+    assert len(out.splitlines()) == 13
+    assert err == "not used: 1 .txt, 1 link to a folder above it\n"
+    (photos / "none").mkdir()
+    (photos / "none" / "notes.txt").touch()
+    code, _, err = call(capsys, bundle, photos / "none")
+    assert code == 2
+    assert err.endswith("expected image files or folders of them (not used: 1 .txt)\n")
