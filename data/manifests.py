@@ -66,7 +66,7 @@ def read_manifest(path: FilePath, labelled: bool = True) -> Samples:
     ...     table = pathlib.Path(folder, "pets.csv")
     ...     _ = table.write_text("path,label\\n1.jpg,cat\\n")
     ...     read_manifest(table)
-    Samples('pets': 1 images, 1 classes)
+    Samples('pets': 1 image, 1 class)
     """
     path = os.fspath(path)
     if not is_manifest(path):

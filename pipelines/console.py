@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from data import DataError, ImageError
 from data.names import counted, shown
-from extract.errors import DISK_ERRORS, ExtractError, StoreError
+from extract.errors import DISK_ERRORS, ExtractError, StoreError, is_out_of_memory
 from pipelines.errors import BundleError, WorkFailed, WrongCall, WrongSetting
 from pipelines.report.reading import left_out_in_words, reading_in_words
 from pipelines.settings import CHOICES, RunSettings
@@ -22,6 +22,8 @@ from pipelines.stopping import raising
 KEPT = "the features computed so far are kept; run again to go on from there"
 DONE, FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 ON_OFF = ("on", "off")
+OURS = (DataError, ImageError, ExtractError, WrongCall, WorkFailed, BundleError)
+LONGEST_FOREIGN = 200  # letters that are shown of an error that is not ours
 
 Settings = TypeVar("Settings")
 
@@ -256,12 +258,26 @@ def _exit_code(error: Exception) -> int:
 def _one_line(error: Exception) -> str:
     if isinstance(error, WrongSetting):
         return f"{flag(error.name)} {error.value}: {error.expected}"
-    text = " ".join(str(error).split()) or type(error).__name__
+    if is_out_of_memory(error):
+        return (
+            f"this machine's memory is full ({_first_sentence(error)}): --size or the number of "
+            "--layers is too large for this machine, or other programs need it"
+        )
+    # a line end in ours is part of a name
+    text = shown(str(error)) if isinstance(error, OURS) else " ".join(str(error).split())
+    text = text or type(error).__name__
     if isinstance(error, (ExtractError, DataError)):
         text = _as_flags(text)
     if isinstance(error, (ValueError, ImageError, WorkFailed, OSError)):
         return text
-    return f"{type(error).__name__}: {text} (run with --debug for the traceback)"
+    return f"{type(error).__name__}: {_first_sentence(error)} (run with --debug for the traceback)"
+
+
+def _first_sentence(error: Exception) -> str:
+    """What is said first by an error that others worded, in paragraphs at times."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= LONGEST_FOREIGN else f"{text[: LONGEST_FOREIGN - 1]}…"
 
 
 def _as_flags(text: str) -> str:

@@ -20,6 +20,7 @@ from pipelines.console import (
 from pipelines.errors import WorkFailed, WrongCall
 from pipelines.settings import FeatureSettings
 
+HDF5_SUFFIXES = (".h5", ".hdf5")
 EXAMPLE = (
     "example: python -m pipelines.extract photos --layers features.14 --pooling grid3 "
     "--to photos.h5"
@@ -96,6 +97,11 @@ def refuse_unwritable(file: Path | None) -> None:
 
     if file is None:
         return
+    if file.suffix.lower() not in HDF5_SUFFIXES:
+        raise WrongCall(
+            f"--to {file}: what is written is HDF5; expected a name that ends in "
+            f"{' or '.join(HDF5_SUFFIXES)}"
+        )
     try:
         if file.is_dir():
             raise IsADirectoryError(None, "it is a folder")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data import Samples
+from data.names import counted
 from extract import Backbone, FeatureExtractor, FeatureStore, Recipe, kept_thumbnails
 from extract.backbones import scheme_of
 from extract.cores import cores
@@ -359,7 +360,7 @@ def keep_images(job: Job, out: Path | None) -> FeatureTable:
     fraction = len(table.bad) / max(1, n_images)
     if fraction > job.settings.max_bad:
         raise WorkFailed(
-            f"{len(table.bad)} of {n_images} images can't be used ({fraction:.0%}, "
+            f"{len(table.bad)} of {counted(n_images, 'image')} can't be used ({fraction:.0%}, "
             f"limit {job.settings.max_bad:.0%}): see {file or table.bad[0]}, "
             "mend them or raise --max-bad"
         )

@@ -94,7 +94,9 @@ def test_every_readable_image_is_exported_copies_too(photos, tmp_path, call):
         ("nowhere", [], "nowhere"),
         ("photos", ["--layers", "features.44"], "did you mean"),
         ("photos", ["--layers", ""], "expected auto, all, or names"),
-        ("photos", ["--to", "."], "it is a folder"),
+        ("photos", ["--to", "folder.h5"], "it is a folder"),
+        ("photos", ["--to", "x.csv"], "--to x.csv: what is written is HDF5; expected a name that"),
+        ("photos", ["--to", "."], "--to .: what is written is HDF5"),
         ("photos", ["--to", "photos/cats/0.png/f.h5"], "choose another file with --to"),
     ],
 )
@@ -102,6 +104,7 @@ def test_wrong_calls_give_one_line_and_exit_2(
     photos, call, images, arguments, message, monkeypatch
 ):
     monkeypatch.chdir(photos.parent)
+    (photos.parent / "folder.h5").mkdir()
     code, _, err = call(photos if images == "photos" else images, *arguments)
     assert code == 2
     assert len(err.splitlines()) == 1
