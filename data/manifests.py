@@ -40,8 +40,9 @@ def read_manifest(path: FilePath, labelled: bool = True) -> Samples:
     path : path
         A .csv with the header `path,label[,group][,split]`, or a .jsonl with an object of these
         keys on each line; in UTF-8, or in UTF-16 with its mark. A CSV's cells may be separated by
-        commas, semicolons or tabs. Its paths are absolute or relative to its own folder; names
-        that `test_predictions.csv` and `predict --csv` write are read back. `split` is train, val
+        commas, semicolons or tabs. Its paths are absolute or relative to its own folder, or, where
+        nothing is there, to the working folder; names that
+        `test_predictions.csv` and `predict --csv` write are read back. `split` is train, val
         or test; val joins train where there is a test part.
     labelled : bool, default=True
         False reads no labels, and needs none.
@@ -228,6 +229,10 @@ class _Table:
     def _place(self, cell: str) -> str:
         """Where a row's file lies; read as it may be meant where there is none of that name."""
         path = os.path.join(self.folder, cell)
+        if not os.path.lexists(path) and os.path.lexists(cell):
+            # as a run's own tables have them, which lie in its folder
+            self._count("{n} paths are relative to the working folder, first {first}", cell)
+            return cell
         spaced, turned = cell.strip(), cell.strip().replace("\\", os.sep)
         if turned != cell and not os.path.lexists(path):
             other = next(
