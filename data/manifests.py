@@ -20,6 +20,9 @@ SPLITS_GIVEN = ("train", "val", "test")
 DELIMITERS = (",", ";", "\t")
 # a line of JSON that is longer is none of a manifest's
 LONGEST_LINE = 1 << 20
+# the endings of what is counted, by number
+ONE = {"s": "", "es": "s", "are": "is", "have": "has"}
+SEVERAL = {"s": "s", "es": "", "are": "are", "have": "have"}
 # columns that are not used are counted so far
 MOST_COLUMNS = 1000
 # what other programs write where they have no label; the second may be meant as a name
@@ -162,7 +165,8 @@ class _Table:
         if self.unused:
             self.found.notes.append(self._unused_in_words())
         for words, count in self.counts.items():
-            self.found.notes.append(words.format(n=count, first=self.first[words]))
+            forms = ONE if count == 1 else SEVERAL
+            self.found.notes.append(words.format(n=count, first=self.first[words], **forms))
         return self.found.samples(os.path.splitext(os.path.basename(self.path))[0])
 
     def _cells(self, line: int, row: Mapping) -> dict[str, str]:
@@ -223,7 +227,9 @@ class _Table:
                 "leave the row out, or call the class otherwise",
             )
         if label.lower() in MAYBE_NO_LABEL:
-            self._count("{n} rows have the label {first!r}: a class of that name, or none?", label)
+            self._count(
+                "{n} row{s} {have} the label {first!r}: a class of that name, or none?", label
+            )
         return self.names.setdefault(label, label)
 
     def _place(self, cell: str) -> str:
@@ -231,7 +237,7 @@ class _Table:
         path = os.path.join(self.folder, cell)
         if not os.path.lexists(path) and os.path.lexists(cell):
             # as a run's own tables have them, which lie in its folder
-            self._count("{n} paths are relative to the working folder, first {first}", cell)
+            self._count("{n} path{s} {are} relative to the working folder, first {first}", cell)
             return cell
         spaced, turned = cell.strip(), cell.strip().replace("\\", os.sep)
         if turned != cell and not os.path.lexists(path):
@@ -245,9 +251,11 @@ class _Table:
             )
             path = os.path.join(self.folder, other)
             if other not in (cell, spaced):
-                self._count("{n} paths with backslashes are read as with /, first {first}", cell)
+                self._count(
+                    "{n} path{s} with backslashes {are} read as with /, first {first}", cell
+                )
         if not _is_below(self.folder, path):
-            self._count("{n} paths lead out of the manifest's folder, first {first}", cell)
+            self._count("{n} path{s} lead{es} out of the manifest's folder, first {first}", cell)
         return path
 
     def _check_twice(self, line: int, path: str, label: str | None, split: str | None) -> None:
@@ -261,7 +269,7 @@ class _Table:
                     line,
                     f"{path} has the {name} {now!r}, and {first!r} in line {first_line}; leave one",
                 )
-        self._count("{n} rows list a path once more, first {first}", path)
+        self._count("{n} row{s} list{es} a path once more, first {first}", path)
 
     def _check_numbers(self) -> None:
         """Refuse labels that write one number in two ways: a table was joined from two."""

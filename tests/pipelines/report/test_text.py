@@ -93,3 +93,10 @@ def test_the_recall_of_each_class_is_printed_where_the_advice_names_it():
         "usual 0.900 (0.850 to 0.930, 96 images)" in text
     )
     assert "recall of each class" not in summary(results(0, "best"), Path("out"))
+
+
+def test_no_figure_is_a_negative_zero():
+    from pipelines.report.text import _interval
+
+    row = {"cv_score_low": -0.00001, "cv_score_high": -0.0}
+    assert _interval(row, "cv_score") == "0.0000 to 0.0000"
