@@ -27,7 +27,7 @@ COLUMNS = ("path", "label", "probability", "error")
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of `python -m pipelines.predict`."""
     parser = argparse.ArgumentParser(prog="pipelines.predict", description=__doc__, epilog=EXAMPLE)
-    parser.add_argument("bundle", help="the model folder that a run wrote")
+    parser.add_argument("bundle", help="the folder of a run, or the model folder in it")
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"

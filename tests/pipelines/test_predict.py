@@ -120,3 +120,12 @@ def test_what_is_not_used_is_said_in_one_line(bundle, photos, capsys):
     code, _, err = call(capsys, bundle, photos / "none")
     assert code == 2
     assert err.endswith("expected image files or folders of them (not used: 1 .txt)\n")
+
+
+def test_the_folder_of_a_run_is_taken_for_the_bundle_in_it(bundle, photos, tmp_path, capsys):
+    image = photos / "cats" / "0.png"
+    (tmp_path / "run").mkdir()
+    bundle.rename(tmp_path / "run" / "model")
+    expected = call(capsys, tmp_path / "run" / "model", image)
+    assert expected[0] == 0
+    assert call(capsys, tmp_path / "run", image) == expected

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.report.text import summary
+from pipelines.report.text import _interval, summary
 
 
 def row(place, head="logistic"):
@@ -96,7 +96,5 @@ def test_the_recall_of_each_class_is_printed_where_the_advice_names_it():
 
 
 def test_no_figure_is_a_negative_zero():
-    from pipelines.report.text import _interval
-
     row = {"cv_score_low": -0.00001, "cv_score_high": -0.0}
     assert _interval(row, "cv_score") == "0.0000 to 0.0000"
