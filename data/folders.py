@@ -1,49 +1,31 @@
 """Folders of images: which files are images, which folders are classes, which are a split."""
 
 import os
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.util import find_spec
 from typing import TypeAlias
 
 import numpy as np
 
 from data.images import FilePath, file_problem
-from data.names import shown
-from data.samples import DataError, Samples
+from data.layout import SPLIT_NAMES, folder_of_classes, parts_of_split, refuse_unclear_level
+from data.listing import SUFFIXES, Kind, has_image_suffix, kind_of, why_hidden
+from data.names import counted, listed_briefly, shown
+from data.samples import NOT_USED, DataError, Samples
 
-SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".jp2", ".j2k", ".j2c", ".jpx", ".jpf"),
-    *(".apng", ".mpo"),
-)
-# taken where the module that reads them is installed
-NEWER_SUFFIXES = {
-    ".heic": "pillow_heif",
-    ".heif": "pillow_heif",
-    ".hif": "pillow_heif",
-    ".avif": "PIL._avif",
-    ".jxl": "imagecodecs",
+LOOSE = "image outside the class folders"
+EMPTY_CLASS = "class folder without images"
+BESIDE_SPLIT = "folder without images beside the split"
+READ_ALREADY, ABOVE = "link to a folder already read", "link to a folder above it"
+# reasons that name what they count, and how they name several
+SEVERAL = {
+    LOOSE: "images outside the class folders",
+    EMPTY_CLASS: "class folders without images",
+    BESIDE_SPLIT: "folders without images beside the split",
+    READ_ALREADY: "links to folders already read",
+    ABOVE: "links to folders above them",
 }
-# images of kinds that are not read
-UNREAD_SUFFIXES = (
-    *(".svg", ".psd", ".dcm", ".exr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2"),
-    *(".orf", ".mp4", ".mov"),
-)
-# how the parts of a split are called; in Samples val is one of the other two
-SPLIT_NAMES = {
-    "train": ("train", "training", "trn"),
-    "val": ("val", "valid", "validation", "validate", "dev"),
-    "test": ("test", "testing", "tst"),
-}
-_PART = re.compile(r"(.*?)[-_ .]?(?:set|data|images|imgs|split)?[-_ .]?(?:20[0-9][0-9])?")
-# what programs leave beside images; hidden names are passed over besides
-LEFT_BY_PROGRAMS = ("@eadir", "__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "#recycle")
-HIDDEN, BY_PROGRAMS, LOOSE = "hidden", "left by other programs", "image outside the class folders"
-QUIET = (HIDDEN, BY_PROGRAMS)  # counted, and not worth a line on the screen
 # a folder of numbered suffixes is counted in one number
 MANY_SUFFIXES = 50
 
@@ -56,9 +38,11 @@ Listing: TypeAlias = tuple[list[str], list[str], list[str]]
 class Found:
     """Images as they are met, column by column, with what was passed over and what was noted.
 
-    A column holds None throughout where it is not known.
+    A column holds None throughout where it is not known. `strict`: a folder that can't be read is
+    an error, where it would take a class's images away in silence; else it is a problem.
     """
 
+    strict: bool = False
     paths: list[str] = field(default_factory=list)
     labels: list[str | None] = field(default_factory=list)
     splits: list[str | None] = field(default_factory=list)
@@ -110,26 +94,33 @@ class Found:
 
         What is hidden or left by other programs is counted alone.
         """
-        kinds: Listing = ([], [], [])
+        kinds: dict[Kind, list[str]] = {kind: [] for kind in Kind}
         try:
             with os.scandir(folder) as scan:
                 for entry in scan:
-                    if not self._is_hidden(entry.name) and self._is_usual(entry):
-                        kinds[_kind(entry)].append(entry.name)
+                    if not self._is_hidden(entry.name):
+                        kind = kind_of(entry)
+                        if kind is not Kind.IMAGE or self._is_usual(entry):
+                            kinds[kind].append(entry.name)
         except OSError as error:
+            if self.strict:
+                raise DataError(
+                    f"{folder}: can't be read ({error.strerror}), and images of its class may be "
+                    "there; make it readable, or move it away"
+                ) from error
             self.problems.append((folder, f"can't be read ({error.strerror})"))
-        return sorted(kinds[0]), sorted(kinds[1]), kinds[2]
+        if kinds[Kind.LINK_ABOVE]:
+            self.passed_over[ABOVE] += len(kinds[Kind.LINK_ABOVE])
+        return sorted(kinds[Kind.FOLDER]), sorted(kinds[Kind.IMAGE]), kinds[Kind.OTHER]
 
     def _is_hidden(self, name: str) -> bool:
-        reason = _hidden(name)
+        reason = why_hidden(name)
         if reason:
             self.passed_over[reason] += 1
         return reason is not None
 
     def _is_usual(self, entry: os.DirEntry) -> bool:
-        """Whether what is named like an image may be one; a folder is told where it is met."""
-        if _kind(entry) != 1:
-            return True
+        """Whether what is named like an image may be one."""
         # the folder's listing knows regular files already: a stat for each is saved
         return entry.is_file(follow_symlinks=False) or self.is_file(entry.path)
 
@@ -143,7 +134,7 @@ class Found:
             here = waiting.pop()
             real = os.path.realpath(here)
             if real in entered:
-                self.passed_over["link to a folder already read"] += 1
+                self.passed_over[READ_ALREADY] += 1
                 continue
             entered.add(real)
             folders, files, others = self.entries(here)
@@ -183,7 +174,9 @@ class Found:
         self.pass_over_files(others)
 
 
-def read_image_folder(folder: FilePath, labelled: bool = True) -> Samples:
+def read_image_folder(
+    folder: FilePath, labelled: bool = True, class_level: int | None = None
+) -> Samples:
     """The images of a folder with one sub-folder per class, at any depth below it.
 
     Where the sub-folders are the parts of a split, such as train/ and test/, Training/ and
@@ -197,6 +190,10 @@ def read_image_folder(folder: FilePath, labelled: bool = True) -> Samples:
         The folder that holds the class folders.
     labelled : bool, default=True
         False takes every image below `folder`, flat or nested, without labels.
+    class_level : int, optional
+        How deep below `folder`, or below each part of its split, the class folders lie: 2 where
+        `siteA/ants` and `siteB/ants` are one class. By default 1, and nested folders whose names
+        come again are refused.
 
     Returns
     -------
@@ -208,8 +205,8 @@ def read_image_folder(folder: FilePath, labelled: bool = True) -> Samples:
     Raises
     ------
     DataError
-        For a folder that is missing, has no images, has no class folders, has a test class that
-        is missing in train, or whose sub-folders could be classes or a split.
+        For a folder that is missing or can't be read, has no images, has no class folders, has a
+        test class that is missing in train, or whose class folders could be of several levels.
 
     Examples
     --------
@@ -225,15 +222,16 @@ def read_image_folder(folder: FilePath, labelled: bool = True) -> Samples:
     reason = None if os.path.isdir(folder) else file_problem(folder) or "is a file"
     if reason:
         raise DataError(f"{folder}: {reason}; give a folder of images")
-    found = Found()
+    if class_level is not None and class_level < 1:
+        raise DataError(f"class_level={class_level}: expected 1 or more, 1 for {folder}/CLASS")
+    found = Found(strict=labelled)
     if labelled:
-        _read_classes(folder, found)
+        _read_classes(folder, found, class_level)
     else:
         found.add(found.images(folder), None, None)
     if not found.paths:
         raise DataError(
-            f"{folder}: no images found ({_counts(found)}); "
-            f"expected files like {' '.join(SUFFIXES)}"
+            f"{folder}: no images found ({_met(found)}); expected files like {' '.join(SUFFIXES)}"
         )
     return found.samples(os.path.basename(os.path.abspath(folder)))
 
@@ -261,182 +259,113 @@ def find_images(
     >>> find_images("nowhere.jpg")
     ([], [('nowhere.jpg', 'no such file')])
     """
+    found = images_among(paths)
+    return found.paths, found.problems
+
+
+def images_among(paths: FilePath | Iterable[FilePath]) -> Found:
+    """What `find_images` finds, with what was passed over."""
     found = Found()
-    images: list[str] = []
     for each in [paths] if isinstance(paths, str | os.PathLike) else paths:
         path = os.fspath(each)
         if os.path.isdir(path):
-            images += found.images(path)
+            found.add(found.images(path), None, None)
         elif found.is_file(path):
-            images.append(path)
-    return images, found.problems
+            found.add([path], None, None)
+    return found
 
 
-def part_of_split(name: str) -> str | None:
-    """The part of a split that a name says: "train", "val", "test", or None.
-
-    Examples
-    --------
-    >>> [part_of_split(name) for name in ("Training", "test_set", "val2017", "cat")]
-    ['train', 'test', 'val', None]
-    """
-    match = _PART.fullmatch(name.strip().lower())
-    core = match[1] if match else ""
-    return next((part for part, names in SPLIT_NAMES.items() if core in names), None)
+def counted_reasons(passed_over: Mapping[str, int]) -> list[str]:
+    """`3 .txt`, `1 image outside the class folders`, …, the most frequent first."""
+    order = sorted(passed_over, key=lambda reason: (-passed_over[reason], reason))
+    return [counted(passed_over[reason], reason, SEVERAL.get(reason, reason)) for reason in order]
 
 
-def _read_classes(folder: str, found: Found) -> None:
+def _read_classes(folder: str, found: Found, level: int | None) -> None:
     """Every image in a class folder, of each part of the split where the folders are these."""
-    folder = _enter_single(folder, found)
+    if level is None:
+        folder, notes = folder_of_classes(folder)
+        found.notes += notes
     listing = found.entries(folder)
-    parts = _parts(folder, listing[0])
+    parts = parts_of_split(folder, listing[0])
     if parts is None:
-        _read_part(folder, None, found, listing)
+        _read_part(folder, None, found, listing, level)
         return
     found.pass_over_loose(*listing[1:])
     for name, part in parts.items():
         if part is None:
-            found.passed_over["folder without images beside the split"] += 1
+            found.passed_over[BESIDE_SPLIT] += 1
         else:
             below = os.path.join(folder, name)
-            _read_part(below, part, found, found.entries(below))
+            _read_part(below, part, found, found.entries(below), level)
 
 
-def _enter_single(folder: str, found: Found) -> str:
-    """The folder that holds the classes: below folders that hold one folder and no images."""
-    while True:
-        inside = [name for name, _ in _listed(folder, folders=True) if _has_images(folder, name)]
-        if len(inside) != 1 or next(_listed(folder, folders=False), None):
-            return folder
-        below = os.path.join(folder, inside[0])
-        sub_folders = sum(_has_images(below, name) for name, _ in _listed(below, folders=True))
-        if not sub_folders or next(_listed(below, folders=False), None):
-            return folder
-        if sub_folders == 1 and not _holds_folders(below):
-            return folder
-        found.notes.append(f"{folder} holds the one folder {inside[0]}: read from there")
-        folder = below
-
-
-def _holds_folders(folder: str) -> bool:
-    """Whether a folder's own sub-folders hold folders."""
-    return any(
-        next(_listed(os.path.join(folder, name), folders=True), None)
-        for name, _ in _listed(folder, folders=True)
-    )
-
-
-def _parts(folder: str, names: Sequence[str]) -> dict[str, str | None] | None:
-    """By folder, the part of a split that it is; None where the folders are classes.
-
-    Folders beside a split that hold no image are no part of it.
-    """
-    parts = {name: part_of_split(name) for name in names}
-    given = Counter(part for part in parts.values() if part)
-    others = (name for name, part in parts.items() if part is None and _has_images(folder, name))
-    if "train" in given and len(given) > 1 and next(others, None) is None:
-        if given.most_common(1)[0][1] > 1:
-            part = given.most_common(1)[0][0]
-            twice = [name for name in names if parts[name] == part]
-            raise DataError(
-                f"{folder}: {' and '.join(twice)} are both a {part} part by their names; "
-                "join or rename them"
-            )
-        return parts
-    _refuse_two_readings(folder, [name for name in names if _has_images(folder, name)])
-    return None
-
-
-def _refuse_two_readings(folder: str, names: Sequence[str]) -> None:
-    """Refuse folders that hold the same sub-folders: the classes may be these or those."""
-    if len(names) < 2:
-        return
-    below = [_sub_folders(os.path.join(folder, name)) for name in names[:20]]
-    same = set.intersection(*below)
-    is_part = any(part_of_split(name) for name in names)
-    if len(same) < 2 or not (is_part or all(each == same for each in below)):
-        return
-    tops, subs = _few(names), _few(sorted(same))
-    raise DataError(
-        f"{folder}: its folders {tops} all hold the same folders {subs}, and two readings are "
-        f"possible: if {subs} are the classes, name the others train and test or join them; "
-        f"if {tops} are the classes, list the images in a manifest (path,label)"
-    )
-
-
-def _sub_folders(folder: str) -> set[str]:
-    """Names of the folders in a folder; none where images lie beside them: it is a class then."""
-    if next(_listed(folder, folders=False), None):
-        return set()
-    return {name for name, _ in _listed(folder, folders=True)}
-
-
-def _listed(folder: str, folders: bool) -> Iterator[tuple[str, os.DirEntry]]:
-    """(name, entry) of what shows in a folder: its folders, or its images."""
-    wanted = 0 if folders else 1
-    try:
-        with os.scandir(folder) as scan:
-            for entry in scan:
-                if _hidden(entry.name) is None and _kind(entry) == wanted:
-                    yield entry.name, entry
-    except OSError:  # told when it is read for its images
-        return
-
-
-def _has_images(folder: str, name: str) -> bool:
-    """Whether any image lies below; the first that is met ends the search."""
-    entered: set[str] = set()
-    waiting = [os.path.join(folder, name)]
-    while waiting:
-        here = waiting.pop()
-        real = os.path.realpath(here)
-        if real in entered:
-            continue
-        entered.add(real)
-        if next(_listed(here, folders=False), None):
-            return True
-        waiting += [os.path.join(here, sub) for sub, _ in _listed(here, folders=True)]
-    return False
-
-
-def _read_part(folder: str, part: str | None, found: Found, listing: Listing) -> None:
-    folders, loose, others = listing
-    found.pass_over_loose(loose, others)
-    if loose and not folders:
+def _read_part(
+    folder: str, part: str | None, found: Found, listing: Listing, level: int | None
+) -> None:
+    if listing[1] and not listing[0]:
         expected = os.path.join(folder, "CLASS", "image.jpg")
-        raise DataError(f"{folder}: {len(loose)} images but no class folders; expected {expected}")
-    for name in folders:
-        images = found.images(os.path.join(folder, name))
+        loose = counted(len(listing[1]), "image")
+        raise DataError(f"{folder}: {loose} but no class folders; expected {expected}")
+    if level is None:
+        refuse_unclear_level(folder)
+    empty = []
+    for name, places in _class_folders(folder, found, listing, level or 1).items():
+        images = sorted(path for place in places for path in found.images(place))
         if not images:
-            found.passed_over["class folder without images"] += 1
+            empty.append(name)
         found.add(images, name, part)
+    if empty:
+        found.passed_over[EMPTY_CLASS] += len(empty)
+        what = counted(len(empty), "empty class folder").partition(" ")[2]
+        found.notes.append(f"{NOT_USED}{what} in {folder}: {listed_briefly(empty)}")
 
 
-def _hidden(name: str) -> str | None:
-    """Why a name is not looked at, or None."""
-    if name.startswith("."):
-        return HIDDEN
-    return BY_PROGRAMS if name.lower() in LEFT_BY_PROGRAMS else None
+def _class_folders(folder: str, found: Found, listing: Listing, level: int) -> dict[str, list[str]]:
+    """By class, its folders, so many levels below."""
+    level_above = {folder: listing}
+    for _ in range(level - 1):
+        for _, loose, others in level_above.values():
+            found.pass_over_loose(loose, others)
+        below = [os.path.join(path, name) for path, own in level_above.items() for name in own[0]]
+        level_above = {path: found.entries(path) for path in below}
+    classes: dict[str, list[str]] = {}
+    for path, (folders, loose, others) in level_above.items():
+        found.pass_over_loose(loose, others)
+        _refuse_lost_links(path, others)
+        for name in folders:
+            classes.setdefault(name, []).append(os.path.join(path, name))
+    if not classes and level > 1:
+        raise DataError(
+            f"{folder}: no folders {level} levels below it; class_level={level} expects "
+            f"{os.path.join(folder, *['*'] * (level - 1), 'CLASS')}"
+        )
+    _refuse_one_as_two(classes)
+    return dict(sorted(classes.items()))
 
 
-def _kind(entry: os.DirEntry) -> int:
-    """0 for a folder, 1 for an image by its name, 2 for any other file."""
-    # a link costs a stat, so only links pay for it
-    if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path)):
-        return 0
-    return 1 if has_image_suffix(entry.name) else 2
+def _refuse_lost_links(folder: str, names: Sequence[str]) -> None:
+    """Refuse what may be the link to a class's folder, and leads nowhere."""
+    for name in names:
+        path = os.path.join(folder, name)
+        if not os.path.splitext(name)[1] and os.path.islink(path) and not os.path.exists(path):
+            raise DataError(
+                f"{path}: {file_problem(path)}, and may be a class; mend or remove the link"
+            )
 
 
-def has_image_suffix(path: str) -> bool:
-    """Whether a name ends as that of an image does that can be read here."""
-    return os.path.splitext(path)[1].lower() in readable_suffixes()
-
-
-@cache
-def readable_suffixes() -> frozenset[str]:
-    """SUFFIXES, and the newer ones for which a reader is installed."""
-    newer = (suffix for suffix, module in NEWER_SUFFIXES.items() if find_spec(module))
-    return frozenset({*SUFFIXES, *newer})
+def _refuse_one_as_two(classes: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a link beside class folders to another of them: its images would be of both."""
+    places = [(name, path) for name, paths in classes.items() for path in paths]
+    if not any(os.path.islink(path) for _, path in places):
+        return
+    first: dict[str, str] = {}
+    for name, path in places:
+        other = first.setdefault(os.path.realpath(path), name)
+        if other != name:
+            raise DataError(
+                f"{path}: is one folder with the class {other}, by a link; leave one of them out"
+            )
 
 
 def _column(values: Sequence[str | None]) -> np.ndarray | None:
@@ -462,13 +391,10 @@ def _alike(classes: Sequence[str]) -> Iterator[str]:
             yield f"classes {other!r} and {name!r} are almost one name: two classes, or one?"
 
 
-def _few(names: Sequence[str]) -> str:
-    """The first names of a list."""
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return ", ".join(names[:4]) + more
-
-
-def _counts(found: Found) -> str:
-    counts = found.passed_over + Counter(problem=len(found.problems))
-    listed = ", ".join(f"{count} {reason}" for reason, count in counts.items())
-    return f"passed over: {listed or 'nothing'}"
+def _met(found: Found) -> str:
+    """What was met where no image is."""
+    reasons = counted_reasons(found.passed_over)
+    if found.problems:
+        path, reason = found.problems[0]
+        reasons.append(f"{counted(len(found.problems), 'problem')}, first {path}: {reason}")
+    return f"passed over: {', '.join(reasons) or 'nothing'}"

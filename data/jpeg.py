@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from data.opened import FORMATS_EXTRA, Asked, Opened
+from data.opened import FORMATS_EXTRA, NO_PAGES, Asked, Opened
 from data.values import Values, declared_range
 
 END = b"\xff\xd9"
@@ -31,9 +31,14 @@ class JpegFile(JpegImageFile):
 
 
 def read_jpeg(data: bytes, asked: Asked) -> Opened:
-    """The picture of a JPEG."""
+    """The picture of a JPEG, whatever page is asked for: photos lie beside stacks of pages."""
+    opened = _read_picture(data, asked)
     if asked.reading.page:
-        raise ValueError(f"page {asked.reading.page + 1} was asked for; the file has 1")
+        opened = opened._replace(notes=(*opened.notes, NO_PAGES))
+    return opened
+
+
+def _read_picture(data: bytes, asked: Asked) -> Opened:
     try:
         image = _load(data, asked)
     except (SyntaxError, OSError) as error:

@@ -11,8 +11,8 @@ from typing import TextIO, TypeAlias
 
 from data.folders import Found
 from data.images import FilePath
-from data.names import from_cell
-from data.samples import DataError, Samples
+from data.names import from_cell, listed_briefly
+from data.samples import NOT_USED, DataError, Samples
 
 COLUMNS = ("path", "label", "group", "split")
 EXPECTED = "path,label[,group][,split]"
@@ -20,6 +20,11 @@ SPLITS_GIVEN = ("train", "val", "test")
 DELIMITERS = (",", ";", "\t")
 # a line of JSON that is longer is none of a manifest's
 LONGEST_LINE = 1 << 20
+# the endings of what is counted, by number
+ONE = {"s": "", "es": "s", "are": "is", "have": "has"}
+SEVERAL = {"s": "s", "es": "", "are": "are", "have": "have"}
+# columns that are not used are counted so far
+MOST_COLUMNS = 1000
 # what other programs write where they have no label; the second may be meant as a name
 NO_LABEL = ("nan", "<na>", "#n/a", "nat")
 MAYBE_NO_LABEL = ("na", "n/a", "null", "none", "nil", "?", "-")
@@ -38,8 +43,9 @@ def read_manifest(path: FilePath, labelled: bool = True) -> Samples:
     path : path
         A .csv with the header `path,label[,group][,split]`, or a .jsonl with an object of these
         keys on each line; in UTF-8, or in UTF-16 with its mark. A CSV's cells may be separated by
-        commas, semicolons or tabs. Its paths are absolute or relative to its own folder; names
-        that `test_predictions.csv` and `predict --csv` write are read back. `split` is train, val
+        commas, semicolons or tabs. Its paths are absolute or relative to its own folder, or, where
+        nothing is there, to the working folder; names that
+        `test_predictions.csv` and `predict --csv` write are read back. `split` is train, val
         or test; val joins train where there is a test part.
     labelled : bool, default=True
         False reads no labels, and needs none.
@@ -64,7 +70,7 @@ def read_manifest(path: FilePath, labelled: bool = True) -> Samples:
     ...     table = pathlib.Path(folder, "pets.csv")
     ...     _ = table.write_text("path,label\\n1.jpg,cat\\n")
     ...     read_manifest(table)
-    Samples('pets': 1 images, 1 classes)
+    Samples('pets': 1 image, 1 class)
     """
     path = os.fspath(path)
     if not is_manifest(path):
@@ -100,6 +106,7 @@ class _Table:
         self.used: dict[str, int] = {}  # optional columns, and their first line
         self.lacking: dict[str, int] = {}  # optional columns, and the first line without them
         self.met: dict[str, tuple[int, str | None, str | None]] = {}
+        self.unused: dict[str, str] = {}  # columns as they are shown, and what may be meant
         self.counts: Counter[str] = Counter()
         self.first: dict[str, str] = {}  # an example of what is counted
         self.names: dict[str, str] = {}  # each label is in memory once
@@ -155,8 +162,11 @@ class _Table:
             raise DataError(
                 f"{self.path}: none of its {self.n_rows} files is there, first {path}: {reason}"
             )
+        if self.unused:
+            self.found.notes.append(self._unused_in_words())
         for words, count in self.counts.items():
-            self.found.notes.append(words.format(n=count, first=self.first[words]))
+            forms = ONE if count == 1 else SEVERAL
+            self.found.notes.append(words.format(n=count, first=self.first[words], **forms))
         return self.found.samples(os.path.splitext(os.path.basename(self.path))[0])
 
     def _cells(self, line: int, row: Mapping) -> dict[str, str]:
@@ -193,12 +203,17 @@ class _Table:
         return text
 
     def _note_unused(self, key: object) -> None:
-        near = difflib.get_close_matches(str(key)[:40].lower(), COLUMNS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"expected {EXPECTED}"
-        words = f"column {_short(key)} is not used ({hint})".replace("{", "{{").replace("}", "}}")
-        # a table of thousands of columns needs no thousands of lines
-        if len(self.counts) < 20:
-            self._count(words, "")
+        name = _short(key)
+        if name not in self.unused and len(self.unused) < MOST_COLUMNS:
+            near = difflib.get_close_matches(str(key)[:40].lower(), COLUMNS, 1)
+            self.unused[name] = f" (did you mean {near[0]}?)" if near else ""
+
+    def _unused_in_words(self) -> str:
+        """One line for a table of thousands of columns too; those that may be meant come first."""
+        names = sorted(self.unused, key=lambda name: not self.unused[name])
+        listed = listed_briefly([name + self.unused[name] for name in names])
+        what = "column" if len(names) == 1 else "columns"
+        return f"{NOT_USED}{what} {listed}; expected {EXPECTED}"
 
     def _count(self, words: str, example: str) -> None:
         self.first.setdefault(words, example)
@@ -212,12 +227,18 @@ class _Table:
                 "leave the row out, or call the class otherwise",
             )
         if label.lower() in MAYBE_NO_LABEL:
-            self._count("{n} rows have the label {first!r}: a class of that name, or none?", label)
+            self._count(
+                "{n} row{s} {have} the label {first!r}: a class of that name, or none?", label
+            )
         return self.names.setdefault(label, label)
 
     def _place(self, cell: str) -> str:
         """Where a row's file lies; read as it may be meant where there is none of that name."""
         path = os.path.join(self.folder, cell)
+        if not os.path.lexists(path) and os.path.lexists(cell):
+            # as a run's own tables have them, which lie in its folder
+            self._count("{n} path{s} {are} relative to the working folder, first {first}", cell)
+            return cell
         spaced, turned = cell.strip(), cell.strip().replace("\\", os.sep)
         if turned != cell and not os.path.lexists(path):
             other = next(
@@ -230,9 +251,11 @@ class _Table:
             )
             path = os.path.join(self.folder, other)
             if other not in (cell, spaced):
-                self._count("{n} paths with backslashes are read as with /, first {first}", cell)
+                self._count(
+                    "{n} path{s} with backslashes {are} read as with /, first {first}", cell
+                )
         if not _is_below(self.folder, path):
-            self._count("{n} paths lead out of the manifest's folder, first {first}", cell)
+            self._count("{n} path{s} lead{es} out of the manifest's folder, first {first}", cell)
         return path
 
     def _check_twice(self, line: int, path: str, label: str | None, split: str | None) -> None:
@@ -246,7 +269,7 @@ class _Table:
                     line,
                     f"{path} has the {name} {now!r}, and {first!r} in line {first_line}; leave one",
                 )
-        self._count("{n} rows list a path once more, first {first}", path)
+        self._count("{n} row{s} list{es} a path once more, first {first}", path)
 
     def _check_numbers(self) -> None:
         """Refuse labels that write one number in two ways: a table was joined from two."""

@@ -1,6 +1,7 @@
 """Names of files and classes made fit for a screen and for the cells of a CSV file, and back."""
 
 import re
+from collections.abc import Sequence
 
 # control characters, what turns the direction of text, line ends of Unicode, the byte order mark,
 # and halves of surrogate pairs, as which bytes that are no UTF-8 come from the file system
@@ -75,6 +76,51 @@ def from_cell(cell: str) -> str:
     if cell.startswith("'") and _FORMULA.match(cell):
         cell = cell[1:]
     return _ESCAPED_OR_DOUBLED.sub(_read, cell) if _ESCAPE.search(cell) else cell
+
+
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """A number and what it counts, in the singular for one.
+
+    Parameters
+    ----------
+    number : int
+    one : str
+    several : str, optional
+        By default with s, or es after s.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> counted(1, "class"), counted(3, "class"), counted(1797, "image")
+    ('1 class', '3 classes', '1797 images')
+    """
+    if several is None:
+        several = one + ("es" if one.endswith("s") else "s")
+    return f"{number} {one if number == 1 else several}"
+
+
+def listed_briefly(names: Sequence[str], most: int = 4) -> str:
+    """The first names of a list, and how many more there are.
+
+    Parameters
+    ----------
+    names : sequence of str
+    most : int
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> listed_briefly(["cat", "dog", "owl"], most=2)
+    'cat, dog and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _escape(found: re.Match) -> str:

@@ -10,6 +10,9 @@ from data.values import Values
 
 FORMATS_EXTRA = "pip install permafrost[formats]"
 
+# the note on a picture of which another page was asked for
+NO_PAGES = "its format has no pages: its one picture is taken"
+
 
 class Asked(NamedTuple):
     """at_least, max_pixels and reading as for `data.decode`."""

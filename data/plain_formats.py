@@ -8,7 +8,7 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from data.opened import Asked, Opened, Reader
+from data.opened import NO_PAGES, Asked, Opened, Reader
 
 MAX_GIF_BLOCKS = 100_000
 
@@ -20,12 +20,14 @@ def _plain(plugin: type[ImageFile]) -> Reader:
         image = plugin(io.BytesIO(data))
         asked.check_size(*image.size)
         page = asked.reading.page
-        if page:
+        if page and plugin is not BmpImageFile:
             _seek(image, page)
         image.load()
         # a GIF is asked in its own way: Pillow would read it to its end
         frames = getattr(image, "n_frames", 1) if plugin is WebPImageFile else 1
         notes = (f"{page + 1} of {frames} frames",) if frames > 1 else ()
+        if page and plugin is BmpImageFile:
+            notes = (NO_PAGES,)
         return Opened(image, notes, image.info.get("exif"), image.info.get("xmp"))
 
     return read

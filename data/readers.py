@@ -12,7 +12,7 @@ from data.manifests import MANIFESTS, is_manifest, read_manifest
 from data.samples import DataError, Samples
 
 
-def read_images(source: FilePath, labelled: bool = True) -> Samples:
+def read_images(source: FilePath, labelled: bool = True, class_level: int | None = None) -> Samples:
     """The images of a folder, a manifest or a named set.
 
     Parameters
@@ -23,6 +23,8 @@ def read_images(source: FilePath, labelled: bool = True) -> Samples:
         a folder of the same name; write "./digits" for the folder.
     labelled : bool, default=True
         Whether labels are read, and needed.
+    class_level : int, optional
+        As for `read_image_folder`; for folders alone.
 
     Returns
     -------
@@ -41,7 +43,14 @@ def read_images(source: FilePath, labelled: bool = True) -> Samples:
     source = os.fspath(source)
     for is_such, read in READERS:
         if is_such(source):
-            return read(source, labelled)
+            if class_level is None:
+                return read(source, labelled)
+            if read is read_image_folder:
+                return read_image_folder(source, labelled, class_level)
+            raise DataError(
+                f"class_level={class_level}: {source} is no folder, and says itself which image is "
+                "of which class; leave class_level out"
+            )
     raise DataError(_unknown_source(source))
 
 
@@ -110,7 +119,7 @@ def _unknown_source(source: str) -> str:
 
 
 # whether a source is of this kind, and what reads it; the first that fits is taken
-READERS: tuple[tuple[Callable[[str], bool], Callable[[str, bool], Samples]], ...] = (
+READERS: tuple[tuple[Callable[[str], bool], Callable[..., Samples]], ...] = (
     (_is_named_set, read_named_set),
     (is_manifest, read_manifest),
     (os.path.isdir, read_image_folder),

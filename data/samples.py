@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from data.names import counted
+
 SPLITS = ("train", "test")
+NOT_USED = "not used: "  # begins a note on what a source holds that is no part of its samples
 
 
 class DataError(ValueError):
@@ -120,7 +123,8 @@ class Samples:
         return len(self.paths)
 
     def __repr__(self) -> str:
-        return f"Samples({self.name!r}: {len(self)} images, {len(self.classes)} classes)"
+        images, classes = counted(len(self), "image"), counted(len(self.classes), "class")
+        return f"Samples({self.name!r}: {images}, {classes})"
 
     def __getitem__(self, rows: Any) -> "Samples":
         # numpy settles what a slice, a mask or a negative index means, and what is out of range

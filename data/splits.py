@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data.names import counted
 from data.samples import DataError, Samples
 
 # by how many standard deviations of chance a class's held-out part may miss the fraction before
@@ -72,7 +73,8 @@ def refuse_shared_groups(samples: Samples, train: np.ndarray, test: np.ndarray) 
     shared = np.intersect1d(samples.groups[train], samples.groups[test]).tolist()
     if shared:
         raise DataError(
-            f"{len(shared)} groups, {shared[0]!r} among them, have images in both train and test: "
+            f"{counted(len(shared), 'group')}, {shared[0]!r} among them, "
+            f"{'has' if len(shared) == 1 else 'have'} images in both train and test: "
             "give each group to one side"
         )
 

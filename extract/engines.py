@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from extract.allocator import kept_memory
-from extract.errors import ExtractError
+from extract.errors import ExtractError, is_out_of_memory, too_large
 from extract.layers import first_tensor, hooked
 from extract.pooling import Tap
 from extract.preprocessing import Preprocessing
@@ -216,18 +216,15 @@ class TorchEngine:
                 parts.append(self._run(part))
                 at += len(part)
             except RuntimeError as error:
-                if len(part) == 1 or not self._is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
+                if len(part) == 1:
+                    shape = part.shape[1:3] if part.dtype == np.uint8 else part.shape[2:]
+                    raise too_large(*shape) from error
                 self.batch_size = len(part) // 2
         return lambda: {
             tap: np.concatenate([rows[tap].cpu().numpy() for rows in parts]) for tap in self.taps
         }
-
-    def _is_out_of_memory(self, error: Exception) -> bool:
-        # on the processor it is a plain RuntimeError
-        if isinstance(error, self._torch.OutOfMemoryError):
-            return True
-        return "DefaultCPUAllocator: can't allocate" in str(error)
 
     def _run(self, batch: np.ndarray) -> dict[Tap, Any]:
         return dict(zip(self.taps, self.forward(self.on_device(batch)), strict=True))

@@ -12,6 +12,26 @@ class StoreError(ExtractError):
     """A cache that could be used and whose disk is full, or fails; the call was right."""
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed: NumPy's and Python's, or torch's on a processor or a GPU."""
+    if isinstance(error, MemoryError):
+        return True
+    # on the processor torch raises a plain RuntimeError
+    said = str(error)
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in said or "out of memory" in said
+    )
+
+
+def too_large(height: int, width: int) -> ExtractError:
+    """The error for images of a size that this machine has no memory for."""
+    size = f"{height}" if height == width else f"({height}, {width})"
+    return ExtractError(
+        f"size={size} is too large for this machine: its memory doesn't hold one image's "
+        "activations; choose a smaller one, such as 224"
+    )
+
+
 # the disk's own, where others say that this cache was not a good choice
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 

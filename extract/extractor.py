@@ -321,6 +321,8 @@ def check_inputs(X: Any) -> Any:
         raise ExtractError(
             f"got the single path {str(X)!r}, expected a list of images: pass [path]"
         )
+    if hasattr(X, "columns") and hasattr(X, "to_numpy"):
+        X = X.to_numpy()  # a table is iterated by the names of its columns
     if not isinstance(X, np.ndarray):
         if not isinstance(X, Iterable):
             raise ExtractError(
@@ -333,6 +335,12 @@ def check_inputs(X: Any) -> Any:
         raise ExtractError(
             f"got an array of {X.dtype}, expected uint8 pixels (n, height, width, 3) or paths"
         )
+    if isinstance(X, np.ndarray) and X.dtype.kind in "OU" and X.ndim == 2:
+        if X.shape[1] != 1:
+            raise ExtractError(
+                f"got a table of {X.shape[1]} columns, expected one of paths or images"
+            )
+        X = X[:, 0]
     if isinstance(X, np.ndarray) and X.ndim == 0:
         raise ExtractError(
             f"got the single path {str(X)!r}, expected a list of images: pass [path]"

@@ -100,7 +100,7 @@ def machine(cache: Path) -> dict[str, str]:
         "GPU": _gpu(),
         "decoder": f"Pillow {version('pillow')} with {_jpeg_library()}",
         "engines": f"torch {torch.__version__}, {openvino}",
-        "numerics": f"auto takes {fastest_numerics(device)} of {', '.join(numerics)} on {device}",
+        "numerics": f"{', '.join(numerics)} on {device}; auto takes {fastest_numerics(device)}",
         "cache": f"{cache}, {shutil.disk_usage(folder).free / 1e9:.0f} GB free",
     }
 

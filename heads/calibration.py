@@ -232,7 +232,7 @@ def _check(scores: np.ndarray, y: np.ndarray, classes: np.ndarray) -> None:
     unknown = np.setdiff1d(y, classes)
     if len(unknown):
         raise ValueError(
-            f"label {unknown[0]!r} is not among the classes; "
+            f"label {unknown.tolist()[0]!r} is not among the classes; "
             "give the classes of the scores' columns"
         )
     if not np.isfinite(scores).all(axis=1).any():

@@ -245,7 +245,7 @@ def _check_classes(y: np.ndarray) -> None:
     classes = np.unique(y)
     if len(classes) < 2:
         raise ValueError(
-            f"training rows have one class only ({classes[0]!r}), expected two or more; "
+            f"training rows have one class only ({classes.tolist()[0]!r}), expected two or more; "
             "add another class"
         )
 

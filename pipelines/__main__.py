@@ -1,5 +1,6 @@
 """The console script `permafrost run|extract|…`: each command is the module of that name."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -19,6 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Hand the rest of the line to the command's own module -> exit code."""
     if arguments is None:
         watch_signals()
+        # as `python -m` does it, so that --backbone my_networks:small is found by both; at the end,
+        # where it hides nothing
+        sys.path.append(os.getcwd())
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments and arguments[0] in COMMANDS:
         return import_module(f"pipelines.{arguments[0]}").main(arguments[1:])

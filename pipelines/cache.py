@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from data.names import shown
+from data.names import counted, shown
 from pipelines.console import DONE, FAILED, add_options, flag, progress, run_command
 from pipelines.errors import WrongCall
 
@@ -88,7 +89,27 @@ def look_after(options: argparse.Namespace) -> int:
         for name in own:
             if action != options.action and getattr(options, name) not in (None, False):
                 raise WrongCall(f"{flag(name)} belongs to {action}, not to {options.action}")
+    if options.action != "list":
+        refuse_what_is_no_cache(options.cache)
     return ACTIONS[options.action](options)
+
+
+def refuse_what_is_no_cache(folder: Path | None) -> None:
+    """Refuse a folder that was named and is none of the store's: it would be found whole."""
+    from extract.store.cache_files import Kind, cache_files
+
+    if folder is None:  # the usual one, which the first run makes
+        return
+    if not folder.exists():
+        raise WrongCall(
+            f"--cache {folder}: no such folder; expected one that a run kept features in"
+        )
+    files = cache_files(folder)
+    if files and all(file.kind == Kind.STRANGER for file in files):
+        raise WrongCall(
+            f"--cache {folder}: no cache, it holds {counted(len(files), 'file')} that no run kept "
+            f"there, such as {files[0].path.name}; expected a folder that a run kept features in"
+        )
 
 
 def list_contents(options: argparse.Namespace) -> int:
@@ -115,7 +136,7 @@ def described(contents: Any) -> list[str]:
                   "MB", "last use"]  # fmt: skip
         lines = [table(header, [_recipe_row(one) for one in contents.recipes]), ""]
         lines += [
-            f"{one.id[:8]}: {one.n_unreadable} of {one.n_parts} parts can't be read: "
+            f"{one.id[:8]}: {one.n_unreadable} of {counted(one.n_parts, 'part')} can't be read: "
             "see `cache verify --repair`"
             for one in contents.recipes
             if one.n_unreadable
@@ -125,7 +146,7 @@ def described(contents: Any) -> list[str]:
         if kind in contents.others:
             n, n_bytes = contents.others[kind]
             size = f", {_bytes(n_bytes)}" if n_bytes else ""
-            lines.append(f"{words}: {n} {'file' if n == 1 else 'files'}{size}")
+            lines.append(f"{words}: {counted(n, 'file')}{size}")
     return [*lines, shown(f"in all: {_bytes(contents.n_bytes)} in {contents.cache}")]
 
 
@@ -162,7 +183,7 @@ def verify(options: argparse.Namespace) -> int:
             print(shown(f"of another schema, not read by this version: {path}"))
         for path in found.strangers:
             print(shown(f"not the store's, left as it is: {path}"))
-        read = f"{found.n_files} files, {_bytes(found.n_bytes)} read in {found.cache}"
+        read = f"{counted(found.n_files, 'file')}, {_bytes(found.n_bytes)} read in {found.cache}"
         print(shown(f"{read}: {len(found.damaged) or 'none'} damaged"))
         if not found.whole:
             print("run `cache verify --repair` to have it computed again by the next run")
@@ -182,7 +203,8 @@ def prune(options: argparse.Namespace) -> int:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.last_use))
         print(shown(f"{verb}: {one.kind} {one.path}, {_bytes(one.n_bytes)}, last used {used}"))
     if done.n_in_use:
-        print(f"kept although it was asked for: {done.n_in_use} that were used of late")
+        in_use = counted(done.n_in_use, "entry that was", "entries that were")
+        print(f"kept although it was asked for: {in_use} used of late")
     left = f"{_bytes(done.bytes_left)} left in {done.cache}"
     print(shown(f"{len(done.removed)} {verb}, {_bytes(done.n_bytes)}; {left}"))
     return DONE

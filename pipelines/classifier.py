@@ -115,7 +115,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
                 f"got {len(X)} images and {len(y)} labels: expected one label for each image"
             )
         if len(np.unique(y)) < 2:
-            raise ValueError(f"got the one class {y[0]!r}: expected two classes or more")
+            raise ValueError(f"got the one class {y.tolist()[0]!r}: expected two classes or more")
         find_scoring(self.scoring, len(np.unique(y)))
         extractor = self._make_extractor()
         features = extractor.fit_transform(X)

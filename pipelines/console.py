@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data import DataError, ImageError
-from data.names import shown
-from extract.errors import DISK_ERRORS, ExtractError, StoreError
+from data.names import counted, shown
+from extract.errors import DISK_ERRORS, ExtractError, StoreError, is_out_of_memory
 from pipelines.errors import BundleError, WorkFailed, WrongCall, WrongSetting
-from pipelines.report.reading import reading_in_words
+from pipelines.report.reading import left_out_in_words, reading_in_words
 from pipelines.settings import CHOICES, RunSettings
 from pipelines.stopping import raising
 
 KEPT = "the features computed so far are kept; run again to go on from there"
 DONE, FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 ON_OFF = ("on", "off")
+OURS = (DataError, ImageError, ExtractError, WrongCall, WorkFailed, BundleError)
+LONGEST_FOREIGN = 200  # letters that are shown of an error that is not ours
 
 Settings = TypeVar("Settings")
 
@@ -110,6 +112,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "RUN",
         "help": "take the split of an earlier run, of its results.json or folder, so that figures "
         "can be compared; images that it has not are placed as usual",
+    },
+    "class_level": {
+        "type": int,
+        "metavar": "N",
+        "help": "how deep the class folders lie in IMAGES: 2 where siteA/ants and siteB/ants are "
+        "one class (default: 1; nested names that come again are asked about)",
     },
     "heads": {
         "type": names,
@@ -262,21 +270,37 @@ def _exit_code(error: Exception) -> int:
 def _one_line(error: Exception) -> str:
     if isinstance(error, WrongSetting):
         return f"{flag(error.name)} {error.value}: {error.expected}"
-    text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, ExtractError):
+    if is_out_of_memory(error):
+        return (
+            f"this machine's memory is full ({_first_sentence(error)}): --size or the number of "
+            "--layers is too large for this machine, or other programs need it"
+        )
+    # a line end in ours is part of a name
+    text = shown(str(error)) if isinstance(error, OURS) else " ".join(str(error).split())
+    text = text or type(error).__name__
+    if isinstance(error, (ExtractError, DataError)):
         text = _as_flags(text)
     if isinstance(error, (ValueError, ImageError, WorkFailed, OSError)):
         return text
-    return f"{type(error).__name__}: {text} (run with --debug for the traceback)"
+    return f"{type(error).__name__}: {_first_sentence(error)} (run with --debug for the traceback)"
+
+
+def _first_sentence(error: Exception) -> str:
+    """What is said first by an error that others worded, in paragraphs at times."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= LONGEST_FOREIGN else f"{text[: LONGEST_FOREIGN - 1]}…"
 
 
 def _as_flags(text: str) -> str:
-    """What a script would pass (`weights="random"`) as what is typed (`--weights random`)."""
+    """What a script would pass (`weights="random"`, `page=2`) as what is typed (`--page 2`)."""
 
     def typed(found: re.Match) -> str:
-        return f"{flag(found[1])} {found[2]}" if found[1] in OPTIONS else found[0]
+        given = found[2].strip('"')
+        return f"{flag(found[1])} {given}" if found[1] in OPTIONS else found[0]
 
-    return re.sub(r'\b(\w+)="([^"]*)"', typed, text)
+    # a folder may be called so: `photos/page=2/`
+    return re.sub(r'(?<![\w/])(\w+)=("[^"]*"|-?\d+(?![\w/.]))', typed, text)
 
 
 def say(text: str) -> None:
@@ -324,9 +348,9 @@ class Narrator:
     def _on_PassPlanned(self, event: Any) -> None:
         plan = event.plan
         say(
-            f"{event.backbone}: {plan.compute} images to compute ({plan.kept} kept already), "
-            f"{len(event.taps)} taps, {plan.n_bytes / 1e6:.0f} MB to write, "
-            f"about {plan.seconds:.0f} s"
+            f"{event.backbone}: {counted(plan.compute, 'image')} to compute "
+            f"({plan.kept} kept already), {counted(len(event.taps), 'tap')}, "
+            f"{plan.n_bytes / 1e6:.0f} MB to write, about {plan.seconds:.0f} s"
         )
         self._show("images", plan.compute, 0)
 
@@ -338,10 +362,13 @@ class Narrator:
         self._show("taps", event.total, event.done)
 
     def _on_BadImages(self, event: Any) -> None:
-        if event.n_bad:
-            say(f"{event.n_bad} of {event.n_images} images can't be used: see {event.file}")
+        where = str(event.file or "the list of them")
+        left_out = left_out_in_words(event.n_bad, event.n_duplicates, event.n_images, where)
+        if left_out:
+            say(left_out)
         if event.n_noted:
-            say(f"{event.n_noted} images are used with a note ({event.note}): see {event.file}")
+            used = counted(event.n_noted, "image is", "images are")
+            say(f"{used} used with a note ({event.note}): see {event.file}")
 
     def _show(self, what: str, total: int, done: int) -> None:
         """Move the bar of this work; a new one where another was shown, none once it is done."""

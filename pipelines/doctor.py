@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from data.names import counted
 from pipelines.console import DONE, FEATURE_OPTIONS, add_options, run_command, settings_of
 from pipelines.errors import WrongCall
 from pipelines.settings import FeatureSettings
@@ -53,6 +54,7 @@ def examine(options: argparse.Namespace) -> int:
     if not 0 < options.seconds < math.inf:
         raise WrongCall(f"--seconds {options.seconds:g}: expected a time above 0, such as 20")
     settings = settings_of(FeatureSettings, options)
+    settings.check_features()
     there = machine(FeatureStore(settings.cache).cache)
     if not options.json:
         print("\n".join(f"{name:<10} {text}" for name, text in there.items()), flush=True)
@@ -115,11 +117,12 @@ def described(row: dict, own_images: bool) -> str:
     images = "your images" if own_images else "photos of 500 x 375 pixels"
     height, width = row["size"]
     times = ", ".join(
-        f"{int(count):,} images take about {_time(s)}" for count, s in row["seconds"].items()
+        f"{int(count):,} {'image takes' if int(count) == 1 else 'images take'} about {_time(s)}"
+        for count, s in row["seconds"].items()
     )
     engines = ", ".join(f"{name} {rate:.0f}" for name, rate in row["forward"].items())
     return (
-        f"\n{row['backbone']} at {height} x {width} pixels, {row['taps']} taps, "
+        f"\n{row['backbone']} at {height} x {width} pixels, {counted(row['taps'], 'tap')}, "
         f"{row['numerics']} on {row['device']}\n"
         f"{'decoding':<10} {row['decode']:.0f} images/s, {images}\n"
         f"{'forward':<10} images/s: {engines}\n"

@@ -5,7 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.names import shown
+import numpy as np
+
+from data.names import counted, shown
 from pipelines.console import (
     DONE,
     FEATURE_OPTIONS,
@@ -18,6 +20,7 @@ from pipelines.console import (
 from pipelines.errors import WorkFailed, WrongCall
 from pipelines.settings import FeatureSettings
 
+HDF5_SUFFIXES = (".h5", ".hdf5")
 EXAMPLE = (
     "example: python -m pipelines.extract photos --layers features.14 --pooling grid3 "
     "--to photos.h5"
@@ -30,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "images", help="a folder of images, a manifest, or a named set such as digits"
     )
-    add_options(parser, FEATURE_OPTIONS)
+    add_options(parser, ("class_level", *FEATURE_OPTIONS))
     parser.add_argument("--to", type=Path, metavar="FILE.h5", help="also write one plain HDF5 file")
     return parser
 
@@ -56,7 +59,7 @@ def extract_features(options: argparse.Namespace) -> int:
     settings = settings_of(FeatureSettings, options)
     refuse_unwritable(options.to)
     settings.check_features()
-    samples = read_any(options.images)
+    samples = read_any(options.images, settings.class_level)
     narrator = Narrator()
     store = FeatureStore(settings.cache)
     backbones = load_backbones(samples, settings, store)
@@ -70,8 +73,12 @@ def extract_features(options: argparse.Namespace) -> int:
     for path, note in table.notes:
         say(f"note: {path}: {note}")
     done = describe_extraction(table.passes)
+    images = counted(len(table.samples), "image")
+    n_copies = len(table.ids) - len(np.unique(table.ids, axis=0))
+    if n_copies:
+        images += f" ({counted(n_copies, 'exact duplicate')} among them)"
     print(
-        f"{len(table.samples)} images, {len(table.sources)} taps: {done['computed']} computed, "
+        f"{images}, {counted(len(table.sources), 'tap')}: {done['computed']} computed, "
         f"{done['from_store']} from the store, {done['seconds']:.1f} s; "
         f"kept in {shown(str(store.cache))}"
     )
@@ -90,6 +97,11 @@ def refuse_unwritable(file: Path | None) -> None:
 
     if file is None:
         return
+    if file.suffix.lower() not in HDF5_SUFFIXES:
+        raise WrongCall(
+            f"--to {file}: what is written is HDF5; expected a name that ends in "
+            f"{' or '.join(HDF5_SUFFIXES)}"
+        )
     try:
         if file.is_dir():
             raise IsADirectoryError(None, "it is a folder")

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from data import ImageError, Samples
+from data.names import counted
 from extract import (
     Backbone,
     Extraction,
@@ -286,7 +287,9 @@ def keep_features(
     readable = [row for row in range(len(ids)) if row not in bad]
     if not readable:
         path, reason = samples.paths[min(bad)], bad[min(bad)].reason
-        raise WorkFailed(f"none of the {len(ids)} images can be read, the first, {path}: {reason}")
+        raise WorkFailed(
+            f"none of {counted(len(ids), 'image')} can be read, the first, {path}: {reason}"
+        )
     rows = np.array(readable)
     contradictions: list[tuple[str, str]] = []
     n_duplicates = 0

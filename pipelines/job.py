@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data import Samples
+from data.names import counted
 from extract import Backbone, FeatureExtractor, FeatureStore, Recipe, kept_thumbnails
 from extract.backbones import BASELINES, scheme_of
 from extract.cores import cores
@@ -96,11 +97,13 @@ BELIEVED = 5
 class BadImages:
     """Some images can't be used, or are used and noted: what came out may not be all there is.
 
+    n_duplicates : left out as copies of others, byte by byte.
     file : says which and why, where a run writes files. note : the first one's.
     """
 
     n_bad: int
     n_noted: int
+    n_duplicates: int
     note: str
     n_images: int
     file: Path | None
@@ -383,7 +386,8 @@ def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) ->
     """Read and check all that is asked for, before anything is computed or written."""
     if settings.out is not None:
         refuse_others(Path(settings.out), settings.cache)
-    samples = group_by_path(read_samples(images, settings.test), settings.groups)
+    samples = read_samples(images, settings.test, settings.class_level)
+    samples = group_by_path(samples, settings.groups)
     settings.check(samples)
     known = None if settings.split is None else read_split(settings.split)
     store = FeatureStore(settings.cache)
@@ -416,14 +420,15 @@ def keep_images(job: Job, out: ResultsFolder | None) -> FeatureTable:
     if fraction > job.settings.max_bad:
         listed = out.unfinished_list if out else table.bad[0]
         raise WorkFailed(
-            f"{len(table.bad)} of {n_images} images can't be used ({fraction:.0%}, "
+            f"{len(table.bad)} of {counted(n_images, 'image')} can't be used ({fraction:.0%}, "
             f"limit {job.settings.max_bad:.0%}): see {listed}, "
             "mend them or raise --max-bad"
         )
-    if table.bad or table.notes:
+    if table.bad or table.notes or table.n_duplicates:
         note = table.notes[0][1] if table.notes else ""
         file = out.out / BAD_IMAGES if out else None
-        job.on_event(BadImages(len(table.bad), len(table.notes), note, n_images, file))
+        counts = len(table.bad), len(table.notes), table.n_duplicates
+        job.on_event(BadImages(*counts, note, n_images, file))
     return table
 
 

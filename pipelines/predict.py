@@ -4,15 +4,17 @@ import argparse
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data.names import shown
+from data.names import counted, shown
 from pipelines.console import DONE, FAILED, run_command, say
 from pipelines.errors import WrongCall
 from pipelines.report.files import as_cells
+from pipelines.report.reading import unused_in_words
 
 if TYPE_CHECKING:
     from pipelines.classifier import ImageClassifier
@@ -25,7 +27,7 @@ COLUMNS = ("path", "label", "probability", "error")
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of `python -m pipelines.predict`."""
     parser = argparse.ArgumentParser(prog="pipelines.predict", description=__doc__, epilog=EXAMPLE)
-    parser.add_argument("bundle", help="the model folder that a run wrote")
+    parser.add_argument("bundle", help="the folder of a run, or the model folder in it")
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"
@@ -43,17 +45,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def predict(options: argparse.Namespace) -> int:
     """Print one answer for each image -> 0, or 1 where any could not be read."""
-    from data import find_images
+    from data.folders import images_among
     from pipelines.bundle import load_classifier
 
     classifier = load_classifier(options.bundle, device=options.device, on_warning=say)
-    entries = []  # (path, why it can't be read or None), in the order of the call
+    entries: list = []  # (path, why it can't be read or None), in the order of the call
+    passed_over: Counter[str] = Counter()
     for image in options.images:
-        paths, problems = find_images([image])
-        entries += [(path, None) for path in paths] + list(problems)
+        found = images_among([image])
+        entries += [(path, None) for path in found.paths] + found.problems
+        passed_over += found.passed_over
+    unused = unused_in_words(passed_over)
     if not entries:
         raise WrongCall(
             f"no images in {', '.join(options.images)}: expected image files or folders of them"
+            + (f" ({unused})" if unused else "")
         )
     form = "json" if options.json else "csv" if options.csv else "text"
     write = WRITERS[form]
@@ -63,8 +69,10 @@ def predict(options: argparse.Namespace) -> int:
     for answer in _answers(classifier, entries):
         write(answer)
         failed += answer["error"] is not None
+    if unused:
+        say(unused)
     if failed:
-        say(f"{failed} of {len(entries)} images can't be read")
+        say(f"{failed} of {counted(len(entries), 'image')} can't be read")
     return FAILED if failed else DONE
 
 

@@ -30,7 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="a class-per-folder directory, a CSV or JSON-lines manifest, or a named set "
         "such as torchvision:Flowers102 (default: digits)",
     )
-    add_options(parser, ("test", *FEATURE_OPTIONS, "heads", "cv", "groups", "choose", "duplicates"))
+    add_options(parser, ("test", "class_level", *FEATURE_OPTIONS))
+    add_options(parser, ("heads", "cv", "groups", "choose", "duplicates"))
     add_options(parser, ("baselines", "scoring", "class_weight", "views", "out", "max_bad"))
     add_options(parser, ("split", "final"))
     parser.add_argument("--json", action="store_true", help="print results.json instead of tables")

@@ -1,13 +1,16 @@
 """The samples of a run: read with their test part, grouped by their paths, and split."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
 from data import DataError, Samples, make_folds, read_images, split_rows
+from data.names import counted
 from data.splits import refuse_shared_groups
 from pipelines.errors import WrongCall
 from pipelines.exploration.copies import Copies, group_copies
@@ -35,14 +38,20 @@ class SamplesRead:
     samples: Samples
 
 
-def read_samples(images: str | Samples, test: str | None = None) -> Samples:
+def read_samples(
+    images: str | Samples, test: str | None = None, class_level: int | None = None
+) -> Samples:
     """The labelled samples of a folder, manifest or named set; samples are taken as they are.
 
     test : test images, laid out alike, whose samples are joined as the split's test part.
+    class_level : how deep the class folders lie in both, as in `read_image_folder`.
 
     Raises DataError where nothing labelled is found, WrongCall where the two don't go together.
     """
-    samples = images if isinstance(images, Samples) else read_images(images)
+    if isinstance(images, Samples):
+        samples = images
+    else:
+        samples = read_images(images, class_level=class_level)
     if test is None:
         return samples
     images = samples.name if isinstance(images, Samples) else images
@@ -50,7 +59,7 @@ def read_samples(images: str | Samples, test: str | None = None) -> Samples:
         raise WrongCall(
             f"--test {test} was given and {images} has a split inside: leave one of them out"
         )
-    other = read_images(test)
+    other = read_images(test, class_level=class_level)
     if samples.pixels is not None or other.pixels is not None or other.split is not None:
         raise WrongCall("--test takes folders or manifests of image files without a split inside")
     strange = sorted(set(other.classes) - set(samples.classes))
@@ -59,15 +68,39 @@ def read_samples(images: str | Samples, test: str | None = None) -> Samples:
             f"class {strange[0]!r} of {test} is not among those of {images}: "
             f"{', '.join(samples.classes)}"
         )
+    _refuse_shared(samples.paths, other.paths, f"--test {test}", images)
     return _joined(samples, other)
 
 
-def read_any(images: str) -> Samples:
-    """Samples with labels where the layout has them, else without."""
+def read_any(images: str, class_level: int | None = None) -> Samples:
+    """Samples with labels where the layout has them, else without, and with a note that says why.
+
+    A class level that was asked for must fit.
+    """
     try:
-        return read_images(images)
-    except DataError:
-        return read_images(images, labelled=False)
+        return read_images(images, class_level=class_level)
+    except DataError as error:
+        if class_level is not None:
+            raise
+        samples = read_images(images, labelled=False)
+        return replace(samples, notes=(*samples.notes, f"labels are not used: {error}"))
+
+
+def _refuse_shared(train: Sequence[str], test: Sequence[str], given: str, images: str) -> None:
+    """Refuse test images that are trained on too; the same files, by whatever links and folders."""
+    real = cache(os.path.realpath)  # of folders: a link to one file is a copy, found by its bytes
+
+    def place(path: str) -> tuple[str, str]:
+        folder, name = os.path.split(path)
+        return real(folder), name
+
+    trained = set(map(place, train))
+    shared = [path for path in test if place(path) in trained]
+    if shared:
+        raise WrongCall(
+            f"{given}: {len(shared)} of its {counted(len(test), 'image')} are among those of "
+            f"{images} too, first {shared[0]}: give images that are not trained on"
+        )
 
 
 def _joined(train: Samples, test: Samples) -> Samples:

@@ -52,6 +52,8 @@ class FeatureSettings:
     intensity, page, channels
         How files become RGB images, as in `data.settle_reading`; `intensity="auto"` finds one range
         over the images but a given test part.
+    class_level : int or None
+        How deep the class folders lie, as in `read_image_folder`.
     """
 
     backbone: "str | Backbone | Sequence[str | Backbone]" = "mobilenet_v2"
@@ -66,6 +68,7 @@ class FeatureSettings:
     intensity: str | tuple[float, float] | None = "auto"
     page: int = 1
     channels: str | Sequence[int] | None = None
+    class_level: int | None = None
 
     @property
     def backbones(self) -> list:
@@ -114,7 +117,7 @@ class RunSettings(FeatureSettings):
     Parameters
     ----------
     backbone, weights, layers, pooling, size, numerics, device, cache, seed, intensity
-    page, channels
+    page, channels, class_level
         Which features, as in `FeatureSettings`.
     test : str or None
         A folder or manifest of test images, beside images without a split inside.

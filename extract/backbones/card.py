@@ -3,17 +3,22 @@
 import hashlib
 import importlib.metadata
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from extract.errors import ExtractError
+from data.memory import available
+from extract.errors import ExtractError, is_out_of_memory, too_large
 from extract.files import read_remembered, remove_abandoned, write_remembered
 from extract.layers import spread, unknown_layer
 from extract.pooling import Activation, Tap
 from extract.preprocessing import Preprocessing
 from extract.weights import tensors_digest
+
+# of a batch's bytes, what the widest layers take at once
+TIMES_ITS_INPUT = 8
 
 CARD_SCHEMA = 1
 
@@ -155,7 +160,9 @@ def examine(name: str, built: Built, file_digest: str | None) -> Card:
     batch = _probe_batch(built.preprocessing)
     try:
         activations = probe_layers(built.network, batch)
-    except (RuntimeError, ValueError, AssertionError) as error:
+    except (RuntimeError, ValueError, AssertionError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise too_large(*batch.shape[-2:]) from error
         size = "x".join(str(side) for side in batch.shape[-2:])
         raise ExtractError(
             f"{name} does not run on {size} px: {str(error).splitlines()[0]}; try another size"
@@ -192,6 +199,9 @@ def _probe_batch(preprocessing: Any) -> Any:
                 f"preprocessing gave {made.dtype} {shape}, "
                 "expected a float array (3, height, width)"
             )
+    # asked before it is taken: a machine that swaps answers nothing for minutes
+    if 2 * 4 * math.prod(shape) * TIMES_ITS_INPUT > available():
+        raise too_large(*shape[-2:])
     return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipelines.errors import BundleError
 
+MODEL = "model"  # a bundle's name in the folder of its run
 FILE = "bundle.json"
 HEAD = "head.skops"
 ROWS = "rows.npy"

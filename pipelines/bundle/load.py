@@ -23,7 +23,9 @@ from heads.rows import grow_tree, put_rows
 from pipelines.bundle.description import read_description
 from pipelines.bundle.exchange import find_folder
 from pipelines.bundle.files import (
+    FILE,
     HEAD,
+    MODEL,
     PLACES,
     ROWS,
     WEIGHTS,
@@ -72,7 +74,7 @@ def load_classifier(
     Parameters
     ----------
     path : str or Path
-        The folder that `save_classifier` wrote.
+        The folder that `save_classifier` wrote, or a run's folder with it inside.
     backbone : Backbone, torch module, or list of such
         The network of a bundle whose backbone is one's own; of several in the bundle's order. A
         bundle never imports code it names.
@@ -92,7 +94,7 @@ def load_classifier(
         The folder is no bundle or not as it was written, or the network or its weights differ from
         those it was trained with.
     """
-    read = _read(Path(path))
+    read = _read(_inside_run(Path(path)))
     folder, content = read.folder, read.content
     place = _Place(cache, device, on_warning)
     extractors = _load_extractors(folder, content, backbone, place)
@@ -103,6 +105,12 @@ def load_classifier(
     calibration = _calibration(content["calibration"])
     classifier = ImageClassifier(head=read.head, **params)
     return classifier.assemble(extractor, read.head, calibration, read.rows)
+
+
+def _inside_run(path: Path) -> Path:
+    """The bundle's own folder where its run's is given."""
+    inside = path / MODEL
+    return inside if inside.is_dir() and not (path / FILE).exists() else path
 
 
 def _read(path: Path) -> _Heads:

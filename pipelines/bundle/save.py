@@ -41,8 +41,13 @@ def save_classifier(classifier: ImageClassifier, path: str | Path) -> Path:
     Raises
     ------
     BundleError
-        The folder holds something else, or the head is of types that no bundle may hold.
+        The classifier is not fitted, the folder holds something else, or the head is of types that
+        no bundle may hold.
     """
+    if not isinstance(classifier, ImageClassifier):
+        raise BundleError(f"got {type(classifier).__name__}, expected a fitted ImageClassifier")
+    if not hasattr(classifier, "head_"):
+        raise BundleError("the ImageClassifier is not fitted: call fit(X, y), then save it")
     folder = Path(path)
     refuse_overwriting(folder)
     with folder_aside(folder) as aside:

@@ -1,34 +1,69 @@
 """What was read, in words, before anything is computed: classes, counts, what was passed over."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from data import Samples
-from data.folders import NEWER_SUFFIXES, QUIET, UNREAD_SUFFIXES
+from data.folders import EMPTY_CLASS, counted_reasons
+from data.listing import BY_PROGRAMS, HIDDEN, NEWER_SUFFIXES, UNREAD_SUFFIXES
+from data.names import counted
+from data.samples import NOT_USED
 
 SHOWN_CLASSES = 8
 SHOWN_REASONS = 8
 SHOWN_NOTES = 12
+# counted, and not worth a word on the screen; the empty class folders are named by a note
+QUIET = (HIDDEN, BY_PROGRAMS, EMPTY_CLASS)
 
 
 def reading_in_words(samples: Samples) -> list[str]:
-    """A line for the images and their classes, one for what was passed over, one for each note."""
-    lines = [f"{samples.name}: {len(samples)} images{_classes_in_words(samples)}"]
-    loud = {reason: count for reason, count in samples.passed_over.items() if reason not in QUIET}
-    if loud:
-        lines.append(f"passed over: {_counted(loud)}{_advice(loud)}")
-    lines += samples.notes[:SHOWN_NOTES]
-    if len(samples.notes) > SHOWN_NOTES:
-        lines.append(f"… and {len(samples.notes) - SHOWN_NOTES} notes more of this kind")
+    """A line for the images and their classes, one for what is not used, one for each note."""
+    lines = [f"{samples.name}: {counted(len(samples), 'image')}{_classes_in_words(samples)}"]
+    unused = unused_in_words(samples.passed_over, samples.notes)
+    if unused:
+        lines.append(unused)
+    notes = [note for note in samples.notes if not note.startswith(NOT_USED)]
+    lines += notes[:SHOWN_NOTES]
+    if len(notes) > SHOWN_NOTES:
+        lines.append(f"… and {counted(len(notes) - SHOWN_NOTES, 'note')} more of this kind")
     return lines
+
+
+def unused_in_words(passed_over: Mapping[str, int], notes: Sequence[str] = ()) -> str:
+    """One line for what a source holds that is no part of its samples; empty for nothing.
+
+    passed_over, notes : of `Samples`.
+    """
+    loud = {reason: count for reason, count in passed_over.items() if reason not in QUIET}
+    reasons = counted_reasons(loud)
+    parts = [", ".join(reasons[:SHOWN_REASONS])] if reasons else []
+    if len(reasons) > SHOWN_REASONS:
+        shown = sorted(loud.values(), reverse=True)[:SHOWN_REASONS]
+        parts[0] += f", {sum(loud.values()) - sum(shown)} of other kinds"
+    parts += [note.removeprefix(NOT_USED) for note in notes if note.startswith(NOT_USED)]
+    parts += _advice(loud)
+    return NOT_USED + "; ".join(parts) if parts else ""
+
+
+def left_out_in_words(n_bad: int, n_duplicates: int, n_images: int, where: str) -> str:
+    """One line for files that were looked into and are not used; empty for none.
+
+    where : what lists the bad ones.
+    """
+    parts = []
+    if n_bad:
+        parts.append(f"{n_bad} of {counted(n_images, 'image')} can't be used: see {where}")
+    if n_duplicates:
+        parts.append(f"{counted(n_duplicates, 'exact duplicate')} of other images")
+    return NOT_USED + "; ".join(parts) if parts else ""
 
 
 def _classes_in_words(samples: Samples) -> str:
     if samples.labels is None:
         return " without labels"
     names, counts = np.unique(samples.labels, return_counts=True)
-    words = f" in {len(names)} classes: {_listed(names.tolist(), counts.tolist())}"
+    words = f" in {counted(len(names), 'class')}: {_listed(names.tolist(), counts.tolist())}"
     if len(names) > SHOWN_CLASSES:
         words += f" ({counts.min()} to {counts.max()} images each)"
     if samples.split is not None:
@@ -47,17 +82,12 @@ def _listed(names: Sequence[str], counts: Sequence[int]) -> str:
     return ", ".join(shown)
 
 
-def _counted(reasons: dict[str, int]) -> str:
-    """The most frequent first."""
-    order = sorted(reasons, key=lambda reason: (-reasons[reason], reason))
-    words = [f"{reasons[reason]} {reason}" for reason in order[:SHOWN_REASONS]]
-    left = sum(reasons[reason] for reason in order[SHOWN_REASONS:])
-    return ", ".join(words + ([f"{left} of other kinds"] if left else []))
-
-
-def _advice(reasons: dict[str, int]) -> str:
+def _advice(reasons: Mapping[str, int]) -> list[str]:
     newer = sorted(set(reasons) & set(NEWER_SUFFIXES))
     unread = sorted(set(reasons) & set(UNREAD_SUFFIXES))
+    advice = []
     if newer:
-        return f"; {', '.join(newer)}: install permafrost[formats] to have them read"
-    return f"; {', '.join(unread)} are not read: convert them" if unread else ""
+        advice.append(f"install permafrost[formats] to have {', '.join(newer)} read")
+    if unread:
+        advice.append(f"{', '.join(unread)} can't be read: convert them")
+    return advice

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.names import shown
+from data.names import counted, shown
 from extract.backbones import BASELINES
 from extract.preprocessing import name_of
 from pipelines.evaluation.metrics import METRICS
@@ -48,10 +48,11 @@ def _leaderboard_in_words(results: dict, scoring: Scoring, several: bool) -> lis
     if len(rows) > len(shown):
         lines.append(f"… and {len(rows) - len(shown)} more in results.json")
     n_tied = sum(row["tied"] for row in rows)
-    lines.append(f"= tied: not beaten by the best beyond chance ({n_tied} rows)")
+    lines.append(f"= tied: not beaten by the best beyond chance ({counted(n_tied, 'row')})")
     n_left_out = len(results["screened_out"])
     if n_left_out:
-        lines.append(f"{n_left_out} more taps were screened out by leave-one-out ridge regression")
+        were = counted(n_left_out, "more tap was", "more taps were")
+        lines.append(f"{were} screened out by leave-one-out ridge regression")
     lines += _views_in_words(results["views"])
     if results["baselines"]:
         lines.append(f"baselines: {baselines_in_words(results['baselines'])}")
@@ -82,18 +83,18 @@ def _choice_in_words(results: dict, scoring: Scoring, several: bool) -> list[str
     lines = [
         f"chosen: {chosen['head']} on {_source(chosen, several)}{_why(results, scoring)}",
         f"test accuracy {chosen['test_accuracy']:.4f} (95 % interval {_interval(chosen, 'test')}) "
-        f"on {data['n_test']} images, trained on {data['n_train']}",
-        "  " + ", ".join(f"{METRICS[name].words} {metrics[name]:.3f}" for name in others),
+        f"on {counted(data['n_test'], 'image')}, trained on {data['n_train']}",
+        "  " + ", ".join(f"{METRICS[name].words} {metrics[name]:z.3f}" for name in others),
     ]
     unit = ""
     if scoring.name != "accuracy":
         unit = f" {scoring.words}"
         lines.append(
-            f"test {scoring.words} {chosen['test_score']:.4f} ({_interval(chosen, 'test_score')})"
+            f"test {scoring.words} {chosen['test_score']:z.4f} ({_interval(chosen, 'test_score')})"
         )
     lines.append(
         f"cross-validated{unit}, corrected for the choice among {chosen['cv_corrected_among']} "
-        f"settings tried: {chosen['cv_corrected']:.4f} ({_interval(chosen, 'cv_corrected')})"
+        f"settings tried: {chosen['cv_corrected']:z.4f} ({_interval(chosen, 'cv_corrected')})"
     )
     if data["imbalance"]["imbalanced"]:
         lines.append(f"recall of each class: {_recalls(chosen)}")
@@ -111,7 +112,7 @@ def _why(results: dict, scoring: Scoring) -> str:
     if chosen["why"] == "nested":
         return (
             f", whose score is nested: the best single row, chosen in the same way without the "
-            f"fold that scores it, gives {scoring.words} {chosen['cv_nested']:.4f}"
+            f"fold that scores it, gives {scoring.words} {chosen['cv_nested']:z.4f}"
         )
     return ""
 
@@ -122,7 +123,7 @@ def _recalls(chosen: dict) -> str:
     poorest = sorted(recalls, key=lambda name: recalls[name])
     parts = [
         f"{name} {recalls[name]:.3f} ({ends[name]['low']:.3f} to {ends[name]['high']:.3f}, "
-        f"{ends[name]['images']} images)"
+        f"{counted(ends[name]['images'], 'image')})"
         for name in poorest[:SHOWN_ROWS]
     ]
     left = len(poorest) - len(parts)
@@ -131,8 +132,9 @@ def _recalls(chosen: dict) -> str:
 
 def _work_in_words(results: dict) -> list[str]:
     done, seconds = results["extraction"], results["seconds"]
+    computed = counted(done["computed"], "image")
     return [
-        f"features: {done['computed']} images computed, {done['from_store']} from the store; "
+        f"features: {computed} computed, {done['from_store']} from the store; "
         f"{seconds['total']:.1f} s in all, {seconds['heads']:.1f} s for the heads",
         *[f"  {line}" for line in (done["in_words"], done["unused_gpu"]) if line],
     ]
@@ -163,13 +165,13 @@ def _place(results: dict) -> int:
 def _shown(row: dict, several: bool, note: str) -> tuple[str, ...]:
     params = " ".join(f"{k.rpartition('__')[2]}={_short(v)}" for k, v in row["params"].items())
     if row["head"] == "blend":
-        params = f"{len(row['members'])} heads averaged"
+        params = f"{counted(len(row['members']), 'head')} averaged"
     return (
         _source(row, several),
         str(row["dim"]),
         row["head"],
         params,
-        f"{row['cv_score']:.4f}",
+        f"{row['cv_score']:z.4f}",
         _interval(row, "cv_score"),
         f"{'=' if row['tied'] else ' '} {note}".rstrip(),
     )
@@ -181,7 +183,7 @@ SEEN = {"plain+flipped": " with flips", "whole": " whole"}
 def _source(row: dict, several: bool) -> str:
     if row["head"] == "blend":
         taps = {(member["backbone"], member["tap"], member["view"]) for member in row["members"]}
-        return f"{len(taps)} taps"
+        return counted(len(taps), "tap")
     return (f"{row['backbone']} " if several else "") + row["tap"] + SEEN.get(row["view"], "")
 
 
@@ -195,7 +197,7 @@ def _predict_call(backbone: dict, model: Path) -> str:
 
 
 def _interval(row: dict, name: str) -> str:
-    return f"{row[name + '_low']:.4f} to {row[name + '_high']:.4f}"
+    return f"{row[name + '_low']:z.4f} to {row[name + '_high']:z.4f}"
 
 
 def _short(value: Any) -> str:
@@ -208,7 +210,7 @@ def baselines_in_words(rows: Sequence[dict]) -> str:
     names = {name: row.words for name, row in BASELINES.items()} | {"majority": MAJORITY_WORDS}
     words = [names.get(row["backbone"], UNTRAINED_WORDS) for row in majority_last]
     return ", ".join(
-        f"{name} {row['cv_score']:.2f}" for name, row in zip(words, majority_last, strict=True)
+        f"{name} {row['cv_score']:z.2f}" for name, row in zip(words, majority_last, strict=True)
     )
 
 

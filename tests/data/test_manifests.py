@@ -76,13 +76,13 @@ def test_json_lines_that_are_refused(table, line, why):
     ("text", "note"),
     [
         ("path,label\n1.jpg,cat\n3.jpg,Cat\n", "classes 'Cat' and 'cat' are almost one name"),
-        ("path,label,is_valid\n1.jpg,a,1\n", "column 'is_valid' is not used"),
-        ("path,label\nin\\2.jpg,a\n", r"1 paths with backslashes are read as with /"),
+        ("path,label,is_valid\n1.jpg,a,1\n", "not used: column 'is_valid'"),
+        ("path,label\nin\\2.jpg,a\n", r"1 path with backslashes is read as with /"),
         ("path;label\n1.jpg;a\n", "cells are separated by ';'"),
         ("path\tlabel\n1.jpg\ta\n", "cells are separated by"),
-        ("path,label\n1.jpg,none\n3.jpg,b\n", "1 rows have the label 'none'"),
-        ("path,label\n1.jpg,a\n./1.jpg,a\n", "1 rows list a path once more"),
-        ("path,label\n../out.jpg,a\n", "1 paths lead out of the manifest's folder"),
+        ("path,label\n1.jpg,none\n3.jpg,b\n", "1 row has the label 'none'"),
+        ("path,label\n1.jpg,a\n./1.jpg,a\n", "1 row lists a path once more"),
+        ("path,label\n../out.jpg,a\n", "1 path leads out of the manifest's folder"),
     ],
 )
 def test_what_may_be_meant_otherwise_is_noted(table, text, note):
@@ -163,3 +163,19 @@ def test_fuzzed_tables_end_in_samples_or_our_own_error(table):
     assert 0 < read < FUZZED
     assert [words for words in refused if "\n" in words] == []
     assert peak < 100e6
+
+
+def test_paths_of_a_runs_own_table_lead_on_from_where_it_was_started(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "photos" / "1.jpg").touch()
+    table = tmp_path / "out" / "test_predictions.csv"
+    table.write_text("path,label\nphotos/1.jpg,a\n")
+    monkeypatch.chdir(tmp_path)
+    samples = read_manifest("out/test_predictions.csv")
+    assert samples.paths == ("photos/1.jpg",)
+    assert samples.notes == ("1 path is relative to the working folder, first photos/1.jpg",)
+    # what lies beside the table comes first
+    (tmp_path / "out" / "photos").mkdir()
+    (tmp_path / "out" / "photos" / "1.jpg").touch()
+    assert read_manifest("out/test_predictions.csv").paths == ("out/photos/1.jpg",)

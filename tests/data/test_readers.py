@@ -78,7 +78,7 @@ def test_unlabelled_takes_any_folder(make_tree):
     [
         ((), "no images found .passed over: nothing.; expected files like .jpg"),
         (("1.jpg", "2.jpg"), "2 images but no class folders; expected .*CLASS"),
-        (("train/1.jpg", "test/a/1.jpg"), "1 images but no class folders; expected .*train.CLASS"),
+        (("train/1.jpg", "test/a/1.jpg"), "1 image but no class folders; expected .*train.CLASS"),
         (("a/notes.txt",), "1 .txt, 1 class folder without images"),
         (
             ("train/a/1.jpg", "test/a/1.jpg", "test/b/1.jpg"),
@@ -128,7 +128,7 @@ def test_folders_linked_in_a_circle_end(make_tree):
     (folder / "a/again").symlink_to(folder / "a")
     samples = read_image_folder(folder)
     assert below(folder, samples.paths) == ["a/1.jpg", "a/deep/2.jpg"]
-    assert samples.passed_over == {"link to a folder already read": 2}
+    assert samples.passed_over == {"link to a folder above it": 2}
 
 
 ROWS = [
@@ -175,7 +175,7 @@ def test_a_manifest_gives_labels_groups_and_split(make_tree, suffix, write, enco
             "path,label,splt\n1.jpg,cat,test\n",
             True,
             ["cat"],
-            ("column 'splt' is not used (did you mean split?)",),
+            ("not used: column 'splt' (did you mean split?); expected path,label[,group][,split]",),
         ),
         ("m.jsonl", '{"path": "1.jpg", "label": 7}\n', True, ["7"], ()),
         ("m.jsonl", '{"path": "1.jpg", "label": null}\n', False, None, ()),

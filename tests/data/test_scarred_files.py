@@ -104,7 +104,16 @@ def test_animations_are_noted_and_their_frames_can_be_chosen():
             decode(data, reading=Reading(page=8))
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "BMP", "PPM", "PNG", "TIFF", "GIF", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "BMP"])
+def test_a_format_without_pages_gives_its_one_picture_and_says_so(kind):
+    """With --page 2 for the stacks of a folder, every JPEG beside them was refused."""
+    first, _ = decode_noted(saved(RGB, kind))
+    image, notes = decode_noted(saved(RGB, kind), reading=Reading(page=1))
+    assert np.array_equal(np.asarray(image), np.asarray(first))
+    assert notes == ("its format has no pages: its one picture is taken",)
+
+
+@pytest.mark.parametrize("kind", ["PPM", "PNG", "TIFF", "GIF", "WEBP"])
 def test_a_page_that_is_not_there_is_refused(kind):
     with pytest.raises(ImageError, match="page 2 was asked for"):
         decode(saved(RGB, kind), reading=Reading(page=1))

@@ -171,7 +171,7 @@ def test_one_image_that_does_not_fit_is_an_error(backbone, batch, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(TorchEngine, "_run", never)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(ExtractError, match=r"size=.* is too large for this machine"):
         rows_of(backbone, batch, [Tap("fc", "avg")])
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from extract.backbones.module import _constants
-from extract.engines import TorchEngine, capabilities
+from extract.engines import capabilities
+from extract.errors import is_out_of_memory
 
 
 def test_torch_lists_buffers_that_are_not_in_the_state_dict():
@@ -36,15 +37,11 @@ def test_torch_keeps_parameters_and_buffers_out_of_a_modules_own_attributes():
 def test_torch_says_lack_of_memory_on_a_processor_in_these_words():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 50, dtype=torch.uint8)
-    assert TorchEngine._is_out_of_memory(_Engine(), caught.value), (
+    assert is_out_of_memory(caught.value), (
         "torch words a lack of memory on a processor in another way: a batch that is too large "
         f"would end the pass instead of being halved ({str(caught.value)[:100]})"
     )
-    assert not TorchEngine._is_out_of_memory(_Engine(), RuntimeError("no such operator"))
-
-
-class _Engine:
-    _torch = torch
+    assert not is_out_of_memory(RuntimeError("no such operator"))
 
 
 def test_torch_tells_the_processors_vector_units_by_these_names():

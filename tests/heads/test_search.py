@@ -280,7 +280,7 @@ def test_other_scorings():
     [
         (HeadSearchCV(["logistik"]), [0, 1] * 10, "did you mean logistic"),
         (HeadSearchCV([]), [0, 1] * 10, "give no candidate"),
-        (HeadSearchCV(), [1] * 20, "one class only"),
+        (HeadSearchCV(), [1] * 20, r"one class only .1., expected"),
     ],
 )
 def test_wrong_calls_say_what_was_expected(search, y, message):

@@ -119,8 +119,8 @@ def test_names_that_are_no_text_are_printed_all_the_same(cache, call, capsys):
     assert call("verify", "--json")[0] == 1
     odd = cache.with_name(os.fsdecode(b"caf\xe9\n\x1b[31m"))
     for action in ("verify", "list", "prune"):
-        assert main([action, "--cache", str(odd)]) == 0
-        assert r"caf\xe9\x0a\x1b[31m" in capsys.readouterr().out
+        assert main([action, "--cache", str(odd)]) == (0 if action == "list" else 2)
+        assert r"caf\xe9\x0a\x1b[31m" in "".join(capsys.readouterr())
 
 
 def test_prune_says_what_goes_and_what_was_freed(cache, call):
@@ -140,6 +140,21 @@ def test_prune_spares_what_was_just_used(cache, call):
     _, out, _ = call("prune", "--max-size", "1KB")
     assert "used of late" in out
     assert the_part(cache).exists()
+
+
+@pytest.mark.parametrize("action", ["verify", "prune"])
+def test_a_folder_that_is_no_cache_is_refused(tmp_path, capsys, action):
+    """`verify --cache typo` found nothing damaged and ended with 0."""
+    assert main([action, "--cache", str(tmp_path / "typo")]) == 2
+    assert "typo: no such folder; expected" in capsys.readouterr().err
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    assert main([action, "--cache", str(tmp_path / "photos")]) == 2
+    assert "no cache, it holds 1 file that no run kept there, such as a.jpg" in (
+        capsys.readouterr().err
+    )
+    (tmp_path / "empty").mkdir()
+    assert main([action, "--cache", str(tmp_path / "empty")]) == 0
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
 from data import ImageError, read_image_folder
 from heads import make_head
 from heads.rows import take_rows
-from pipelines import ImageClassifier
+from pipelines import BundleError, ImageClassifier, save_classifier
 
 OPTIONS = {
     "backbone": "mobilenet_v3_small",
@@ -102,6 +103,22 @@ def test_an_unreadable_image_is_named(samples, tmp_path):
     (tmp_path / "x.jpg").write_text("no image")
     with pytest.raises(ImageError, match=r"x\.jpg"):
         classifier.predict([samples.paths[0], str(tmp_path / "x.jpg")])
+
+
+def test_values_are_named_without_their_type(samples, tmp_path):
+    """`np.str_('00')` stood in a message."""
+    with pytest.raises(ValueError, match="got the one class '00': expected"):
+        ImageClassifier(cache=tmp_path).fit(["a.jpg", "b.jpg"], np.array(["00", "00"]))
+
+
+def test_what_is_no_fitted_classifier_is_not_saved(tmp_path):
+    for given, said in (
+        (ImageClassifier(), "the ImageClassifier is not fitted: call fit"),
+        (DummyClassifier(), "got DummyClassifier, expected a fitted ImageClassifier"),
+    ):
+        with pytest.raises(BundleError, match=said):
+            save_classifier(given, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
 
 
 def test_unfitted_is_said(samples, tmp_path):

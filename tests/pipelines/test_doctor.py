@@ -76,11 +76,17 @@ def test_it_takes_named_sets_and_backbones_without_weights(tmp_path, capsys):
         (["--seconds", "nan"], "--seconds nan: expected a time above 0"),
         (["--seconds", "inf"], "--seconds inf: expected a time above 0"),
         (["gone"], "gone"),
-        (["--device", "tpu"], "device 'tpu' is not on this machine"),
+        (["--device", "tpu"], "unknown device 'tpu': expected auto, cpu, cuda"),
         (["--numerics", "half"], "unknown numerics 'half'"),
+        (["--page", "0"], "--page 0: expected a whole number"),
+        (["--intensity", "5:1"], "--intensity 5:1: expected auto, full, or LOW:HIGH"),
+        (["--channels", "1,2"], "--channels 1,2: expected 1 or 3 numbers"),
+        (["--size", "0"], "--size 0: expected a side in pixels"),
+        (["--size", "999999"], "--size 999999 is too large for this machine"),
     ],
 )
 def test_wrong_calls_are_one_line(arguments, said, capsys, tmp_path):
+    """Settings were looked at after a page of the machine's, or not at all."""
     assert permafrost(["doctor", *SMALL, *arguments, "--cache", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert said in err

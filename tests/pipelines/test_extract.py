@@ -94,7 +94,9 @@ def test_every_readable_image_is_exported_copies_too(photos, tmp_path, call):
         ("nowhere", [], "nowhere"),
         ("photos", ["--layers", "features.44"], "did you mean"),
         ("photos", ["--layers", ""], "expected auto, all, or names"),
-        ("photos", ["--to", "."], "it is a folder"),
+        ("photos", ["--to", "folder.h5"], "it is a folder"),
+        ("photos", ["--to", "x.csv"], "--to x.csv: what is written is HDF5; expected a name that"),
+        ("photos", ["--to", "."], "--to .: what is written is HDF5"),
         ("photos", ["--to", "photos/cats/0.png/f.h5"], "choose another file with --to"),
     ],
 )
@@ -102,6 +104,7 @@ def test_wrong_calls_give_one_line_and_exit_2(
     photos, call, images, arguments, message, monkeypatch
 ):
     monkeypatch.chdir(photos.parent)
+    (photos.parent / "folder.h5").mkdir()
     code, _, err = call(photos if images == "photos" else images, *arguments)
     assert code == 2
     assert len(err.splitlines()) == 1
@@ -133,3 +136,26 @@ def test_a_disk_that_fills_up_ends_in_one_line_and_what_is_kept_stays(
         code, _, err = call(photos, *taps, "--to", tmp_path / "f.h5")
         assert code == 1
         assert err.splitlines()[-1].startswith(f"error: can't write {tmp_path / 'f.h5'}")
+
+
+def test_what_is_not_used_and_what_is_there_twice_is_said(photos, tmp_path, call):
+    (photos / "cats" / "copy.png").write_bytes((photos / "dogs" / "0.png").read_bytes())
+    (photos / "loose.png").write_bytes((photos / "dogs" / "1.png").read_bytes())
+    (photos / "cats" / "notes.txt").touch()
+    (photos / "owls").mkdir()
+    code, out, err = call(photos, "--layers", "features.4", "--pooling", "avg")
+    assert code == 0
+    assert (
+        "not used: 1 .txt, 1 image outside the class folders; "
+        f"empty class folder in {photos}: owls" in err.splitlines()
+    )
+    assert out.startswith("25 images (1 exact duplicate among them), 1 tap: 24 computed")
+
+
+def test_the_class_level_is_that_of_the_labels(tmp_path, add_photos, call):
+    for site, start in (("north", 0), ("south", 30)):
+        add_photos(tmp_path / "sites" / site, 2, start)
+    call(tmp_path / "sites", "--layers", "features.4", "--pooling", "avg", "--class-level", "2",
+         "--to", tmp_path / "f.h5")  # fmt: skip
+    with h5py.File(tmp_path / "f.h5") as file:
+        assert file["classes"].asstr()[:].tolist() == ["cats", "dogs"]

@@ -107,3 +107,25 @@ def test_the_script_names_its_commands(arguments, code, capsys):
     assert permafrost(arguments) == code
     shown = "".join(capsys.readouterr())
     assert all(name in shown for name in ("run", "extract", "predict"))
+
+
+def test_what_is_not_used_is_said_in_one_line(bundle, photos, capsys):
+    (photos / "cats" / "notes.txt").touch()
+    (photos / "cats" / "up").symlink_to("..")
+    _, out, err = call(capsys, bundle, photos / "cats", photos / "dogs" / "0.png")
+    assert len(out.splitlines()) == 13
+    assert err == "not used: 1 .txt, 1 link to a folder above it\n"
+    (photos / "none").mkdir()
+    (photos / "none" / "notes.txt").touch()
+    code, _, err = call(capsys, bundle, photos / "none")
+    assert code == 2
+    assert err.endswith("expected image files or folders of them (not used: 1 .txt)\n")
+
+
+def test_the_folder_of_a_run_is_taken_for_the_bundle_in_it(bundle, photos, tmp_path, capsys):
+    image = photos / "cats" / "0.png"
+    (tmp_path / "run").mkdir()
+    bundle.rename(tmp_path / "run" / "model")
+    expected = call(capsys, tmp_path / "run" / "model", image)
+    assert expected[0] == 0
+    assert call(capsys, tmp_path / "run", image) == expected

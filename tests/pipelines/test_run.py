@@ -320,6 +320,25 @@ def test_bad_images_are_listed_and_the_run_goes_on(photos, run, tmp_path):
     assert "2 of 26 images can't be used" in err
 
 
+def test_exact_duplicates_that_are_not_used_are_said(photos, run):
+    (photos / "cats" / "copy.png").write_bytes((photos / "cats" / "0.png").read_bytes())
+    _, _, err = run(photos, "--heads", "knn", "--pooling", "avg", "--baselines", "off")
+    assert "not used: 1 exact duplicate of other images" in err.splitlines()
+
+
+def test_sites_with_classes_below_are_asked_about_and_the_level_is_taken(tmp_path, run, add_photos):
+    for site, start in (("north", 0), ("south", 30)):
+        add_photos(tmp_path / "sites" / site, 8, start)
+    given = (tmp_path / "sites", "--heads", "knn", "--pooling", "avg", "--baselines", "off")
+    code, _, err = run(*given)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "give --class-level 2 if cats, dogs are the classes, --class-level 1 if north" in err
+    code, _, err = run(*given, "--class-level", "2")
+    assert code == 0
+    assert "sites: 32 images in 2 classes: cats 16, dogs 16" in err
+
+
 def test_too_many_bad_images_fail_the_run(photos, run, tmp_path):
     for i in range(2):
         (photos / "cats" / f"broken{i}.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")

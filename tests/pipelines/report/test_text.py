@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.report.text import _final_in_words, summary
+from pipelines.report.text import _final_in_words, _interval, summary
 
 
 def row(place, head="logistic"):
@@ -118,3 +118,8 @@ def test_the_recall_of_each_class_is_printed_where_the_advice_names_it():
 def test_it_is_said_which_images_the_saved_classifier_was_fitted_on(fitted_on, n_images, words):
     final = {"fitted_on": fitted_on, "n_images": n_images}
     assert _final_in_words(results(0, "best") | {"final": final}) == words
+
+
+def test_no_figure_is_a_negative_zero():
+    row = {"cv_score_low": -0.00001, "cv_score_high": -0.0}
+    assert _interval(row, "cv_score") == "0.0000 to 0.0000"

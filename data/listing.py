@@ -1,0 +1,101 @@
+"""What shows in a folder: its folders and images, known by their names alone."""
+
+import os
+from collections.abc import Iterator
+from enum import Enum
+from functools import cache
+from importlib.util import find_spec
+
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".jp2", ".j2k", ".j2c", ".jpx", ".jpf"),
+    *(".apng", ".mpo"),
+)
+# taken where the module that reads them is installed
+NEWER_SUFFIXES = {
+    ".heic": "pillow_heif",
+    ".heif": "pillow_heif",
+    ".hif": "pillow_heif",
+    ".avif": "PIL._avif",
+    ".jxl": "imagecodecs",
+}
+# images of kinds that are not read
+UNREAD_SUFFIXES = (
+    *(".svg", ".psd", ".dcm", ".exr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2"),
+    *(".orf", ".mp4", ".mov"),
+)
+# what programs leave beside images; hidden names are passed over besides
+LEFT_BY_PROGRAMS = ("@eadir", "__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "#recycle")
+HIDDEN, BY_PROGRAMS = "hidden", "left by other programs"
+
+
+class Kind(Enum):
+    """What an entry of a folder is, by its name and without a look into it."""
+
+    FOLDER = 0
+    IMAGE = 1
+    OTHER = 2
+    LINK_ABOVE = 3  # to a folder in which it lies: what is there is met on another way
+
+
+def why_hidden(name: str) -> str | None:
+    """Why a name is not looked at, or None."""
+    if name.startswith("."):
+        return HIDDEN
+    return BY_PROGRAMS if name.lower() in LEFT_BY_PROGRAMS else None
+
+
+def kind_of(entry: os.DirEntry) -> Kind:
+    """What an entry is; links are followed."""
+    if entry.is_dir(follow_symlinks=False):
+        return Kind.FOLDER
+    # a link costs a stat, so only links pay for it
+    if entry.is_symlink() and os.path.isdir(entry.path):
+        target = os.path.join(os.path.realpath(entry.path), "")
+        here = os.path.join(os.path.realpath(os.path.dirname(entry.path)), "")
+        return Kind.LINK_ABOVE if here.startswith(target) else Kind.FOLDER
+    return Kind.IMAGE if has_image_suffix(entry.name) else Kind.OTHER
+
+
+def listed(folder: str, kind: Kind) -> Iterator[str]:
+    """Names of one kind that show in a folder; none where it can't be read."""
+    try:
+        with os.scandir(folder) as scan:
+            for entry in scan:
+                if why_hidden(entry.name) is None and kind_of(entry) is kind:
+                    yield entry.name
+    except OSError:  # told when it is read for its images
+        return
+
+
+def holds_image(folder: str) -> bool:
+    """Whether an image lies in a folder itself."""
+    return next(listed(folder, Kind.IMAGE), None) is not None
+
+
+def has_images(folder: str) -> bool:
+    """Whether any image lies below; the first that is met ends the search."""
+    entered: set[str] = set()
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        real = os.path.realpath(here)
+        if real in entered:
+            continue
+        entered.add(real)
+        if holds_image(here):
+            return True
+        waiting += [os.path.join(here, sub) for sub in listed(here, Kind.FOLDER)]
+    return False
+
+
+def has_image_suffix(path: str) -> bool:
+    """Whether a name ends as that of an image does that can be read here."""
+    return os.path.splitext(path)[1].lower() in readable_suffixes()
+
+
+@cache
+def readable_suffixes() -> frozenset[str]:
+    """SUFFIXES, and the newer ones for which a reader is installed."""
+    newer = (suffix for suffix, module in NEWER_SUFFIXES.items() if find_spec(module))
+    return frozenset({*SUFFIXES, *newer})

@@ -1,0 +1,62 @@
+"""Tests of pipelines/console.py: every error as one line, worded as what is typed."""
+
+import argparse
+
+import pytest
+
+from data import DataError
+from extract import ExtractError
+from pipelines.__main__ import main as permafrost
+from pipelines.console import run_command
+
+
+def said(error, capsys):
+    def fail(options):
+        raise error
+
+    run_command(fail, argparse.ArgumentParser(), [])
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ExtractError('give weights="random"'), "give --weights random"),
+        (DataError("give class_level=2 if a"), "give --class-level 2 if a"),
+        (DataError("photos/page=2/x.jpg is gone"), "photos/page=2/x.jpg is gone"),
+        (DataError("page=2/x.jpg is gone"), "page=2/x.jpg is gone"),
+        (DataError("a\nb\x1b[31m.jpg is gone"), r"a\x0ab\x1b[31m.jpg is gone"),
+        (
+            RuntimeError("Error(s) in loading:\n\tMissing keys\n" + "x" * 5000),
+            "RuntimeError: Error(s) in loading: (run with --debug for the traceback)",
+        ),
+        (KeyError(), "KeyError: KeyError (run with --debug for the traceback)"),
+    ],
+)
+def test_errors_are_one_line(error, line, capsys):
+    assert said(error, capsys) == f"error: {line}\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 9 TiB"),
+        RuntimeError("CUDA out of memory. Tried to allocate 9 TiB.\n" + "See documentation\n" * 50),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: " + "9" * 1000),
+    ],
+)
+def test_lack_of_memory_is_said_with_what_to_do(error, capsys):
+    line = said(error, capsys)
+    assert len(line.splitlines()) == 1
+    assert len(line) < 400
+    assert "--size or the number of --layers is too large for this machine" in line
+
+
+def test_the_script_finds_ones_own_modules_as_python_m_does(tmp_path, monkeypatch, capsys):
+    import sys
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", ".")])
+    monkeypatch.setattr(sys, "argv", ["permafrost", "--version"])
+    assert permafrost() == 0
+    assert sys.path[-1] == str(tmp_path)
