@@ -168,7 +168,8 @@ def describe_choice(
 
 def _reason(board: Leaderboard, place: int) -> str:
     """Why this row: "best" (the table's first), "simplest", or of a blend below the first "nested"
-    (no worse than a single row that is chosen in the same way) or "tied" (not beaten beyond chance).
+    (no worse than a single row that is chosen in the same way) or "tied" (not beaten by one beyond
+    chance).
     """
     row = board.rows[place]
     if place == 0:

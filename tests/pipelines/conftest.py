@@ -56,12 +56,11 @@ def run(tmp_path, small, capsys):
         from pipelines.run import main
 
         given = [str(argument) for argument in arguments]
-        rest = (
-            [*small, "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
-            if defaults
-            else []
-        )
-        code = main([*given, *rest])
+        quick, rest = [], []
+        if defaults:
+            quick = ["--views", "plain"]  # unless others are given
+            rest = [*small, "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
+        code = main([*quick, *given, *rest])
         return code, *capsys.readouterr()
 
     return call

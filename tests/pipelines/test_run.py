@@ -220,6 +220,33 @@ def test_flips_stand_beside_the_plain_rows_and_are_predicted_with(
     assert results_of(tmp_path)["extraction"]["computed"] == 0
 
 
+def test_a_first_look_chooses_views_and_says_so(photos, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        job,
+        "choose_row",
+        lambda board, how: next(i for i, row in enumerate(board.rows) if row.view == "whole"),
+    )
+    code, out, err = run(photos, "--heads", "ridge,logistic", "--views", "auto")
+    assert code == 0, err
+    views = results_of(tmp_path)["views"]
+    assert (views["asked"], views["looked_at"]) == (["auto"], 18)
+    assert views["used"] == ["plain", "whole"]
+    assert set(views["gains"]) == {"plain+flipped", "whole"}
+    assert "views: plain, whole (-" in out
+    assert "; left out flipped (" in out
+    assert assert_the_bundle_predicts_as_the_run(tmp_path).extractor_.view == "whole"
+
+
+@pytest.mark.parametrize("views", ["turned", "auto,plain", "plain,"])
+def test_views_that_are_none_are_refused(photos, run, views):
+    code, _, err = run(photos, "--views", views)
+    if views == "plain,":
+        assert code == 0, err
+        return
+    assert code == 2
+    assert "expected one of plain, flipped, whole" in err
+
+
 def test_joined_taps_are_a_row_and_a_bundle(photos, run, tmp_path):
     tap = "features.4:grid2+features.6:avg"
     code, out, err = run(photos, "--heads", "linear_svm", "--layers", tap)
@@ -260,7 +287,7 @@ def test_a_blend_across_backbones_is_predicted_with(photos, run, tmp_path, monke
     assert len(assert_the_bundle_predicts_as_the_run(tmp_path).extractor_.extractors) == 2
 
 
-def all_alike(shares, codes, folds, scoring=None):
+def all_alike(shares, codes, folds, scoring=None, kinds=None):
     """Every candidate, whatever it is worth."""
     weights = np.full(len(shares), 1 / len(shares))
     return Blend(weights, 0.5, np.tensordot(weights, shares, 1))

@@ -135,7 +135,7 @@ def test_layers_that_know_different_things_are_blended(halves):
     assert not board.rows[1].tied
 
 
-def test_backbones_are_blended_and_views_are_not(halves):
+def test_backbones_and_views_are_blended(halves):
     arrays, sources, labels = halves
     other = [Source("other", "early", "avg", 2), sources[1]]
     best = board_of((arrays, other, labels)).rows[0]
@@ -143,8 +143,12 @@ def test_backbones_are_blended_and_views_are_not(halves):
     assert {member["backbone"] for member in best.members} == {"net", "other"}
     flipped = [Source("net", "early", "avg", 2, "plain+flipped"), sources[1]]
     board = board_of((arrays, flipped, labels))
-    blends = [row for row in board.rows if row.head == "blend"]
-    assert all(len({member["tap"] for member in row.members}) == 1 for row in blends)
+    assert (board.rows[0].head, board.rows[0].dim) == ("blend", 4)
+    assert set(board.rows[0].view.split(",")) == {"plain", "plain+flipped"}
+    assert {(member["tap"], member["view"]) for member in board.rows[0].members} == {
+        ("early:avg", "plain+flipped"),
+        ("late:avg", "plain"),
+    }
 
 
 def test_a_row_of_joined_taps_names_its_members(problem):

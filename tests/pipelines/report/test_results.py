@@ -43,7 +43,10 @@ def test_every_key_is_named_in_the_docs(photos, run, tmp_path):
     shutil.copy(photos / "cats" / "2.png", photos / "dogs" / "mislabelled.png")
     with open(photos / "dogs" / "mislabelled.png", "ab") as file:
         file.write(b"other bytes")
-    code, _, err = run(photos, "--heads", "logistic,knn", "--layers", "all", "--pooling", "avg,max")
+    code, _, err = run(
+        *(photos, "--heads", "logistic,knn", "--layers", "all", "--pooling", "avg,max"),
+        *("--views", "auto"),
+    )
     assert code == 0, err
     keys = keys_of(results_of(tmp_path / "out"))
     assert {"cv_score", "similarity", "gain_low", "screening_accuracy", "roc_auc"} <= keys

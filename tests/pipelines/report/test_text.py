@@ -56,6 +56,13 @@ def results(place, why, imbalanced=False):
         "final": {"fitted_on": "train", "n_images": 300},
         "data": {"n_test": 100, "n_train": 300, "imbalance": {"imbalanced": imbalanced}},
         "advice": [],
+        "views": {
+            "asked": ["auto"],
+            "used": ["plain", "whole"],
+            "looked_at": 200,
+            "worth": 0.02,
+            "gains": {"whole": 0.068, "plain+flipped": -0.006},
+        },
         "audit": {
             "n_copies": 0,
             "n_suspect_labels": 0,
@@ -118,6 +125,16 @@ def test_the_recall_of_each_class_is_printed_where_the_advice_names_it():
 def test_it_is_said_which_images_the_saved_classifier_was_fitted_on(fitted_on, n_images, words):
     final = {"fitted_on": fitted_on, "n_images": n_images}
     assert _final_in_words(results(0, "best") | {"final": final}) == words
+
+
+def test_it_is_said_which_views_were_left_out_and_why():
+    said = summary(results(0, "best"), Path("out"))
+    assert (
+        "views: plain, whole (-6.8 %); left out flipped (+0.6 %): by the log loss of a first look "
+        "at 200 training images, which a view has to lower by 2 %\n"
+    ) in said
+    asked = results(0, "best") | {"views": {"asked": ["plain"], "used": ["plain"], "looked_at": 0}}
+    assert "views:" not in summary(asked, Path("out"))
 
 
 def test_no_figure_is_a_negative_zero():
