@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from extract.allocator import kept_memory
+from extract.cores import threads_for
 from extract.errors import ExtractError
 from extract.layers import first_tensor, hooked
 from extract.pooling import Tap
@@ -230,7 +231,8 @@ class TorchEngine:
         return "DefaultCPUAllocator: can't allocate" in str(error)
 
     def _run(self, batch: np.ndarray) -> dict[Tap, Any]:
-        return dict(zip(self.taps, self.forward(self.on_device(batch)), strict=True))
+        with threads_for(self.network, len(batch)):
+            return dict(zip(self.taps, self.forward(self.on_device(batch)), strict=True))
 
     def on_device(self, batch: np.ndarray) -> Any:
         """The batch as a tensor on the device, of the type it came in."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data.names import shown
+from extract.deferred import deferred
 from pipelines.console import DONE, FAILED, run_command, say
 from pipelines.errors import WrongCall
 from pipelines.report.files import as_cells
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 
 EXAMPLE = "example: python -m pipelines.predict runs/photos/model new.jpg more/ --json"
 CHUNK = 256
+# parts of SciPy that scikit-learn imports and no prediction of a head uses: a third of its import
+NOT_READ = (
+    "scipy.stats",
+    "scipy.interpolate",
+    "scipy.optimize",
+    "scipy.integrate",
+    "scipy.ndimage",
+    "scipy.spatial",
+)
 COLUMNS = ("path", "label", "probability", "error")
 
 
@@ -44,9 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def predict(options: argparse.Namespace) -> int:
     """Print one answer for each image -> 0, or 1 where any could not be read."""
     from data import find_images
-    from pipelines.bundle import load_classifier
 
-    classifier = load_classifier(options.bundle, device=options.device, on_warning=say)
+    with deferred(NOT_READ):
+        from pipelines.bundle import load_classifier
+
+        classifier = load_classifier(options.bundle, device=options.device, on_warning=say)
     entries = []  # (path, why it can't be read or None), in the order of the call
     for image in options.images:
         paths, problems = find_images([image])

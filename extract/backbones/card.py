@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from extract.cores import threads_for
 from extract.errors import ExtractError
 from extract.files import read_remembered, remove_abandoned, write_remembered
 from extract.layers import spread, unknown_layer
@@ -154,7 +155,9 @@ def examine(name: str, built: Built, file_digest: str | None) -> Card:
 
     batch = _probe_batch(built.preprocessing)
     try:
-        activations = probe_layers(built.network, batch)
+        with threads_for(built.network, len(batch)):
+            activations = probe_layers(built.network, batch)
+            folds = find_fusable(built.network, batch[:1], activations)
     except (RuntimeError, ValueError, AssertionError) as error:
         size = "x".join(str(side) for side in batch.shape[-2:])
         raise ExtractError(
@@ -173,7 +176,7 @@ def examine(name: str, built: Built, file_digest: str | None) -> Card:
         activations=activations,
         blocks=blocks,
         first_untrained=_first_untrained(built, activations),
-        folds=find_fusable(built.network, batch[:1], activations),
+        folds=folds,
     )
 
 
