@@ -10,7 +10,7 @@ from typing import Any
 # other work each of its layers would wait for one
 LITTLE_WORK = 1 << 23
 
-_one_thread = threading.Lock()
+_one_thread = threading.RLock()
 
 
 def cores() -> int:
@@ -21,14 +21,10 @@ def cores() -> int:
 
 
 @contextlib.contextmanager
-def threads_for(network: Any, images: int) -> Iterator[None]:
-    """Inside, torch takes one thread for so few images through so small a network, else its own."""
+def one_thread() -> Iterator[None]:
+    """Inside, torch takes one thread: for many small steps, as of building a network."""
     import torch
 
-    weights = sum(parameter.numel() for parameter in network.parameters())
-    if weights * images > LITTLE_WORK:
-        yield
-        return
     with _one_thread:  # else the number that one thread puts back could be another's 1
         before = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -36,3 +32,9 @@ def threads_for(network: Any, images: int) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(before)
+
+
+def threads_for(network: Any, images: int) -> contextlib.AbstractContextManager[None]:
+    """Inside, torch takes one thread for so few images through so small a network, else its own."""
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    return one_thread() if weights * images <= LITTLE_WORK else contextlib.nullcontext()

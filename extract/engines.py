@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from extract.allocator import kept_memory
-from extract.cores import threads_for
+from extract.cores import one_thread, threads_for
 from extract.errors import ExtractError
 from extract.layers import first_tensor, hooked
 from extract.pooling import Tap
@@ -166,7 +166,8 @@ class TorchEngine:
         self._card = backbone.card
         for tap in taps:
             self._card.check(tap)
-        self.network = self._prepared(backbone, {tap.layer for tap in taps})
+        with one_thread():
+            self.network = self._prepared(backbone, {tap.layer for tap in taps})
         self._scale = _mean_and_std(backbone.preprocessing, torch, device)
         self.taps = tuple(dict.fromkeys(taps))
         self.batch_size = GPU_BATCH if device.startswith("cuda") else CPU_BATCH

@@ -13,10 +13,11 @@ from data import ImageError, Reading, settle_reading
 from extract.backbones import DEFAULT_BACKBONE, Backbone, load_backbone
 from extract.errors import ExtractError
 from extract.extraction import Extraction, extract, recipe_of
+from extract.files import read_only
 from extract.pooling import Tap, parse_taps
 from extract.preprocessing import PLAIN, WITH_FLIPS
 from extract.recipe import Recipe
-from extract.store import FeatureStore, MemoryStore
+from extract.store import FeatureStore, MemoryStore, ReadOnlyStore
 
 MEMORY_ROWS = 4096  # above which the rows of `cache=False` are forgotten
 
@@ -42,8 +43,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         fastest here.
     device : str
         `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
-    cache : path, None or False
-        Folder of the store, None for the platform's, False to keep nothing on disk.
+    cache : path, None, False or ReadOnlyStore
+        Folder of the store, None for the platform's, False to keep nothing on disk. Of a
+        ReadOnlyStore rows are taken, and none are written.
     keep : list of str
         Further taps to compute and keep in the same pass, so that a search over them runs the
         network once.
@@ -212,9 +214,13 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
     def load_backbone(self) -> Backbone:
         """The frozen network these parameters name."""
-        return load_backbone(
+        backbone = load_backbone(
             self.backbone, self.weights, seed=self.seed, size=self.size, cache=self._store_folder()
         )
+        if isinstance(self.cache, ReadOnlyStore):
+            with read_only():
+                _ = backbone.card  # what is found out about the network is not written down
+        return backbone
 
     def taps(self) -> tuple[Tap, ...]:
         """The taps whose columns `transform` gives, in order."""
@@ -255,9 +261,14 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         return getattr(self, "numerics_", "auto") if self.numerics == "auto" else self.numerics
 
     def _store_folder(self) -> Path | None:
+        if isinstance(self.cache, ReadOnlyStore):
+            return self.cache.cache
         return None if self.cache is False else FeatureStore(self.cache).cache
 
-    def _store(self) -> FeatureStore | MemoryStore:
+    def _store(self) -> FeatureStore | MemoryStore | ReadOnlyStore:
+        if isinstance(self.cache, ReadOnlyStore):
+            self.cache.forget_many()
+            return self.cache
         if self.cache is not False:
             return FeatureStore(self.cache)
         memory: MemoryStore | None = getattr(self, "_memory", None)

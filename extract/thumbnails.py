@@ -15,7 +15,7 @@ from extract.cores import cores
 from extract.errors import ExtractError
 from extract.pooling import Tap
 from extract.recipe import Recipe, decode_rule
-from extract.store import DamagedPart, FeatureStore, MemoryStore
+from extract.store import DamagedPart, FeatureStore, MemoryStore, ReadOnlyStore
 from extract.store.ids import bytes_id, open_in_memory, pixels_id
 
 log = logging.getLogger(__name__)
@@ -32,14 +32,14 @@ def thumbnail_recipe(reading: Reading) -> Recipe:
 
 
 def lacking_thumbnails(
-    store: FeatureStore | MemoryStore, ids: np.ndarray, reading: Reading
+    store: FeatureStore | MemoryStore | ReadOnlyStore, ids: np.ndarray, reading: Reading
 ) -> np.ndarray:
     """(n, 16) uint8 ids -> (n,) bool, True where no thumbnail is kept."""
     return store.missing(thumbnail_recipe(reading), [TAP], ids)[:, 0]
 
 
 def kept_thumbnails(
-    store: FeatureStore | MemoryStore,
+    store: FeatureStore | MemoryStore | ReadOnlyStore,
     inputs: Sequence,
     ids: np.ndarray,
     reading: Reading | None = None,
@@ -87,7 +87,10 @@ def kept_thumbnails(
 
 
 def _read_kept(
-    store: FeatureStore | MemoryStore, ids: np.ndarray, thumbnails: np.ndarray, reading: Reading
+    store: FeatureStore | MemoryStore | ReadOnlyStore,
+    ids: np.ndarray,
+    thumbnails: np.ndarray,
+    reading: Reading,
 ) -> np.ndarray:
     """Fill in the rows that are kept -> the others."""
     for _ in range(RETRIES):
@@ -116,7 +119,10 @@ def _make(item: Any, reading: Reading) -> tuple[bytes, np.ndarray]:
 
 
 def _keep(
-    store: FeatureStore | MemoryStore, ids: np.ndarray, pixels: np.ndarray, reading: Reading
+    store: FeatureStore | MemoryStore | ReadOnlyStore,
+    ids: np.ndarray,
+    pixels: np.ndarray,
+    reading: Reading,
 ) -> None:
     try:
         with store.writer(thumbnail_recipe(reading), STORED) as writer:

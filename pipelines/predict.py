@@ -5,6 +5,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pipelines.classifier import ImageClassifier
 
 EXAMPLE = "example: python -m pipelines.predict runs/photos/model new.jpg more/ --json"
-CHUNK = 256
+CHUNKS = (4, 16, 64, 256)  # images until the first answers come, then the next, and so on
 # parts of SciPy that scikit-learn imports and no prediction of a head uses: a third of its import
 NOT_READ = (
     "scipy.stats",
@@ -40,6 +41,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"
     )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="where features may be kept already; it is only read (default: the user cache folder)",
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="one JSON object a line")
     how.add_argument("--csv", action="store_true", help="path,label,probability,error")
@@ -56,9 +63,13 @@ def predict(options: argparse.Namespace) -> int:
     from data import find_images
 
     with deferred(NOT_READ):
+        from extract import ReadOnlyStore
         from pipelines.bundle import load_classifier
 
-        classifier = load_classifier(options.bundle, device=options.device, on_warning=say)
+        store = ReadOnlyStore(options.cache)
+        classifier = load_classifier(
+            options.bundle, cache=store, device=options.device, on_warning=say
+        )
     entries = []  # (path, why it can't be read or None), in the order of the call
     for image in options.images:
         paths, problems = find_images([image])
@@ -84,12 +95,15 @@ def _answers(
     classifier: "ImageClassifier", entries: Sequence[tuple[str, str | None]]
 ) -> Iterator[dict]:
     """An answer for each entry, in their order; a chunk of images is in memory at a time."""
-    for at in range(0, len(entries), CHUNK):
-        chunk = entries[at : at + CHUNK]
+    at, sizes = 0, iter(CHUNKS)
+    while at < len(entries):
+        chunk = entries[at : at + next(sizes, CHUNKS[-1])]
+        at += len(chunk)
         readable = [path for path, problem in chunk if problem is None]
         found = iter(_predictions(classifier, readable) if readable else ())
         for path, problem in chunk:
             yield next(found) if problem is None else _failure(path, problem)
+        sys.stdout.flush()  # a pipe would hold the lines back
 
 
 def _predictions(classifier: "ImageClassifier", paths: Sequence[str]) -> list[dict]:

