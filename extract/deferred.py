@@ -61,12 +61,12 @@ def deferred(names: Sequence[str]) -> Iterator[None]:
         stand_in = _find_stand_in(name)
         if stand_in is not None:
             stand_ins[name] = sys.modules[name] = stand_in
+            _name_in_package(name, stand_in)
     try:
         yield
     finally:
         for name, stand_in in stand_ins.items():
-            if sys.modules.get(name) is stand_in:
-                del sys.modules[name]
+            _drop(name, stand_in)
 
 
 class _StandIn(types.ModuleType):
@@ -98,7 +98,22 @@ def _read(stand_in: _StandIn, name: str) -> Any:
     return getattr(_real(module), name)
 
 
+def _name_in_package(name: str, stand_in: _StandIn) -> None:
+    """As importing a part does: NumPy's would import itself again and again to find it."""
+    package, _, part = name.rpartition(".")
+    if package:
+        setattr(sys.modules[package], part, stand_in)
+
+
+def _drop(name: str, stand_in: types.ModuleType | None) -> None:
+    if sys.modules.get(name) is stand_in:
+        del sys.modules[name]
+    package, _, part = name.rpartition(".")
+    if package in sys.modules and vars(sys.modules[package]).get(part) is stand_in:
+        delattr(sys.modules[package], part)
+
+
 def _real(name: str) -> types.ModuleType:
     if isinstance(sys.modules.get(name), _StandIn):
-        del sys.modules[name]
+        _drop(name, sys.modules[name])
     return importlib.import_module(name)
