@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from data import ImageError, Reading, read_bytes
+from data.held import held_name
+from data.images import held_bytes
 from data.memory import budget
 from data.thumbnails import SIDE, make_thumbnail
 from extract.cores import cores
@@ -107,15 +109,16 @@ def _read_kept(
 
 def _make(item: Any, reading: Reading) -> tuple[bytes, np.ndarray]:
     """An image's id now, which may be another than when it was listed, and its thumbnail."""
-    if not isinstance(item, (str, os.PathLike)):
-        image = open_in_memory(item)
-        return pixels_id(np.asarray(image)), make_thumbnail(image)
+    is_path = isinstance(item, (str, os.PathLike))
     try:
         with budget().kept():
-            data = read_bytes(item)
-            return bytes_id(data), make_thumbnail(data, reading)
+            data = read_bytes(item) if is_path else held_bytes(item)
+            if data is not None:
+                return bytes_id(data), make_thumbnail(data, reading)
     except ImageError as error:
-        raise ImageError(os.fspath(item), error.reason) from error
+        raise ImageError(os.fspath(item) if is_path else held_name(item), error.reason) from error
+    image = open_in_memory(item)
+    return pixels_id(np.asarray(image)), make_thumbnail(image)
 
 
 def _keep(
