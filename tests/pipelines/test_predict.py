@@ -99,6 +99,25 @@ def test_features_that_are_kept_are_read_and_nothing_is_written(bundle, photos, 
         assert as_probabilities(alone) == {path: answer}
 
 
+@pytest.mark.parametrize("heads", ["linear_svm", "linear_svm,rbf_svm,knn"])
+def test_what_a_run_said_of_its_test_images_is_what_predict_says(
+    photos, run, tmp_path, capsys, heads
+):
+    assert run(photos, "--heads", heads, "--intensity", "auto")[0] == 0
+    with open(tmp_path / "out" / "test_predictions.csv", encoding="utf-8", newline="") as file:
+        said = {row["path"]: row for row in csv.DictReader(file)}
+    model, whole, alone = tmp_path / "out" / "model", {}, {}
+    for cache, tolerance in ((tmp_path / "cache", 0), (tmp_path / "none", 1e-5)):
+        for found, calls in ((whole, [list(said)]), (alone, [[path] for path in said])):
+            for images in calls:
+                _, out, _ = call(capsys, model, *images, "--csv", "--cache", cache)
+                found |= {row["path"]: row for row in csv.DictReader(io.StringIO(out))}
+            for path, row in said.items():
+                assert found[path]["label"] == row["predicted"]
+                expected = pytest.approx(float(row["probability"]), abs=tolerance)
+                assert float(found[path]["probability"]) == expected
+
+
 def snapshot(folder):
     """What the files of a folder hold, and when they were changed."""
     return {
