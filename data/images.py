@@ -8,12 +8,13 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from data.gate import decode_within_limits
+from data.held import held_file, held_name, reading_held
 from data.jpeg import dct_scale, read_jpeg
 from data.limits import largest_file
 from data.memory import budget
@@ -29,7 +30,7 @@ from data.values import Values, count, render
 
 __all__ = [
     "FORMATS", "MAX_PIXELS", "FilePath", "ImageError", "dct_scale", "decode", "decode_noted",
-    "file_problem", "open_image", "read_blocks", "read_bytes", "to_rgb",
+    "file_problem", "held_bytes", "open_image", "read_blocks", "read_bytes", "to_rgb",
 ]  # fmt: skip
 
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses an image as a decompression bomb
@@ -130,8 +131,9 @@ def open_image(
     Parameters
     ----------
     source : path, PIL image, or uint8 array of shape (h, w, 3) or (h, w)
-        A file goes through `read_bytes` and `decode`. A PIL image or an array is taken as the
-        pixels it holds: no orientation is applied.
+        A file goes through `read_bytes` and `decode`, and so does that of a PIL image which has
+        not read its pixels yet. Any other PIL image and an array are taken as the pixels they
+        hold: no orientation is applied.
     at_least : int, optional
         As for `decode`; it means nothing to pixels.
     reading : Reading, optional
@@ -161,11 +163,15 @@ def open_image(
         raise ImageError(
             "", f"a {type(source).__name__} came; expected a path, a PIL image or a uint8 array"
         )
+    data = held_bytes(source)
+    if data is not None:
+        return decode(data, held_name(source), at_least, reading=reading)
     try:
+        source.load()  # one that was closed would be handed back unread
         return to_rgb(source, reading)
     except _DECODE_ERRORS as error:
         # only an image that Pillow opened from a file has a name, and only now are its pixels read
-        raise ImageError(str(getattr(source, "filename", "")), _reason("image", error)) from error
+        raise ImageError(held_name(source), _reason("image", error)) from error
 
 
 def read_bytes(path: FilePath) -> bytes:
@@ -209,6 +215,54 @@ def read_bytes(path: FilePath) -> bytes:
         raise ImageError(os.fspath(path), _os_reason(path, error)) from error
     finally:
         os.close(handle)
+
+
+def held_bytes(image: Any) -> bytes | None:
+    """All bytes of the file that a PIL image holds and has not read yet.
+
+    Parameters
+    ----------
+    image : PIL image, or anything else
+        Its place in the file stays where it was.
+
+    Returns
+    -------
+    bytes or None
+        None for what holds no file, or one of a format that `decode` does not know.
+
+    Raises
+    ------
+    ImageError
+        For a file that is larger than what it declares could need, or can't be read.
+
+    Examples
+    --------
+    >>> import io
+    >>> file = io.BytesIO(b"P5 2 1 255 " + bytes([0, 255]))
+    >>> image = Image.open(file)
+    >>> held_bytes(image) == file.getvalue()
+    True
+    >>> image.load() is not None, held_bytes(image)
+    (True, None)
+    """
+    with reading_held:
+        file = held_file(image)
+        if file is None:
+            return None
+        try:
+            place = file.tell()
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            head = file.read(READ_BLOCK if size > LOOKED_AT else HEAD)
+            is_known = _is_known(head)
+            reason = _size_problem(size, head) if is_known else None
+            data = head + file.read() if is_known and reason is None else None
+            file.seek(place)
+        except (OSError, ValueError) as error:
+            raise ImageError(held_name(image), _reason("image", error)) from error
+    if reason is not None:
+        raise ImageError(held_name(image), reason)
+    return data
 
 
 def read_blocks(path: FilePath) -> Iterator[memoryview]:
@@ -277,12 +331,15 @@ def _size_to_read(handle: int) -> tuple[int, str | None]:
         return size, "the file is empty"
     head = os.read(handle, READ_BLOCK if size > LOOKED_AT else HEAD)
     os.lseek(handle, 0, os.SEEK_SET)
+    return size, _size_problem(size, head)
+
+
+def _size_problem(size: int, head: bytes) -> str | None:
+    """Why a file of this size that begins so is not read; ValueError for an unknown format."""
     name, _ = _format_of(head)
     if size > LOOKED_AT and size > (most := largest_file(name, head)):
-        return size, (
-            f"not a readable {name}: the file has {size:,} bytes; expected at most {most:,}"
-        )
-    return size, None
+        return f"not a readable {name}: the file has {size:,} bytes; expected at most {most:,}"
+    return None
 
 
 def file_problem(path: FilePath) -> str | None:
@@ -486,6 +543,10 @@ def _format_of(data: bytes) -> tuple[str, Reader]:
             return name, read
     known = ", ".join(name for _, name, _ in FORMATS)
     raise ValueError(f"begins with {data[:12]!r}; expected one of {known}")
+
+
+def _is_known(head: bytes) -> bool:
+    return any(re.match(begins, head, re.DOTALL) for begins, _, _ in FORMATS)
 
 
 _NOISY = r"PIL\.(Tiff|Png)ImagePlugin"

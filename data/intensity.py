@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from data.held import held_file, held_name
 from data.images import (
     DEFAULT,
     FilePath,
@@ -107,7 +108,7 @@ def settle_reading(
     channels : str, sequence of int or None
         Bands that become red, green and blue, or the one that is gray, counted from 0: `"0,2,1"`.
     inputs : sequence
-        Training images; of them those that are files count.
+        Training images; of them those that are files, or hold a named one, count.
 
     Returns
     -------
@@ -131,7 +132,8 @@ def settle_reading(
         raise DataError(str(error)) from error
     if not isinstance(intensity, str) or intensity != AUTO:
         return reading
-    files = [item for item in inputs if isinstance(item, str | os.PathLike)]
+    named = (held_name(item) if held_file(item) else item for item in inputs)
+    files = [item for item in named if isinstance(item, str | os.PathLike) and os.fspath(item)]
     return replace(reading, intensity=find_intensity(files, reading))
 
 

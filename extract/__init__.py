@@ -22,6 +22,7 @@ _HOMES = {
     "Recipe": "recipe",
     "FeatureStore": "store",
     "MemoryStore": "store",
+    "ReadOnlyStore": "store",
     "export_features": "store",
     "kept_thumbnails": "thumbnails",
     "prune_cache": "store",

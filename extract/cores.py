@@ -1,6 +1,16 @@
 """How many processor cores this process may use."""
 
+import contextlib
 import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+# weights times images below which the network is done before a second core has woken up: beside
+# other work each of its layers would wait for one
+LITTLE_WORK = 1 << 23
+
+_one_thread = threading.RLock()
 
 
 def cores() -> int:
@@ -8,3 +18,23 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, torch takes one thread: for many small steps, as of building a network."""
+    import torch
+
+    with _one_thread:  # else the number that one thread puts back could be another's 1
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def threads_for(network: Any, images: int) -> contextlib.AbstractContextManager[None]:
+    """Inside, torch takes one thread for so few images through so small a network, else its own."""
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    return one_thread() if weights * images <= LITTLE_WORK else contextlib.nullcontext()

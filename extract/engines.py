@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from extract.allocator import kept_memory
+from extract.cores import one_thread, threads_for
 from extract.errors import ExtractError, is_out_of_memory, too_large
 from extract.layers import first_tensor, hooked
 from extract.pooling import Tap
@@ -34,6 +35,7 @@ class Numerics:
 
 
 CPU_BATCH, GPU_BATCH = 32, 256
+LARGEST_LEFT = 1 << 26  # weights of a network that stays ready between passes
 GPU_SIGNS = ("/proc/driver/nvidia/version", "/dev/nvidia0")
 DEVICES = ("cpu", "cuda", "mps")
 NUMERICS = {
@@ -165,19 +167,40 @@ class TorchEngine:
         self._card = backbone.card
         for tap in taps:
             self._card.check(tap)
-        self.network = self._prepared(backbone, {tap.layer for tap in taps})
+        tapped = {tap.layer for tap in taps}
+        self._backbone = backbone
+        self._pairs = tuple((conv, norm) for conv, norm in self._card.folds if conv not in tapped)
+        self.network = self._take()
+        self._is_left = False
         self._scale = _mean_and_std(backbone.preprocessing, torch, device)
         self.taps = tuple(dict.fromkeys(taps))
         self.batch_size = GPU_BATCH if device.startswith("cuda") else CPU_BATCH
         self._rows: dict[Tap, Any] = {}
         self._calls: Counter[str] = Counter()
 
-    def _prepared(self, backbone: Any, tapped: set[str]) -> Any:
+    def _take(self) -> Any:
+        """The network made ready, this engine's alone: one that was left, or a new copy."""
+        ready = self._backbone.ready.pop(self._left_as(), None)
+        if ready is None:
+            with one_thread():
+                ready = self._prepared()
+        return ready
+
+    def _leave(self) -> None:
+        """Leave the network to whoever runs it next, unless it is large; the last one is held."""
+        self._is_left = True
+        if sum(parameter.numel() for parameter in self.network.parameters()) <= LARGEST_LEFT:
+            self._backbone.ready.clear()
+            self._backbone.ready[self._left_as()] = self.network
+
+    def _left_as(self) -> tuple:
+        return self.device, self._type, self._pairs
+
+    def _prepared(self) -> Any:
         from extract.fusing import fuse
 
-        pairs = [(conv, norm) for conv, norm in self._card.folds if conv not in tapped]
         # fused in float32, then reduced: the products would be rounded twice the other way round
-        network = fuse(copy.deepcopy(backbone.network), pairs)
+        network = fuse(copy.deepcopy(self._backbone.network), self._pairs)
         network = network.to(device=self.device, dtype=self._type)
         # the layout in which convolutions are fastest, on processors as on GPUs
         return network.to(memory_format=self._torch.channels_last)
@@ -185,6 +208,8 @@ class TorchEngine:
     @contextlib.contextmanager
     def running(self) -> Iterator["TorchEngine"]:
         """Inside, call the engine on batches; outside, the network carries no hooks of ours."""
+        if self._is_left:  # another may run it by now
+            self.network, self._is_left = self._take(), False
         modules = {tap.layer: self.network.get_submodule(tap.layer) for tap in self.taps}
         torch = self._torch
         # TF32 keeps 10 bits of a float32's 23: its rows would be of another recipe
@@ -199,6 +224,7 @@ class TorchEngine:
                 torch.autocast(kind, enabled=False),  # the caller's may be on around us
             ):
                 yield self
+            self._leave()
         finally:
             torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
 
@@ -227,7 +253,8 @@ class TorchEngine:
         }
 
     def _run(self, batch: np.ndarray) -> dict[Tap, Any]:
-        return dict(zip(self.taps, self.forward(self.on_device(batch)), strict=True))
+        with threads_for(self.network, len(batch)):
+            return dict(zip(self.taps, self.forward(self.on_device(batch)), strict=True))
 
     def on_device(self, batch: np.ndarray) -> Any:
         """The batch as a tensor on the device, of the type it came in."""

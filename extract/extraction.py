@@ -26,7 +26,7 @@ from extract.forward_pass import NOT_WATCHED, ForwardPass, Job, Request, Watch
 from extract.pooling import Tap
 from extract.preprocessing import parse_view
 from extract.recipe import Recipe, decode_rule
-from extract.store import DamagedPart, FeatureStore, MemoryStore
+from extract.store import DamagedPart, FeatureStore, MemoryStore, ReadOnlyStore
 from extract.store.ids import image_ids
 from extract.store.notes import keep_notes
 from extract.thumbnails import thumbnail_recipe
@@ -240,7 +240,10 @@ def recipe_of(
 
 
 def read_features(
-    store: FeatureStore | MemoryStore, recipe: Recipe, taps: Sequence[Tap], ids: np.ndarray
+    store: FeatureStore | MemoryStore | ReadOnlyStore,
+    recipe: Recipe,
+    taps: Sequence[Tap],
+    ids: np.ndarray,
 ) -> np.ndarray:
     """Features as they are kept; of several views their mean.
 
@@ -248,7 +251,7 @@ def read_features(
 
     Parameters
     ----------
-    store : FeatureStore or MemoryStore
+    store : FeatureStore, MemoryStore or ReadOnlyStore
     recipe : Recipe
     taps : sequence of Tap
         Their columns follow one another.
@@ -305,7 +308,7 @@ def extract(
     inputs: Sequence,
     taps: Sequence[Tap],
     backbone: Backbone,
-    store: FeatureStore | MemoryStore,
+    store: FeatureStore | MemoryStore | ReadOnlyStore,
     *,
     numerics: str = "auto",
     device: str = "auto",
@@ -321,7 +324,7 @@ def extract(
     inputs : n paths, PIL images or uint8 (height, width, 3) arrays
     taps : sequence of Tap
     backbone : Backbone
-    store : FeatureStore or MemoryStore
+    store : FeatureStore, MemoryStore or ReadOnlyStore
     numerics : str
         `auto`, `float32` or a reduced precision.
     device : str

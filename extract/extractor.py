@@ -1,8 +1,9 @@
 """FeatureExtractor: a frozen network as a scikit-learn transformer, from images to features."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from data import ImageError, Reading, settle_reading
 from extract.backbones import DEFAULT_BACKBONE, Backbone, load_backbone
+from extract.backbones.module import fingerprint
 from extract.errors import ExtractError
 from extract.extraction import Extraction, extract, recipe_of
+from extract.files import read_only
 from extract.pooling import Tap, parse_taps
 from extract.preprocessing import named_view
 from extract.recipe import Recipe
-from extract.store import FeatureStore, MemoryStore
+from extract.store import FeatureStore, MemoryStore, ReadOnlyStore
 
 MEMORY_ROWS = 4096  # above which the rows of `cache=False` are forgotten
 
@@ -42,8 +45,9 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         fastest here.
     device : str
         `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
-    cache : path, None or False
-        Folder of the store, None for the platform's, False to keep nothing on disk.
+    cache : path, None, False or ReadOnlyStore
+        Folder of the store, None for the platform's, False to keep nothing on disk. Of a
+        ReadOnlyStore rows are taken, and none are written.
     keep : list of str
         Further taps to compute and keep in the same pass, so that a search over them runs the
         network once.
@@ -190,7 +194,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
     def __getstate__(self) -> dict:
         state = super().__getstate__().copy()
-        state.pop("_memory", None)
+        for own in ("_memory", "_kept_backbone"):
+            state.pop(own, None)
         return state
 
     def _extract(self, X: Any) -> Extraction:
@@ -213,9 +218,31 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
     def load_backbone(self) -> Backbone:
         """The frozen network these parameters name."""
-        return load_backbone(
-            self.backbone, self.weights, seed=self.seed, size=self.size, cache=self._store_folder()
+        asked = partial(
+            load_backbone,
+            self.backbone,
+            self.weights,
+            seed=self.seed,
+            size=self.size,
+            cache=self._store_folder(),
         )
+        if not isinstance(self.backbone, (str, Backbone)):
+            return self._own_backbone(asked)
+        backbone = asked()
+        if isinstance(self.cache, ReadOnlyStore):
+            with read_only():
+                _ = backbone.card  # what is found out about the network is not written down
+        return backbone
+
+    def _own_backbone(self, load: Callable[[], Backbone]) -> Backbone:
+        """That of one's own module, kept until anything of the module changes."""
+        if not hasattr(self.backbone, "state_dict"):
+            return load()  # says what is expected
+        key = fingerprint(self.backbone), self.weights, repr(self.size)
+        kept: tuple[tuple, Backbone] | None = getattr(self, "_kept_backbone", None)
+        if kept is None or kept[0] != key:
+            kept = self._kept_backbone = key, load()
+        return kept[1]
 
     def taps(self) -> tuple[Tap, ...]:
         """The taps whose columns `transform` gives, in order."""
@@ -256,9 +283,14 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         return getattr(self, "numerics_", "auto") if self.numerics == "auto" else self.numerics
 
     def _store_folder(self) -> Path | None:
+        if isinstance(self.cache, ReadOnlyStore):
+            return self.cache.cache
         return None if self.cache is False else FeatureStore(self.cache).cache
 
-    def _store(self) -> FeatureStore | MemoryStore:
+    def _store(self) -> FeatureStore | MemoryStore | ReadOnlyStore:
+        if isinstance(self.cache, ReadOnlyStore):
+            self.cache.forget_many()
+            return self.cache
         if self.cache is not False:
             return FeatureStore(self.cache)
         memory: MemoryStore | None = getattr(self, "_memory", None)

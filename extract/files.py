@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 keeping: set[object] = set()
 _unfinished: set[Path] = set()
 _naming = threading.RLock()
+_read_only: ContextVar[bool] = ContextVar("read_only", default=False)
 USED_SECONDS = 3600.0  # a use is noted once in this time
 ABANDONED = re.compile(r"\.tmp-(?P<host>[0-9a-f]{12})-(?P<process>[0-9]{1,10})-[0-9a-f]{8}")
 HEAD = b'{"blake2b": "%s",\n "value": '
@@ -70,8 +72,25 @@ def again_where_gone(write: Callable[[], None]) -> None:
 
 
 @contextlib.contextmanager
+def read_only() -> Iterator[None]:
+    """Within it, in this thread, every file is as on a disk that can only be read."""
+    before = _read_only.set(True)
+    try:
+        yield
+    finally:
+        _read_only.reset(before)
+
+
+def refuse_writing() -> None:
+    """OSError where nothing is to be written."""
+    if _read_only.get():
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+@contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; left without an error, it is synced and renamed."""
+    refuse_writing()
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".tmp-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
@@ -129,6 +148,7 @@ def write_remembered(path: Path, value: Any) -> None:
 
 def _make_way(path: Path) -> None:
     """Anything but a folder is replaced by renaming."""
+    refuse_writing()
     if path.is_dir() and not path.is_symlink():
         os.replace(path, path.with_name(f"{path.name}-{uuid.uuid4().hex[:8]}.damaged"))
 
@@ -218,5 +238,6 @@ def note_use(path: Path) -> None:
     # no access time: file systems are mounted without them; a link in its place is no way out
     follow = os.utime not in os.supports_follow_symlinks
     with contextlib.suppress(OSError):
+        refuse_writing()
         if time.time() - path.lstat().st_mtime > USED_SECONDS:
             os.utime(path, follow_symlinks=follow)

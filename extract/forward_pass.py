@@ -20,7 +20,7 @@ from extract.loader import Batch, Decoding, load_batches
 from extract.pooling import Tap
 from extract.preprocessing import VIEWS
 from extract.recipe import Recipe
-from extract.store import FeatureStore, MemoryStore
+from extract.store import FeatureStore, MemoryStore, ReadOnlyStore
 from extract.thumbnails import STORED as THUMBNAIL_TYPE
 from extract.thumbnails import TAP as THUMBNAIL_TAP
 from extract.thumbnails import lacking_thumbnails, thumbnail_recipe
@@ -111,7 +111,7 @@ class Request:
     inputs: Sequence
     taps: Sequence[Tap]
     backbone: Backbone
-    store: FeatureStore | MemoryStore
+    store: FeatureStore | MemoryStore | ReadOnlyStore
     device: str
     thumbnails: bool
     reading: Reading

@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from data import ImageError, Reading, decode_noted, read_bytes
+from data.held import held_name
+from data.images import held_bytes
 from data.memory import budget
 from data.thumbnails import SIDE, make_thumbnail
 from extract.cores import cores
@@ -128,20 +130,21 @@ def _decode_one(item: Any, decoding: Decoding, with_thumbnail: bool) -> _Decoded
 
 
 def _fill(done: _Decoded, item: Any, decoding: Decoding, with_thumbnail: bool) -> None:
-    if isinstance(item, (str, os.PathLike)):
-        data = read_bytes(item)
+    is_path = isinstance(item, (str, os.PathLike))
+    data = read_bytes(item) if is_path else held_bytes(item)
+    if data is not None:
+        name = os.fspath(item) if is_path else held_name(item)
         at_least = getattr(decoding.preprocessings[0], "at_least", None)
-        image, done.notes = decode_noted(data, os.fspath(item), at_least, reading=decoding.reading)
+        image, done.notes = decode_noted(data, name, at_least, reading=decoding.reading)
         done.found = bytes_id(data)
     else:
-        data = b""
         image = open_in_memory(item)
         done.found = pixels_id(np.asarray(image))
     if with_thumbnail:
         # from the bytes only where they may have been decoded at a larger scale than its own
         done.thumbnail = (
             make_thumbnail(data, decoding.reading)
-            if data.startswith(JPEG)
+            if data is not None and data.startswith(JPEG)
             else make_thumbnail(image)  # read as asked already
         )
     done.pixels = tuple(np.asarray(one(image)) for one in decoding.preprocessings)

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from data import ImageError, Reading, read_bytes
+from data.held import held_name
+from data.images import held_bytes
 from data.memory import budget
 from data.thumbnails import SIDE, make_thumbnail
 from extract.cores import cores
 from extract.errors import ExtractError
 from extract.pooling import Tap
 from extract.recipe import Recipe, decode_rule
-from extract.store import DamagedPart, FeatureStore, MemoryStore
+from extract.store import DamagedPart, FeatureStore, MemoryStore, ReadOnlyStore
 from extract.store.ids import bytes_id, open_in_memory, pixels_id
 
 log = logging.getLogger(__name__)
@@ -32,14 +34,14 @@ def thumbnail_recipe(reading: Reading) -> Recipe:
 
 
 def lacking_thumbnails(
-    store: FeatureStore | MemoryStore, ids: np.ndarray, reading: Reading
+    store: FeatureStore | MemoryStore | ReadOnlyStore, ids: np.ndarray, reading: Reading
 ) -> np.ndarray:
     """(n, 16) uint8 ids -> (n,) bool, True where no thumbnail is kept."""
     return store.missing(thumbnail_recipe(reading), [TAP], ids)[:, 0]
 
 
 def kept_thumbnails(
-    store: FeatureStore | MemoryStore,
+    store: FeatureStore | MemoryStore | ReadOnlyStore,
     inputs: Sequence,
     ids: np.ndarray,
     reading: Reading | None = None,
@@ -87,7 +89,10 @@ def kept_thumbnails(
 
 
 def _read_kept(
-    store: FeatureStore | MemoryStore, ids: np.ndarray, thumbnails: np.ndarray, reading: Reading
+    store: FeatureStore | MemoryStore | ReadOnlyStore,
+    ids: np.ndarray,
+    thumbnails: np.ndarray,
+    reading: Reading,
 ) -> np.ndarray:
     """Fill in the rows that are kept -> the others."""
     for _ in range(RETRIES):
@@ -104,19 +109,23 @@ def _read_kept(
 
 def _make(item: Any, reading: Reading) -> tuple[bytes, np.ndarray]:
     """An image's id now, which may be another than when it was listed, and its thumbnail."""
-    if not isinstance(item, (str, os.PathLike)):
-        image = open_in_memory(item)
-        return pixels_id(np.asarray(image)), make_thumbnail(image)
+    is_path = isinstance(item, (str, os.PathLike))
     try:
         with budget().kept():
-            data = read_bytes(item)
-            return bytes_id(data), make_thumbnail(data, reading)
+            data = read_bytes(item) if is_path else held_bytes(item)
+            if data is not None:
+                return bytes_id(data), make_thumbnail(data, reading)
     except ImageError as error:
-        raise ImageError(os.fspath(item), error.reason) from error
+        raise ImageError(os.fspath(item) if is_path else held_name(item), error.reason) from error
+    image = open_in_memory(item)
+    return pixels_id(np.asarray(image)), make_thumbnail(image)
 
 
 def _keep(
-    store: FeatureStore | MemoryStore, ids: np.ndarray, pixels: np.ndarray, reading: Reading
+    store: FeatureStore | MemoryStore | ReadOnlyStore,
+    ids: np.ndarray,
+    pixels: np.ndarray,
+    reading: Reading,
 ) -> None:
     try:
         with store.writer(thumbnail_recipe(reading), STORED) as writer:

@@ -14,9 +14,7 @@ from extract.extractor import JoinedExtractor
 from heads import HEADS, Calibration, as_logits, fit_calibration
 from heads.blended import answers, probabilities
 from heads.rows import training_rows
-from heads.search import fit_head
 from pipelines.evaluation.scoring import find_scoring
-from pipelines.evaluation.search import Search, search_heads
 
 FOLDS = 5
 
@@ -190,6 +188,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
                 "a class has a single image: expected two or more, "
                 "or pass a head that is an estimator"
             )
+        # here: whoever predicts needs none of it
+        from heads.search import fit_head
+        from pipelines.evaluation.search import Search, search_heads
+
         scoring = find_scoring(self.scoring)
         search = Search([self.head], int(folds), scoring, self.class_weight, self.seed, None)
         best = search_heads(features, y, search)[0][self.head]

@@ -6,11 +6,13 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data.names import counted, shown
+from extract.deferred import deferred
 from pipelines.console import DONE, FAILED, run_command, say
 from pipelines.errors import WrongCall
 from pipelines.report.files import as_cells
@@ -20,7 +22,18 @@ if TYPE_CHECKING:
     from pipelines.classifier import ImageClassifier
 
 EXAMPLE = "example: python -m pipelines.predict runs/photos/model new.jpg more/ --json"
-CHUNK = 256
+CHUNKS = (4, 16, 64, 256)  # images until the first answers come, then the next, and so on
+# what scikit-learn imports and no prediction of a head uses: half of its import
+NOT_READ = (
+    "numpy.f2py",
+    "numpy.testing",
+    "scipy.stats",
+    "scipy.interpolate",
+    "scipy.optimize",
+    "scipy.integrate",
+    "scipy.ndimage",
+    "scipy.spatial",
+)
 COLUMNS = ("path", "label", "probability", "error")
 
 
@@ -31,6 +44,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="where features may be kept already; it is only read (default: the user cache folder)",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -46,9 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def predict(options: argparse.Namespace) -> int:
     """Print one answer for each image -> 0, or 1 where any could not be read."""
     from data.folders import images_among
-    from pipelines.bundle import load_classifier
 
-    classifier = load_classifier(options.bundle, device=options.device, on_warning=say)
+    with deferred(NOT_READ):
+        from extract import ReadOnlyStore
+        from pipelines.bundle import load_classifier
+
+        store = ReadOnlyStore(options.cache)
+        classifier = load_classifier(
+            options.bundle, cache=store, device=options.device, on_warning=say
+        )
     entries: list = []  # (path, why it can't be read or None), in the order of the call
     passed_over: Counter[str] = Counter()
     for image in options.images:
@@ -80,12 +105,15 @@ def _answers(
     classifier: "ImageClassifier", entries: Sequence[tuple[str, str | None]]
 ) -> Iterator[dict]:
     """An answer for each entry, in their order; a chunk of images is in memory at a time."""
-    for at in range(0, len(entries), CHUNK):
-        chunk = entries[at : at + CHUNK]
+    at, sizes = 0, iter(CHUNKS)
+    while at < len(entries):
+        chunk = entries[at : at + next(sizes, CHUNKS[-1])]
+        at += len(chunk)
         readable = [path for path, problem in chunk if problem is None]
         found = iter(_predictions(classifier, readable) if readable else ())
         for path, problem in chunk:
             yield next(found) if problem is None else _failure(path, problem)
+        sys.stdout.flush()  # a pipe would hold the lines back
 
 
 def _predictions(classifier: "ImageClassifier", paths: Sequence[str]) -> list[dict]:

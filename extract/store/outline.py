@@ -7,10 +7,12 @@ open, and rows are written without the interpreter's lock.
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import h5py
 import numpy as np
+
+if TYPE_CHECKING:
+    import h5py
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ def draw_outline(
     >>> np.diff(outline.offsets["ids"]).tolist()
     [32, 32]
     """
+    import h5py  # not above: who reads the store needs none of it
+
     sketch = Sketch()
     offsets = {}
     with h5py.File(sketch, "w") as file:
@@ -64,8 +68,10 @@ def draw_outline(
     return Outline(offsets, sketch.pieces, sketch.size)
 
 
-def room_alone() -> h5py.h5p.PropDCID:
+def room_alone() -> "h5py.h5p.PropDCID":
     """Of a dataset whose place in the file is kept free, and nothing written there."""
+    import h5py
+
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from extract.files import written_aside
+from extract.files import refuse_writing, written_aside
 from extract.store.description import Description, Layout, read_description
 from extract.store.outline import draw_outline
 from extract.store.rows_on_disk import Column, WrongBytes, opened_part
@@ -130,6 +130,7 @@ def put_aside(path: Path) -> bool:
     aside = path.with_suffix(".damaged")
     for name in (aside, aside.with_name(f"{path.stem}-{uuid.uuid4().hex[:8]}.damaged")):
         try:
+            refuse_writing()
             os.replace(path, name)
             return True
         except FileNotFoundError:  # another process was first

@@ -79,7 +79,7 @@ def load_classifier(
         The network of a bundle whose backbone is one's own; of several in the bundle's order. A
         bundle never imports code it names.
     cache, device
-        As in `FeatureExtractor`.
+        As in `FeatureExtractor`; of a `ReadOnlyStore` features are read, and none are written.
     on_warning : callable
         Called with one line where this machine can't compute as the training did and float32 is
         used.
@@ -287,6 +287,8 @@ def _as_tuple(size: Any) -> Any:
 
 
 def _usable_numerics(numerics: str, place: _Place) -> str:
+    if numerics == "float32" and place.device == "auto":
+        return numerics  # computed anywhere: a store that holds all rows spares torch's import
     reason = lacks_numerics(numerics, choose_device(place.device))
     if reason is None:
         return numerics

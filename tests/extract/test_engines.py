@@ -1,13 +1,15 @@
 """The forward pass gives what the plain network gives, in any batch, and runs no further than it
 must."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
-from extract import ExtractError, Preprocessing, Tap, load_backbone
+from extract import ExtractError, Preprocessing, Tap, cores, load_backbone
 from extract import engines as engines_file
 from extract.engines import (
     NUMERICS,
@@ -305,3 +307,42 @@ def test_an_input_that_is_not_square(tiny_net):
     np.testing.assert_allclose(
         rows_of(backbone, batch, [tap])[tap], expected.flatten(1), rtol=1e-4, atol=1e-5
     )
+
+
+def test_a_network_made_ready_is_left_to_the_next_engine_and_lent_to_one_at_a_time(backbone):
+    """To copy and fuse it took three times as long as one image."""
+    taps = [Tap("layer2.0", "avg")]
+    make = partial(TorchEngine, backbone, "cpu", "float32", taps)
+    with make().running() as first, make().running() as second:
+        assert second.network is not first.network
+    left = first.network
+    with make().running() as third:
+        assert third.network is left
+        assert make().network is not left
+    assert not any(module._forward_hooks for module in left.modules())
+    with third.running(), make().running() as other:  # once it was left it may be another's
+        assert other.network is not third.network
+    assert len(backbone.ready) == 1
+    assert backbone.__getstate__()["ready"] == {}
+
+
+def test_a_large_network_is_not_held(backbone, monkeypatch):
+    monkeypatch.setattr(engines_file, "LARGEST_LEFT", 10)
+    backbone.ready.clear()
+    with TorchEngine(backbone, "cpu", "float32", [Tap("layer2.0", "avg")]).running():
+        pass
+    assert not backbone.ready
+
+
+@pytest.mark.parametrize(("images", "threads"), [(1, 1), (9, 3)])
+def test_little_work_takes_one_thread(images, threads, monkeypatch):
+    """Beside other work each layer waited for a second core: a second and a half for one image."""
+    network, before = torch.nn.Linear(10, 10), torch.get_num_threads()
+    monkeypatch.setattr(cores, "LITTLE_WORK", 500)
+    torch.set_num_threads(3)
+    try:
+        with cores.threads_for(network, images):
+            assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

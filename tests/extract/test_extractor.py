@@ -305,6 +305,24 @@ def test_an_own_module_may_be_given_as_it_is(tiny_net, cache, pixels, forwarded)
     assert not np.array_equal(other.transform(images), X)
 
 
+def test_an_own_module_is_kept_between_calls_until_it_changes(tiny_net, pixels):
+    """Each call copied it, ran it to see what it gives, and fused it."""
+    network = tiny_net()
+    extractor = FeatureExtractor(
+        "layer1.0", backbone=network, cache=False, numerics="float32", device="cpu"
+    )
+    X, size = extractor.transform(pixels[:2]), len(pickle.dumps(extractor))
+    first = extractor.load_backbone()
+    extractor.transform(pixels[2:4])
+    assert extractor.load_backbone() is first
+    assert len(pickle.dumps(extractor)) == size
+    assert not hasattr(clone(extractor), "_kept_backbone")
+    for parameter in network.parameters():
+        parameter.data.mul_(1.5)  # which moves no counter of changes
+    assert extractor.load_backbone() is not first
+    assert not np.array_equal(extractor.transform(pixels[:2]), X)
+
+
 def test_the_recipe_is_settled_by_the_first_call(extractor, photos):
     extractor.set_params(numerics="auto")
     extractor.transform(photos[:1])

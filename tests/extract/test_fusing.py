@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from extract import Tap, load_backbone
+from extract import Tap, fusing, load_backbone
 from extract.engines import TorchEngine
 from extract.fusing import find_fusable, fuse
 from extract.layers import hooked, probe_layers
@@ -183,3 +183,45 @@ def _pil(array):
     from PIL import Image
 
     return Image.fromarray(array)
+
+
+def sequence():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1))
+
+
+class SteppedThrough(nn.Module):
+    """Who takes what each layer of a sequence gives, and so a convolution's output, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers, self.last = sequence(), nn.Identity()
+
+    def forward(self, x):
+        seen = []
+        for layer in self.layers:
+            x = layer(x)
+            seen.append(x.mean((2, 3)))
+        return self.last(torch.cat(seen, 1))
+
+
+def test_sequences_called_whole_are_fused_without_running_them(monkeypatch):
+    """To run the default network for it took as long as two predictions."""
+    network = ready(load_backbone("mobilenet_v2", "random", size=32).network)
+    found, ran = fusable_pairs(network), fusing._adjacent
+    assert found == ran(network, BATCH[:1], probe_layers(network, BATCH))[0]
+    assert len(found) == 52
+    monkeypatch.delattr(fusing, "_adjacent")
+    assert fusable_pairs(network) == found
+    assert fusable_pairs(sequence()) == [("0", "1")]
+
+
+def test_a_sequence_that_is_stepped_through_is_not_fused():
+    assert fusable_pairs(SteppedThrough()) == []
+
+
+def test_a_sequence_with_a_hook_on_its_convolution_is_run_to_find_out(monkeypatch):
+    ran, own, network = [], fusing._adjacent, sequence()
+    monkeypatch.setattr(fusing, "_adjacent", lambda *given: ran.append(1) or own(*given))
+    network[0].register_forward_hook(lambda *_: None)
+    assert fusable_pairs(network) == [("0", "1")]
+    assert ran == [1, 1]

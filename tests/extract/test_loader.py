@@ -97,12 +97,14 @@ def test_a_float_preprocessing_passes_as_it_is(pixels):
     assert batch.pixels[0].shape == (2, 3, 2, 2)
 
 
-def test_one_lazily_opened_image_may_come_many_times(photos, small, pixels):
+@pytest.mark.parametrize("name", ["read.png", "unknown.tga"])
+def test_one_lazily_opened_image_may_come_many_times(tmp_path, small, pixels, name):
     """Threads that read the pixels of one image at once spoiled each other's decoder."""
+    Image.fromarray(pixels[0]).save(tmp_path / name)
     expected = small(Image.fromarray(pixels[0]))
     for _ in range(20):
-        image = Image.open(photos[0])
-        (batch,) = load_batches([image] * 12, np.arange(12), Decoding([small]), lambda: 12, 0)
+        with Image.open(tmp_path / name) as image:
+            (batch,) = load_batches([image] * 12, np.arange(12), Decoding([small]), lambda: 12, 0)
         assert not batch.bad
         assert all(np.array_equal(made, expected) for made in batch.pixels[0])
 
@@ -116,4 +118,7 @@ def test_a_lazily_opened_image_that_is_cut_short_is_bad(tmp_path, photos, small)
     assert list(batch.bad) == [0]
     assert batch.rows.tolist() == [1]
     with Image.open(tmp_path / "cut.png") as cut:
-        assert sorted(image_ids([cut])[1]) == [0]
+        ids, bad = image_ids([cut, tmp_path / "cut.png"])
+    assert not bad
+    assert np.array_equal(ids[0], ids[1])
+    assert sorted(image_ids([cut])[1]) == [0]  # it is closed by now

@@ -3,11 +3,15 @@
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from data import read_image_folder
 from pipelines import ImageClassifier, save_classifier
+from pipelines import predict as predict_file
 from pipelines.__main__ import main as permafrost
 from pipelines.predict import main
 
@@ -72,6 +76,100 @@ def test_a_file_that_cannot_be_read_has_an_error_and_the_others_their_labels(
     assert [answers[str(path)]["error"] is None for path in paths] == [True, False, True, False]
     assert answers[str(paths[1])]["label"] is None
     assert "2 of 4 images can't be read" in err
+
+
+def as_probabilities(out):
+    lines = [json.loads(line) for line in out.splitlines()]
+    return {answer["path"]: answer["probabilities"] for answer in lines}
+
+
+def test_features_that_are_kept_are_read_and_nothing_is_written(bundle, photos, tmp_path, capsys):
+    cache = tmp_path / "cache"
+    for path in cache.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    before = snapshot(cache)
+    _, kept, _ = call(capsys, bundle, photos, "--json", "--cache", cache)
+    _, computed, _ = call(capsys, bundle, photos, "--json", "--cache", tmp_path / "none")
+    assert snapshot(cache) == before
+    assert not (tmp_path / "none").exists()
+    kept, computed = as_probabilities(kept), as_probabilities(computed)
+    for path, answer in kept.items():
+        assert computed[path] == pytest.approx(answer, abs=1e-5)
+        _, alone, _ = call(capsys, bundle, path, "--json", "--cache", cache)
+        assert as_probabilities(alone) == {path: answer}
+
+
+@pytest.mark.parametrize("heads", ["linear_svm", "linear_svm,rbf_svm,knn"])
+def test_what_a_run_said_of_its_test_images_is_what_predict_says(
+    photos, run, tmp_path, capsys, heads
+):
+    assert run(photos, "--heads", heads, "--intensity", "auto")[0] == 0
+    with open(tmp_path / "out" / "test_predictions.csv", encoding="utf-8", newline="") as file:
+        said = {row["path"]: row for row in csv.DictReader(file)}
+    model, whole, alone = tmp_path / "out" / "model", {}, {}
+    for cache, tolerance in ((tmp_path / "cache", 0), (tmp_path / "none", 1e-5)):
+        for found, calls in ((whole, [list(said)]), (alone, [[path] for path in said])):
+            for images in calls:
+                _, out, _ = call(capsys, model, *images, "--csv", "--cache", cache)
+                found |= {row["path"]: row for row in csv.DictReader(io.StringIO(out))}
+            for path, row in said.items():
+                assert found[path]["label"] == row["predicted"]
+                expected = pytest.approx(float(row["probability"]), abs=tolerance)
+                assert float(found[path]["probability"]) == expected
+
+
+def snapshot(folder):
+    """What the files of a folder hold, and when they were changed."""
+    return {
+        path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes())
+        for path in folder.rglob("*")
+    }
+
+
+def test_kept_features_need_no_network(bundle, photos, tmp_path):
+    command = (
+        "import sys; from pipelines.predict import main; "
+        "code = main(sys.argv[1:]); print(code, 'torch' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", command, bundle, photos, "--cache", tmp_path / "cache"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr.splitlines() == ["0 False"]
+
+
+def test_the_first_answers_come_before_the_last_images_are_read(
+    bundle, photos, tmp_path, capsys, monkeypatch
+):
+    read = []
+
+    def noted(classifier, paths):
+        read.append((len(paths), len(capsys.readouterr().out.splitlines())))
+        return own(classifier, paths)
+
+    own = predict_file._predictions
+    monkeypatch.setattr(predict_file, "_predictions", noted)
+    main([str(bundle), str(photos), "--cache", str(tmp_path / "cache")])
+    assert read == [(4, 0), (16, 4), (4, 16)]
+
+
+def test_scipy_is_imported_by_who_needs_it_afterwards(bundle, photos):
+    """Parts of it are deferred while the heads are imported."""
+    command = (
+        "import sys; from pipelines.predict import NOT_READ, main; main(sys.argv[1:])\n"
+        "print([name for name in NOT_READ if name in sys.modules])\n"
+        "import scipy.stats, sklearn.preprocessing._polynomial as p, sklearn.utils.fixes as fixes\n"
+        "print(scipy.stats.norm.cdf(0), len(p.BSpline([0, 0, 1, 1], [1.0, 2.0], 1).c))\n"
+        "print(fixes._mode([1, 1, 2]).mode)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", command, bundle, photos / "cats" / "0.png"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[1:] == ["[]", "0.5 2", "[1]"]
 
 
 def test_only_unreadable_files(bundle, tmp_path, capsys):
