@@ -1,5 +1,7 @@
 """The console script `permafrost run|extract|…`: each command is the module of that name."""
 
+import atexit
+import gc
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -19,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Hand the rest of the line to the command's own module -> exit code."""
     if arguments is None:
         watch_signals()
+        # the interpreter would go through every object of torch once more to end: half a second
+        atexit.register(gc.freeze)
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments and arguments[0] in COMMANDS:
         return import_module(f"pipelines.{arguments[0]}").main(arguments[1:])
