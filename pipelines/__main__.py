@@ -1,5 +1,7 @@
 """The console script `permafrost run|extract|…`: each command is the module of that name."""
 
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # as `python -m` does it, so that --backbone my_networks:small is found by both; at the end,
         # where it hides nothing
         sys.path.append(os.getcwd())
+        # the interpreter would go through every object of torch once more to end: half a second
+        atexit.register(gc.freeze)
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments and arguments[0] in COMMANDS:
         return import_module(f"pipelines.{arguments[0]}").main(arguments[1:])

@@ -288,7 +288,7 @@ def keep_features(
     if not readable:
         path, reason = samples.paths[min(bad)], bad[min(bad)].reason
         raise WorkFailed(
-            f"none of {counted(len(ids), 'image')} can be read, the first, {path}: {reason}"
+            f"none of the {counted(len(ids), 'image')} can be read, the first, {path}: {reason}"
         )
     rows = np.array(readable)
     contradictions: list[tuple[str, str]] = []

@@ -1,7 +1,9 @@
 """Labels and probabilities for new images by a bundle; writes nothing but its answer."""
 
 import argparse
+import atexit
 import csv
+import gc
 import json
 import sys
 from collections import Counter
@@ -176,4 +178,5 @@ WRITERS: dict[str, Callable[[dict], None]] = {
 
 
 if __name__ == "__main__":
+    atexit.register(gc.freeze)  # as pipelines/__main__.py does
     sys.exit(main())

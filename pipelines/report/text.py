@@ -65,7 +65,8 @@ def _views_in_words(views: dict) -> list[str]:
         return []
     by_use: dict[bool, list[str]] = {True: [], False: []}
     for view, gain in views["gains"].items():
-        by_use[view in views["used"]].append(f"{name_of(view)} ({-100 * gain:+.1f} %)")
+        change = round(-100 * gain, 1) or 0.0  # no negative zero
+        by_use[view in views["used"]].append(f"{name_of(view)} ({change:+.1f} %)")
     parts = [", ".join(["views: plain", *by_use[True]])]
     if by_use[False]:
         parts.append(f"left out {', '.join(by_use[False])}")

@@ -22,6 +22,7 @@ QUICK = {
     "size": 32,
     "cv": 3,
     "heads": ("ridge", "knn"),
+    "views": "plain",
 }
 
 
@@ -187,7 +188,7 @@ def neighbours_of(classifier):
     return [step for step in steps if hasattr(step, "n_samples_fit_")]
 
 
-def all_alike(shares, codes, folds, scoring=None):
+def all_alike(shares, codes, folds, scoring=None, kinds=None):
     """Every candidate, whatever it is worth."""
     weights = np.full(len(shares), 1 / len(shares))
     return Blend(weights, 0.5, np.tensordot(weights, shares, 1))
@@ -199,6 +200,7 @@ def test_stages_are_named_by_what_they_do(photos, settings):
         "read",
         "extract",
         "copies",
+        "views",
         "heads",
         "baselines",
         "curve",

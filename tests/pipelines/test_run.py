@@ -112,10 +112,9 @@ def test_a_second_run_computes_nothing_and_takes_no_torch(photos, run, small, tm
     arguments = [
         str(photos),
         *small,
-        "--cache",
-        str(tmp_path / "cache"),
-        "--out",
-        str(tmp_path / "out"),
+        *("--views", "plain"),
+        *("--cache", str(tmp_path / "cache")),
+        *("--out", str(tmp_path / "out")),
     ]
     code = (
         "import sys\nfrom pipelines.run import main\n"
@@ -226,23 +225,41 @@ def test_a_first_look_chooses_views_and_says_so(photos, run, tmp_path, monkeypat
         "choose_row",
         lambda board, how: next(i for i, row in enumerate(board.rows) if row.view == "whole"),
     )
+    monkeypatch.setattr("pipelines.evaluation.views.WORTH", -1.0)  # whatever it is worth here
     code, out, err = run(photos, "--heads", "ridge,logistic", "--views", "auto")
     assert code == 0, err
-    views = results_of(tmp_path)["views"]
+    results = results_of(tmp_path)
+    views = results["views"]
     assert (views["asked"], views["looked_at"]) == (["auto"], 18)
-    assert views["used"] == ["plain", "whole"]
+    assert views["used"] == ["plain", "plain+flipped", "whole"]
     assert set(views["gains"]) == {"plain+flipped", "whole"}
-    assert "views: plain, whole (-" in out
-    assert "; left out flipped (" in out
+    assert {row["view"] for row in results["leaderboard"] if row["head"] != "blend"} == {
+        "plain",
+        "plain+flipped",
+        "whole",
+    }
+    assert "views: plain, " in out
+    assert results["extraction"]["images"] == results["extraction"]["computed"] == 24
     assert assert_the_bundle_predicts_as_the_run(tmp_path).extractor_.view == "whole"
 
 
-@pytest.mark.parametrize("views", ["turned", "auto,plain", "plain,"])
+def test_a_view_that_is_not_worth_it_is_computed_for_the_look_alone(
+    photos, run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("pipelines.evaluation.views.WORTH", 1.0)
+    code, out, err = run(photos, "--heads", "ridge", "--views", "auto")
+    assert code == 0, err
+    results = results_of(tmp_path)
+    assert results["views"]["used"] == ["plain"]
+    assert {row["view"] for row in results["leaderboard"]} == {"plain"}
+    assert "views: plain; left out " in out
+    assert "18 images to compute" in err
+    assert results["extraction"]["images"] == 24
+
+
+@pytest.mark.parametrize("views", ["turned", "auto,plain"])
 def test_views_that_are_none_are_refused(photos, run, views):
     code, _, err = run(photos, "--views", views)
-    if views == "plain,":
-        assert code == 0, err
-        return
     assert code == 2
     assert "expected one of plain, flipped, whole" in err
 
