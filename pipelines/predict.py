@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data.names import counted, shown
-from extract.deferred import deferred
 from pipelines.console import DONE, FAILED, run_command, say
 from pipelines.errors import WrongCall
 from pipelines.report.files import as_cells
@@ -25,17 +24,6 @@ if TYPE_CHECKING:
 
 EXAMPLE = "example: python -m pipelines.predict runs/photos/model new.jpg more/ --json"
 CHUNKS = (4, 16, 64, 256)  # images until the first answers come, then the next, and so on
-# what scikit-learn imports and no prediction of a head uses: half of its import
-NOT_READ = (
-    "numpy.f2py",
-    "numpy.testing",
-    "scipy.stats",
-    "scipy.interpolate",
-    "scipy.optimize",
-    "scipy.integrate",
-    "scipy.ndimage",
-    "scipy.spatial",
-)
 COLUMNS = ("path", "label", "probability", "error")
 
 
@@ -67,15 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def predict(options: argparse.Namespace) -> int:
     """Print one answer for each image -> 0, or 1 where any could not be read."""
     from data.folders import images_among
+    from extract import ReadOnlyStore
+    from pipelines.bundle import load_classifier
 
-    with deferred(NOT_READ):
-        from extract import ReadOnlyStore
-        from pipelines.bundle import load_classifier
-
-        store = ReadOnlyStore(options.cache)
-        classifier = load_classifier(
-            options.bundle, cache=store, device=options.device, on_warning=say
-        )
+    store = ReadOnlyStore(options.cache)
+    classifier = load_classifier(options.bundle, cache=store, device=options.device, on_warning=say)
     entries: list = []  # (path, why it can't be read or None), in the order of the call
     passed_over: Counter[str] = Counter()
     for image in options.images:

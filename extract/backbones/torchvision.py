@@ -16,7 +16,6 @@ from extract.backbones.names import (
     share,
 )
 from extract.cores import one_thread
-from extract.deferred import deferred
 from extract.errors import ExtractError
 from extract.preprocessing import Preprocessing
 from extract.weights import is_file_source, load_file, load_wheel, weights_file
@@ -68,15 +67,8 @@ def _members(name: str) -> list:
 
 
 def import_torchvision() -> Any:
-    """The package torchvision, without torch's compiler, which its detection operators import.
-
-    They do so for one function, which takes half of the import's time, and no classification model
-    calls it; who does gets the compiler then.
-    """
-    import torch  # noqa: F401 (torchvision needs it whole)
-
-    with deferred(("torch._dynamo", "torch._dynamo.utils")):
-        return importlib.import_module("torchvision")
+    """The package torchvision; imported where one of its networks is asked for, as it takes long."""
+    return importlib.import_module("torchvision")
 
 
 def _preset(member: Any) -> Preprocessing:
