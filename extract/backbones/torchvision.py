@@ -67,7 +67,7 @@ def _members(name: str) -> list:
 
 
 def import_torchvision() -> Any:
-    """The package torchvision; imported where one of its networks is asked for, as it takes long."""
+    """The package torchvision, imported where one of its networks is asked for: it takes long."""
     return importlib.import_module("torchvision")
 
 
