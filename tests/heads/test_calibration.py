@@ -86,3 +86,17 @@ def test_a_huge_score_is_no_overflow():
 def test_wrong_calls_say_what_was_expected(scores, y, classes, message):
     with pytest.raises(ValueError, match=message):
         fit_calibration(scores, y, classes)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-30, 1e30])
+def test_scores_that_are_alike_but_for_rounding_leave_the_shares(unit):
+    """A majority head says the same of every row, with other last bits in each column."""
+    y = np.repeat([0, 1, 2], [70, 20, 10])
+    scores = unit * np.tile(np.log([0.7, 0.2, 0.1]), (100, 1))
+    scores[:50] -= 3 * unit * np.finfo(float).eps
+    fitted = fit_calibration(scores, y, [0, 1, 2])
+    alike = unit * np.full((100, 3), -1.1)
+    alike[::2, 1] = np.nextafter(alike[0, 0], 0)
+    for own in (fitted, fit_calibration(alike, y, [0, 1, 2])):
+        shares = own.probabilities(scores[:1] if own is fitted else alike[:1])[0]
+        assert shares == pytest.approx([0.7, 0.2, 0.1], abs=0.05)
