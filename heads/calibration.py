@@ -260,9 +260,9 @@ def _fit(scores: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> tuple[fl
     n, n_classes = scores.shape
     centred = scores - scores.mean(axis=1, keepdims=True)
     # scores of any unit: work at unit spread, undo it in the end
-    spread = float(np.std(centred))
-    if spread <= 16 * np.finfo(float).eps * np.abs(scores).max(initial=0.0):
-        centred, spread = np.zeros_like(centred), 1.0  # all alike but for rounding
+    spread, largest = float(np.std(centred)), float(np.abs(scores).max())
+    if spread <= 16 * np.finfo(float).eps * largest:  # all alike but for rounding
+        centred, spread = np.zeros_like(centred), largest or 1.0
     unit = centred / spread
     counts = np.bincount(codes, weights, minlength=n_classes)
     targets = _smoothed_targets(codes, counts) * weights[:, None]
