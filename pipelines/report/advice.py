@@ -142,6 +142,18 @@ def _origin(results: dict, how: str) -> str:
     return f"; these images are {how} those the backbone was trained on"
 
 
+def _stronger(results: dict) -> str:
+    """Where scores still rise at the last layer, a network that goes further is the next to try."""
+    found, name = results["comparisons"]["depth"], _backbone(results)["name"]
+    perfect = SCORINGS[results["scoring"]].perfect
+    if len(results["backbones"]) > 1 or found["second_score"] >= perfect - CLOSE:
+        return ""
+    return (
+        "; they still rise at the end, so a stronger backbone may well gain more than anything "
+        f"else: --backbone {name},NAME compares two"
+    )
+
+
 def _best_alone(results: dict) -> dict:
     return next(row for row in results["leaderboard"] if row["head"] != "blend")
 
@@ -209,6 +221,7 @@ ADVISERS = {
         worse=lambda results: (
             f"the last layer beats the earlier ones: {{interval}}, {DEPTH}"
             + _origin(results, "like")
+            + _stronger(results)
         ),
         same=f"early and late layers do equally well, within {{margin}}: {{interval}}, {DEPTH}",
         question=f"whether an earlier layer or the last does better, {{interval}}, {DEPTH}",

@@ -267,3 +267,14 @@ def test_fewer_than_thirty_training_images_settle_nothing(verdict):
 def test_intervals_of_all_comparisons_together_are_wider():
     low, high = widen(0.5, 0.4, 0.7)
     assert (low, high) == pytest.approx((0.36, 0.779), abs=2e-3)
+
+
+def test_where_scores_still_rise_at_the_last_layer_a_stronger_backbone_is_named():
+    def said(score, **changes):
+        return give_advice(results({"depth": found("depth", WORSE, score)}, **changes))[0]
+
+    assert said(0.7).endswith("--backbone net,NAME compares two")
+    assert "stronger" not in said(0.97)  # little is left to gain
+    assert "stronger" not in said(0.7, backbones=[NET, NET | {"name": "other"}])
+    for verdict in (BETTER, SAME, OPEN):
+        assert "stronger" not in give_advice(results({"depth": found("depth", verdict)}))[0]
