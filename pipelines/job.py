@@ -452,6 +452,7 @@ def add_views(job: Job, table: FeatureTable, split: Split) -> tuple[FeatureTable
         lambda source: look.read(source),
         [source.view for source in look.sources],
         look.samples.labels,
+        count_workers(len(look.sources)),
     )
     job.on_event(seen)
     if len(seen.used) > 1:

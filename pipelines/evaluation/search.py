@@ -68,7 +68,7 @@ def screen_sources(
         return list(range(n_sources)), {}
     jobs = (delayed(screen_features)(features(i), labels) for i in range(n_sources))
     scores: list[float] = []
-    for score in _in_parallel(jobs, n_jobs):
+    for score in in_parallel(jobs, n_jobs):
         scores.append(score)
         if on_progress:
             on_progress(len(scores))
@@ -95,14 +95,14 @@ def search_sources(
     )  # so that threads end together
     jobs = (delayed(search_heads)(features(i), labels, alone) for i in widest_first)
     found = {}
-    for i, searched in zip(widest_first, _in_parallel(jobs, search.n_jobs), strict=True):
+    for i, searched in zip(widest_first, in_parallel(jobs, search.n_jobs), strict=True):
         found[i] = searched
         if on_progress:
             on_progress(len(found))
     return [found[i] for i in range(len(widths))]
 
 
-def _in_parallel(jobs: Iterable, n_jobs: int | None) -> Iterator:
+def in_parallel(jobs: Iterable, n_jobs: int | None) -> Iterator:
     """The jobs' results in their order, from threads: processes would outlive a killed run."""
     # set once around all: each thread would put back what another has set
     with threadpool_limits(1):

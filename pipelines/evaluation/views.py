@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from joblib import delayed
 
 from heads import screen_probabilities
 from heads.blend import choose_weights
+from pipelines.evaluation.search import in_parallel
 
 LOOK = 200  # training images that a first look is of
 WORTH = 0.02  # by what share of the log loss a view must lower it
@@ -47,7 +49,10 @@ def draw_look(labels: np.ndarray, rows: np.ndarray, seed: int, size: int = LOOK)
 
 
 def choose_views(
-    features: Callable[[int], np.ndarray], views: Sequence[str], labels: np.ndarray
+    features: Callable[[int], np.ndarray],
+    views: Sequence[str],
+    labels: np.ndarray,
+    n_jobs: int | None = 1,
 ) -> ViewsChosen:
     """Add the view that lowers the log loss of a blend most, while it does so by WORTH of it.
 
@@ -56,12 +61,13 @@ def choose_views(
     and estimates nothing.
 
     features : number of a source -> its (n, d) rows of the look. views : of each source; the first
-    one's is always used. labels : (n,) class names.
+    one's is always used. labels : (n,) class names. n_jobs : threads.
     """
     codes = np.unique(labels, return_inverse=True)[1]
     shares: dict[str, list[np.ndarray]] = {}
-    for source, view in enumerate(views):
-        shares.setdefault(view, []).append(screen_probabilities(features(source), labels))
+    jobs = (delayed(screen_probabilities)(features(i), labels) for i in range(len(views)))
+    for view, own in zip(views, in_parallel(jobs, n_jobs), strict=True):
+        shares.setdefault(view, []).append(own)
     best = {view: sorted(own, key=lambda p: _loss(p, codes))[:BEST] for view, own in shares.items()}
     used = [views[0]]
     loss = _blend_loss(best, used, codes)
