@@ -64,6 +64,8 @@ def test_two_runs_with_one_seed_print_the_same_figures(photos, run, tmp_path, mo
             photos,
             "--heads",
             "logistic,rbf_svm",
+            "--pooling",
+            "avg",
             "--scoring",
             scoring,
             "--views",
