@@ -499,18 +499,11 @@ def test_the_default_network_is_torchvisions_without_its_import():
     assert [asked.mean, asked.std] == [tuple(preset.mean), tuple(preset.std)]
 
 
-def test_the_default_network_imports_no_torchvision():
-    script = (
-        "import sys; from extract import load_backbone\n"
-        "load_backbone('mobilenet_v2', 'random').network\n"
-        "print('torchvision' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout.strip() == "False", done.stderr
-
-
 TORCHVISION = """
 import sys
+from extract import load_backbone
+load_backbone("mobilenet_v2", "random").network
+print("torchvision" in sys.modules)
 from extract.backbones.torchvision import import_torchvision
 package = import_torchvision()
 print(package.__name__, [name for name in sys.modules if name.startswith("torch._dynamo")])
@@ -523,11 +516,13 @@ print("torch._dynamo.utils" in sys.modules, import_torchvision() is package)
 """
 
 
-def test_torchvision_comes_without_the_compiler_and_works_whole():
+def test_the_default_network_takes_no_torchvision_which_comes_without_the_compiler_and_whole():
     done = subprocess.run(
         [sys.executable, "-c", TORCHVISION], capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines() == ["torchvision []", "(1, 3, 2, 2)", "True True"]
+    assert done.stdout.splitlines() == [
+        *("False", "torchvision []", "(1, 3, 2, 2)", "True True"),
+    ]
 
 
 def test_a_torchvision_that_asks_for_more_of_the_compiler_gets_it(tmp_path):
