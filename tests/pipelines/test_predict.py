@@ -103,7 +103,8 @@ def test_features_that_are_kept_are_read_and_nothing_is_written(bundle, photos, 
 def test_what_a_run_said_of_its_test_images_is_what_predict_says(
     photos, run, tmp_path, capsys, heads
 ):
-    assert run(photos, "--heads", heads, "--intensity", "auto")[0] == 0
+    short = ("--layers", "features.4,features.6", "--pooling", "avg", "--baselines", "off")
+    assert run(photos, "--heads", heads, "--intensity", "auto", *short)[0] == 0
     with open(tmp_path / "out" / "test_predictions.csv", encoding="utf-8", newline="") as file:
         said = {row["path"]: row for row in csv.DictReader(file)}
     model, whole, alone = tmp_path / "out" / "model", {}, {}
