@@ -1,5 +1,8 @@
 """A small set of photos of two kinds of texture, and the arguments of a small random network."""
 
+import contextlib
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -34,6 +37,28 @@ def write_photos(folder, per_class=12, start=0):
 def photos(tmp_path):
     """A class-per-folder set of 24 photos."""
     return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="module")
+def photos_of_the_module(tmp_path_factory):
+    """The same, for runs that several tests only look at."""
+    return write_photos(tmp_path_factory.mktemp("module") / "photos")
+
+
+@pytest.fixture(scope="module")
+def small_run():
+    """Call `pipelines.run` for images into `place`/out -> (exit code, stdout, stderr)."""
+
+    def call(images, place, *arguments):
+        from pipelines.run import main
+
+        out, err = io.StringIO(), io.StringIO()
+        kept = ["--cache", str(place / "cache"), "--out", str(place / "out")]
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main([str(images), "--views", "plain", *arguments, *SMALL, *kept])
+        return code, out.getvalue(), err.getvalue()
+
+    return call
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,6 +36,13 @@ def samples(photos):
 def fit(samples, tmp_path, **options):
     classifier = ImageClassifier(**{**OPTIONS, "cache": tmp_path / "cache", **options})
     return classifier.fit(samples.paths, samples.labels)
+
+
+@pytest.fixture(scope="module")
+def saved(photos_of_the_module, tmp_path_factory):
+    """A bundle, for tests that spoil a copy of it."""
+    place = tmp_path_factory.mktemp("saved")
+    return save_classifier(fit(read_image_folder(photos_of_the_module), place), place / "bundle")
 
 
 @pytest.mark.parametrize("head", sorted(HEADS))
@@ -138,8 +146,8 @@ def test_a_head_that_could_not_be_loaded_is_not_saved(samples, tmp_path):
     assert not (tmp_path / "bundle").exists()
 
 
-def test_other_weights_are_refused(samples, tmp_path):
-    folder = save_classifier(fit(samples, tmp_path), tmp_path / "bundle")
+def test_other_weights_are_refused(saved, tmp_path):
+    folder = Path(shutil.copytree(saved, tmp_path / "bundle"))
     change(folder, "extractors", 0, "backbone", seed=1)
     with pytest.raises(BundleError, match="was trained with weights"):
         load_classifier(folder)
@@ -190,18 +198,18 @@ def change(folder, *path, **values):
         ),
     ],
 )
-def test_a_spoilt_bundle_is_one_clear_line(samples, tmp_path, spoil, message):
-    folder = save_classifier(fit(samples, tmp_path), tmp_path / "bundle")
+def test_a_spoilt_bundle_is_one_clear_line(saved, tmp_path, spoil, message):
+    folder = Path(shutil.copytree(saved, tmp_path / "bundle"))
     spoil(folder)
     with pytest.raises(BundleError, match=message) as caught:
         load_classifier(folder)
     assert "\n" not in str(caught.value)
 
 
-def test_types_that_no_head_has_are_not_loaded(samples, tmp_path):
+def test_types_that_no_head_has_are_not_loaded(saved, tmp_path):
     from skops.io import dump
 
-    folder = save_classifier(fit(samples, tmp_path), tmp_path / "bundle")
+    folder = Path(shutil.copytree(saved, tmp_path / "bundle"))
     dump(Stranger(), folder / "head.skops")
     seal(folder)
     with pytest.raises(BundleError, match="Stranger"):

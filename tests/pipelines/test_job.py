@@ -26,6 +26,9 @@ QUICK = {
 }
 
 
+BRIEF = {"layers": "features.4", "pooling": "avg", "baselines": False}
+
+
 @pytest.fixture
 def settings(tmp_path):
     def make(**options):
@@ -52,7 +55,9 @@ def test_a_script_gets_the_figures_of_the_command_line(photos, run, settings, tm
 
 
 def test_two_calls_with_one_seed_give_the_same(photos, settings):
-    first, second = (run_job(str(photos), settings(baselines=False)) for _ in range(2))
+    first, second = (
+        run_job(str(photos), settings(baselines=False, pooling="avg")) for _ in range(2)
+    )
     assert without_times(first.results) == without_times(second.results)
     assert np.array_equal(first.test_probabilities, second.test_probabilities)
 
@@ -80,12 +85,12 @@ def test_a_result_holds_what_a_notebook_needs(photos, settings):
 
 def test_nothing_is_written_without_a_folder(photos, settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run_job(str(photos), settings(baselines=False))
+    run_job(str(photos), settings(**BRIEF))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "photos"]
 
 
 def test_with_a_folder_it_leaves_what_the_command_leaves(photos, settings, tmp_path):
-    run_job(str(photos), settings(baselines=False, out=tmp_path / "out"))
+    run_job(str(photos), settings(**BRIEF, out=tmp_path / "out"))
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["model", "results.json", "test_predictions.csv"]
 
@@ -93,7 +98,7 @@ def test_with_a_folder_it_leaves_what_the_command_leaves(photos, settings, tmp_p
 def test_events_tell_of_the_pass_the_search_and_bad_images(photos, settings):
     (photos / "cats" / "bad.png").write_text("no image")
     events = []
-    run_job(str(photos), settings(baselines=False), on_event=events.append)
+    run_job(str(photos), settings(**BRIEF), on_event=events.append)
     kinds = [type(event) for event in events]
     assert kinds[:2] == [SamplesRead, PassPlanned]
     assert [event.done for event in events if isinstance(event, PassAdvanced)][-1] == 24
@@ -195,7 +200,7 @@ def all_alike(shares, codes, folds, scoring=None, kinds=None):
 
 
 def test_stages_are_named_by_what_they_do(photos, settings):
-    seconds = run_job(str(photos), settings()).results["seconds"]
+    seconds = run_job(str(photos), settings(layers="features.4", pooling="avg")).results["seconds"]
     assert list(seconds) == [
         "read",
         "extract",
@@ -217,6 +222,6 @@ def test_of_copies_that_are_dropped_the_flat_images_left_are_listed(photos, sett
     monkeypatch.setattr("pipelines.job.find_copies", lambda *_: [Copies(0, 1, "copy", 1.0)])
     monkeypatch.setattr("pipelines.job.find_flat", lambda _: np.array([1, 2, 5]))
     paths = read_image_folder(photos).paths
-    result = run_job(str(photos), settings(baselines=False, duplicates="drop"))
+    result = run_job(str(photos), settings(**BRIEF, duplicates="drop"))
     assert len(result.samples) == 23
     assert result.audit["flat"] == [paths[2], paths[5]]

@@ -44,7 +44,8 @@ def one_process(monkeypatch):
 def test_a_head_is_one_row(photos, run, tmp_path, monkeypatch, capsys, name):
     monkeypatch.setitem(HEADS, name, NINTH[name])
     code, out, err = run(
-        photos, "--heads", name, "--layers", "features.2,features.4", "--pooling", "grid2"
+        *(photos, "--heads", name, "--layers", "features.2,features.4", "--pooling", "grid2"),
+        *("--baselines", "off"),
     )
     assert code == 0, err
     results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
@@ -71,7 +72,10 @@ def test_it_takes_part_in_a_blend_that_is_kept(photos, run, tmp_path, monkeypatc
         "pipelines.job.choose_row",
         lambda board, how: next(i for i, row in enumerate(board.rows) if row.head == "blend"),
     )
-    code, _, err = run(photos, "--heads", "naive_bayes,knn", "--layers", "features.4:grid2")
+    code, _, err = run(
+        *(photos, "--heads", "naive_bayes,knn", "--layers", "features.4:grid2"),
+        *("--baselines", "off"),
+    )
     assert code == 0, err
     members = load_classifier(tmp_path / "out" / "model").head_.members
     assert {member.head for member in members} == {"naive_bayes", "knn"}

@@ -103,7 +103,8 @@ def test_features_that_are_kept_are_read_and_nothing_is_written(bundle, photos, 
 def test_what_a_run_said_of_its_test_images_is_what_predict_says(
     photos, run, tmp_path, capsys, heads
 ):
-    assert run(photos, "--heads", heads, "--intensity", "auto")[0] == 0
+    short = ("--layers", "features.4,features.6", "--pooling", "avg", "--baselines", "off")
+    assert run(photos, "--heads", heads, "--intensity", "auto", *short)[0] == 0
     with open(tmp_path / "out" / "test_predictions.csv", encoding="utf-8", newline="") as file:
         said = {row["path"]: row for row in csv.DictReader(file)}
     model, whole, alone = tmp_path / "out" / "model", {}, {}
@@ -126,10 +127,17 @@ def snapshot(folder):
     }
 
 
-def test_kept_features_need_no_network(bundle, photos, tmp_path):
+def test_kept_features_need_no_network_and_scipy_is_imported_by_who_needs_it_afterwards(
+    bundle, photos, tmp_path
+):
+    """Parts of it are deferred while the heads are imported."""
     command = (
-        "import sys; from pipelines.predict import main; "
-        "code = main(sys.argv[1:]); print(code, 'torch' in sys.modules, file=sys.stderr)"
+        "import sys; from pipelines.predict import NOT_READ, main; code = main(sys.argv[1:])\n"
+        "print(code, 'torch' in sys.modules, file=sys.stderr)\n"
+        "print([name for name in NOT_READ if name in sys.modules])\n"
+        "import scipy.stats, sklearn.preprocessing._polynomial as p, sklearn.utils.fixes as fixes\n"
+        "print(scipy.stats.norm.cdf(0), len(p.BSpline([0, 0, 1, 1], [1.0, 2.0], 1).c))\n"
+        "print(fixes._mode([1, 1, 2]).mode)"
     )
     done = subprocess.run(
         [sys.executable, "-c", command, bundle, photos, "--cache", tmp_path / "cache"],
@@ -137,6 +145,8 @@ def test_kept_features_need_no_network(bundle, photos, tmp_path):
         text=True,
     )
     assert done.stderr.splitlines() == ["0 False"]
+    assert len(done.stdout.splitlines()) == 24 + 3
+    assert done.stdout.splitlines()[24:] == ["[]", "0.5 2", "[1]"]
 
 
 def test_the_first_answers_come_before_the_last_images_are_read(

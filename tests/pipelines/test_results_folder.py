@@ -19,6 +19,7 @@ from pipelines.results_folder import refuse_others, results_folder
 
 HEAD = dict.fromkeys(("schema", "data", "leaderboard", "chosen"))
 HOWS = ["exchange", "fallback"] if exchange._find_exchange() else ["fallback"]
+BRIEF = ("--heads", "knn", "--layers", "features.4", "--pooling", "avg", "--baselines", "off")
 RUNS = 4  # processes at once, into one folder
 TURNS = 8  # of each
 
@@ -368,12 +369,12 @@ def test_a_place_that_cant_be_written_is_a_wrong_call(tmp_path):
 
 def test_a_run_that_fails_leaves_the_earlier_results_and_its_list(photos, run, tmp_path):
     (photos / "cats" / "odd.png").write_text("no image")
-    assert run(photos, "--heads", "knn")[0] == 0
+    assert run(photos, *BRIEF)[0] == 0
     before = content_of(tmp_path / "out")
     assert "bad_images.csv" in before
     for i in range(4):
         (photos / "cats" / f"broken{i}.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
-    code, _, err = run(photos, "--heads", "knn")
+    code, _, err = run(photos, *BRIEF)
     after = content_of(tmp_path / "out")
     listed = after.pop("failed_bad_images.csv")
     assert (code, after) == (1, before)
@@ -381,18 +382,18 @@ def test_a_run_that_fails_leaves_the_earlier_results_and_its_list(photos, run, t
     assert len(listed.splitlines()) == 6
     for file in photos.rglob("broken*"):
         file.unlink()
-    assert run(photos, "--heads", "knn")[0] == 0
+    assert run(photos, *BRIEF)[0] == 0
     assert not (tmp_path / "out" / "failed_bad_images.csv").exists()
 
 
 def test_after_a_run_that_failed_the_next_one_takes_its_folder(photos, run, tmp_path):
     for i in range(2):
         (photos / "cats" / f"broken{i}.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
-    assert run(photos, "--heads", "knn")[0] == 1
+    assert run(photos, *BRIEF)[0] == 1
     assert os.listdir(tmp_path / "out") == ["bad_images.csv"]
     for file in photos.rglob("broken*"):
         file.unlink()
-    assert run(photos, "--heads", "knn")[0] == 0
+    assert run(photos, *BRIEF)[0] == 0
     assert sorted(os.listdir(tmp_path / "out")) == ["model", "results.json", "test_predictions.csv"]
 
 
@@ -400,14 +401,14 @@ def test_after_a_run_that_failed_the_next_one_takes_its_folder(photos, run, tmp_
 def test_a_disk_that_fails_in_any_file_leaves_the_earlier_run(
     photos, run, tmp_path, monkeypatch, stage
 ):
-    run(photos, "--heads", "knn", "--baselines", "off")
+    run(photos, *BRIEF)
     before = content_of(tmp_path / "out")
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(f"pipelines.job.{stage}", full)
-    code, _, err = run(photos, "--heads", "ridge", "--baselines", "off")
+    code, _, err = run(photos, *BRIEF, "--heads", "ridge")
     assert code == 1
     assert "No space left on device" in err.splitlines()[-1]
     assert str(tmp_path / "out") in err.splitlines()[-1]
@@ -436,7 +437,7 @@ def test_a_folder_in_use_is_refused_before_the_pass(photos, run, tmp_path):
 def test_a_bundle_is_read_while_another_run_is_at_work(photos, run, tmp_path):
     from pipelines import load_classifier
 
-    run(photos, "--heads", "knn", "--baselines", "off")
+    run(photos, *BRIEF)
     with results_folder(tmp_path / "out") as folder:
         path = str(next(photos.rglob("*.png")))
         assert load_classifier(tmp_path / "out" / "model").predict([path])

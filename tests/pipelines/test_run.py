@@ -20,6 +20,8 @@ from pipelines.evaluation.scoring import SCORINGS
 
 ROOT = Path(__file__).parent.parent.parent
 HEADS = ["logistic", "linear_svm", "rbf_svm", "knn"]
+# one tap and one head: for what does not depend on them
+BRIEF = ("--heads", "knn", "--layers", "features.4", "--pooling", "avg", "--baselines", "off")
 READ = "photos: 24 images in 2 classes: cats 12, dogs 12"
 
 
@@ -32,10 +34,18 @@ def results_of(tmp_path):
     return json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
 
 
-def test_the_whole_job(photos, run, tmp_path):
-    code, out, err = run(photos)
-    assert code == 0
-    results = results_of(tmp_path)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, photos_of_the_module, small_run):
+    """A run with all heads and baselines: (the folder of its `cache` and `out`, stdout, stderr)."""
+    place = tmp_path_factory.mktemp("whole")
+    code, out, err = small_run(photos_of_the_module, place)
+    assert code == 0, err
+    return place, out, err
+
+
+def test_the_whole_job(whole):
+    place, out, err = whole
+    results = results_of(place)
     assert results["schema"] == 1
     assert results["data"] == {
         "name": "photos",
@@ -77,16 +87,16 @@ def test_the_whole_job(photos, run, tmp_path):
     assert f"chosen: {chosen['head']} on " in out
 
 
-def test_the_predictions_file_holds_the_test_figures(photos, run, tmp_path):
-    run(photos)
-    rows = rows_of(tmp_path / "out" / "test_predictions.csv")
+def test_the_predictions_file_holds_the_test_figures(whole):
+    place = whole[0]
+    rows = rows_of(place / "out" / "test_predictions.csv")
     right = np.mean([row["label"] == row["predicted"] for row in rows])
-    assert right == pytest.approx(results_of(tmp_path)["chosen"]["test_accuracy"])
+    assert right == pytest.approx(results_of(place)["chosen"]["test_accuracy"])
     assert all(0 <= float(row["probability"]) <= 1 for row in rows)
 
 
 def test_the_bundle_predicts_the_same_labels_with_the_folder_moved(photos, run, tmp_path):
-    run(photos)
+    run(photos, *BRIEF, "--heads", ",".join(HEADS))
     rows = rows_of(tmp_path / "out" / "test_predictions.csv")
     moved = Path(shutil.move(photos, tmp_path / "elsewhere"))
     paths = [str(moved / Path(row["path"]).relative_to(photos)) for row in rows]
@@ -106,14 +116,15 @@ def test_the_bundle_predicts_the_same_labels_with_the_folder_moved(photos, run, 
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_second_run_computes_nothing_and_takes_no_torch(photos, run, small, tmp_path):
-    run(photos)
-    first = results_of(tmp_path)
+def test_a_second_run_computes_nothing_and_takes_no_torch(
+    whole, photos_of_the_module, small, tmp_path
+):
+    first = results_of(whole[0])
     arguments = [
-        str(photos),
+        str(photos_of_the_module),
         *small,
         *("--views", "plain"),
-        *("--cache", str(tmp_path / "cache")),
+        *("--cache", str(whole[0] / "cache")),
         *("--out", str(tmp_path / "out")),
     ]
     code = (
@@ -131,20 +142,20 @@ def test_a_second_run_computes_nothing_and_takes_no_torch(photos, run, small, tm
 
 
 def test_a_new_head_computes_no_image(photos, run, tmp_path):
-    run(photos, "--heads", "knn")
-    run(photos, "--heads", "ridge")
+    run(photos, *BRIEF)
+    run(photos, *BRIEF, "--heads", "ridge")
     assert results_of(tmp_path)["extraction"]["computed"] == 0
 
 
 def test_json_prints_the_results_and_nothing_else(photos, run, tmp_path):
-    _, out, _ = run(photos, "--json", "--heads", "knn")
+    _, out, _ = run(photos, "--json", *BRIEF)
     assert json.loads(out) == results_of(tmp_path)
 
 
 def test_a_split_inside_is_used(tmp_path, run, add_photos):
     add_photos(tmp_path / "set" / "train", per_class=8)
     add_photos(tmp_path / "set" / "val", per_class=3, start=50)
-    run(tmp_path / "set", "--heads", "knn")
+    run(tmp_path / "set", *BRIEF)
     assert (results_of(tmp_path)["data"]["split"], results_of(tmp_path)["data"]["n_test"]) == (
         "given",
         6,
@@ -153,7 +164,7 @@ def test_a_split_inside_is_used(tmp_path, run, add_photos):
 
 def test_test_images_of_their_own(photos, tmp_path, run, add_photos):
     other = add_photos(tmp_path / "other", per_class=4, start=60)
-    code, _, err = run(photos, "--test", other, "--heads", "knn")
+    code, _, err = run(photos, "--test", other, *BRIEF)
     assert (code, results_of(tmp_path)["data"]["n_test"]) == (0, 8), err
 
 
@@ -164,6 +175,7 @@ def test_several_backbones_stand_on_one_leaderboard(photos, run, tmp_path):
         "knn",
         "--backbone",
         "mobilenet_v3_small,shufflenet_v2_x0_5",
+        *("--pooling", "avg", "--baselines", "off"),
         "--weights",
         "random",
         "--size",
@@ -197,7 +209,8 @@ def assert_the_bundle_predicts_as_the_run(tmp_path):
 def test_flips_stand_beside_the_plain_rows_and_are_predicted_with(
     photos, run, tmp_path, monkeypatch
 ):
-    run(photos, "--heads", "ridge")
+    short = ("--heads", "ridge", "--pooling", "avg", "--baselines", "off")
+    run(photos, *short)
     monkeypatch.setattr(
         job,
         "choose_row",
@@ -207,7 +220,7 @@ def test_flips_stand_beside_the_plain_rows_and_are_predicted_with(
             if row.view == "plain+flipped" and row.head != "blend"
         ),
     )
-    code, out, err = run(photos, "--heads", "ridge", "--views", "plain,flipped")
+    code, out, err = run(photos, *short, "--views", "plain,flipped")
     results = results_of(tmp_path)
     assert code == 0, err
     assert {row["view"] for row in results["leaderboard"]} == {"plain", "plain+flipped"}
@@ -215,7 +228,7 @@ def test_flips_stand_beside_the_plain_rows_and_are_predicted_with(
     assert results["views"]["asked"] == ["plain", "flipped"]
     assert " with flips" in out
     assert assert_the_bundle_predicts_as_the_run(tmp_path).extractor_.view == "flipped"
-    run(photos, "--heads", "ridge", "--views", "plain,flipped")
+    run(photos, *short, "--views", "plain,flipped")
     assert results_of(tmp_path)["extraction"]["computed"] == 0
 
 
@@ -226,7 +239,10 @@ def test_a_first_look_chooses_views_and_says_so(photos, run, tmp_path, monkeypat
         lambda board, how: next(i for i, row in enumerate(board.rows) if row.view == "whole"),
     )
     monkeypatch.setattr("pipelines.evaluation.views.WORTH", -1.0)  # whatever it is worth here
-    code, out, err = run(photos, "--heads", "ridge,logistic", "--views", "auto")
+    code, out, err = run(
+        *(photos, "--heads", "ridge,logistic", "--views", "auto"),
+        *("--pooling", "avg", "--baselines", "off"),
+    )
     assert code == 0, err
     results = results_of(tmp_path)
     views = results["views"]
@@ -247,7 +263,7 @@ def test_a_view_that_is_not_worth_it_is_computed_for_the_look_alone(
     photos, run, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("pipelines.evaluation.views.WORTH", 1.0)
-    code, out, err = run(photos, "--heads", "ridge", "--views", "auto")
+    code, out, err = run(photos, *BRIEF, "--heads", "ridge", "--views", "auto")
     assert code == 0, err
     results = results_of(tmp_path)
     assert results["views"]["used"] == ["plain"]
@@ -266,7 +282,7 @@ def test_views_that_are_none_are_refused(photos, run, views):
 
 def test_joined_taps_are_a_row_and_a_bundle(photos, run, tmp_path):
     tap = "features.4:grid2+features.6:avg"
-    code, out, err = run(photos, "--heads", "linear_svm", "--layers", tap)
+    code, out, err = run(photos, "--heads", "linear_svm", "--layers", tap, "--baselines", "off")
     chosen = results_of(tmp_path)["chosen"]
     assert code == 0, err
     assert (chosen["layer"], chosen["pooling"], chosen["tap"]) == (None, None, tap)
@@ -285,8 +301,7 @@ def test_a_blend_across_backbones_is_predicted_with(photos, run, tmp_path, monke
         "knn",
         "--backbone",
         "mobilenet_v3_small,shufflenet_v2_x0_5",
-        "--pooling",
-        "avg",
+        *("--pooling", "avg", "--baselines", "off"),
         "--weights",
         "random",
         "--size",
@@ -318,6 +333,7 @@ def test_the_run_chooses_by_the_scoring(photos, run, tmp_path, scoring):
         photos,
         "--heads",
         "logistic,knn",
+        *("--layers", "features.4,features.6", "--pooling", "avg"),
         "--scoring",
         scoring,
         "--class-weight",
@@ -341,12 +357,9 @@ def test_the_run_chooses_by_the_scoring(photos, run, tmp_path, scoring):
 def test_class_weights_reach_the_bundle(photos, run, tmp_path):
     run(
         photos,
+        *BRIEF,
         "--heads",
         "logistic",
-        "--layers",
-        "features.4",
-        "--pooling",
-        "avg",
         "--class-weight",
         "balanced",
     )
@@ -356,7 +369,7 @@ def test_class_weights_reach_the_bundle(photos, run, tmp_path):
 def test_bad_images_are_listed_and_the_run_goes_on(photos, run, tmp_path):
     (photos / "cats" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
     (photos / "dogs" / "loop.png").symlink_to("loop.png")
-    code, _, err = run(photos, "--max-bad", "0.2", "--heads", "knn")
+    code, _, err = run(photos, "--max-bad", "0.2", *BRIEF)
     rows = rows_of(tmp_path / "out" / "bad_images.csv")
     assert code == 0
     assert sorted(Path(row["path"]).name for row in rows) == ["broken.jpg", "loop.png"]
@@ -366,14 +379,14 @@ def test_bad_images_are_listed_and_the_run_goes_on(photos, run, tmp_path):
 
 def test_exact_duplicates_that_are_not_used_are_said(photos, run):
     (photos / "cats" / "copy.png").write_bytes((photos / "cats" / "0.png").read_bytes())
-    _, _, err = run(photos, "--heads", "knn", "--pooling", "avg", "--baselines", "off")
+    _, _, err = run(photos, *BRIEF)
     assert "not used: 1 exact duplicate of other images" in err.splitlines()
 
 
 def test_sites_with_classes_below_are_asked_about_and_the_level_is_taken(tmp_path, run, add_photos):
     for site, start in (("north", 0), ("south", 30)):
         add_photos(tmp_path / "sites" / site, 8, start)
-    given = (tmp_path / "sites", "--heads", "knn", "--pooling", "avg", "--baselines", "off")
+    given = (tmp_path / "sites", *BRIEF)
     code, _, err = run(*given)
     assert code == 2
     assert len(err.splitlines()) == 1
@@ -395,7 +408,7 @@ def test_too_many_bad_images_fail_the_run(photos, run, tmp_path):
 
 def test_copies_are_counted_and_trained_on_once(photos, run, tmp_path):
     shutil.copy(photos / "cats" / "0.png", photos / "cats" / "copy.png")
-    run(photos, "--heads", "knn")
+    run(photos, *BRIEF)
     data = results_of(tmp_path)["data"]
     assert (data["n_duplicates"], data["n_train"] + data["n_test"]) == (1, 24)
 
@@ -513,7 +526,7 @@ def test_test_images_without_groups_leave_the_training_groups(
 
 def test_images_of_one_subject_stay_together(photos, run, tmp_path):
     """24 photos of twelve subjects, each a cat and a dog."""
-    code, _, err = run(photos, "--groups", r"/(\d+)\.png", "--heads", "knn", "--duplicates", "keep")
+    code, _, err = run(photos, "--groups", r"/(\d+)\.png", *BRIEF, "--duplicates", "keep")
     tested = [Path(row["path"]).stem for row in rows_of(tmp_path / "out" / "test_predictions.csv")]
     assert code == 0, err
     assert len(tested) == 6
@@ -557,8 +570,7 @@ def test_ones_own_module_is_not_told_to_predict_by_a_command(photos, run, tmp_pa
         photos,
         "--backbone",
         "own_network:make",
-        "--heads",
-        "knn",
+        *("--heads", "knn", "--baselines", "off"),
         "--size",
         "64",
         "--cv",
@@ -607,12 +619,12 @@ def test_ctrl_c_says_what_was_kept(photos, run, monkeypatch):
 
 
 def test_a_damaged_part_is_computed_again(photos, run, tmp_path):
-    run(photos, "--heads", "knn")
+    run(photos, *BRIEF)
     part = next((tmp_path / "cache").rglob("*.h5"))
     data = bytearray(part.read_bytes())
     data[len(data) // 2] ^= 255
     part.write_bytes(data)
-    code, _, err = run(photos, "--heads", "knn")
+    code, _, err = run(photos, *BRIEF)
     assert code == 0, err
     assert results_of(tmp_path)["chosen"]["test_accuracy"] > 0.5
 
@@ -632,7 +644,10 @@ def test_an_unexpected_error_is_one_line_and_a_traceback_only_with_debug(photos,
 
 
 def test_many_taps_are_screened_and_those_left_out_are_listed(photos, run, tmp_path):
-    code, out, err = run(photos, "--layers", "all", "--pooling", "avg,max", "--heads", "knn")
+    code, out, err = run(
+        *(photos, "--layers", "all", "--pooling", "avg,max", "--heads", "knn"),
+        *("--baselines", "off"),
+    )
     results = results_of(tmp_path)
     assert code == 0, err
     alone = [row for row in results["leaderboard"] if row["members"] is None]

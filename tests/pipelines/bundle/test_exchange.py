@@ -9,14 +9,14 @@ import pytest
 from pipelines.bundle import exchange
 from pipelines.bundle.exchange import clear_leftovers, find_folder, folder_aside
 
-# dies before its call number AT among those that rename or remove; a second argument: no exchange
+# for each number a child that dies before its call of that number among those that rename or
+# remove; the first one has none such and says how many there are
 KILLED = """
-import os, shutil, signal, sys
+import os, signal, sys
 from pathlib import Path
 from pipelines.bundle import exchange
 
-at, can_exchange = int(sys.argv[1]), sys.argv[2] == "exchange"
-count = 0
+count = at = 0
 
 def deadly(call):
     def dying(*args, **kwargs):
@@ -29,13 +29,28 @@ def deadly(call):
 
 for name in ("rename", "unlink", "rmdir", "mkdir"):
     setattr(os, name, deadly(getattr(os, name)))
-found = exchange._find_exchange() if can_exchange else None
+found = exchange._find_exchange() if sys.argv[1] == "exchange" else None
 exchange._find_exchange = lambda: found and deadly(found)
-with exchange.folder_aside(Path("bundle")) as aside:
-    (aside / "one").write_text("new")
-    (aside / "two").write_text("new")
-print(count)
+
+def save():
+    os.chdir(str(at))
+    with exchange.folder_aside(Path("bundle")) as aside:
+        (aside / "one").write_text("new")
+        (aside / "two").write_text("new")
+
+save()
+os.chdir("..")
+calls = count
+print(calls, flush=True)
+for at in range(1, calls + 1):
+    if not (child := os.fork()):
+        count = 0
+        save()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL, at
 """
+MOST_CALLS = 40
 HOWS = ["exchange", "fallback"] if exchange._find_exchange() else ["fallback"]
 
 
@@ -49,25 +64,21 @@ def save(folder, text):
             (aside / name).write_text(text)
 
 
-def run(place, at, how):
-    return subprocess.run(
-        [sys.executable, "-c", KILLED, str(at), how], cwd=place, capture_output=True, text=True
-    )
-
-
 @pytest.mark.skipif(os.name != "posix", reason="kills processes")
 @pytest.mark.parametrize("how", HOWS)
 def test_killed_at_any_call_one_of_the_two_is_there(tmp_path, how):
     old, new = ({"one": text, "two": text} for text in ("old", "new"))
-    save(tmp_path / "all" / "bundle", "old")
-    done = run(tmp_path / "all", 0, how)
+    for at in range(MOST_CALLS):
+        save(tmp_path / str(at) / "bundle", "old")
+    command = [sys.executable, "-c", KILLED, how]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     calls = int(done.stdout)
-    assert calls >= 4, done.stderr
+    assert 4 <= calls < MOST_CALLS
+    assert content_of(tmp_path / "0" / "bundle") == new
     seen = []
     for at in range(1, calls + 1):
         place = tmp_path / str(at)
-        save(place / "bundle", "old")
-        assert run(place, at, how).returncode == -9
         found = content_of(find_folder(place / "bundle"))
         assert found in (old, new)
         seen.append(found)

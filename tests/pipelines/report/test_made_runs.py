@@ -16,7 +16,7 @@ from pipelines.evaluation.search import Search
 from pipelines.features import Source
 from pipelines.report.advice import find_imbalance, give_advice
 
-RUNS = 40
+RUNS = 20
 TRUTH = 4000
 SLACK = 0.004  # the truth's own standard error
 HEADS = {

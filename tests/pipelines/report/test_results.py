@@ -64,6 +64,7 @@ def test_two_runs_with_one_seed_print_the_same_figures(photos, run, tmp_path, mo
             photos,
             "--heads",
             "logistic,rbf_svm",
+            *("--layers", "features.4,features.6", "--pooling", "avg"),
             "--scoring",
             scoring,
             "--views",

@@ -105,6 +105,7 @@ def job(photos, tmp_path):
     def call(**options):
         quick = {"weights": "random", "size": 32, "cv": 3, "heads": "knn", "baselines": False}
         quick |= {"backbone": "mobilenet_v3_small", "layers": "features.4", "pooling": "avg"}
+        quick |= {"views": "plain"}
         events = []
         settings = RunSettings(**quick, cache=tmp_path / "cache", **options)
         result = run_job(read_image_folder(photos), settings, on_event=events.append)
@@ -162,9 +163,10 @@ def test_it_does_not_go_with_a_given_split(photos, run, tmp_path, add_photos):
 
 
 def test_the_command_says_what_became_of_the_split(photos, run, tmp_path):
-    run(photos, "--heads", "knn", "--baselines", "off")
+    short = ("--heads", "knn", "--layers", "features.4", "--pooling", "avg", "--baselines", "off")
+    run(photos, *short)
     out = tmp_path / "out"
-    code, _, err = run(photos, "--heads", "knn", "--baselines", "off", "--split", out)
+    code, _, err = run(photos, *short, "--split", out)
     assert code == 0
     assert f"split of {out / 'results.json'}: 24 images are where they were, 0 new ones" in err
 
