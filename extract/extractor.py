@@ -198,17 +198,19 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
             state.pop(own, None)
         return state
 
-    def _extract(self, X: Any) -> Extraction:
+    def _extract(self, X: Any, others: Sequence["FeatureExtractor"] = ()) -> Extraction:
+        """The pass; `others` are of the same network, and find their features kept afterwards."""
         inputs, store = check_inputs(X), self._store()
-        taps = self.taps()
+        all_of_it = (self, *others)
+        taps = [tap for own in all_of_it for tap in (*own.taps(), *own._kept_taps())]
         extraction = extract(
             inputs,
-            list(dict.fromkeys([*taps, *self._kept_taps()])),
+            list(dict.fromkeys(taps)),
             self.load_backbone(),
             store,
             numerics=self._settled_numerics(),
             device=self.device,
-            views=[self._view()],
+            views=list(dict.fromkeys(own._view() for own in all_of_it)),
             reading=self._settle_reading(inputs),
         )
         self.numerics_ = extraction.recipe.numerics
@@ -300,12 +302,13 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
 
 
 class JoinedExtractor:
-    """Features of several backbones side by side, for a blend across them.
+    """Features of several backbones or views side by side, for a blend across them.
 
     Parameters
     ----------
     extractors : sequence of FeatureExtractor
-        One for each backbone; their columns follow one another.
+        One for each backbone and view; their columns follow one another. One decode of an image
+        serves all views of a backbone.
 
     Examples
     --------
@@ -321,15 +324,31 @@ class JoinedExtractor:
 
     def transform(self, X: Any) -> np.ndarray:
         """(n, d) float32 features of n images; raises as FeatureExtractor does."""
-        return np.hstack([extractor.transform(X) for extractor in self.extractors])
+        _, features, bad = self.transform_readable(X)
+        if bad:
+            raise _first_bad(bad, len(X))
+        return features
 
     def transform_readable(self, X: Any) -> tuple[np.ndarray, np.ndarray, dict[int, ImageError]]:
         """(rows that every extractor could read, their features, {row: ImageError})."""
+        X = check_inputs(X)  # an iterator gives its images once
+        for alike in self._of_one_network():
+            alike[0]._extract(X, alike[1:])
         found = [extractor.transform_readable(X) for extractor in self.extractors]
         bad = {row: error for _, _, own in found for row, error in own.items()}
         rows = np.array(sorted(set(range(len(X))) - set(bad)), int)
         parts = [features[np.isin(own, rows)] for own, features, _ in found]
         return rows, np.hstack(parts), dict(sorted(bad.items()))
+
+    def _of_one_network(self) -> list[list[FeatureExtractor]]:
+        """Those that one pass over the images can serve, where it is more than one."""
+        groups: dict[tuple, list[FeatureExtractor]] = {}
+        for own in self.extractors:
+            if own.cache is not False:  # else each has a memory of its own
+                how = (own.numerics, own.device, own.intensity, own.page, own.channels)
+                key = id(own.load_backbone()), str(own._store_folder()), repr(how)
+                groups.setdefault(key, []).append(own)
+        return [alike for alike in groups.values() if len(alike) > 1]
 
 
 def extractors_of(

@@ -14,7 +14,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from data import ImageError
-from extract import ExtractError, FeatureExtractor, FeatureStore, Tap, forward_pass, load_backbone
+from extract import (
+    ExtractError,
+    FeatureExtractor,
+    FeatureStore,
+    Tap,
+    forward_pass,
+    load_backbone,
+    loader,
+)
 from extract.extractor import JoinedExtractor, extractors_of
 
 LAYERS, POOLINGS = ["layer1.0", "layer2.0", "layer3.0"], ["avg", "grid2"]
@@ -372,6 +380,24 @@ def test_flips_are_kept_apart_and_averaged(extractor, photos, pixels, forwarded)
 def joined(extractor, other_backbone):
     other = clone(extractor).set_params(backbone=other_backbone, layer="layer1.0")
     return JoinedExtractor([extractor, other])
+
+
+def test_views_of_one_network_take_one_decode(extractor, photos, cache, forwarded, monkeypatch):
+    decoded = []
+    decode = loader.decode_noted
+
+    def noted(*args, **more):
+        decoded.append(args)
+        return decode(*args, **more)
+
+    monkeypatch.setattr(loader, "decode_noted", noted)
+    whole = clone(extractor).set_params(view="whole", layer="layer1.0")
+    both = JoinedExtractor([clone(extractor), whole])
+    found = both.transform(iter(photos))
+    assert (len(decoded), sum(forwarded)) == (12, 24)
+    alone = [clone(own).set_params(cache=cache / "other") for own in both.extractors]
+    expected = np.hstack([own.transform(photos) for own in alone])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_joined_extractors_give_their_columns_side_by_side(joined, photos):
