@@ -197,7 +197,8 @@ def test_a_folder_that_goes_while_it_is_made_is_made_again(tmp_path, monkeypatch
 
     monkeypatch.setattr(os, "mkdir", removed_at_once)
     files.again_where_gone(lambda: folder.mkdir(exist_ok=True))
-    assert folder.is_dir() and len(calls) == 2
+    assert folder.is_dir()
+    assert len(calls) == 2
 
 
 def test_a_file_in_a_folders_place_is_said(tmp_path):
@@ -213,4 +214,5 @@ def test_a_use_is_noted_of_a_link_and_not_of_what_it_leads_to(tmp_path):
     for path in (target, link):
         os.utime(path, (0, 0), follow_symlinks=False)
     files.note_use(link)
-    assert target.stat().st_mtime == 0 and link.lstat().st_mtime > 0
+    assert target.stat().st_mtime == 0
+    assert link.lstat().st_mtime > 0
