@@ -27,6 +27,7 @@ _HOMES = {
     "make_folds": "splits",
     "split_rows": "splits",
     "make_thumbnail": "thumbnails",
+    "make_picture": "thumbnails",
     "read_thumbnails": "thumbnails",
 }
 __all__ = sorted(_HOMES)

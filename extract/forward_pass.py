@@ -22,8 +22,7 @@ from extract.preprocessing import VIEWS
 from extract.recipe import Recipe
 from extract.store import FeatureStore, MemoryStore, ReadOnlyStore
 from extract.thumbnails import STORED as THUMBNAIL_TYPE
-from extract.thumbnails import TAP as THUMBNAIL_TAP
-from extract.thumbnails import lacking_thumbnails, thumbnail_recipe
+from extract.thumbnails import lacking_thumbnails, thumbnail_recipe, thumbnail_rows
 
 if TYPE_CHECKING:
     from extract.extraction import Extraction
@@ -246,7 +245,7 @@ class ForwardPass:
         def keep(batch: Batch) -> None:
             began = time.perf_counter()
             if len(batch.thumbnails):
-                writer.add(batch.thumbnail_ids, {THUMBNAIL_TAP: batch.thumbnails})
+                writer.add(batch.thumbnail_ids, thumbnail_rows(batch.thumbnails))
             self._result.times["write_wait"] += time.perf_counter() - began
 
         return keep

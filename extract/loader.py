@@ -15,7 +15,7 @@ from data import ImageError, Reading, decode_noted, read_bytes
 from data.held import held_name
 from data.images import held_bytes
 from data.memory import budget
-from data.thumbnails import SIDE, make_thumbnail
+from data.thumbnails import make_both
 from extract.cores import cores
 from extract.errors import ExtractError
 from extract.store.ids import ID_BYTES, bytes_id, open_in_memory, pixels_id
@@ -48,8 +48,8 @@ class Batch:
 
     rows: their places among the inputs. ids: (n, 16) uint8, of the bytes that were decoded.
     pixels: what each preprocessing gave, stacked; empty of no images. bad: {row: ImageError}.
-    decode_seconds: summed over threads. thumbnails: (m, 1024) uint8, of those that were asked for
-    one. thumbnail_ids: (m, 16) uint8. notes: {row: what may have affected its pixels}.
+    decode_seconds: summed over threads. thumbnails: in gray and as JPEG, of those m that were asked
+    for them. thumbnail_ids: (m, 16) uint8. notes: {row: what may have affected its pixels}.
     """
 
     rows: np.ndarray
@@ -57,7 +57,7 @@ class Batch:
     pixels: list[Any]
     bad: dict[int, ImageError]
     decode_seconds: float
-    thumbnails: np.ndarray
+    thumbnails: list[tuple[np.ndarray, bytes]]
     thumbnail_ids: np.ndarray
     notes: dict[int, tuple[str, ...]]
 
@@ -69,7 +69,7 @@ class _Decoded:
     seconds: float = 0.0
     found: bytes = b""
     pixels: tuple[np.ndarray, ...] = ()
-    thumbnail: np.ndarray | None = None
+    thumbnail: tuple[np.ndarray, bytes] | None = None
     error: ImageError | None = None
     notes: tuple[str, ...] = ()
 
@@ -143,9 +143,9 @@ def _fill(done: _Decoded, item: Any, decoding: Decoding, with_thumbnail: bool) -
     if with_thumbnail:
         # from the bytes only where they may have been decoded at a larger scale than its own
         done.thumbnail = (
-            make_thumbnail(data, decoding.reading)
+            make_both(data, decoding.reading)
             if data is not None and data.startswith(JPEG)
-            else make_thumbnail(image)  # read as asked already
+            else make_both(image)  # read as asked already
         )
     done.pixels = tuple(np.asarray(one(image)) for one in decoding.preprocessings)
 
@@ -162,7 +162,9 @@ def _collect(
             f"preprocessing gave images of several sizes, {shapes[0]} and {shapes[-1]}, "
             "expected one"
         )
-    pictured = [result for result in results if result.thumbnail is not None]
+    pictured = [
+        (result.found, result.thumbnail) for result in results if result.thumbnail is not None
+    ]
     return Batch(
         rows=rows[good],
         ids=_as_ids([results[i].found for i in good]),
@@ -173,10 +175,8 @@ def _collect(
             if result.error is not None
         },
         decode_seconds=sum(result.seconds for result in results),
-        thumbnails=np.array([result.thumbnail for result in pictured], np.uint8).reshape(
-            -1, SIDE * SIDE
-        ),
-        thumbnail_ids=_as_ids([result.found for result in pictured]),
+        thumbnails=[thumbnail for _, thumbnail in pictured],
+        thumbnail_ids=_as_ids([found for found, _ in pictured]),
         notes={
             int(row): result.notes
             for row, result in zip(rows, results, strict=True)

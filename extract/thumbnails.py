@@ -12,7 +12,7 @@ from data import ImageError, Reading, read_bytes
 from data.held import held_name
 from data.images import held_bytes
 from data.memory import budget
-from data.thumbnails import SIDE, make_thumbnail
+from data.thumbnails import AT_LEAST, PICTURE_BYTES, PICTURE_SIDE, SIDE, make_both
 from extract.cores import cores
 from extract.errors import ExtractError
 from extract.pooling import Tap
@@ -22,14 +22,15 @@ from extract.store.ids import bytes_id, open_in_memory, pixels_id
 
 log = logging.getLogger(__name__)
 
-TAP = Tap("thumbnail", "gray")
+GRAY = Tap("thumbnail", "gray")
+PICTURE = Tap("thumbnail", "jpeg")
 STORED = np.uint8
 RETRIES = 5  # of reading: each damaged part that is met is set aside, and then its rows are missing
 
 
 def thumbnail_recipe(reading: Reading) -> Recipe:
     """What a thumbnail's pixels depend on; it is kept like a feature, under a tap of its own."""
-    preprocessing = f"gray/bilinear/{SIDE}/at-least-{2 * SIDE}/1"
+    preprocessing = f"gray-{SIDE}/jpeg-{PICTURE_SIDE}/bilinear/at-least-{AT_LEAST}/2"
     return Recipe("thumbnail", "none", preprocessing, "uint8", decode=decode_rule(reading))
 
 
@@ -37,7 +38,16 @@ def lacking_thumbnails(
     store: FeatureStore | MemoryStore | ReadOnlyStore, ids: np.ndarray, reading: Reading
 ) -> np.ndarray:
     """(n, 16) uint8 ids -> (n,) bool, True where no thumbnail is kept."""
-    return store.missing(thumbnail_recipe(reading), [TAP], ids)[:, 0]
+    return np.any(store.missing(thumbnail_recipe(reading), [GRAY, PICTURE], ids), axis=1)
+
+
+def thumbnail_rows(made: Sequence[tuple[np.ndarray, bytes]]) -> dict[Tap, np.ndarray]:
+    """Of m images what `make_both` gave -> rows as they are kept, JPEG files ended by zeros."""
+    pictures = b"".join(picture.ljust(PICTURE_BYTES, b"\0") for _, picture in made)
+    return {
+        GRAY: np.array([gray for gray, _ in made], STORED).reshape(-1, SIDE * SIDE),
+        PICTURE: np.frombuffer(pictures, STORED).reshape(-1, PICTURE_BYTES),
+    }
 
 
 def kept_thumbnails(
@@ -75,24 +85,71 @@ def kept_thumbnails(
     >>> kept_thumbnails(MemoryStore(), [white], np.zeros((1, 16), np.uint8)).mean()
     np.float32(255.0)
     """
-    reading = reading or Reading()
-    thumbnails = np.empty((len(ids), SIDE * SIDE), np.float32)
-    lacking = _read_kept(store, ids, thumbnails, reading)
+    rows = _kept_or_made(store, inputs, ids, reading or Reading(), GRAY)
+    return rows.astype(np.float32).reshape(-1, SIDE, SIDE)
+
+
+def kept_pictures(
+    store: FeatureStore | MemoryStore | ReadOnlyStore,
+    inputs: Sequence,
+    ids: np.ndarray,
+    reading: Reading | None = None,
+) -> list[bytes]:
+    """Small pictures to show, from the store like `kept_thumbnails`.
+
+    Parameters
+    ----------
+    store, inputs, ids, reading
+        As for `kept_thumbnails`.
+
+    Returns
+    -------
+    list of n bytes
+        JPEG files of at most 3,072 bytes, the longer side 96 pixels at most.
+
+    Raises
+    ------
+    ImageError
+        For an image that has none kept and can't be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from extract import MemoryStore
+    >>> white = np.full((40, 60, 3), 255, np.uint8)
+    >>> kept_pictures(MemoryStore(), [white], np.zeros((1, 16), np.uint8))[0][:3]
+    b'\\xff\\xd8\\xff'
+    """
+    rows = _kept_or_made(store, inputs, ids, reading or Reading(), PICTURE)
+    return [row.tobytes().rstrip(b"\0") for row in rows]
+
+
+def _kept_or_made(
+    store: FeatureStore | MemoryStore | ReadOnlyStore,
+    inputs: Sequence,
+    ids: np.ndarray,
+    reading: Reading,
+    tap: Tap,
+) -> np.ndarray:
+    """(n, d) rows of a tap; both taps are kept of images that lack one."""
+    rows = np.empty((len(ids), PICTURE_BYTES if tap == PICTURE else SIDE * SIDE), STORED)
+    lacking = _read_kept(store, ids, rows, reading, tap)
     if len(lacking):
         with ThreadPoolExecutor(cores()) as pool:
-            made = list(pool.map(lambda row: _make(inputs[row], reading), lacking))
-        pixels = np.stack([pixels for _, pixels in made]).reshape(-1, SIDE * SIDE)
-        thumbnails[lacking] = pixels
-        found_ids = np.stack([np.frombuffer(found, np.uint8) for found, _ in made])
-        _keep(store, found_ids, pixels, reading)
-    return thumbnails.reshape(-1, SIDE, SIDE)
+            found = list(pool.map(lambda row: _make(inputs[row], reading), lacking))
+        made = thumbnail_rows([both for _, both in found])
+        rows[lacking] = made[tap]
+        own_ids = np.stack([np.frombuffer(own, np.uint8) for own, _ in found])
+        _keep(store, own_ids, made, reading)
+    return rows
 
 
 def _read_kept(
     store: FeatureStore | MemoryStore | ReadOnlyStore,
     ids: np.ndarray,
-    thumbnails: np.ndarray,
+    rows: np.ndarray,
     reading: Reading,
+    tap: Tap,
 ) -> np.ndarray:
     """Fill in the rows that are kept -> the others."""
     for _ in range(RETRIES):
@@ -100,35 +157,35 @@ def _read_kept(
         if lacking.all():
             break
         try:
-            thumbnails[~lacking] = store.read(thumbnail_recipe(reading), [TAP], ids[~lacking])
+            rows[~lacking] = store.read(thumbnail_recipe(reading), [tap], ids[~lacking])
             return np.flatnonzero(lacking)
         except DamagedPart as error:
             log.debug("thumbnails are made again: %s", error)
     return np.arange(len(ids))
 
 
-def _make(item: Any, reading: Reading) -> tuple[bytes, np.ndarray]:
-    """An image's id now, which may be another than when it was listed, and its thumbnail."""
+def _make(item: Any, reading: Reading) -> tuple[bytes, tuple[np.ndarray, bytes]]:
+    """An image's id now, which may be another than when it was listed, and its thumbnails."""
     is_path = isinstance(item, (str, os.PathLike))
     try:
         with budget().kept():
             data = read_bytes(item) if is_path else held_bytes(item)
             if data is not None:
-                return bytes_id(data), make_thumbnail(data, reading)
+                return bytes_id(data), make_both(data, reading)
     except ImageError as error:
         raise ImageError(os.fspath(item) if is_path else held_name(item), error.reason) from error
     image = open_in_memory(item)
-    return pixels_id(np.asarray(image)), make_thumbnail(image)
+    return pixels_id(np.asarray(image)), make_both(image)
 
 
 def _keep(
     store: FeatureStore | MemoryStore | ReadOnlyStore,
     ids: np.ndarray,
-    pixels: np.ndarray,
+    rows: dict[Tap, np.ndarray],
     reading: Reading,
 ) -> None:
     try:
         with store.writer(thumbnail_recipe(reading), STORED) as writer:
-            writer.add(ids, {TAP: pixels})
+            writer.add(ids, rows)
     except ExtractError as error:  # a cache that can only be read still gives what it holds
         log.warning("the thumbnails are not kept: %s", error)

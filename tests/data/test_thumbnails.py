@@ -1,10 +1,13 @@
 """Thumbnails are the same from any source."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from data import ImageError, make_thumbnail, open_image, read_thumbnails
+from data import ImageError, make_picture, make_thumbnail, open_image, read_thumbnails
+from data.thumbnails import PICTURE_BYTES
 
 
 def test_an_image_that_cannot_be_read_is_named(tmp_path):
@@ -48,3 +51,30 @@ def test_many_are_those_of_each_in_order(photo):
 
 def test_no_images_have_no_thumbnails():
     assert read_thumbnails([]).shape == (0, 32, 32)
+
+
+@pytest.mark.parametrize("size", [(400, 200), (20, 30), (3, 900)])
+def test_a_picture_is_small_and_of_the_image_own_shape(size):
+    noise = np.random.default_rng(0).integers(0, 2, (size[1], size[0], 3), np.uint8) * 255
+    made = make_picture(noise)
+    assert len(made) <= PICTURE_BYTES
+    shown = Image.open(io.BytesIO(made))
+    assert max(shown.size) == min(96, max(size))
+    assert shown.format == "JPEG"
+
+
+def test_a_picture_that_does_not_fit_is_halved():
+    noise = np.random.default_rng(0).integers(0, 2, (96, 96, 3), np.uint8) * 255
+    made = make_picture(noise)
+    assert len(made) <= PICTURE_BYTES
+    assert Image.open(io.BytesIO(made)).size == (48, 48)
+
+
+def test_a_picture_has_the_image_colours(tmp_path):
+    red = np.zeros((300, 200, 3), np.uint8)
+    red[:150, :, 0] = 255
+    Image.fromarray(red).save(tmp_path / "red.png")
+    shown = np.asarray(Image.open(io.BytesIO(make_picture(tmp_path / "red.png"))), int)
+    assert shown.shape == (96, 64, 3)
+    assert np.abs(shown[:40] - [255, 0, 0]).max() <= 3
+    assert shown[56:].max() <= 3

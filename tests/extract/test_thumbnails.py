@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import ImageError, Reading
+from data import ImageError, Reading, make_picture
 from data.thumbnails import read_thumbnails as read_from_images
-from extract import FeatureStore, MemoryStore, Tap, extract, kept_thumbnails
+from extract import FeatureStore, MemoryStore, Tap, extract, kept_pictures, kept_thumbnails
 from extract import loader as loader_file
 from extract import thumbnails as thumbnails_file
 from extract.store.ids import image_ids
@@ -44,8 +44,8 @@ def nothing_made(monkeypatch):
     """From its call on, making a thumbnail is an error."""
 
     def arrange():
-        monkeypatch.setattr(thumbnails_file, "make_thumbnail", None)
-        monkeypatch.setattr(loader_file, "make_thumbnail", None)
+        monkeypatch.setattr(thumbnails_file, "make_both", None)
+        monkeypatch.setattr(loader_file, "make_both", None)
 
     return arrange
 
@@ -138,3 +138,17 @@ def test_where_they_can_not_be_kept_they_are_given_all_the_same(photos, tmp_path
 
 def test_no_images_have_none(store):
     assert kept_thumbnails(store, [], np.empty((0, 16), np.uint8)).shape == (0, 32, 32)
+
+
+def test_pictures_are_kept_beside_them(images, backbone, store, nothing_made):
+    expected = [make_picture(image) for image in images]
+    done = run(images, backbone, store, thumbnails=True)
+    nothing_made()
+    assert kept_pictures(store, images, done.ids) == expected
+    assert kept_pictures(store, images[::-1], done.ids[::-1]) == expected[::-1]
+
+
+def test_pictures_that_are_not_kept_are_made(images, store):
+    ids = image_ids(images)[0]
+    assert kept_pictures(store, images, ids) == [make_picture(image) for image in images]
+    assert not lacking_thumbnails(store, ids, EACH_ALONE).any()
