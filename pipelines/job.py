@@ -262,21 +262,18 @@ class RunResult:
         """(n_test, classes) of the test images, columns in the order of `leaderboard.classes`."""
         return self.tested.probabilities
 
-    def features(self, tap: str, backbone: str | None = None, view: str = "plain") -> np.ndarray:
+    def features(
+        self, tap: str, backbone: str | None = None, view: str | None = None
+    ) -> np.ndarray:
         """(n, d) float32 features of all samples, in their order.
 
         tap : as in the leaderboard, such as "features.14:grid3".
         backbone : its name; None is the first.
+        view : `plain`, `flipped` or `whole`; None is the run's first.
 
-        Raises KeyError for a tap that was not kept.
+        Raises KeyError for what was not kept.
         """
-        sources = self.table.sources
-        wanted = (backbone or sources[0].backbone, tap, view)
-        for number, source in enumerate(sources):
-            if (source.backbone, source.tap, source.view) == wanted:
-                return self.table.read(number)
-        there = ", ".join(dict.fromkeys(str(source.tap) for source in sources))
-        raise KeyError(f"no features of {tap} ({view}) of {wanted[0]}: expected one of {there}")
+        return self.table.read(self.table.find(tap, backbone, view))
 
     def oof_probabilities(self, place: int | None = None) -> np.ndarray:
         """(n_train, classes) out-of-fold probabilities of a row, or of the chosen one."""

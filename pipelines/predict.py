@@ -16,7 +16,7 @@ import numpy as np
 from data.names import counted, shown
 from pipelines.console import DONE, FAILED, run_command, say
 from pipelines.errors import WrongCall
-from pipelines.report.files import as_cells
+from pipelines.report.files import as_cells, as_probability
 from pipelines.report.reading import unused_in_words
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _predictions(classifier: "ImageClassifier", paths: Sequence[str]) -> list[di
 
 def _answer(path: str, classes: np.ndarray, label: str, probabilities: np.ndarray) -> dict:
     by_class = {
-        str(name): round(float(probability), 6)
+        str(name): float(as_probability(probability))
         for name, probability in zip(classes, probabilities, strict=True)
     }
     return {

@@ -1,6 +1,7 @@
 """The rooms import in one direction, at every depth, and what needs no torch takes none."""
 
 import ast
+import os
 import subprocess
 import sys
 import zipfile
@@ -140,6 +141,21 @@ def test_a_strangers_package_of_a_rooms_name_is_named(tmp_path, room):
     )
     assert done.returncode != 0
     assert str(tmp_path / f"{room}.py") in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("words", [["pipelines.run"], ["pipelines", "run"], ["pipelines.predict"]])
+def test_a_strangers_module_beside_a_command_is_named_in_one_line(tmp_path, words):
+    (tmp_path / "data.py").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", *words, "photos"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert done.stderr.startswith("error: the package 'data' of permafrost")
+    assert str(tmp_path / "data.py") in done.stderr
 
 
 @pytest.mark.parametrize("command", ["run", "extract", "predict", "doctor", "cache", None])

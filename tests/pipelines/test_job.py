@@ -83,6 +83,22 @@ def test_a_result_holds_what_a_notebook_needs(photos, settings):
         result.features("features.4:avg")
 
 
+def test_features_are_found_by_the_names_of_their_views(photos, settings):
+    result = run_job(str(photos), settings(**BRIEF, views="flipped,whole"))
+    tap = "features.4:avg"
+    flipped, whole = result.features(tap, view="flipped"), result.features(tap, view="whole")
+    assert not np.array_equal(flipped, whole)
+    assert np.array_equal(result.features(tap), flipped)
+    assert np.array_equal(result.features(tap, view="plain+flipped"), flipped)
+    for asked, said in (
+        ({"view": "plain"}, "view 'plain': expected one of flipped, whole"),
+        ({"tap": "a:avg"}, "tap 'a:avg': expected one of features.4:avg"),
+        ({"backbone": "vgg"}, "backbone 'vgg': expected one of mobilenet_v3_small"),
+    ):
+        with pytest.raises(KeyError, match=said):
+            result.features(**{"tap": tap, **asked})
+
+
 def test_nothing_is_written_without_a_folder(photos, settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_job(str(photos), settings(**BRIEF))
