@@ -1,6 +1,7 @@
 """Tests of pipelines/predict.py and the `permafrost` script."""
 
 import csv
+import gc
 import io
 import json
 import os
@@ -134,7 +135,7 @@ def test_what_is_written_gives_the_log_loss_of_the_run(photos, run, tmp_path, ca
         chance if row["predicted"] == row["label"] else 1 - chance  # of two classes
         for row, chance in zip(rows, chances, strict=True)
     ]
-    expected = pytest.approx(results["chosen"]["test_log_loss"], abs=1e-8)
+    expected = pytest.approx(results["chosen"]["test_metrics"]["log_loss"]["value"], abs=1e-8)
     assert -np.mean(np.log(of_label)) == expected
     assert -np.mean(np.log([said[row["path"]][row["label"]] for row in rows])) == expected
 
@@ -236,3 +237,19 @@ def test_the_folder_of_a_run_is_taken_for_the_bundle_in_it(bundle, photos, tmp_p
     expected = call(capsys, tmp_path / "run" / "model", image)
     assert expected[0] == 0
     assert call(capsys, tmp_path / "run", image) == expected
+
+
+def test_no_garbage_is_looked_for_until_the_first_answers(bundle, photos, tmp_path, monkeypatch):
+    """It took a fifth of the time to the answer for one image."""
+    looked = []
+
+    def noted(classifier, paths):
+        looked.append(gc.isenabled())
+        return own(classifier, paths)
+
+    own = predict_file._predictions
+    monkeypatch.setattr(predict_file, "_predictions", noted)
+    assert main([str(bundle), str(photos), "--cache", str(tmp_path / "cache")]) == 0
+    assert looked == [False, True, True]
+    assert main([str(tmp_path / "nowhere"), str(photos)]) == 2
+    assert gc.isenabled()
