@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipelines.evaluation.metrics import class_numbers
+
 
 @dataclass(frozen=True)
 class SuspectLabels:
@@ -54,7 +56,8 @@ def rank_labels(
     Raises
     ------
     ValueError
-        Where the probabilities have another shape than labels x classes.
+        Where the probabilities have another shape than labels x classes, or a label is none of the
+        classes.
 
     References
     ----------
@@ -77,7 +80,7 @@ def rank_labels(
             f"expected {len(labels)} labels x {len(names)} classes"
         )
     rows = np.arange(len(labels))
-    codes = np.searchsorted(names, labels)
+    codes = class_numbers(np.asarray(labels), names)
     own = probabilities[rows, codes]
     others = probabilities.copy()
     others[rows, codes] = -np.inf  # the label is never the best of the others
