@@ -73,7 +73,7 @@ def refuse_lost(samples: Samples, table: "FeatureTable", known: KnownSplit | Non
         n_test = int(np.sum((table.samples.labels == absent[0]) & (own == TEST)))
         rows = np.flatnonzero(gone & (sides == TRAIN) & (samples.labels == absent[0]))
         why = _why(samples, table, rows) or ": give it some, or leave it out of the test part"
-        others = f", and so for {len(absent) - 1} more," if len(absent) > 1 else ""
+        others = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
         raise DataError(
             f"class {str(absent[0])!r}{others} has {counted(n_test, 'test image')} and none "
             f"{'left ' if len(rows) else ''}to train on{why}"

@@ -128,7 +128,7 @@ def test_several_classes_are_counted(photos, refused, add_photos):
     (photos / "more" / "dogs").rename(photos / "dogs")
     shutil.rmtree(photos / "more")
     said = refused(as_samples(photos, lambda kind, number: kind != "cats"))
-    assert said.startswith("class 'dogs', and so for 1 more, has 12 test images and none to train")
+    assert said.startswith("class 'dogs' (and 1 more) has 12 test images and none to train")
 
 
 def test_a_training_class_that_is_not_tested_is_no_fault(photos, ran):
