@@ -340,7 +340,7 @@ class Narrator:
             say(line)
 
     def _on_SplitTaken(self, event: Any) -> None:
-        parts = [f"{counted(event.n_known, 'image is', 'images are')} where they were"]
+        parts = [counted(event.n_known, "image is where it was", "images are where they were")]
         if event.n_new:
             parts.append(f"{counted(event.n_new, 'new one is', 'new ones are')} placed as usual")
         if event.n_gone:
