@@ -105,7 +105,7 @@ def _absent(labels: np.ndarray, sides: np.ndarray) -> np.ndarray:
 
 
 def _why(samples: Samples, table: "FeatureTable", rows: Sequence[int] | np.ndarray) -> str:
-    """`: 3 of 5 are …, 2 can't be read: what to do`, of rows that are gone."""
+    """`: 3 are exact duplicates of …, 2 can't be read; what to do`; empty for no rows."""
     stay = {own.tobytes(): i for i, own in enumerate(table.ids)}
     ids = table.features[0].extraction.ids
     unread = {row for done in table.passes for row in done.bad}
