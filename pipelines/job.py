@@ -50,6 +50,7 @@ from pipelines.features import (
     load_backbones,
     refuse_changed,
 )
+from pipelines.parts import refuse_lost
 from pipelines.report.advice import give_advice
 from pipelines.report.audit import (
     describe_copies,
@@ -526,6 +527,7 @@ def split_together(
 ) -> tuple[Split, SplitTaken | None]:
     """Training and test rows and folds; near copies on one side where they are to be grouped."""
     settings, taken, sides = job.settings, None, None
+    refuse_lost(job.samples, table, job.known)
     if job.known is not None:
         taken, sides = take_split(job.known, table.ids), job.sides(table)
         job.on_event(taken)

@@ -14,6 +14,7 @@ from data.names import counted
 from data.splits import refuse_shared_groups
 from pipelines.errors import WrongCall
 from pipelines.exploration.copies import Copies, group_copies
+from pipelines.parts import refuse_small_classes
 from pipelines.report.split import NEW, TEST, TRAIN
 
 SAME = ("exact", "copy", "edited")  # mirrored pictures are listed, and stay apart
@@ -185,6 +186,7 @@ def split_samples(
         train, test = split_rows(grouped if samples.split is None else samples, seed, keys=keys)
         if sides is not None:
             train, test = _as_known(samples, grouped.groups, sides, test)
+        refuse_small_classes(grouped, train, n_folds)
         return Split(train, test, make_folds(grouped, train, n_folds, seed))
     except DataError as error:
         if grouped is samples:

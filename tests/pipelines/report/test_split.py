@@ -8,6 +8,7 @@ import pytest
 
 from data import DataError, Samples, read_image_folder
 from pipelines import RunSettings, run_job
+from pipelines.console import Narrator
 from pipelines.errors import WrongCall
 from pipelines.exploration.copies import Copies
 from pipelines.report.split import (
@@ -168,7 +169,23 @@ def test_the_command_says_what_became_of_the_split(photos, run, tmp_path):
     out = tmp_path / "out"
     code, _, err = run(photos, *short, "--split", out)
     assert code == 0
-    assert f"split of {out / 'results.json'}: 24 images are where they were, 0 new ones" in err
+    assert f"split of {out / 'results.json'}: 24 images are where they were" in err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ((24, 0, 0), "24 images are where they were"),
+        (
+            (1, 1, 1),
+            "1 image is where it was, 1 new one is placed as usual, 1 image of it not among these",
+        ),
+        ((3, 0, 2), "3 images are where they were, 2 images of it not among these"),
+    ],
+)
+def test_only_what_happened_to_the_split_is_said(counts, words, capsys):
+    Narrator()(SplitTaken("r.json", *counts))
+    assert capsys.readouterr().err == f"split of r.json: {words}\n"
 
 
 def test_known_sides_are_told_by_bytes():
