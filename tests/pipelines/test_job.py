@@ -125,6 +125,14 @@ def test_too_many_bad_images_end_it_in_words_for_a_script(photos, settings):
         ({"duplicates": "maybe"}, WrongSetting, "expected 'group' or 'drop' or 'keep'"),
         ({"class_weight": "heavy"}, WrongSetting, "expected None or 'balanced'"),
         ({"final": "test"}, WrongSetting, "expected 'train' or 'all'"),
+        ({"views": ""}, WrongSetting, "views='': expected auto, or one or more of plain, flip"),
+        ({"views": ","}, WrongSetting, "views=',': expected auto, or one or more"),
+        ({"views": []}, WrongSetting, r"views=\[\]: expected auto, or one or more"),
+        ({"views": "turned"}, WrongSetting, "views='turned': expected auto, or one or more"),
+        ({"views": "auto,whole"}, WrongSetting, "views='auto,whole': expected auto, or one"),
+        ({"heads": ""}, WrongSetting, "heads='': expected one name or more"),
+        ({"pooling": ()}, WrongSetting, r"pooling=\(\): expected one name or more"),
+        ({"backbone": ","}, WrongSetting, "backbone=',': expected one name or more"),
         ({"heads": "knm"}, WrongCall, "head 'knm' is unknown"),
         ({"scoring": "acuracy"}, WrongCall, "expected accuracy"),
         ({"cv": 20}, DataError, "20 folds need 20"),
@@ -144,6 +152,7 @@ def test_names_may_be_written_with_commas_or_as_a_sequence():
     assert written.backbones == ["a", "b"]
     assert written.poolings == ["avg"]
     assert written.head_names == ["knn"]
+    assert RunSettings(views=" plain,,flipped,plain, ").view_names == ["plain", "flipped"]
     assert RunSettings() == RunSettings()
 
 

@@ -273,11 +273,19 @@ def test_a_view_that_is_not_worth_it_is_computed_for_the_look_alone(
     assert results["extraction"]["images"] == 24
 
 
-@pytest.mark.parametrize("views", ["turned", "auto,plain"])
-def test_views_that_are_none_are_refused(photos, run, views):
+@pytest.mark.parametrize(
+    ("views", "expected"),
+    [
+        ("turned", "--views turned: expected auto, or one or more of plain, flipped, whole"),
+        ("auto,plain", "--views auto,plain: expected auto, or one or more of plain, flipped"),
+        ("", "argument --views: expected one name or more"),
+        (",", "argument --views: expected one name or more"),
+    ],
+)
+def test_views_that_are_none_are_refused(photos, run, views, expected):
     code, _, err = run(photos, "--views", views)
     assert code == 2
-    assert "expected one of plain, flipped, whole" in err
+    assert expected in err.splitlines()[-1]
 
 
 def test_joined_taps_are_a_row_and_a_bundle(photos, run, tmp_path):
