@@ -33,7 +33,7 @@ from pipelines.evaluation.labels import rank_labels
 from pipelines.evaluation.leaderboard import Entry, Leaderboard, make_leaderboard
 from pipelines.evaluation.scoring import find_scoring
 from pipelines.evaluation.search import Search, screen_sources
-from pipelines.evaluation.views import ViewsChosen, choose_views, draw_look
+from pipelines.evaluation.views import Look, ViewsChosen, look_twice
 from pipelines.exploration.copies import Copies, find_copies, group_copies
 from pipelines.exploration.flat import find_flat
 from pipelines.exploration.table import EXPLORATIONS
@@ -440,20 +440,19 @@ def first_views(settings: RunSettings) -> list[str]:
 
 
 def add_views(job: Job, table: FeatureTable, split: Split) -> tuple[FeatureTable, ViewsChosen]:
-    """Further views of all images, where a first look at some training images says so."""
+    """Further views of all images, where a look at some training images says so."""
     asked = tuple(first_views(job.settings))
     further = views_of(job.backbones) if job.settings.view_names == [AUTO] else []
     if not further:
         return table, ViewsChosen(asked, {}, 0)
-    rows = draw_look(table.samples.labels, split.train, job.settings.seed)
-    views = [*asked, *further]
-    look = keep_more(job, table, rows, views)
-    seen = choose_views(
-        lambda source: look.read(source),
-        [source.view for source in look.sources],
-        look.samples.labels,
-        count_workers(len(look.sources)),
-    )
+
+    def see(rows: np.ndarray, views: Sequence[str]) -> Look:
+        seen = keep_more(job, table, rows, [*asked, *views])
+        groups = None if split.groups is None else split.groups[rows]
+        return Look(seen.read, [own.view for own in seen.sources], seen.samples.labels, groups)
+
+    labels, seed = table.samples.labels, job.settings.seed
+    seen = look_twice(see, further, labels, split.train, seed, count_workers(len(table.sources)))
     job.on_event(seen)
     if len(seen.used) > 1:
         table = keep_more(job, table, np.arange(len(table.samples)), seen.used)

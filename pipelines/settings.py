@@ -231,8 +231,7 @@ class RunSettings(FeatureSettings):
             raise WrongSetting(
                 "views",
                 ",".join(names) or self.views,
-                f"expected {AUTO}, or one or more of {', '.join(NAMED_VIEWS)}, "
-                "separated by commas",
+                f"expected {AUTO}, or one or more of {', '.join(NAMED_VIEWS)}, separated by commas",
             )
 
 
