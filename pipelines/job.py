@@ -15,6 +15,7 @@ from extract.backbones import BASELINES, scheme_of
 from extract.cores import cores
 from extract.extractor import JoinedExtractor
 from extract.preprocessing import PLAIN, WHOLE, WITH_FLIPS, Preprocessing, name_of, named_view
+from extract.store.ids import image_ids
 from heads.blended import Member, answers
 from pipelines.bundle.save import write_bundle
 from pipelines.classifier import ImageClassifier
@@ -389,8 +390,10 @@ def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) ->
     samples = read_samples(images, settings.test, settings.class_level)
     samples = group_by_path(samples, settings.groups)
     settings.check(samples)
-    known = None if settings.split is None else read_split(settings.split)
     store = FeatureStore(settings.cache)
+    known = None if settings.split is None else read_split(settings.split)
+    if known is not None:  # of other images it is refused at once; the pass remembers their ids
+        take_split(known, image_ids(samples.inputs, store.cache / "ids", cores())[0])
     backbones = load_backbones(samples, settings, store)
     for backbone in backbones:
         choose_taps(backbone.card, settings.layers, settings.poolings)

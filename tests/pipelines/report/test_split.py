@@ -155,9 +155,15 @@ def test_it_does_not_go_with_a_given_split(photos, run, tmp_path, add_photos):
     other = add_photos(tmp_path / "other", per_class=4, start=60)
     code, _, err = run(photos, "--split", tmp_path / "r.json", "--test", other)
     assert (code, "leave one of them out" in err.splitlines()[-1]) == (2, True)
-    code, _, err = run(photos, "--split", tmp_path / "r.json")
-    assert code == 2
+
+
+def test_that_of_other_images_is_refused_before_the_pass(photos, run, tmp_path):
+    (tmp_path / "r.json").write_text(json.dumps({"split": describe_split(IDS[:2], IDS[2:4], None)}))
+    code, out, err = run(photos, "--split", tmp_path / "r.json")
+    assert (code, out) == (2, "")
     assert "none of them among these 24" in err.splitlines()[-1]
+    assert "to compute" not in err
+    assert not (tmp_path / "out").exists()
     code, _, err = run(photos, "--split", tmp_path / "gone.json")
     assert (code, len(err.splitlines())) == (2, 1)
 
