@@ -15,7 +15,7 @@ if sys.argv[:1] == ["-m"] and any(word.startswith("pipelines") for word in sys.o
 _HOMES = {
     "BundleError": "errors",
     "ImageClassifier": "classifier",
-    "RunResult": "job",
+    "RunResult": "outcome",
     "RunSettings": "settings",
     "load_classifier": "bundle",
     "run_job": "job",

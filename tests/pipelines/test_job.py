@@ -13,7 +13,7 @@ from pipelines import RunSettings, load_classifier, run_job
 from pipelines.errors import WorkFailed, WrongCall, WrongSetting
 from pipelines.exploration.copies import Copies
 from pipelines.features import PassAdvanced, PassPlanned
-from pipelines.job import BadImages, SearchAdvanced
+from pipelines.outcome import BadImages, SearchAdvanced
 from pipelines.samples import SamplesRead
 
 QUICK = {
@@ -161,7 +161,7 @@ def test_a_final_fit_on_all_images_changes_no_figure(photos, settings, tmp_path,
     def chosen(board, how):
         return next(i for i, own in enumerate(board.rows) if own.head == row)
 
-    monkeypatch.setattr("pipelines.job.choose_row", chosen)
+    monkeypatch.setattr("pipelines.stages.search.choose_row", chosen)
     monkeypatch.setattr("pipelines.evaluation.leaderboard.blend_candidates", all_alike)
     options = {"baselines": False, "heads": ("knn", "rbf_svm")}
     options |= {"layers": "features.4,features.6", "pooling": "avg"}
@@ -228,8 +228,10 @@ def test_stages_are_named_by_what_they_do(photos, settings):
 
 
 def test_of_copies_that_are_dropped_the_flat_images_left_are_listed(photos, settings, monkeypatch):
-    monkeypatch.setattr("pipelines.job.find_copies", lambda *_: [Copies(0, 1, "copy", 1.0)])
-    monkeypatch.setattr("pipelines.job.find_flat", lambda _: np.array([1, 2, 5]))
+    monkeypatch.setattr(
+        "pipelines.stages.images.find_copies", lambda *_: [Copies(0, 1, "copy", 1.0)]
+    )
+    monkeypatch.setattr("pipelines.stages.images.find_flat", lambda _: np.array([1, 2, 5]))
     paths = read_image_folder(photos).paths
     result = run_job(str(photos), settings(**BRIEF, duplicates="drop"))
     assert len(result.samples) == 23

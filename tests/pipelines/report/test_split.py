@@ -144,7 +144,7 @@ def test_of_copies_dropped_the_image_that_was_there_stays(photos, job, tmp_path,
     new.write_bytes((photos / "cats" / "0.png").read_bytes() + b"more")
     paths = read_image_folder(photos).paths
     pair = Copies(paths.index(str(new)), paths.index(str(old)), "copy", 1.0)
-    monkeypatch.setattr("pipelines.job.find_copies", lambda *_: [pair])
+    monkeypatch.setattr("pipelines.stages.images.find_copies", lambda *_: [pair])
     second, _ = job(split=tmp_path / "out" / "results.json", duplicates="drop")
     assert str(new) not in second.samples.paths
     assert str(old) in [second.samples.paths[row] for row in second.split.test]
