@@ -279,14 +279,20 @@ def test_a_view_that_is_not_worth_it_is_computed_for_the_look_alone(
     [
         ("turned", "--views turned: expected auto, or one or more of plain, flipped, whole"),
         ("auto,plain", "--views auto,plain: expected auto, or one or more of plain, flipped"),
-        ("", "argument --views: expected one name or more"),
-        (",", "argument --views: expected one name or more"),
     ],
 )
 def test_views_that_are_none_are_refused(photos, run, views, expected):
     code, _, err = run(photos, "--views", views)
     assert code == 2
     assert expected in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("views", ["", ",", " , "])
+def test_no_views_are_refused(photos, run, capsys, views):
+    with pytest.raises(SystemExit, match="2"):
+        run(photos, "--views", views)
+    said = "argument --views: expected one name or more, separated by commas"
+    assert said in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_joined_taps_are_a_row_and_a_bundle(photos, run, tmp_path):
