@@ -138,8 +138,8 @@ def hold_out(
       second one in less than 1 of 1000; of classes of under a dozen images, which are held to
       tighter bounds, a second one in up to 1 of 20.
     - m more images move as many as of them come to lie below the line more or fewer than the
-      fraction, which is a binomial count: of 10, at most 3 in 97 of 100 draws. No rule that knows
-      the images of now alone, places each by its key and holds out an exact number can do better.
+      fraction, which is a binomial count: of 10, at most 3 in 97 of 100 draws. It is the limit of
+      every rule that holds out an exact number, those placed lowest.
     - With groups the same holds of groups, each with all of its images.
 
     Parameters
