@@ -16,7 +16,7 @@ if _IS_COMMAND:
 _HOMES = {
     "BundleError": "errors",
     "ImageClassifier": "classifier",
-    "RunResult": "job",
+    "RunResult": "outcome",
     "RunSettings": "settings",
     "load_classifier": "bundle",
     "run_job": "job",

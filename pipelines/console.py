@@ -161,7 +161,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "(default: each image)",
     },
     "views": {
-        "metavar": "V",
+        "type": names,
+        "metavar": "V,…",
         "help": "what is seen of each image: plain (its middle), flipped (that and its mirror "
         "image, averaged), whole (all of it, resized to a square), joined by commas, or auto, "
         "those that a first look says are worth their time (default: auto)",

@@ -25,11 +25,14 @@ class Split:
     """Which samples train and which test.
 
     train, test : rows of the samples. folds : (train, validation) index pairs into `train`.
+    groups : (n,) of all samples, near copies together where they are kept so; None where each is
+    alone.
     """
 
     train: np.ndarray
     test: np.ndarray
     folds: list[tuple[np.ndarray, np.ndarray]]
+    groups: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,7 @@ def split_samples(
         if sides is not None:
             train, test = _as_known(samples, grouped.groups, sides, test)
         refuse_small_classes(grouped, train, n_folds)
-        return Split(train, test, make_folds(grouped, train, n_folds, seed))
+        return Split(train, test, make_folds(grouped, train, n_folds, seed), grouped.groups)
     except DataError as error:
         if grouped is samples:
             raise

@@ -23,6 +23,10 @@ ARROWS = {
     "evaluation": set(),
     "exploration": set(),
     "report": {"evaluation", "exploration", "errors"},
+    "stages": {
+        *("bundle", "classifier", "errors", "evaluation", "exploration", "features"),
+        *("outcome", "report", "results_folder", "samples", "settings"),
+    },
 }
 # other rooms that a folder of pipelines may import: these two work on arrays alone
 ROOMS_BELOW = {
@@ -30,6 +34,7 @@ ROOMS_BELOW = {
     "evaluation": {"heads"},
     "exploration": {"data"},
     "report": {"data", "extract"},
+    "stages": {"data", "extract", "heads"},
 }
 COMMANDS = {"run", "extract", "predict", "doctor", "cache", "__main__"}
 # one library, one room: where each may be imported

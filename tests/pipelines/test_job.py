@@ -13,7 +13,7 @@ from pipelines import RunSettings, load_classifier, run_job
 from pipelines.errors import WorkFailed, WrongCall, WrongSetting
 from pipelines.exploration.copies import Copies
 from pipelines.features import PassAdvanced, PassPlanned
-from pipelines.job import BadImages, SearchAdvanced
+from pipelines.outcome import BadImages, SearchAdvanced
 from pipelines.samples import SamplesRead
 
 QUICK = {
@@ -141,6 +141,14 @@ def test_too_many_bad_images_end_it_in_words_for_a_script(photos, settings):
         ({"duplicates": "maybe"}, WrongSetting, "expected 'group' or 'drop' or 'keep'"),
         ({"class_weight": "heavy"}, WrongSetting, "expected None or 'balanced'"),
         ({"final": "test"}, WrongSetting, "expected 'train' or 'all'"),
+        ({"views": ""}, WrongSetting, "views='': expected auto, or one or more of plain, flip"),
+        ({"views": ","}, WrongSetting, "views=',': expected auto, or one or more"),
+        ({"views": []}, WrongSetting, r"views=\[\]: expected auto, or one or more"),
+        ({"views": "turned"}, WrongSetting, "views='turned': expected auto, or one or more"),
+        ({"views": "auto,whole"}, WrongSetting, "views='auto,whole': expected auto, or one"),
+        ({"heads": ""}, WrongSetting, "heads='': expected one name or more"),
+        ({"pooling": ()}, WrongSetting, r"pooling=\(\): expected one name or more"),
+        ({"backbone": ","}, WrongSetting, "backbone=',': expected one name or more"),
         ({"heads": "knm"}, WrongCall, "head 'knm' is unknown"),
         ({"scoring": "acuracy"}, WrongCall, "expected accuracy"),
         ({"cv": 20}, DataError, "20 folds need 20"),
@@ -160,6 +168,7 @@ def test_names_may_be_written_with_commas_or_as_a_sequence():
     assert written.backbones == ["a", "b"]
     assert written.poolings == ["avg"]
     assert written.head_names == ["knn"]
+    assert RunSettings(views=" plain,,flipped,plain, ").view_names == ["plain", "flipped"]
     assert RunSettings() == RunSettings()
 
 
@@ -168,7 +177,7 @@ def test_a_final_fit_on_all_images_changes_no_figure(photos, settings, tmp_path,
     def chosen(board, how):
         return next(i for i, own in enumerate(board.rows) if own.head == row)
 
-    monkeypatch.setattr("pipelines.job.choose_row", chosen)
+    monkeypatch.setattr("pipelines.stages.search.choose_row", chosen)
     monkeypatch.setattr("pipelines.evaluation.leaderboard.blend_candidates", all_alike)
     options = {"baselines": False, "heads": ("knn", "rbf_svm")}
     options |= {"layers": "features.4,features.6", "pooling": "avg"}
@@ -235,8 +244,10 @@ def test_stages_are_named_by_what_they_do(photos, settings):
 
 
 def test_of_copies_that_are_dropped_the_flat_images_left_are_listed(photos, settings, monkeypatch):
-    monkeypatch.setattr("pipelines.job.find_copies", lambda *_: [Copies(0, 1, "copy", 1.0)])
-    monkeypatch.setattr("pipelines.job.find_flat", lambda _: np.array([1, 2, 5]))
+    monkeypatch.setattr(
+        "pipelines.stages.images.find_copies", lambda *_: [Copies(0, 1, "copy", 1.0)]
+    )
+    monkeypatch.setattr("pipelines.stages.images.find_flat", lambda _: np.array([1, 2, 5]))
     paths = read_image_folder(photos).paths
     result = run_job(str(photos), settings(**BRIEF, duplicates="drop"))
     assert len(result.samples) == 23

@@ -145,7 +145,7 @@ def test_of_copies_dropped_the_image_that_was_there_stays(photos, job, tmp_path,
     new.write_bytes((photos / "cats" / "0.png").read_bytes() + b"more")
     paths = read_image_folder(photos).paths
     pair = Copies(paths.index(str(new)), paths.index(str(old)), "copy", 1.0)
-    monkeypatch.setattr("pipelines.job.find_copies", lambda *_: [pair])
+    monkeypatch.setattr("pipelines.stages.images.find_copies", lambda *_: [pair])
     second, _ = job(split=tmp_path / "out" / "results.json", duplicates="drop")
     assert str(new) not in second.samples.paths
     assert str(old) in [second.samples.paths[row] for row in second.split.test]
@@ -156,9 +156,15 @@ def test_it_does_not_go_with_a_given_split(photos, run, tmp_path, add_photos):
     other = add_photos(tmp_path / "other", per_class=4, start=60)
     code, _, err = run(photos, "--split", tmp_path / "r.json", "--test", other)
     assert (code, "leave one of them out" in err.splitlines()[-1]) == (2, True)
-    code, _, err = run(photos, "--split", tmp_path / "r.json")
-    assert code == 2
+
+
+def test_that_of_other_images_is_refused_before_the_pass(photos, run, tmp_path):
+    (tmp_path / "r.json").write_text(json.dumps({"split": describe_split(IDS[:2], IDS[2:4], None)}))
+    code, out, err = run(photos, "--split", tmp_path / "r.json")
+    assert (code, out) == (2, "")
     assert "none of them among these 24" in err.splitlines()[-1]
+    assert "to compute" not in err
+    assert not (tmp_path / "out").exists()
     code, _, err = run(photos, "--split", tmp_path / "gone.json")
     assert (code, len(err.splitlines())) == (2, 1)
 
