@@ -100,7 +100,7 @@ def test_a_second_look_is_of_the_promising_views_alone():
 
 
 def test_where_no_view_is_promising_there_is_one_look():
-    seeing = Seeing(flipped=0.0, whole=0.0)
+    seeing = Seeing(plain=0.6, flipped=0.0, whole=0.0)
     found = seeing.choose()
     assert seeing.asked == [(FIRST, ["flipped", "whole"])]
     assert found.used == ("plain",)
