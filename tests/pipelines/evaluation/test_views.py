@@ -99,8 +99,9 @@ def test_a_second_look_is_of_the_promising_views_alone():
     assert found.looked_at == LOOK
 
 
-def test_where_no_view_is_promising_there_is_one_look():
-    seeing = Seeing(plain=0.6, flipped=0.0, whole=0.0)
+def test_where_no_view_is_promising_there_is_one_look(monkeypatch):
+    monkeypatch.setattr("pipelines.evaluation.views.PROMISING", 1.0)
+    seeing = Seeing(flipped=0.0, whole=0.0)
     found = seeing.choose()
     assert seeing.asked == [(FIRST, ["flipped", "whole"])]
     assert found.used == ("plain",)
