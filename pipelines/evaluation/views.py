@@ -10,7 +10,7 @@ from heads import screen_probabilities
 from heads.blend import choose_weights
 from pipelines.evaluation.search import in_parallel
 
-FIRST, LOOK = 100, 200  # training images that a first look is of, and both looks together
+FIRST, LOOK = 100, 150  # training images that a first look is of, and both looks together
 WORTH = 0.02  # by what share of the log loss a view must lower it
 PROMISING = 0.01  # by what share in the first look, to be looked at in more images
 BEST, ROUNDS = 4, 10  # taps of a view that are blended, and how many times one is added
@@ -35,11 +35,11 @@ class ViewsChosen:
 
 
 def draw_look(labels: np.ndarray, rows: np.ndarray, seed: int, size: int = LOOK) -> np.ndarray:
-    """Some of the rows, of every class its share: about `size`, or all where there are few more.
+    """Some of the rows, of every class its share: `size`, or all where there are no more.
 
     labels : (n,) of all. rows : those to draw from.
     """
-    if len(rows) <= 1.25 * size:
+    if len(rows) <= size:
         return rows
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(rows)
