@@ -25,7 +25,7 @@ ARROWS = {
     "report": {"evaluation", "exploration", "errors"},
     "stages": {
         *("bundle", "classifier", "errors", "evaluation", "exploration", "features"),
-        *("outcome", "report", "results_folder", "samples", "settings"),
+        *("outcome", "parts", "report", "results_folder", "samples", "settings"),
     },
 }
 # other rooms that a folder of pipelines may import: these two work on arrays alone
