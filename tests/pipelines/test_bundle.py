@@ -189,6 +189,10 @@ def change(folder, *path, **values):
             "bfloat16-foo",
         ),
         (
+            lambda folder: change(folder, "extractors", 0, "recipe", view="sideways"),
+            "view 'sideways', expected one of plain, plain",
+        ),
+        (
             lambda folder: change(folder, "extractors", 0, "recipe", decode="another rule"),
             "trained with another decode rule",
         ),
