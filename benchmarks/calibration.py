@@ -1,8 +1,10 @@
 """Whether probabilities are worth their name on few images: `python -m benchmarks.calibration
-FOLDER... [--sizes 60,100,200] [--draws 20] [--cache DIR]`.
+FOLDER... [--views plain] [--sizes 60,100,200] [--draws 20] [--cache DIR]`.
 
 FOLDER: class-per-folder photos. Training images are drawn class by class, the leaderboard is made,
-chosen and fitted as a run does, and all other images are predicted. Beside it stands scikit-learn's
+chosen and fitted as a run does, and all other images are predicted: with `--views auto` as the
+default run does it, by a first look at each draw which views there are, and blended over them.
+Beside it stands scikit-learn's
 `CalibratedClassifierCV` around the best single row's head, with the folds it makes itself. The
 calibration error is of 15 bins, debiased: of each bin's squared gap the variance that chance alone
 gives it is taken off.
@@ -18,14 +20,19 @@ from sklearn.model_selection import StratifiedShuffleSplit
 
 from data import make_folds, read_images
 from extract import FeatureStore
+from extract.cores import cores
+from extract.preprocessing import PLAIN, WHOLE, WITH_FLIPS
 from heads import make_head
 from heads.blended import answers
 from pipelines.evaluation.choice import choose_row, fit_chosen
 from pipelines.evaluation.leaderboard import BLEND, make_leaderboard
 from pipelines.evaluation.metrics import BINS, log_loss
-from pipelines.evaluation.search import Search
+from pipelines.evaluation.search import Search, screen_sources
+from pipelines.evaluation.views import choose_views, draw_look
 from pipelines.features import keep_features, load_backbones
 from pipelines.settings import RunSettings
+
+VIEWS = {"plain": [str(PLAIN)], "auto": [str(PLAIN), str(WITH_FLIPS), str(WHOLE)]}
 
 
 def debiased_error(codes, probabilities):
@@ -38,13 +45,26 @@ def debiased_error(codes, probabilities):
     return np.sqrt(np.maximum(gaps**2 - by_chance, 0)).sum() / len(codes)
 
 
-def features_of(folder, cache):
+def features_of(folder, views, cache):
     """(samples, [(n, d) of each source], sources) of all images, training and test alike."""
     samples = read_images(folder)
     settings = RunSettings(cache=cache)
     store = FeatureStore(cache)
-    table = keep_features(samples, load_backbones(samples, settings, store), store, settings)
+    backbones = load_backbones(samples, settings, store)
+    table = keep_features(samples, backbones, store, settings, views=VIEWS[views])
     return table.samples, [table.read(i) for i in range(len(table.sources))], table.sources
+
+
+def choose_sources(features, sources, labels, train, seed):
+    """Those that a run searches: of the views that a first look takes, screened where many."""
+    look = draw_look(labels, train, seed)
+    views = [source.view for source in sources]
+    used = choose_views(lambda i: features[i][look], views, labels[look], cores()).used
+    seen = [i for i, view in enumerate(views) if view in used]
+    places, _ = screen_sources(
+        lambda place: features[seen[place]][train], len(seen), labels[train], n_jobs=cores()
+    )
+    return [seen[place] for place in places]
 
 
 def draw(samples, features, sources, size, seed):
@@ -57,6 +77,9 @@ def draw(samples, features, sources, size, seed):
     own = samples[train]
     folds = make_folds(own, np.arange(size), min(5, np.bincount(codes[train]).min()), seed)
     search = Search(RunSettings().head_names, folds, seed=seed)
+
+    chosen = choose_sources(features, sources, labels, train, seed)
+    features, sources = [features[i] for i in chosen], [sources[i] for i in chosen]
 
     def read(source):
         return features[source][train]
@@ -87,6 +110,7 @@ def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+")
+    parser.add_argument("--views", choices=VIEWS, default="plain")
     parser.add_argument("--sizes", default="60,100,200")
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--cache")
@@ -95,7 +119,7 @@ def main():
     print("images train                   error  worst of 9/10  log loss  accuracy  confidence")
     with tempfile.TemporaryDirectory() as folder:
         for images in options.folders:
-            samples, features, sources = features_of(images, options.cache or folder)
+            samples, features, sources = features_of(images, options.views, options.cache or folder)
             for size in map(int, options.sizes.split(",")):
                 started = time.perf_counter()
                 drawn = [

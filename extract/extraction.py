@@ -403,7 +403,7 @@ def _compute(result: Extraction, parts: Sequence[str]) -> None:
         ForwardPass(request, result, watch).run(jobs)
         _spread_bad(result, before)
         watch = NOT_WATCHED
-    if result.computed and isinstance(store, FeatureStore):
+    if isinstance(store, FeatureStore):  # also what a pass before this one left when it was killed
         began = time.perf_counter()
         for part in parts:
             store.compact(replace(result.recipe, view=part))

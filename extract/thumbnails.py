@@ -187,5 +187,7 @@ def _keep(
     try:
         with store.writer(thumbnail_recipe(reading), STORED) as writer:
             writer.add(ids, rows)
+        if isinstance(store, FeatureStore):
+            store.compact(thumbnail_recipe(reading))
     except ExtractError as error:  # a cache that can only be read still gives what it holds
         log.warning("the thumbnails are not kept: %s", error)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from heads.calibration import Calibration, as_logits
+from heads.catalog import steps_of
 from heads.scores import head_logits
 
 
@@ -159,7 +160,7 @@ def probabilities(
 
     Raises
     ------
-    AttributeError
+    ValueError
         A head without probabilities and without a calibration.
 
     Examples
@@ -170,9 +171,37 @@ def probabilities(
     >>> probabilities(head, sure, np.array([[0.5]])).round(2).tolist()
     [[0.5, 0.5]]
     """
+    check_probable(estimator, calibration)
     if calibration is None:
         return estimator.predict_proba(features)
     if isinstance(estimator, BlendedHead):
         mean = estimator.predict_proba(features)
         return calibration.probabilities(as_logits(mean, "probabilities"))
     return calibration.probabilities(head_logits(estimator, features))
+
+
+def check_probable(estimator: Any, calibration: Calibration | None) -> None:
+    """Refuse a head that no probability comes of.
+
+    Parameters
+    ----------
+    estimator, calibration
+        As for `answers`.
+
+    Raises
+    ------
+    ValueError
+        It has neither probabilities of its own nor a calibration.
+
+    Examples
+    --------
+    >>> from heads import make_head
+    >>> check_probable(make_head("linear_svm"), None)
+    Traceback (most recent call last):
+    ValueError: LinearSVC gives no probabilities and has no calibration: expected one of them
+    """
+    if calibration is None and not hasattr(estimator, "predict_proba"):
+        kind = type(steps_of(estimator)[-1]).__name__
+        raise ValueError(
+            f"{kind} gives no probabilities and has no calibration: expected one of them"
+        )

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.metrics.pairwise import euclidean_distances
 
 from heads.calibration import as_columns, as_logits
 from heads.catalog import HEADS, find_name
@@ -40,6 +39,9 @@ def head_scores(estimator: Any, X: np.ndarray) -> np.ndarray:
 
 
 def _centroid_scores(estimator: Any, X: np.ndarray) -> np.ndarray:
+    # here: it takes a tenth of a second to import, and no other head needs it
+    from sklearn.metrics.pairwise import euclidean_distances
+
     centroids = estimator[-1].centroids_
     return -euclidean_distances(estimator[:-1].transform(X), centroids, squared=True)
 

@@ -52,7 +52,11 @@ def screen_features(X: np.ndarray, y: np.ndarray, *, alphas: Sequence[float] = A
 
 
 def screen_probabilities(
-    X: np.ndarray, y: np.ndarray, *, alphas: Sequence[float] = ALPHAS
+    X: np.ndarray,
+    y: np.ndarray,
+    *,
+    alphas: Sequence[float] = ALPHAS,
+    groups: Sequence | np.ndarray | None = None,
 ) -> np.ndarray:
     """Leave-one-out probabilities of ridge regression, of the penalty of the least log loss.
 
@@ -65,6 +69,9 @@ def screen_probabilities(
     y : array of shape (n,)
     alphas : sequence of float
         Ridge penalties to try.
+    groups : array of shape (n,), optional
+        Each row is predicted without its whole group: with H_gg the group's block of the hat matrix
+        the rows of it are y_g - (I - H_gg)^-1 (y_g - f_g).
 
     Returns
     -------
@@ -80,7 +87,7 @@ def screen_probabilities(
     """
     _, codes = np.unique(y, return_inverse=True)
     least, best = np.inf, np.empty(0)
-    for scores in _left_out(X, codes, alphas):
+    for scores in _left_out(X, codes, alphas, groups):
         for scale in SCALES:
             shares = softmax(scores * scale, axis=1)
             # what is sure and wrong costs no more than one row can
@@ -91,8 +98,16 @@ def screen_probabilities(
     return best
 
 
-def _left_out(X: np.ndarray, codes: np.ndarray, alphas: Sequence[float]) -> Iterator[np.ndarray]:
-    """By penalty, (n, classes) what a ridge regression without the row says of it."""
+def _left_out(
+    X: np.ndarray,
+    codes: np.ndarray,
+    alphas: Sequence[float],
+    groups: Sequence | np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+    """By penalty, (n, classes) what a ridge regression without the row, or its group, says of it.
+
+    Rows that are groups of their own go by the diagonal of the hat matrix alone.
+    """
     Y = 2 * one_hot(codes) - 1
     # of all rows, none held out
     whole = Fold(X, np.arange(len(X)), np.arange(0))
@@ -100,9 +115,26 @@ def _left_out(X: np.ndarray, codes: np.ndarray, alphas: Sequence[float]) -> Iter
     U = whole.train @ (vectors / np.sqrt(squares))
     projected = U.T @ Y
     leverage = U * U
+    together = _rows_together(groups)
     for alpha in alphas:
         shrink = squares / (squares + alpha)
         # the intercept adds 1 / n
         own = (leverage @ shrink + 1 / len(U))[:, None]
         fitted = U @ (shrink[:, None] * projected) + Y.mean(axis=0)
-        yield (fitted - own * Y) / np.maximum(1 - own, ALONE)
+        left_out = (fitted - own * Y) / np.maximum(1 - own, ALONE)
+        for rows in together:
+            block = (1 - ALONE) * ((U[rows] * shrink) @ U[rows].T + 1 / len(U))
+            left_out[rows] = Y[rows] - np.linalg.solve(
+                np.eye(len(rows)) - block, Y[rows] - fitted[rows]
+            )
+        yield left_out
+
+
+def _rows_together(groups: Sequence | np.ndarray | None) -> list[np.ndarray]:
+    """The rows of each group of two or more."""
+    if groups is None:
+        return []
+    _, group_of, counts = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    order = np.argsort(group_of, kind="stable")
+    parts = np.split(order, np.cumsum(counts)[:-1])
+    return [rows for rows in parts if len(rows) > 1]

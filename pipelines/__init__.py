@@ -8,14 +8,15 @@ from typing import Any
 
 from pipelines.stopping import watch_signals
 
-# `python -m pipelines.COMMAND`: a Ctrl-C is answered before what takes a second to import
-if sys.argv[:1] == ["-m"] and any(word.startswith("pipelines") for word in sys.orig_argv):
-    watch_signals()
+# `python -m pipelines.COMMAND`
+_IS_COMMAND = sys.argv[:1] == ["-m"] and any(word.startswith("pipelines") for word in sys.orig_argv)
+if _IS_COMMAND:
+    watch_signals()  # a Ctrl-C is answered before what takes a second to import
 
 _HOMES = {
     "BundleError": "errors",
     "ImageClassifier": "classifier",
-    "RunResult": "job",
+    "RunResult": "outcome",
     "RunSettings": "settings",
     "load_classifier": "bundle",
     "run_job": "job",
@@ -33,10 +34,14 @@ def _refuse_strangers() -> None:
         origin = found.origin if found else None
         ours = root / room / "__init__.py"
         if origin is None or Path(origin).resolve() != ours.resolve():
-            raise ImportError(
+            said = (
                 f"the package {room!r} of permafrost ({ours}) is hidden by {origin or 'nothing'}: "
                 "rename that one, or start from another folder"
             )
+            if _IS_COMMAND:  # no command module is there yet to make one line of an error
+                print(f"error: {said}", file=sys.stderr)
+                sys.exit(2)
+            raise ImportError(said)
 
 
 _refuse_strangers()

@@ -129,7 +129,8 @@ def described(contents: Any) -> list[str]:
     from pipelines.report.text import table
 
     if not contents.recipes and not contents.others:
-        return [shown(f"nothing is kept in {contents.cache}")]
+        there = "" if Path(contents.cache).exists() else ": there is no such folder"
+        return [shown(f"nothing is kept in {contents.cache}{there}")]
     lines = []
     if contents.recipes:
         header = ["recipe", "backbone", "weights", "size", "numerics", "view", "taps", "images",

@@ -17,6 +17,7 @@ from heads.rows import training_rows
 from pipelines.evaluation.scoring import find_scoring
 
 FOLDS = 5
+SVM_SHAPE = "decision_function_shape"
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):
@@ -26,7 +27,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     ----------
     head : str or estimator
         Name of a head, whose parameters are then chosen by cross-validation on the training images,
-        or a scikit-learn classifier, used as it is.
+        or a scikit-learn classifier, used as it is. One without `predict_proba` is calibrated on
+        its out-of-fold `decision_function`.
     layer, pooling, backbone, weights, size, numerics, device, cache, keep, seed, view, intensity
     page, channels
         As in `FeatureExtractor`.
@@ -43,7 +45,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     extractor_ : FeatureExtractor or JoinedExtractor
     head_ : fitted scikit-learn classifier on (n, d) features
     calibration_ : Calibration or None
-        Of the head's scores; None for an estimator of one's own, whose probabilities it takes.
+        Of the head's scores; None for an estimator of one's own that has `predict_proba`, whose
+        probabilities it takes.
     rows_ : array of shape (m, d) or None
         Training rows that the head keeps, unscaled, for a bundle without waste.
     fitted_on_ : {"train", "all"} or None
@@ -138,15 +141,15 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """(n,) labels: the most probable class; of an estimator of one's own what it says."""
+        """(n,) labels: the most probable class, of an estimator of one's own too.
+
+        Its own `predict` may say another, such as a vote of margins.
+        """
         check_is_fitted(self)
-        features = self.extractor_.transform(X)
-        if self.calibration_ is None:
-            return self.head_.predict(features)
-        return answers(self.head_, self.calibration_, features)[0]
+        return answers(self.head_, self.calibration_, self.extractor_.transform(X))[0]
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """(n, classes) probabilities, by the calibration of the head's scores."""
+        """(n, classes) probabilities: of the calibration of the head's scores, or its own."""
         check_is_fitted(self)
         return probabilities(self.head_, self.calibration_, self.extractor_.transform(X))
 
@@ -181,20 +184,45 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
     def _fit_head(self, features: np.ndarray, y: np.ndarray) -> tuple[Any, Calibration | None]:
         if not isinstance(self.head, str):
-            return clone(self.head).fit(features, y), None
-        folds = min(FOLDS, np.unique(y, return_counts=True)[1].min())
-        if folds < 2:
-            raise ValueError(
-                "a class has a single image: expected two or more, "
-                "or pass a head that is an estimator"
-            )
+            return self._fit_estimator(features, y)
+        folds = _folds(y)
         # here: whoever predicts needs none of it
         from heads.search import fit_head
         from pipelines.evaluation.search import Search, search_heads
 
         scoring = find_scoring(self.scoring)
-        search = Search([self.head], int(folds), scoring, self.class_weight, self.seed, None)
+        search = Search([self.head], folds, scoring, self.class_weight, self.seed, None)
         best = search_heads(features, y, search)[0][self.head]
         head = fit_head(self.head, best.params, features, y, self.class_weight)
         logits = as_logits(best.oof, HEADS[self.head].scores)
         return head, fit_calibration(logits, y, np.unique(y), self.class_weight)
+
+    def _fit_estimator(self, features: np.ndarray, y: np.ndarray) -> tuple[Any, Calibration | None]:
+        """An estimator of one's own, and a calibration where it gives scores alone."""
+        if hasattr(self.head, "predict_proba"):
+            return clone(self.head).fit(features, y), None
+        if not hasattr(self.head, "decision_function"):
+            raise ValueError(
+                f"head={type(self.head).__name__} gives neither probabilities nor scores: expected "
+                "an estimator with predict_proba or decision_function"
+            )
+        parameters = self.head.get_params().items()
+        if any(name.endswith(SVM_SHAPE) and value == "ovo" for name, value in parameters):
+            raise ValueError(f'{SVM_SHAPE}="ovo" gives a score for each pair: expected "ovr"')
+        # here: whoever predicts needs none of it
+        from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+        folds = StratifiedKFold(_folds(y), shuffle=True, random_state=self.seed)
+        scores = cross_val_predict(self.head, features, y, cv=folds, method="decision_function")
+        return clone(self.head).fit(features, y), fit_calibration(scores, y, np.unique(y))
+
+
+def _folds(y: np.ndarray) -> int:
+    """How many folds the smallest class is enough for."""
+    least = int(np.unique(y, return_counts=True)[1].min())
+    if least < 2:
+        raise ValueError(
+            "a class has a single image: expected two or more, "
+            "or pass a head that is an estimator with predict_proba"
+        )
+    return min(FOLDS, least)

@@ -161,7 +161,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "(default: each image)",
     },
     "views": {
-        "metavar": "V",
+        "type": names,
+        "metavar": "V,…",
         "help": "what is seen of each image: plain (its middle), flipped (that and its mirror "
         "image, averaged), whole (all of it, resized to a square), joined by commas, or auto, "
         "those that a first look says are worth their time (default: auto)",
@@ -340,10 +341,12 @@ class Narrator:
             say(line)
 
     def _on_SplitTaken(self, event: Any) -> None:
-        say(
-            f"split of {event.file}: {event.n_known} images are where they were, {event.n_new} new "
-            f"ones are placed as usual, {event.n_gone} of it are gone"
-        )
+        parts = [counted(event.n_known, "image is where it was", "images are where they were")]
+        if event.n_new:
+            parts.append(f"{counted(event.n_new, 'new one is', 'new ones are')} placed as usual")
+        if event.n_gone:
+            parts.append(f"{counted(event.n_gone, 'image')} of it not among these")
+        say(f"split of {event.file}: {', '.join(parts)}")
 
     def _on_PassPlanned(self, event: Any) -> None:
         plan = event.plan

@@ -23,7 +23,7 @@ from extract import (
 )
 from extract.backbones import BASELINES, Card, scheme_of
 from extract.forward_pass import Watch
-from extract.preprocessing import PLAIN
+from extract.preprocessing import NAMED_VIEWS, PLAIN
 from pipelines.errors import WorkFailed
 from pipelines.evaluation.baselines import UNTRAINED
 from pipelines.settings import FeatureSettings
@@ -135,6 +135,28 @@ class FeatureTable:
         """One for each backbone."""
         return list({id(own.extraction): own.extraction for own in self.features}.values())
 
+    def find(self, tap: str, backbone: str | None = None, view: str | None = None) -> int:
+        """The number of a source.
+
+        tap : as in the leaderboard. backbone : its name; None is the first. view : as it is asked
+        for (`flipped`) or as in the leaderboard (`plain+flipped`); None is the first.
+
+        Raises KeyError, naming what is there.
+        """
+        first = self.sources[0]
+        seen = first.view if view is None else str(NAMED_VIEWS.get(view, view))
+        left = list(enumerate(self.sources))
+        wanted = {"backbone": backbone or first.backbone, "view": seen, "tap": tap}
+        for kind, value in wanted.items():
+            there = list(dict.fromkeys(getattr(source, kind) for _, source in left))
+            if value not in there:
+                value, *there = (_as_asked(kind, own) for own in (value, *there))
+                raise KeyError(
+                    f"no features of {kind} {value!r}: expected one of {', '.join(there)}"
+                )
+            left = [(place, source) for place, source in left if getattr(source, kind) == value]
+        return left[0][0]
+
     def read(self, source: int, rows: np.ndarray | None = None) -> np.ndarray:
         """(len(rows), d) float32 features of these samples, or of all."""
         places = self.places if rows is None else self.places[rows]
@@ -179,6 +201,12 @@ class FeatureTable:
             if (source.backbone, source.view) == (first.backbone, first.view)
         ]
         return [i for i in own if len(self.features[i].taps) == 1] or own
+
+
+def _as_asked(kind: str, value: Any) -> str:
+    """A view by the name that asks for it; all else as it is."""
+    named = {str(view): name for name, view in NAMED_VIEWS.items()}
+    return named.get(value, value) if kind == "view" else str(value)
 
 
 def load_backbones(

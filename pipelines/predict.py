@@ -16,7 +16,7 @@ import numpy as np
 from data.names import counted, shown
 from pipelines.console import DONE, FAILED, run_command, say
 from pipelines.errors import WrongCall
-from pipelines.report.files import as_cells
+from pipelines.report.files import as_cells, as_probability
 from pipelines.report.reading import unused_in_words
 
 if TYPE_CHECKING:
@@ -54,6 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def predict(options: argparse.Namespace) -> int:
     """Print one answer for each image -> 0, or 1 where any could not be read."""
+    gc.disable()  # until the first answers: what is imported is no garbage, and looking takes long
+    try:
+        return _predict(options)
+    finally:
+        gc.enable()
+
+
+def _predict(options: argparse.Namespace) -> int:
     from data.folders import images_among
     from extract import ReadOnlyStore
     from pipelines.bundle import load_classifier
@@ -100,6 +108,7 @@ def _answers(
         for path, problem in chunk:
             yield next(found) if problem is None else _failure(path, problem)
         sys.stdout.flush()  # a pipe would hold the lines back
+        gc.enable()
 
 
 def _predictions(classifier: "ImageClassifier", paths: Sequence[str]) -> list[dict]:
@@ -116,7 +125,7 @@ def _predictions(classifier: "ImageClassifier", paths: Sequence[str]) -> list[di
 
 def _answer(path: str, classes: np.ndarray, label: str, probabilities: np.ndarray) -> dict:
     by_class = {
-        str(name): round(float(probability), 6)
+        str(name): float(as_probability(probability))
         for name, probability in zip(classes, probabilities, strict=True)
     }
     return {

@@ -14,6 +14,7 @@ from data.names import counted
 from data.splits import refuse_shared_groups
 from pipelines.errors import WrongCall
 from pipelines.exploration.copies import Copies, group_copies
+from pipelines.parts import refuse_small_classes
 from pipelines.report.split import NEW, TEST, TRAIN
 
 SAME = ("exact", "copy", "edited")  # mirrored pictures are listed, and stay apart
@@ -24,11 +25,14 @@ class Split:
     """Which samples train and which test.
 
     train, test : rows of the samples. folds : (train, validation) index pairs into `train`.
+    groups : (n,) of all samples, near copies together where they are kept so; None where each is
+    alone.
     """
 
     train: np.ndarray
     test: np.ndarray
     folds: list[tuple[np.ndarray, np.ndarray]]
+    groups: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -185,7 +189,8 @@ def split_samples(
         train, test = split_rows(grouped if samples.split is None else samples, seed, keys=keys)
         if sides is not None:
             train, test = _as_known(samples, grouped.groups, sides, test)
-        return Split(train, test, make_folds(grouped, train, n_folds, seed))
+        refuse_small_classes(grouped, train, n_folds)
+        return Split(train, test, make_folds(grouped, train, n_folds, seed), grouped.groups)
     except DataError as error:
         if grouped is samples:
             raise

@@ -92,6 +92,8 @@ class FeatureSettings:
 
         if self.size is not None and self.size < 1:
             raise WrongSetting("size", self.size, "expected a side in pixels, such as 224")
+        _refuse_none("backbone", self.backbone)
+        _refuse_none("pooling", self.pooling)
         self._check_reading()
         check_numerics(self.numerics)
         check_device(self.device)
@@ -206,22 +208,36 @@ class RunSettings(FeatureSettings):
             )
         self.check_features()
         self._check_names(len(samples.classes))
+        self._check_views()
         split_samples(samples, [], self.cv, self.seed)
 
     def _check_names(self, n_classes: int) -> None:
-        from extract.preprocessing import named_view
         from heads import make_head
         from pipelines.evaluation.scoring import find_scoring
 
-        for view in self.view_names:
-            if self.view_names != [AUTO]:
-                named_view(view)
+        _refuse_none("heads", self.heads)
         try:
             find_scoring(self.scoring, n_classes)
             for head in self.head_names:
                 make_head(head)
         except ValueError as error:
             raise WrongCall(str(error)) from error
+
+    def _check_views(self) -> None:
+        from extract.preprocessing import NAMED_VIEWS
+
+        names = self.view_names
+        if names != [AUTO] and not (names and set(names) <= NAMED_VIEWS.keys()):
+            raise WrongSetting(
+                "views",
+                ",".join(names) or self.views,
+                f"expected {AUTO}, or one or more of {', '.join(NAMED_VIEWS)}, separated by commas",
+            )
+
+
+def _refuse_none(name: str, value: Any) -> None:
+    if not _listed(value):
+        raise WrongSetting(name, value, "expected one name or more")
 
 
 def _listed(value: Any) -> list:

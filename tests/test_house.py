@@ -1,6 +1,7 @@
 """The rooms import in one direction, at every depth, and what needs no torch takes none."""
 
 import ast
+import os
 import subprocess
 import sys
 import zipfile
@@ -22,6 +23,10 @@ ARROWS = {
     "evaluation": set(),
     "exploration": set(),
     "report": {"evaluation", "exploration", "errors"},
+    "stages": {
+        *("bundle", "classifier", "errors", "evaluation", "exploration", "features"),
+        *("outcome", "parts", "report", "results_folder", "samples", "settings"),
+    },
 }
 # other rooms that a folder of pipelines may import: these two work on arrays alone
 ROOMS_BELOW = {
@@ -29,6 +34,7 @@ ROOMS_BELOW = {
     "evaluation": {"heads"},
     "exploration": {"data"},
     "report": {"data", "extract"},
+    "stages": {"data", "extract", "heads"},
 }
 COMMANDS = {"run", "extract", "predict", "doctor", "cache", "__main__"}
 # one library, one room: where each may be imported
@@ -140,6 +146,21 @@ def test_a_strangers_package_of_a_rooms_name_is_named(tmp_path, room):
     )
     assert done.returncode != 0
     assert str(tmp_path / f"{room}.py") in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("words", [["pipelines.run"], ["pipelines", "run"], ["pipelines.predict"]])
+def test_a_strangers_module_beside_a_command_is_named_in_one_line(tmp_path, words):
+    (tmp_path / "data.py").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", *words, "photos"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert done.stderr.startswith("error: the package 'data' of permafrost")
+    assert str(tmp_path / "data.py") in done.stderr
 
 
 @pytest.mark.parametrize("command", ["run", "extract", "predict", "doctor", "cache", None])

@@ -10,6 +10,7 @@ from typing import Any
 
 from extract import Recipe
 from extract.engines import NUMERICS
+from extract.preprocessing import NAMED_VIEWS
 from extract.weights import is_file_source
 from pipelines.bundle.files import (
     DIGEST_BYTES,
@@ -42,6 +43,7 @@ BACKBONE_KEYS = {"name", "weights", "seed"}
 MEMBER_KEYS = {"columns", "weight", "calibration", "rows"}
 CALIBRATION_KEYS = {"scale", "bias", "classes"}
 FILE_KEYS = {"bytes", "blake2b"}
+VIEWS = tuple(map(str, NAMED_VIEWS.values()))
 RECIPE_KEYS = {field.name for field in fields(Recipe)}
 
 
@@ -132,7 +134,9 @@ def _check_extractor(extractor: Any, where: str) -> None:
         raise Malformed(
             f"numerics {str(recipe['numerics'])[:40]!r}, expected one of {', '.join(NUMERICS)}"
         )
-    for name in ("architecture", "weights", "view"):
+    if recipe["view"] not in VIEWS:
+        raise Malformed(f"view {str(recipe['view'])[:40]!r}, expected one of {', '.join(VIEWS)}")
+    for name in ("architecture", "weights"):
         _text(recipe[name], f"{name} of {where}")
     backbone = _keys(extractor["backbone"], BACKBONE_KEYS, f"the backbone of {where}")
     _text(backbone["name"], f"the backbone of {where}")

@@ -1,5 +1,6 @@
 """Reading a bundle: every file by its checksum, every value as if an enemy had written it."""
 
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from data import Reading
+from data.names import counted
 from extract import Backbone, ExtractError, FeatureExtractor
 from extract.backbones import named_backbone
 from extract.engines import choose_device, lacks_numerics
@@ -16,7 +18,7 @@ from extract.extractor import JoinedExtractor
 from extract.preprocessing import name_of
 from extract.recipe import reading_of
 from heads import Calibration
-from heads.blended import BlendedHead, Member
+from heads.blended import BlendedHead, Member, check_probable
 from heads.catalog import find_name, steps_of
 from heads.fitted import check_fitted
 from heads.rows import grow_tree, put_rows
@@ -76,8 +78,8 @@ def load_classifier(
     path : str or Path
         The folder that `save_classifier` wrote, or a run's folder with it inside.
     backbone : Backbone, torch module, or list of such
-        The network of a bundle whose backbone is one's own; of several in the bundle's order. A
-        bundle never imports code it names.
+        The network of a bundle whose backbone is one's own; of several in the bundle's order, each
+        once, whatever views it is used in. A bundle never imports code it names.
     cache, device
         As in `FeatureExtractor`; of a `ReadOnlyStore` features are read, and none are written.
     on_warning : callable
@@ -104,7 +106,7 @@ def load_classifier(
     params = {name: value for name, value in params.items() if name in names}
     calibration = _calibration(content["calibration"])
     classifier = ImageClassifier(head=read.head, **params)
-    return classifier.assemble(extractor, read.head, calibration, read.rows)
+    return classifier.assemble(extractor, read.head, calibration, read.rows, content["fitted_on"])
 
 
 def _inside_run(path: Path) -> Path:
@@ -145,7 +147,16 @@ def _read_folder(folder: Path) -> _Heads:
         return _Heads(folder, content, _load_blend(folder, content), None)
     width = sum(sum(own["widths"]) for own in content["extractors"])
     names = [ROWS] if ROWS in files else []
-    return _Heads(folder, content, *_load_head(folder, content, HEAD, names, width))
+    head, rows = _load_head(folder, content, HEAD, names, width)
+    _check_probable(folder, head, content["calibration"])
+    return _Heads(folder, content, head, rows)
+
+
+def _check_probable(folder: Path, head: Any, calibration: dict | None) -> None:
+    try:
+        check_probable(head, _calibration(calibration))
+    except ValueError as error:
+        raise BundleError(f"can't use {folder}: {error}; make the bundle again") from error
 
 
 def _calibration(numbers: dict | None) -> Calibration | None:
@@ -165,6 +176,7 @@ def _load_member(folder: Path, content: dict, number: int, described: dict) -> M
         names = [numbered(ROWS, table), numbered(PLACES, number)]
     start, stop = described["columns"]
     head, rows = _load_head(folder, content, numbered(HEAD, number), names, stop - start)
+    _check_probable(folder, head, described["calibration"])
     return Member(
         head=find_name(head) or "",
         params={},
@@ -223,18 +235,41 @@ def _load_extractors(
     folder: Path, content: dict, given: Any, place: _Place
 ) -> list[FeatureExtractor]:
     """The extractors of a bundle; networks of one's own are taken from those given, in order."""
-    described = content["extractors"]
-    networks = list(given) if isinstance(given, (list, tuple)) else [given]
+    networks = _networks(folder, content["extractors"], given)
     extractors = []
-    for number, extractor in enumerate(described):
-        is_ours = named_backbone(extractor["recipe"]["architecture"]) is not None
-        network = None
-        if networks and (not is_ours or len(described) == 1):
-            network = networks.pop(0)
+    for number, (extractor, network) in enumerate(
+        zip(content["extractors"], networks, strict=True)
+    ):
         weights = folder / numbered(WEIGHTS, number)
         own_weights = str(weights) if weights.name in content["files"] else None
         extractors.append(_load_extractor(folder, extractor, network, own_weights, place))
     return extractors
+
+
+def _networks(folder: Path, described: Sequence[dict], given: Any) -> list:
+    """For each extractor its network of those given, or None; a backbone in two views takes one."""
+    networks = list(given) if isinstance(given, (list, tuple)) else [given]
+    networks = [network for network in networks if network is not None]
+    backbones = [_backbone_of(extractor) for extractor in described]
+    distinct = dict(zip(backbones, described, strict=True))
+    takers = [
+        backbone
+        for backbone, extractor in distinct.items()
+        if len(distinct) == 1 or named_backbone(extractor["recipe"]["architecture"]) is None
+    ]
+    if len(networks) > len(takers):
+        raise BundleError(
+            f"got {counted(len(networks), 'network')} for {folder}, expected {len(takers)}: one "
+            "for each backbone of one's own, in the bundle's order"
+        )
+    of_backbone = dict(zip(takers, networks, strict=False))  # a missing one is named on loading
+    return [of_backbone.get(backbone) for backbone in backbones]
+
+
+def _backbone_of(described: dict) -> str:
+    """What tells the backbone of an extractor from others', whatever view it is used in."""
+    recipe = {name: value for name, value in described["recipe"].items() if name != "view"}
+    return json.dumps([described["backbone"], described["size"], recipe], sort_keys=True)
 
 
 def _load_extractor(

@@ -12,7 +12,7 @@ from extract import FeatureExtractor
 from extract.extractor import extractors_of
 from extract.weights import is_file_source, save_weights
 from heads import Calibration
-from heads.blended import BlendedHead, Member
+from heads.blended import BlendedHead, Member, check_probable
 from heads.fitted import check_fitted
 from heads.rows import take_rows, without_tree
 from pipelines.bundle.description import SCHEMA, read_description, render
@@ -82,6 +82,7 @@ def write_bundle(classifier: ImageClassifier, folder: Path) -> None:
         members = _write_members(classifier.head_.members, folder, classes)
     else:
         width = sum(sum(own["widths"]) for own in described)
+        _refuse_improbable(classifier.head_, classifier.calibration_)
         rows = _write_head(classifier.head_, classifier.rows_, (width, classes), folder / HEAD)
         if rows is not None:
             np.save(folder / ROWS, rows, allow_pickle=False)
@@ -122,6 +123,7 @@ def _write_members(members: Sequence[Member], folder: Path, classes: list) -> li
     for number, member in enumerate(members):
         takes = member.columns[1] - member.columns[0], classes
         file = folder / numbered(HEAD, number)
+        _refuse_improbable(member.estimator, member.calibration)
         rows = _write_head(member.estimator, member.rows, takes, file)
         if rows is not None:
             rows_by_columns.setdefault(member.columns, []).append((number, rows))
@@ -141,6 +143,13 @@ def _write_members(members: Sequence[Member], folder: Path, classes: list) -> li
         }
         for number, member in enumerate(members)
     ]
+
+
+def _refuse_improbable(head: Any, calibration: Calibration | None) -> None:
+    try:
+        check_probable(head, calibration)
+    except ValueError as error:
+        raise BundleError(f"a head can't be kept in a bundle: {error}") from error
 
 
 def _as_numbers(calibration: Calibration | None) -> dict | None:

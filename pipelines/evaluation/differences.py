@@ -35,8 +35,9 @@ class Difference:
     first, second : what is compared, in words. first_score, second_score : where the row of each
         side is chosen without the fold that scores it.
     low, high : at `level`. verdict : as of `judge`.
-    images_to_tell : about how many images would end a "can't tell"; None where that is no question,
-        or too many.
+    images_to_tell : about how many of the images compared on, training images for all but `test`,
+        would end a "can't tell"; None where that is no question, or too many.
+    too_few : whether there is no verdict because the images are too few for any.
     """
 
     first: str
@@ -50,6 +51,7 @@ class Difference:
     margin: float
     verdict: str
     images_to_tell: int | None
+    too_few: bool
 
 
 def judge(low: float, high: float, margin: float = MARGIN) -> str:
@@ -66,7 +68,7 @@ def judge(low: float, high: float, margin: float = MARGIN) -> str:
 
 
 def images_to_tell(low: float, high: float, n: int, margin: float = MARGIN) -> int | None:
-    """About how many images would end a "can't tell", two digits; None for more than FAR times n.
+    """About how many images would end a "can't tell", more than n; None for above FAR times n.
 
     A half-width falls with the square root of the images. They tell where it is less than the
     difference is from 0, or from the margin.
@@ -74,10 +76,13 @@ def images_to_tell(low: float, high: float, n: int, margin: float = MARGIN) -> i
     centre, half = abs(low + high) / 2, (high - low) / 2
     away = max(centre, margin - centre)
     wanted = n * (half / away) ** 2
-    if not n < wanted < FAR * n:
-        return None
-    digits = 10 ** max(int(np.log10(wanted)) - 1, 0)
-    return int(np.ceil(round(wanted / digits, 6)) * digits)
+    return None if wanted > FAR * n else max(round_up(wanted), n + 1)
+
+
+def round_up(count: float) -> int:
+    """Two digits of a number that is only about right."""
+    digits = 10 ** max(int(np.log10(count)) - 1, 0)
+    return int(np.ceil(round(count / digits, 6)) * digits)
 
 
 def widen(value: float, low: float, high: float) -> tuple[float, float]:
@@ -100,7 +105,8 @@ def difference_of(
     low, high = ends
     verdict = judge(low, high)
     more = images_to_tell(low, high, n) if verdict == OPEN else None
-    if n < fewest:
+    too_few = n < fewest
+    if too_few:
         more = fewest if verdict != OPEN else more and max(more, fewest)
         verdict = OPEN
     return Difference(
@@ -115,6 +121,7 @@ def difference_of(
         margin=MARGIN,
         verdict=verdict,
         images_to_tell=more,
+        too_few=too_few,
     )
 
 

@@ -57,7 +57,8 @@ def learning_curve(
 
     members : features (n, d) with the row's members that take them, each features once; parameters
         that a head bounds by the number of its training rows (neighbours) are no more than there
-        are.
+        are. Out-of-fold scores that they have are those over the folds of `search`: of all training
+        images nothing is computed again.
     labels : (n,) class names.
     search : its folds are (training, validation) rows of a cross-validation, or one pair of
         training and test rows; its heads are not asked for.
@@ -70,9 +71,12 @@ def learning_curve(
     drawn = _draw(labels, search)
     means = [[np.zeros((len(labels), len(classes))) for _ in draws] for draws in drawn]
     for features, own in members:
+        unknown = [replace(member, oof=None) for member in own]
         for of_size, draws in zip(means, drawn, strict=True):
+            whole = of_size is means[-1]
             for mean, reduced in zip(of_size, draws, strict=True):
-                mean += _probabilities(features, labels, own, replace(search, folds=reduced))
+                part = replace(search, folds=reduced)
+                mean += _probabilities(features, labels, own if whole else unknown, part)
     points, right_means, draw_variances = [], [], []
     for of_size, draws in zip(means, drawn, strict=True):
         right = np.array([mean[tested].argmax(axis=1) == codes[tested] for mean in of_size], float)
@@ -133,9 +137,32 @@ def _probabilities(
     features: np.ndarray, labels: np.ndarray, members: Sequence[Member], search: Search
 ) -> np.ndarray:
     """(n, classes) the members' share of the averaged out-of-fold probabilities; 0 where none."""
-    fewest = min(len(train) for train, _ in search.folds)
     # as the leaderboard judges: each fold by the calibration of the others, where there are others
     validation = [val for _, val in search.folds] if len(search.folds) > 1 else None
+    classes = np.unique(labels)
+    weighted = [
+        member.weight
+        * oof_probabilities(
+            scores,
+            HEADS[member.head].scores,
+            labels,
+            classes,
+            validation,
+            search.class_weight,
+        )
+        for member, scores in zip(members, _scores(features, labels, members, search), strict=True)
+    ]
+    return np.nan_to_num(np.sum(weighted, axis=0))
+
+
+def _scores(
+    features: np.ndarray, labels: np.ndarray, members: Sequence[Member], search: Search
+) -> Sequence[np.ndarray]:
+    """Each member's (n, classes) out-of-fold scores: those that it has, else computed."""
+    known = [member.oof for member in members if member.oof is not None]
+    if len(known) == len(members):
+        return known
+    fewest = min(len(train) for train, _ in search.folds)
     found = HeadSearchCV(
         {member.head: _grid(member.head, member.params, fewest) for member in members},
         cv=search.folds,
@@ -144,19 +171,7 @@ def _probabilities(
         class_weight=search.class_weight,
         n_jobs=search.n_jobs,
     ).fit(features, labels)
-    weighted = [
-        member.weight
-        * oof_probabilities(
-            scores,
-            HEADS[member.head].scores,
-            labels,
-            found.classes_,
-            validation,
-            search.class_weight,
-        )
-        for member, scores in zip(members, found.oof_scores_, strict=True)
-    ]
-    return np.nan_to_num(np.sum(weighted, axis=0))
+    return found.oof_scores_
 
 
 def _grid(name: str, params: dict, n_train: int) -> dict[str, list]:

@@ -205,6 +205,20 @@ METRICS: dict[str, Metric] = {
 }
 
 
+def class_numbers(labels: np.ndarray, classes: Sequence | np.ndarray) -> np.ndarray:
+    """(n,) places of the labels among the classes, which are sorted.
+
+    Raises ValueError for one that is none of them: it would count for the class beside it.
+    """
+    strange = np.setdiff1d(labels, classes)
+    if len(strange):
+        raise ValueError(
+            f"label {strange[:1].tolist()[0]!r} is no class: expected one of "
+            f"{', '.join(map(str, classes))}"
+        )
+    return np.searchsorted(classes, labels)
+
+
 def measure(
     labels: np.ndarray,
     predicted: np.ndarray,
@@ -219,10 +233,12 @@ def measure(
 
     labels, predicted : (n,) among `classes`.
     probabilities : (n, classes), columns in the order of `classes`, which is sorted.
+
+    Raises ValueError for a label that is no class.
     """
     names = np.asarray(classes)
-    own = np.searchsorted(names, labels)
-    said = np.searchsorted(names, predicted)
+    own = class_numbers(labels, names)
+    said = class_numbers(predicted, names)
     found = {}
     for name, metric in METRICS.items():
         if metric.n_classes in (None, len(names)):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.evaluation.differences import BETTER, OPEN, SAME, WORSE
+from pipelines.evaluation.differences import BETTER, OPEN, SAME, WORSE, round_up
 from pipelines.evaluation.scoring import SCORINGS
 
 IMBALANCED = 3  # largest class over smallest
@@ -54,7 +54,8 @@ def _advise(results: dict, name: str, adviser: Adviser) -> str | None:
     if not adviser.applies(results):
         return None
     verdict = found["verdict"]
-    if adviser.one_sided and (verdict == WORSE or found["high"] < found["margin"]):
+    small = verdict == WORSE or found["high"] < found["margin"]
+    if adviser.one_sided and small and not found["too_few"]:
         verdict = SAME
     if verdict == OPEN:
         return _open(results, found, adviser.question) if adviser.question else None
@@ -66,9 +67,18 @@ def _advise(results: dict, name: str, adviser: Adviser) -> str | None:
 
 def _open(results: dict, found: dict, question: str) -> str:
     enough = found["images_to_tell"]
-    kind = "test images" if found["second"] == "cross-validation" else "labelled images"
-    tell = f"about {enough} {kind} would tell" if enough else "it would take far more images"
+    tell = "it would take far more images" if enough is None else _enough(results["data"], enough)
     return f"can't tell yet {question.format(**_in_words(results, found))}: {tell}"
+
+
+def _enough(data: dict, n_train: int) -> str:
+    """So many training images as what the reader has to give: labelled ones, part of them held
+    out, unless the test part is there already."""
+    there, kind = data["n_train"], "training"
+    if data["split"] == "held_out":
+        there, kind = there + data["n_test"], "labelled"
+    wanted = max(round_up(n_train * there / data["n_train"]), there + 1)
+    return f"about {wanted} {kind} images in all would tell ({there} are there)"
 
 
 def _in_words(results: dict, found: dict) -> dict[str, str]:

@@ -44,9 +44,12 @@ def describe_flat(samples: Samples, rows: np.ndarray) -> dict:
 
 
 def describe_suspects(samples: Samples, ranked: SuspectLabels) -> dict:
-    """Training samples whose labels look wrong, the most suspect first."""
+    """Training samples whose labels look wrong, the most suspect first; none of heads too weak."""
     suspects = [row for row in ranked.order if ranked.suspected[row]]
     return {
+        "labels_audited": not ranked.too_weak,
+        "label_agreement": round(ranked.agreement, 4),
+        "label_agreement_by_chance": round(ranked.by_chance, 4),
         "n_suspect_labels": len(suspects),
         "suspect_labels": [
             {

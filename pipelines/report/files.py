@@ -37,9 +37,14 @@ def write_predictions(
     file: Path, samples: Samples, predicted: np.ndarray, confidence: np.ndarray
 ) -> None:
     """`test_predictions.csv`: path, label, predicted, probability of the predicted class."""
-    written = (f"{probability:.6f}" for probability in confidence)
+    written = map(as_probability, confidence)
     rows = zip(samples.paths, samples.labels, predicted, written, strict=True)
     write_csv(file, ("path", "label", "predicted", "probability"), rows)
+
+
+def as_probability(value: float) -> str:
+    """A probability as it is written everywhere: a log loss of many of them is exact to 1e-6."""
+    return f"{value:.9g}"
 
 
 def write_results(file: Path, results: dict) -> None:

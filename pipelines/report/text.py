@@ -243,6 +243,12 @@ def audit_in_words(audit: dict) -> list[str]:
             f"training labels that look wrong: {audit['n_suspect_labels']}, "
             f"most of all {first['path']}: {first['label']}, or rather {first['proposed']}?"
         )
+    if not audit["labels_audited"]:
+        lines.append(
+            "training labels are not audited: the heads are too weak for it, right for "
+            f"{audit['label_agreement']:.2f} of the images they did not see, by chance for "
+            f"{audit['label_agreement_by_chance']:.2f}"
+        )
     for name, row in EXPLORATIONS.items():
         if audit[f"n_{name}"]:
             most = audit[name][0]["path"]

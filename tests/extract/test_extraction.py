@@ -30,6 +30,7 @@ from extract import extraction as extraction_file
 from extract import loader as loader_file
 from extract.engines import TorchEngine
 from extract.errors import StoreError
+from extract.files import _host
 from extract.forward_pass import Watch
 from extract.store import part_writer, upkeep
 from extract.store.feature_store import list_parts
@@ -462,6 +463,16 @@ def test_small_parts_are_joined_when_the_pass_ends(photos, backbone, store, monk
     done = run(photos, [A], backbone, store)
     assert len(list(store.cache.glob("*/parts/*.h5"))) == 1
     assert len(rows(done, [A], store)) == 12
+
+
+def test_what_a_killed_pass_left_goes_where_nothing_is_missing(photos, backbone, store):
+    run(photos, [A], backbone, store, thumbnails=True)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for parts in store.cache.glob("*/parts"):
+        (parts / f".tmp-{_host()}-{dead.pid}-12345678").write_bytes(b"half")
+    assert run(photos, [A], backbone, store, thumbnails=True).computed == 0
+    assert [file.name for file in store.cache.glob("*/parts/.tmp-*")] == []
 
 
 def test_a_tap_that_can_not_be_taken_is_refused_before_anything_is_read(

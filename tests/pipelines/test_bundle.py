@@ -12,7 +12,7 @@ from sklearn.dummy import DummyClassifier
 from data import read_image_folder
 from extract import FeatureExtractor, Preprocessing, load_backbone
 from extract.extractor import JoinedExtractor
-from heads import HEADS, fit_calibration, head_scores, make_head
+from heads import HEADS, Calibration, fit_calibration, head_scores, make_head
 from heads.blended import BlendedHead, Member
 from heads.rows import training_rows
 from pipelines import BundleError, ImageClassifier, load_classifier, save_classifier
@@ -189,6 +189,10 @@ def change(folder, *path, **values):
             "bfloat16-foo",
         ),
         (
+            lambda folder: change(folder, "extractors", 0, "recipe", view="sideways"),
+            "view 'sideways', expected one of plain, plain",
+        ),
+        (
             lambda folder: change(folder, "extractors", 0, "recipe", decode="another rule"),
             "trained with another decode rule",
         ),
@@ -258,7 +262,8 @@ def test_a_bundle_is_hardly_larger_than_the_rows_it_keeps(tmp_path, head, kind):
     }
     extractor = FeatureExtractor(layer="features.0", pooling="flatten", **options)
     fitted = make_head(head).fit(X, y)
-    classifier = ImageClassifier().assemble(extractor, fitted, rows=training_rows(fitted, X))
+    even = Calibration(1.0, (0.0, 0.0), ("a", "b"))
+    classifier = ImageClassifier().assemble(extractor, fitted, even, training_rows(fitted, X))
     folder = save_classifier(classifier, tmp_path / "bundle")
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 1.2 * rows.nbytes
     loaded = load_classifier(folder).head_
@@ -374,6 +379,55 @@ def test_a_blend_across_backbones_comes_back_the_same(two_backbones, samples, tm
     assert np.array_equal(
         loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths)
     )
+
+
+def test_ones_own_network_is_given_once_for_all_views(samples, tmp_path):
+    network = load_backbone("mobilenet_v3_small", "random", size=32, seed=3).network
+    own = load_backbone(network, preprocessing=Preprocessing(size=32))
+    options = {"layer": "features.4", "pooling": "grid2", "cache": tmp_path / "cache"}
+    views = ("plain", "flipped", "whole")
+    extractor = JoinedExtractor([
+        FeatureExtractor(**options, backbone=own, view=view) for view in views
+    ])  # fmt: skip
+    X, y = extractor.transform(samples.paths), samples.labels
+    width = X.shape[1] // len(views)
+    members = []
+    for columns in ((number * width, (number + 1) * width) for number in range(len(views))):
+        features = X[:, slice(*columns)]
+        head = make_head("logistic").fit(features, y)
+        members.append(fitted_member("logistic", head, None, columns, 1 / len(views), features))
+    classifier = ImageClassifier().assemble(extractor, BlendedHead(members))
+    folder = save_classifier(classifier, tmp_path / "bundle")
+    with pytest.raises(BundleError, match="a bundle holds no code"):
+        load_classifier(folder)
+    with pytest.raises(BundleError, match=r"got 2 networks for .*, expected 1: one"):
+        load_classifier(folder, backbone=[own, own])
+    for given in (own, [own]):
+        loaded = load_classifier(folder, backbone=given)
+        assert np.array_equal(
+            loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths)
+        )
+
+
+@pytest.mark.parametrize("fitted_on", [None, "train", "all"])
+def test_which_images_it_was_fitted_on_comes_back(samples, tmp_path, fitted_on):
+    first = fit(samples, tmp_path)
+    first.fitted_on_ = fitted_on
+    loaded = load_classifier(save_classifier(first, tmp_path / "bundle"))
+    again = load_classifier(save_classifier(loaded, tmp_path / "again"))
+    assert (loaded.fitted_on_, again.fitted_on_) == (fitted_on, fitted_on)
+
+
+def test_a_head_without_probabilities_is_neither_saved_nor_loaded(samples, tmp_path):
+    classifier = fit(samples, tmp_path, head="linear_svm")
+    folder = save_classifier(classifier, tmp_path / "bundle")
+    change(folder, calibration=None)
+    with pytest.raises(BundleError, match=r"can't use .*: LinearSVC gives no probabilities"):
+        load_classifier(folder)
+    classifier.calibration_ = None
+    with pytest.raises(BundleError, match="LinearSVC gives no probabilities"):
+        save_classifier(classifier, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_an_image_that_one_backbone_can_not_read_is_passed_over(two_backbones, samples, tmp_path):

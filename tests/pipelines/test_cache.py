@@ -61,8 +61,12 @@ def test_a_list_says_what_is_kept_in_words(cache, call):
 
 def test_a_list_of_nothing(tmp_path, capsys):
     assert main(["list", "--cache", str(tmp_path / "none")]) == 0
-    assert capsys.readouterr().out == f"nothing is kept in {tmp_path / 'none'}\n"
-    assert not (tmp_path / "none").exists()
+    none = tmp_path / "none"
+    assert capsys.readouterr().out == f"nothing is kept in {none}: there is no such folder\n"
+    assert not none.exists()
+    none.mkdir()
+    assert main(["list", "--cache", str(none)]) == 0
+    assert capsys.readouterr().out == f"nothing is kept in {none}\n"
 
 
 def test_a_list_names_what_lies_beside_the_recipes(cache, call):

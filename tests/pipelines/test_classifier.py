@@ -5,15 +5,17 @@ import pickle
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
+from sklearn.svm import SVC
 
 from data import ImageError, read_image_folder
 from heads import make_head
 from heads.rows import take_rows
-from pipelines import BundleError, ImageClassifier, save_classifier
+from pipelines import BundleError, ImageClassifier, load_classifier, save_classifier
 
 OPTIONS = {
     "backbone": "mobilenet_v3_small",
@@ -22,6 +24,22 @@ OPTIONS = {
     "layer": "features.4",
     "pooling": "grid2",
 }
+
+
+class Contrary(ClassifierMixin, BaseEstimator):
+    """Its vote is the least probable class."""
+
+    def fit(self, X, y):
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        self.shares_ = np.bincount(codes) + np.arange(len(self.classes_))
+        self.shares_ = self.shares_ / self.shares_.sum()
+        return self
+
+    def predict_proba(self, X):
+        return np.tile(self.shares_, (len(X), 1))
+
+    def predict(self, X):
+        return np.full(len(X), self.classes_[self.shares_.argmin()])
 
 
 @pytest.fixture
@@ -96,6 +114,53 @@ def test_wrong_calls_say_what_to_do(samples, tmp_path, change, message):
         make(tmp_path, **options).fit(
             change.get("paths", samples.paths), change.get("labels", samples.labels)
         )
+
+
+ESTIMATORS = {
+    "margins": SVC(gamma=1e-4),
+    "searched": GridSearchCV(SVC(), {"C": [0.1, 1.0]}, cv=2),
+    "probabilities": make_head("logistic"),
+    "both": Contrary(),
+}
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_the_label_is_the_most_probable_class_of_any_estimator(samples, tmp_path, kind, n_classes):
+    labels = np.array([*"abc"[:n_classes]])[np.arange(24) % n_classes]
+    classifier = make(tmp_path, head=ESTIMATORS[kind]).fit(samples.paths, labels)
+    assert (classifier.calibration_ is None) == hasattr(classifier.head_, "predict_proba")
+    shares = classifier.predict_proba(samples.paths)
+    assert shares.sum(axis=1) == pytest.approx(1)
+    expected = classifier.classes_[shares.argmax(axis=1)]
+    assert classifier.predict(samples.paths).tolist() == expected.tolist()
+    assert classifier.predict_readable(samples.paths)[1].tolist() == expected.tolist()
+    assert classifier.score(samples.paths, labels) == np.mean(expected == labels)
+    if kind != "searched" and kind != "both":  # no head of the catalogue
+        loaded = load_classifier(save_classifier(classifier, tmp_path / "model"))
+        assert loaded.predict(samples.paths).tolist() == expected.tolist()
+
+
+def test_scores_of_ones_own_estimator_are_calibrated_on_rows_it_was_not_fitted_on(
+    samples, tmp_path
+):
+    """Labels that say nothing: an SVM that knows its own rows by heart is not to be sure."""
+    labels = np.random.default_rng(0).permutation(["a", "b"] * 12)
+    classifier = make(tmp_path, head=SVC(C=1e6, gamma=10.0)).fit(samples.paths, labels)
+    assert np.abs(classifier.predict_proba(samples.paths) - 0.5).max() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (VotingClassifier([("a", SVC()), ("b", SVC())]), "neither probabilities nor scores"),
+        (SVC(decision_function_shape="ovo"), 'expected "ovr"'),
+        (GridSearchCV(SVC(decision_function_shape="ovo"), {"C": [1.0]}), 'expected "ovr"'),
+    ],
+)
+def test_an_estimator_that_no_probability_comes_of_is_refused(samples, tmp_path, head, said):
+    with pytest.raises(ValueError, match=said):
+        make(tmp_path, head=head).fit(samples.paths, samples.labels)
 
 
 def test_an_unreadable_image_is_named(samples, tmp_path):

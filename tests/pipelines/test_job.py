@@ -13,7 +13,7 @@ from pipelines import RunSettings, load_classifier, run_job
 from pipelines.errors import WorkFailed, WrongCall, WrongSetting
 from pipelines.exploration.copies import Copies
 from pipelines.features import PassAdvanced, PassPlanned
-from pipelines.job import BadImages, SearchAdvanced
+from pipelines.outcome import BadImages, SearchAdvanced
 from pipelines.samples import SamplesRead
 
 QUICK = {
@@ -83,6 +83,22 @@ def test_a_result_holds_what_a_notebook_needs(photos, settings):
         result.features("features.4:avg")
 
 
+def test_features_are_found_by_the_names_of_their_views(photos, settings):
+    result = run_job(str(photos), settings(**BRIEF, views="flipped,whole"))
+    tap = "features.4:avg"
+    flipped, whole = result.features(tap, view="flipped"), result.features(tap, view="whole")
+    assert not np.array_equal(flipped, whole)
+    assert np.array_equal(result.features(tap), flipped)
+    assert np.array_equal(result.features(tap, view="plain+flipped"), flipped)
+    for asked, said in (
+        ({"view": "plain"}, "view 'plain': expected one of flipped, whole"),
+        ({"tap": "a:avg"}, "tap 'a:avg': expected one of features.4:avg"),
+        ({"backbone": "vgg"}, "backbone 'vgg': expected one of mobilenet_v3_small"),
+    ):
+        with pytest.raises(KeyError, match=said):
+            result.features(**{"tap": tap, **asked})
+
+
 def test_nothing_is_written_without_a_folder(photos, settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_job(str(photos), settings(**BRIEF))
@@ -125,6 +141,14 @@ def test_too_many_bad_images_end_it_in_words_for_a_script(photos, settings):
         ({"duplicates": "maybe"}, WrongSetting, "expected 'group' or 'drop' or 'keep'"),
         ({"class_weight": "heavy"}, WrongSetting, "expected None or 'balanced'"),
         ({"final": "test"}, WrongSetting, "expected 'train' or 'all'"),
+        ({"views": ""}, WrongSetting, "views='': expected auto, or one or more of plain, flip"),
+        ({"views": ","}, WrongSetting, "views=',': expected auto, or one or more"),
+        ({"views": []}, WrongSetting, r"views=\[\]: expected auto, or one or more"),
+        ({"views": "turned"}, WrongSetting, "views='turned': expected auto, or one or more"),
+        ({"views": "auto,whole"}, WrongSetting, "views='auto,whole': expected auto, or one"),
+        ({"heads": ""}, WrongSetting, "heads='': expected one name or more"),
+        ({"pooling": ()}, WrongSetting, r"pooling=\(\): expected one name or more"),
+        ({"backbone": ","}, WrongSetting, "backbone=',': expected one name or more"),
         ({"heads": "knm"}, WrongCall, "head 'knm' is unknown"),
         ({"scoring": "acuracy"}, WrongCall, "expected accuracy"),
         ({"cv": 20}, DataError, "20 folds need 20"),
@@ -144,6 +168,7 @@ def test_names_may_be_written_with_commas_or_as_a_sequence():
     assert written.backbones == ["a", "b"]
     assert written.poolings == ["avg"]
     assert written.head_names == ["knn"]
+    assert RunSettings(views=" plain,,flipped,plain, ").view_names == ["plain", "flipped"]
     assert RunSettings() == RunSettings()
 
 
@@ -152,7 +177,7 @@ def test_a_final_fit_on_all_images_changes_no_figure(photos, settings, tmp_path,
     def chosen(board, how):
         return next(i for i, own in enumerate(board.rows) if own.head == row)
 
-    monkeypatch.setattr("pipelines.job.choose_row", chosen)
+    monkeypatch.setattr("pipelines.stages.search.choose_row", chosen)
     monkeypatch.setattr("pipelines.evaluation.leaderboard.blend_candidates", all_alike)
     options = {"baselines": False, "heads": ("knn", "rbf_svm")}
     options |= {"layers": "features.4,features.6", "pooling": "avg"}
@@ -219,8 +244,10 @@ def test_stages_are_named_by_what_they_do(photos, settings):
 
 
 def test_of_copies_that_are_dropped_the_flat_images_left_are_listed(photos, settings, monkeypatch):
-    monkeypatch.setattr("pipelines.job.find_copies", lambda *_: [Copies(0, 1, "copy", 1.0)])
-    monkeypatch.setattr("pipelines.job.find_flat", lambda _: np.array([1, 2, 5]))
+    monkeypatch.setattr(
+        "pipelines.stages.images.find_copies", lambda *_: [Copies(0, 1, "copy", 1.0)]
+    )
+    monkeypatch.setattr("pipelines.stages.images.find_flat", lambda _: np.array([1, 2, 5]))
     paths = read_image_folder(photos).paths
     result = run_job(str(photos), settings(**BRIEF, duplicates="drop"))
     assert len(result.samples) == 23

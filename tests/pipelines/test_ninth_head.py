@@ -37,7 +37,7 @@ NINTH = {
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch):
     """Workers of their own would not see a row that this process adds."""
-    monkeypatch.setattr("pipelines.job.count_workers", lambda jobs: 1)
+    monkeypatch.setattr("pipelines.stages.search.cores", lambda: 1)
 
 
 @pytest.mark.parametrize("name", NINTH)
@@ -69,7 +69,7 @@ def test_it_takes_part_in_a_blend_that_is_kept(photos, run, tmp_path, monkeypatc
     # whatever it is worth on two dozen photos
     monkeypatch.setattr(leaderboard, "_worth_blending", lambda entries, *_: entries)
     monkeypatch.setattr(
-        "pipelines.job.choose_row",
+        "pipelines.stages.search.choose_row",
         lambda board, how: next(i for i, row in enumerate(board.rows) if row.head == "blend"),
     )
     code, _, err = run(

@@ -14,9 +14,10 @@ import pytest
 
 from extract import Interrupted
 from heads.blend import Blend
-from pipelines import job, load_classifier
+from pipelines import load_classifier
 from pipelines.evaluation import leaderboard
 from pipelines.evaluation.scoring import SCORINGS
+from pipelines.stages import search
 
 ROOT = Path(__file__).parent.parent.parent
 HEADS = ["logistic", "linear_svm", "rbf_svm", "knn"]
@@ -212,7 +213,7 @@ def test_flips_stand_beside_the_plain_rows_and_are_predicted_with(
     short = ("--heads", "ridge", "--pooling", "avg", "--baselines", "off")
     run(photos, *short)
     monkeypatch.setattr(
-        job,
+        search,
         "choose_row",
         lambda board, how: next(
             i
@@ -234,7 +235,7 @@ def test_flips_stand_beside_the_plain_rows_and_are_predicted_with(
 
 def test_a_first_look_chooses_views_and_says_so(photos, run, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        job,
+        search,
         "choose_row",
         lambda board, how: next(i for i, row in enumerate(board.rows) if row.view == "whole"),
     )
@@ -273,11 +274,25 @@ def test_a_view_that_is_not_worth_it_is_computed_for_the_look_alone(
     assert results["extraction"]["images"] == 24
 
 
-@pytest.mark.parametrize("views", ["turned", "auto,plain"])
-def test_views_that_are_none_are_refused(photos, run, views):
+@pytest.mark.parametrize(
+    ("views", "expected"),
+    [
+        ("turned", "--views turned: expected auto, or one or more of plain, flipped, whole"),
+        ("auto,plain", "--views auto,plain: expected auto, or one or more of plain, flipped"),
+    ],
+)
+def test_views_that_are_none_are_refused(photos, run, views, expected):
     code, _, err = run(photos, "--views", views)
     assert code == 2
-    assert "expected one of plain, flipped, whole" in err
+    assert expected in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("views", ["", ",", " , "])
+def test_no_views_are_refused(photos, run, capsys, views):
+    with pytest.raises(SystemExit, match="2"):
+        run(photos, "--views", views)
+    said = "argument --views: expected one name or more, separated by commas"
+    assert said in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_joined_taps_are_a_row_and_a_bundle(photos, run, tmp_path):
@@ -292,7 +307,7 @@ def test_joined_taps_are_a_row_and_a_bundle(photos, run, tmp_path):
 
 
 def test_a_blend_across_backbones_is_predicted_with(photos, run, tmp_path, monkeypatch):
-    monkeypatch.setattr(job, "choose_row", lambda board, how: next(
+    monkeypatch.setattr(search, "choose_row", lambda board, how: next(
         i for i, row in enumerate(board.rows) if "+" in row.backbone))  # fmt: skip
     monkeypatch.setattr(leaderboard, "blend_candidates", all_alike)
     code, _, err = run(

@@ -11,7 +11,7 @@ from heads import HEADS as CATALOGUE
 from heads import HeadSearchCV, oof_probabilities
 from heads.blended import Member
 from pipelines.evaluation.learning_curve import learning_curve
-from pipelines.evaluation.search import Search
+from pipelines.evaluation.search import Search, search_heads
 
 HEADS = {
     "logistic": {"logisticregression__C": 0.01},
@@ -120,3 +120,25 @@ def test_the_curve_of_a_blend_is_that_of_its_members_together(problem):
     )
     assert blend.points[-1].accuracy > max(alone) + 0.02
     assert len(blend.points) == 5
+
+
+def test_scores_that_members_have_are_not_computed_again(problem, monkeypatch):
+    X, y = problem
+    search = Search(("logistic", "knn"), folds(y, 4))
+    best, _ = search_heads(X, y, search)
+    members = [Member(name, own.params, 0.5, oof=own.oof) for name, own in best.items()]
+    unknown = [replace(member, oof=None) for member in members]
+    sizes = []
+
+    class Counted(HeadSearchCV):
+        def fit(self, X, y):
+            sizes.append(max(len(train) for train, _ in self.cv))
+            return super().fit(X, y)
+
+    monkeypatch.setattr("pipelines.evaluation.learning_curve.HeadSearchCV", Counted)
+    found = learning_curve([(X, members)], y, search)
+    assert max(sizes) < len(y) / 2
+    sizes.clear()
+    expected = learning_curve([(X, unknown)], y, search)
+    assert max(sizes) == len(y) * 3 // 4
+    assert found == expected

@@ -325,3 +325,12 @@ def test_the_simplest_of_the_tied():
     assert simplest(rows, np.array([True] * 5)) == 2
     assert simplest(rows, np.array([True, True, False, False, False])) == 1
     assert simplest(rows, np.array([True, False, False, False, False])) == 0
+
+
+@pytest.mark.parametrize("strange", ["aa", "z"])
+def test_a_label_that_is_no_class_is_not_scored_as_the_one_beside_it(strange):
+    shares = np.array([[0.1, 0.9], [0.2, 0.8]])
+    own, said = np.array(["b", strange]), np.array(["b", "b"])
+    for labels, predicted in ((own, said), (said, own)):
+        with pytest.raises(ValueError, match=f"label '{strange}' is no class: expected one"):
+            measure(labels, predicted, shares, ["a", "b"])

@@ -1,5 +1,7 @@
 """Tests of pipelines/report/advice.py: every adviser, fed figures for every verdict."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -46,10 +48,15 @@ def row(layer, score=0.9, backbone="net", head="logistic"):
     return {"backbone": backbone, "layer": layer, "head": head, "cv_score": score, "tied": True}
 
 
+def data_of(sizes=(30, 30), split="held_out", n_train=100, n_test=33):
+    imbalance = find_imbalance(np.repeat(["x", "y"], sizes))
+    return {"imbalance": imbalance, "n_train": n_train, "n_test": n_test, "split": split}
+
+
 def results(comparisons=None, **changes):
     """A run of which nothing is said but what the comparisons say."""
     return {
-        "data": {"imbalance": find_imbalance(np.repeat(["x", "y"], 30))},
+        "data": data_of(),
         "scoring": "accuracy",
         "class_weight": None,
         "layers": {"net": ["early", "late"]},
@@ -120,11 +127,30 @@ def test_every_adviser_and_every_verdict_is_in_the_table():
 
 def test_a_question_says_how_many_images_would_tell():
     (said,) = give_advice(results({"depth": found("depth", OPEN)}))
-    # half-width 0.07 at 100 images, 0.02 from 0
-    assert said.endswith(": about 1300 labelled images would tell")
+    # half-width 0.07 at 100 training images, 0.02 from 0: 1300 of them, and a third as many to test
+    assert said.endswith(": about 1800 labelled images in all would tell (133 are there)")
     close = vars(difference_of(NAMES["depth"], (0.51, 0.5), (-0.39, 0.41), 100))
     (said,) = give_advice(results({"depth": close}))
     assert said.endswith(": it would take far more images")
+
+
+def test_of_a_given_test_part_the_training_images_are_counted():
+    (said,) = give_advice(
+        results({"depth": found("depth", OPEN)}, data=data_of(split="given", n_test=500))
+    )
+    assert said.endswith(": about 1300 training images in all would tell (100 are there)")
+
+
+@pytest.mark.parametrize("n_train", [20, 53, 100, 244, 998])
+@pytest.mark.parametrize("low", [-0.02, -0.011, -0.0001])
+def test_more_images_are_asked_for_than_are_there(n_train, low):
+    barely = difference_of(NAMES["depth"], (0.51, 0.5), (low, 0.02), n_train)
+    assert barely.verdict == OPEN
+    assert barely.images_to_tell > n_train
+    data = data_of(n_train=n_train, n_test=n_train // 3)
+    (said,) = give_advice(results({"depth": vars(barely)}, data=data))
+    wanted, there = map(int, re.findall(r"(\d+) (?:labelled|are there)", said))
+    assert wanted > there == n_train + n_train // 3
 
 
 @pytest.mark.parametrize("verdict", ENDS)
@@ -200,6 +226,19 @@ def test_a_gain_that_surely_lies_below_the_margin_is_none_however_low_it_may_be(
     assert said.endswith("more of this kind will hardly help")
 
 
+@pytest.mark.parametrize(
+    ("name", "ends"), [("more_images", (-0.6, -0.2)), ("learnt", (-0.4, 0.01)), ("simple", (-1, 0))]
+)
+def test_of_too_few_images_nothing_is_said_but_that(name, ends):
+    few = difference_of(NAMES[name], (0.5, 0.9), ends, 20)
+    assert few.too_few
+    comparisons = {"simple_learnt": found("simple_learnt", BETTER), name: vars(few)}
+    (said,) = give_advice(results(comparisons, data=data_of(n_train=20, n_test=7)))
+    assert said.startswith("can't tell yet ")
+    assert said.endswith(": about 41 labelled images in all would tell (27 are there)")
+    assert not difference_of(NAMES[name], (0.5, 0.9), ends, 30).too_few
+
+
 def test_the_gain_is_of_accuracy_whatever_the_scoring():
     (said,) = give_advice(
         results({"more_images": found("more_images", BETTER)}, scoring="f1_macro")
@@ -223,7 +262,7 @@ def test_the_gain_is_of_accuracy_whatever_the_scoring():
     ],
 )
 def test_unequal_classes(changes, sentence):
-    data = {"imbalance": find_imbalance(np.repeat(["x", "y"], [90, 10]))}
+    data = data_of([90, 10])
     assert any(sentence in line for line in give_advice(results(data=data, **changes)))
 
 

@@ -16,7 +16,7 @@ from pipelines.evaluation.search import Search
 from pipelines.features import Source
 from pipelines.report.advice import find_imbalance, give_advice
 
-RUNS = 20
+RUNS = 40  # in all, a run of each kind more for each ten
 TRUTH = 4000
 SLACK = 0.004  # the truth's own standard error
 HEADS = {
@@ -108,7 +108,12 @@ def make_run(kind, seed):
     comparisons = compare_rows(board, place, entries, {"net": LAYERS}, labels, search)
     comparisons |= compare_others(curve, chosen, (len(labels), len(test_labels)))
     results = {
-        "data": {"imbalance": find_imbalance(labels)},
+        "data": {
+            "imbalance": find_imbalance(labels),
+            "split": "held_out",
+            "n_train": len(labels),
+            "n_test": len(test_labels),
+        },
         "scoring": "accuracy",
         "class_weight": None,
         "layers": {"net": list(LAYERS)},
@@ -249,7 +254,7 @@ def test_few_images_can_not_tell_and_it_is_said_how_many_would():
     sentences = give_advice(make_run(few, 1).results)
     assert len(sentences) > 2
     assert all(sentence.startswith("can't tell yet") for sentence in sentences)
-    assert any("labelled images would tell" in sentence for sentence in sentences)
+    assert any("labelled images in all would tell" in sentence for sentence in sentences)
 
 
 def test_a_random_network_has_no_best_layer():

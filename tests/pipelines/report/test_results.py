@@ -58,7 +58,7 @@ def test_two_runs_with_one_seed_print_the_same_figures(photos, run, tmp_path, mo
     """Features computed afresh each time; once with one thread, once with two."""
     found = []
     for threads in (1, 2):
-        monkeypatch.setattr("pipelines.job.count_workers", lambda jobs, threads=threads: threads)
+        monkeypatch.setattr("pipelines.stages.search.cores", lambda threads=threads: threads)
         out = tmp_path / f"out{threads}"
         code, printed, err = run(
             photos,

@@ -8,6 +8,7 @@ import pytest
 
 from data import DataError, Samples, read_image_folder
 from pipelines import RunSettings, run_job
+from pipelines.console import Narrator
 from pipelines.errors import WrongCall
 from pipelines.exploration.copies import Copies
 from pipelines.report.split import (
@@ -144,7 +145,7 @@ def test_of_copies_dropped_the_image_that_was_there_stays(photos, job, tmp_path,
     new.write_bytes((photos / "cats" / "0.png").read_bytes() + b"more")
     paths = read_image_folder(photos).paths
     pair = Copies(paths.index(str(new)), paths.index(str(old)), "copy", 1.0)
-    monkeypatch.setattr("pipelines.job.find_copies", lambda *_: [pair])
+    monkeypatch.setattr("pipelines.stages.images.find_copies", lambda *_: [pair])
     second, _ = job(split=tmp_path / "out" / "results.json", duplicates="drop")
     assert str(new) not in second.samples.paths
     assert str(old) in [second.samples.paths[row] for row in second.split.test]
@@ -155,9 +156,15 @@ def test_it_does_not_go_with_a_given_split(photos, run, tmp_path, add_photos):
     other = add_photos(tmp_path / "other", per_class=4, start=60)
     code, _, err = run(photos, "--split", tmp_path / "r.json", "--test", other)
     assert (code, "leave one of them out" in err.splitlines()[-1]) == (2, True)
-    code, _, err = run(photos, "--split", tmp_path / "r.json")
-    assert code == 2
+
+
+def test_that_of_other_images_is_refused_before_the_pass(photos, run, tmp_path):
+    (tmp_path / "r.json").write_text(json.dumps({"split": describe_split(IDS[:2], IDS[2:4], None)}))
+    code, out, err = run(photos, "--split", tmp_path / "r.json")
+    assert (code, out) == (2, "")
     assert "none of them among these 24" in err.splitlines()[-1]
+    assert "to compute" not in err
+    assert not (tmp_path / "out").exists()
     code, _, err = run(photos, "--split", tmp_path / "gone.json")
     assert (code, len(err.splitlines())) == (2, 1)
 
@@ -168,7 +175,23 @@ def test_the_command_says_what_became_of_the_split(photos, run, tmp_path):
     out = tmp_path / "out"
     code, _, err = run(photos, *short, "--split", out)
     assert code == 0
-    assert f"split of {out / 'results.json'}: 24 images are where they were, 0 new ones" in err
+    assert f"split of {out / 'results.json'}: 24 images are where they were" in err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ((24, 0, 0), "24 images are where they were"),
+        (
+            (1, 1, 1),
+            "1 image is where it was, 1 new one is placed as usual, 1 image of it not among these",
+        ),
+        ((3, 0, 2), "3 images are where they were, 2 images of it not among these"),
+    ],
+)
+def test_only_what_happened_to_the_split_is_said(counts, words, capsys):
+    Narrator()(SplitTaken("r.json", *counts))
+    assert capsys.readouterr().err == f"split of r.json: {words}\n"
 
 
 def test_known_sides_are_told_by_bytes():

@@ -66,6 +66,9 @@ def results(place, why, imbalanced=False):
         "audit": {
             "n_copies": 0,
             "n_suspect_labels": 0,
+            "labels_audited": True,
+            "label_agreement": 0.9,
+            "label_agreement_by_chance": 0.5,
             "n_outliers": 0,
             "n_flat": 0,
             "flat": [],
@@ -140,3 +143,13 @@ def test_it_is_said_which_views_were_left_out_and_why():
 def test_no_figure_is_a_negative_zero():
     row = {"cv_score_low": -0.00001, "cv_score_high": -0.0}
     assert _interval(row, "cv_score") == "0.0000 to 0.0000"
+
+
+def test_it_is_said_where_the_heads_are_too_weak_to_audit_labels():
+    weak = results(0, "best")
+    assert "audited" not in summary(weak, Path("out"))
+    weak["audit"] |= {"labels_audited": False, "label_agreement": 0.468}
+    assert (
+        "- training labels are not audited: the heads are too weak for it, right for 0.47 of the "
+        "images they did not see, by chance for 0.50"
+    ) in summary(weak, Path("out")).splitlines()

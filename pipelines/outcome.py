@@ -1,0 +1,206 @@
+"""What a run is about, what it found, and what it tells on the way."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data import Samples
+from extract import Backbone, FeatureStore, Recipe
+from heads.blended import Member
+from pipelines.classifier import ImageClassifier
+from pipelines.evaluation.choice import ChosenHead
+from pipelines.evaluation.leaderboard import Leaderboard
+from pipelines.evaluation.search import Search
+from pipelines.features import FeatureTable, Listener, Source
+from pipelines.report.split import NEW, KnownSplit
+from pipelines.samples import Split
+from pipelines.settings import RunSettings
+
+
+@dataclass(frozen=True)
+class BadImages:
+    """Some images can't be used, or are used and noted: what came out may not be all there is.
+
+    n_duplicates : left out as copies of others, byte by byte.
+    file : says which and why, where a run writes files. note : the first one's.
+    """
+
+    n_bad: int
+    n_noted: int
+    n_duplicates: int
+    note: str
+    n_images: int
+    file: Path | None
+
+
+@dataclass(frozen=True)
+class SearchAdvanced:
+    """So many of `total` taps are searched, or looked at before the search while `screening`."""
+
+    done: int
+    total: int
+    screening: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is about.
+
+    known : the split of an earlier run, where it is to be taken.
+    """
+
+    samples: Samples
+    settings: RunSettings
+    store: FeatureStore
+    backbones: list[Backbone]
+    on_event: Listener
+    known: KnownSplit | None = None
+
+    def sides(self, table: FeatureTable) -> np.ndarray:
+        """(n,) "train", "test", or "" where no split says so before the images are split."""
+        if table.samples.split is not None:
+            return table.samples.split
+        ids = table.ids
+        return np.full(len(ids), NEW) if self.known is None else self.known.of(ids)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the search over taps and heads found.
+
+    table : the sources that were searched in full. screened_out : the others' scores, by their
+        number.
+    """
+
+    table: FeatureTable
+    split: Split
+    search: Search
+    board: Leaderboard
+    place: int
+    head: ChosenHead
+    screened_out: dict[int, float]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n_train,) class names."""
+        return self.table.samples.labels[self.split.train]
+
+    @property
+    def source(self) -> Source:
+        """The chosen source; of a blend the first."""
+        return self.table.sources[self.head.sources[0]]
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the chosen source is made by."""
+        return self.table.features[self.head.sources[0]].recipe
+
+    def read(self, source: int) -> np.ndarray:
+        """(n_train, d) features of one of the sources searched."""
+        return self.table.read(source, self.split.train)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The chosen heads on the test images, touched this once."""
+
+    samples: Samples
+    classes: np.ndarray
+    predicted: np.ndarray
+    probabilities: np.ndarray
+    chosen: dict
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """(n_test,) probability of the class that is predicted."""
+        columns = np.searchsorted(self.classes, self.predicted)
+        return self.probabilities[np.arange(len(columns)), columns]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run found, without its files.
+
+    Attributes
+    ----------
+    table : FeatureTable
+        The images that could be used, with their ids and the features of all taps.
+    found : Found
+        The leaderboard, the chosen row and its heads, and over which folds.
+    tested : Tested
+        The chosen heads, fitted on the training images, on the test images.
+    classifier : ImageClassifier
+        The chosen heads, fitted on the training images or, where `final` asks for it, on all.
+    results : dict
+        What results.json holds.
+    """
+
+    table: FeatureTable
+    found: Found
+    tested: Tested
+    classifier: ImageClassifier
+    results: dict
+
+    @property
+    def leaderboard(self) -> Leaderboard:
+        """Rows best first, each with its heads and out-of-fold scores."""
+        return self.found.board
+
+    @property
+    def chosen(self) -> dict:
+        """The chosen row with its figures: `chosen` of results.json."""
+        return self.results["chosen"]
+
+    @property
+    def members(self) -> list[Member]:
+        """The chosen heads: one, or a blend's, each with its out-of-fold scores."""
+        return self.found.board.members[self.found.place]
+
+    @property
+    def audit(self) -> dict:
+        """Near copies, suspect labels, outliers: `audit` of results.json."""
+        return self.results["audit"]
+
+    @property
+    def curve(self) -> dict:
+        """The learning curve: `learning_curve` of results.json."""
+        return self.results["learning_curve"]
+
+    @property
+    def samples(self) -> Samples:
+        """The images that could be used: without bad and duplicate ones."""
+        return self.table.samples
+
+    @property
+    def ids(self) -> np.ndarray:
+        """(n, 16) uint8 ids of the samples."""
+        return self.table.ids
+
+    @property
+    def split(self) -> Split:
+        """Training and test rows of the samples, and the folds of the training rows."""
+        return self.found.split
+
+    @property
+    def test_probabilities(self) -> np.ndarray:
+        """(n_test, classes) of the test images, columns in the order of `leaderboard.classes`."""
+        return self.tested.probabilities
+
+    def features(
+        self, tap: str, backbone: str | None = None, view: str | None = None
+    ) -> np.ndarray:
+        """(n, d) float32 features of all samples, in their order.
+
+        tap : as in the leaderboard, such as "features.14:grid3".
+        backbone : its name; None is the first.
+        view : `plain`, `flipped` or `whole`; None is the run's first.
+
+        Raises KeyError for what was not kept.
+        """
+        return self.table.read(self.table.find(tap, backbone, view))
+
+    def oof_probabilities(self, place: int | None = None) -> np.ndarray:
+        """(n_train, classes) out-of-fold probabilities of a row, or of the chosen one."""
+        place = self.found.place if place is None else place
+        return self.leaderboard.probabilities[place]

@@ -1,0 +1,68 @@
+"""The stage of a run that makes what is kept: the chosen heads as a classifier of image files."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from extract import FeatureExtractor
+from extract.backbones import scheme_of
+from extract.extractor import JoinedExtractor
+from extract.preprocessing import name_of
+from pipelines.classifier import ImageClassifier
+from pipelines.evaluation.final import refit
+from pipelines.features import KeptFeatures
+from pipelines.outcome import Found, Job
+
+
+def rows_kept(job: Job, found: Found) -> np.ndarray:
+    """Rows of the samples that the classifier which is kept is fitted on."""
+    if job.settings.final == "train":
+        return found.split.train
+    # a class that the training images lack has no place in what was chosen
+    return np.flatnonzero(np.isin(found.table.samples.labels, found.board.classes))
+
+
+def make_classifier(job: Job, found: Found) -> ImageClassifier:
+    """The chosen heads as a classifier of image files; refitted on all of them where asked for."""
+    head, table = found.head, found.table
+    if job.settings.final == "all":
+        rows = rows_kept(job, found)
+        members = found.board.members[found.place]
+        labels = table.samples.labels[rows]
+        head = refit(
+            head,
+            members,
+            lambda source: table.read(source, rows),
+            labels,
+            job.settings.class_weight,
+        )
+    seen = itertools.groupby(
+        head.sources, key=lambda i: (table.sources[i].backbone, table.sources[i].view)
+    )
+    extractors = [
+        _make_extractor(job, name, [table.features[source] for source in own])
+        for (name, _), own in seen
+    ]
+    extractor = extractors[0] if len(extractors) == 1 else JoinedExtractor(extractors)
+    fitted = head.estimator, head.calibration, head.rows
+    return ImageClassifier().assemble(extractor, *fitted, fitted_on=job.settings.final)
+
+
+def _make_extractor(job: Job, name: str, kept: Sequence[KeptFeatures]) -> FeatureExtractor:
+    """The extractor of one backbone's taps, side by side."""
+    number = [backbone.name for backbone in job.backbones].index(name)
+    given = job.settings.backbones[number]
+    return FeatureExtractor(
+        layer="+".join(str(own.source.tap) for own in kept),
+        backbone=given,
+        weights=None if scheme_of(given) == "baseline" else job.settings.weights,
+        size=job.backbones[number].size if isinstance(given, str) else None,
+        numerics=kept[0].recipe.numerics,
+        cache=job.settings.cache,
+        seed=job.settings.seed,
+        view=name_of(kept[0].source.view),
+        intensity=job.settings.intensity,
+        page=job.settings.page,
+        channels=job.settings.channels,
+    )

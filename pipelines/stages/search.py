@@ -1,0 +1,121 @@
+"""The stages of a run that search: heads on taps, baselines, the test of the choice, the audit."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from extract.cores import cores
+from heads.blended import answers
+from pipelines.evaluation.baselines import measure_baselines
+from pipelines.evaluation.choice import choose_row, describe_choice, fit_chosen
+from pipelines.evaluation.labels import rank_labels
+from pipelines.evaluation.leaderboard import Entry, make_leaderboard
+from pipelines.evaluation.scoring import find_scoring
+from pipelines.evaluation.search import Search, screen_sources
+from pipelines.exploration.copies import Copies
+from pipelines.exploration.table import EXPLORATIONS
+from pipelines.features import FeatureTable, Source, baseline_features
+from pipelines.outcome import Found, Job, SearchAdvanced, Tested
+from pipelines.report.audit import (
+    describe_copies,
+    describe_explored,
+    describe_flat,
+    describe_suspects,
+)
+from pipelines.samples import Split
+
+# rows whose probabilities are averaged to judge labels: what one head alone misjudges ranks lower
+BELIEVED = 5
+
+
+def search_taps(job: Job, table: FeatureTable, split: Split) -> Found:
+    """Cross-validate all heads on all taps, choose, and fit the choice on all training images."""
+    settings, n_sources = job.settings, len(table.sources)
+    labels = table.samples.labels[split.train]
+    scoring = find_scoring(settings.scoring, len(table.samples.classes))
+    search = Search(
+        settings.head_names,
+        split.folds,
+        scoring,
+        settings.class_weight,
+        settings.seed,
+        count_workers(n_sources),
+    )
+    searched, screened_out = screen_sources(
+        lambda source: table.read(source, split.train),
+        n_sources,
+        labels,
+        n_jobs=search.n_jobs,
+        on_progress=lambda done: job.on_event(SearchAdvanced(done, n_sources, True)),
+    )
+    own = table.only(searched)
+
+    def read(source: int) -> np.ndarray:
+        return own.read(source, split.train)
+
+    board = make_leaderboard(
+        read,
+        own.sources,
+        labels,
+        search,
+        lambda done: job.on_event(SearchAdvanced(done, len(searched), False)),
+    )
+    place = choose_row(board, settings.choose)
+    head = fit_chosen(board, place, read, labels, settings.class_weight)
+    return Found(own, split, search, board, place, head, screened_out)
+
+
+def count_workers(jobs: int) -> int:
+    """As many threads as there are cores, and no more than jobs."""
+    return max(1, min(cores(), jobs))
+
+
+def find_baselines(job: Job, table: FeatureTable, found: Found) -> list[Entry]:
+    """What the network has to beat, over the leaderboard's folds."""
+    if not job.settings.baselines:
+        return []
+    majority = Source("majority", None, None, 0)
+    features = baseline_features(
+        table.of_rows(found.split.train),
+        job.backbones[0],
+        job.store,
+        job.settings,
+        found.recipe.numerics,
+        job.on_event,
+    )
+    return measure_baselines(majority, features, found.labels, found.search)
+
+
+def score_choice(job: Job, found: Found) -> Tested:
+    """Predict the test images by the chosen heads."""
+    samples = found.table.samples[found.split.test]
+    head = found.head
+    features = [found.table.read(source, found.split.test) for source in head.sources]
+    predicted, probabilities = answers(head.estimator, head.calibration, np.hstack(features))
+    chosen = describe_choice(
+        found.board, found.place, samples.labels, predicted, probabilities, job.settings.seed
+    )
+    return Tested(samples, found.board.classes, predicted, probabilities, chosen)
+
+
+def audit_images(
+    job: Job, table: FeatureTable, copies: Sequence[Copies], flat: np.ndarray, found: Found
+) -> dict:
+    """Copies, flat images, suspect labels, and images unlike all others, for results.json."""
+    board = found.board
+    believed = range(min(BELIEVED, len(board.rows)))
+    probabilities = np.mean([board.probabilities[place] for place in believed], axis=0)
+    audit = {
+        "duplicates": job.settings.duplicates,
+        **describe_copies(table.samples, copies, found.split.test),
+        **describe_flat(table.samples, flat),
+        **describe_suspects(
+            table.samples[found.split.train],
+            rank_labels(probabilities, found.labels, board.classes.tolist()),
+        ),
+    }
+    for name, row in EXPLORATIONS.items():
+        source = table.last() if row.tap == "last" else table.middle()
+        ranked = row.rank(table.read(source))
+        audit |= describe_explored(name, row, table.samples, ranked)
+    return audit

@@ -1,0 +1,77 @@
+"""Which views a run sees its images in, and the passes that they take."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from extract import Backbone
+from extract.backbones import BASELINES
+from extract.preprocessing import PLAIN, WHOLE, WITH_FLIPS, Preprocessing, named_view
+from pipelines.evaluation.views import Look, ViewsChosen, look_twice
+from pipelines.features import FeatureTable, keep_features, refuse_changed
+from pipelines.outcome import Job
+from pipelines.samples import Split
+from pipelines.settings import AUTO, RunSettings
+from pipelines.stages.search import count_workers
+
+
+def first_views(settings: RunSettings) -> list[str]:
+    """The views of the first pass, as in recipes: all, or the one that others are added to."""
+    if settings.view_names == [AUTO]:
+        return [str(PLAIN)]
+    return [str(named_view(name)) for name in settings.view_names]
+
+
+def add_views(job: Job, table: FeatureTable, split: Split) -> tuple[FeatureTable, ViewsChosen]:
+    """Further views of all images, where a look at some training images says so."""
+    asked = tuple(first_views(job.settings))
+    further = views_of(job.backbones) if job.settings.view_names == [AUTO] else []
+    if not further:
+        return table, ViewsChosen(asked, {}, 0)
+
+    def see(rows: np.ndarray, views: Sequence[str]) -> Look:
+        seen = keep_more(job, table, rows, [*asked, *views])
+        groups = None if split.groups is None else split.groups[rows]
+        return Look(seen.read, [own.view for own in seen.sources], seen.samples.labels, groups)
+
+    labels, seed = table.samples.labels, job.settings.seed
+    seen = look_twice(see, further, labels, split.train, seed, count_workers(len(table.sources)))
+    job.on_event(seen)
+    if len(seen.used) > 1:
+        table = keep_more(job, table, np.arange(len(table.samples)), seen.used)
+    return table, seen
+
+
+def keep_more(
+    job: Job, table: FeatureTable, rows: np.ndarray, views: Sequence[str]
+) -> FeatureTable:
+    """Some of the samples, of a pass for all that these views lack of them."""
+    samples = table.samples[rows]
+    more = keep_features(
+        samples,
+        job.backbones,
+        job.store,
+        job.settings,
+        views=views,
+        settle=False,
+        on_event=job.on_event,
+    )
+    passed = more.features[0].extraction
+    refuse_changed(samples, passed.ids, table.ids[rows], passed.bad)
+    return replace(
+        table,
+        samples=samples,
+        ids=table.ids[rows],
+        places=more.places,
+        features=more.features,
+        earlier=(*table.earlier, *table.passes),
+    )
+
+
+def views_of(backbones: Sequence[Backbone]) -> list[str]:
+    """The further views that every backbone can be given, as in recipes."""
+    if any(backbone.name in BASELINES for backbone in backbones):
+        return []
+    known = all(isinstance(own.preprocessing, Preprocessing) for own in backbones)
+    return [str(WITH_FLIPS), str(WHOLE)] if known else [str(WITH_FLIPS)]
