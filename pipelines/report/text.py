@@ -12,6 +12,7 @@ from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.scoring import SCORINGS, Scoring
 from pipelines.exploration.table import EXPLORATIONS
 from pipelines.report.files import REPORT
+from pipelines.report.timing import time_in_words
 
 MAJORITY_WORDS = "majority class"
 UNTRAINED_WORDS = "the same network untrained"
@@ -134,13 +135,13 @@ def _recalls(chosen: dict) -> str:
 
 
 def _work_in_words(results: dict) -> list[str]:
-    done, seconds = results["extraction"], results["seconds"]
-    computed = counted(done["computed"], "image")
-    in_all = seconds["total"] + seconds.get("report", 0)
+    done = results["extraction"]
+    whole, *more = time_in_words(results)
     return [
-        f"features: {computed} computed, {done['from_store']} from the store; "
-        f"{in_all:.1f} s in all, {seconds['heads']:.1f} s for the heads",
-        *[f"  {line}" for line in (done["in_words"], done["unused_gpu"]) if line],
+        f"features: {counted(done['computed'], 'image')} computed, {done['from_store']} from the "
+        "store",
+        f"time: {whole}",
+        *[f"  {line}" for line in (*more, done["unused_gpu"]) if line],
     ]
 
 
