@@ -364,7 +364,7 @@ def test_the_run_chooses_by_the_scoring(photos, run, tmp_path, scoring):
     chosen = results["chosen"]
     assert chosen["test_score_low"] <= chosen["test_score"] <= chosen["test_score_high"]
     words = SCORINGS[scoring].words
-    assert f"cv {words}" in out
+    assert f"cv {words} (95 %)" in out
     assert f"cross-validated {words}, corrected" in out
     assert "read balanced accuracy" in out
 
