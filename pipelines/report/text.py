@@ -18,6 +18,7 @@ MAJORITY_WORDS = "majority class"
 UNTRAINED_WORDS = "the same network untrained"
 SHOWN_ROWS = 10
 WIDTH = 80  # of a terminal, for the leaderboard
+LEAST_PARAMS = 8
 
 
 def summary(results: dict, out: Path) -> str:
@@ -43,7 +44,7 @@ def summary(results: dict, out: Path) -> str:
 
 def _leaderboard_in_words(results: dict, scoring: Scoring, several: bool) -> list[str]:
     rows = results["leaderboard"]
-    header = ("features", "head", "parameters", f"cv {scoring.words} (95 %)", "")
+    header = ("features", "head", "params", f"cv {scoring.words} (95 %)", "")
     place = _place(results)
     shown = [place] if place >= SHOWN_ROWS else []
     shown = [*range(min(SHOWN_ROWS, len(rows))), *shown]
@@ -191,8 +192,7 @@ def _clipped(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[tuple
         max(len(line[i]) for line in (header, *map(_as_shown, rows))) for i in range(len(header))
     ]
     excess = sum(widths) + 2 * (len(widths) - 1) - WIDTH
-    least = len(header[2])
-    params = max(widths[2] - max(excess, 0), least)
+    params = max(widths[2] - max(excess, 0), min(LEAST_PARAMS, widths[2]))
     source = max(widths[0] - max(excess - (widths[2] - params), 0), len(header[0]))
     return [
         (_cut_front(features, source), head, _cut_end(own, params), *rest)
