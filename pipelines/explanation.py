@@ -1,0 +1,361 @@
+"""Why a classifier says what it says of an image: where the evidence for the label lies."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data import ImageError
+from data.names import listed_briefly
+from extract import FeatureExtractor
+from extract.attribution import Box, Located, evidence_maps, has_places, occlusion_maps
+from extract.extractor import check_inputs, extractors_of
+from heads import Calibration, as_logits, head_logits
+from heads.blended import BlendedHead, Member, answers
+from heads.linear_scores import LinearScores, linear_scores
+from pipelines.report.overlay import as_jpeg, draw_overlay
+
+AT_A_TIME = 64  # images whose weights and pictures are in memory together
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Why an image has its label and not the next best one.
+
+    Attributes
+    ----------
+    row : int
+        Its place among the images that were given.
+    id : str
+        32 hexadecimal digits, by which its features and pictures are kept.
+    label, runner_up : str
+        The most probable class and the one that it is weighed against, by default the second.
+    evidence : float
+        Log-odds of the label over the runner-up, in nats: the head's scores less each other, scaled
+        as its calibration says. Of a blend the members' log-odds, by their weights.
+    map : (h, w) float32
+        What each place adds to the evidence, beside the average training image where it is exact.
+    rest : float
+        What no place adds; with the map's sum it is the evidence.
+    is_exact : bool
+        Whether the evidence is a sum over places; else some of it was found by covering parts of
+        the image, and the map says what the evidence loses with them.
+    box : (left, top, right, bottom)
+        Where the map lies, in shares of the picture's sides.
+    picture : PIL image
+        The whole image, 512 pixels at most.
+    """
+
+    row: int
+    id: str
+    label: Any
+    runner_up: Any
+    evidence: float
+    map: np.ndarray
+    rest: float
+    is_exact: bool
+    box: Box
+    picture: Image.Image
+
+    def overlay(self, side: int = 512) -> bytes:
+        """The picture with the map over it, a JPEG file of at most so many pixels a side."""
+        picture = self.picture.copy()
+        picture.thumbnail((side, side))
+        return as_jpeg(draw_overlay(picture, self.map, self.box))
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One head as it counts in the whole: its factor and the columns of the features it takes.
+
+    Contrasts (n, classes) are 1 for an image's label and -1 for its runner-up.
+    """
+
+    estimator: Any
+    calibration: Calibration | None
+    factor: float
+    columns: slice
+    linear: LinearScores | None
+
+    def log_odds(self, features: np.ndarray, contrasts: np.ndarray) -> np.ndarray:
+        """(n,) of features (n, D), times the factor."""
+        own = features[:, self.columns]
+        if self.linear is not None:
+            logits = self.linear.of(own)
+        elif self.calibration is None and hasattr(self.estimator, "predict_proba"):
+            logits = as_logits(self.estimator.predict_proba(own), "probabilities")
+        else:
+            logits = head_logits(self.estimator, own)
+        return self._slope * (contrasts * logits).sum(axis=1) + self._bias(contrasts)
+
+    def weights(self, contrasts: np.ndarray) -> np.ndarray:
+        """(n, d) of a linear head's own features."""
+        assert self.linear is not None
+        return self._slope * contrasts @ self.linear.weights
+
+    def rest(self, contrasts: np.ndarray) -> np.ndarray:
+        """(n,) log-odds of a linear head at its centre."""
+        assert self.linear is not None
+        return self._slope * contrasts @ self.linear.bias + self._bias(contrasts)
+
+    @property
+    def _slope(self) -> float:
+        return self.factor * (1.0 if self.calibration is None else self.calibration.scale)
+
+    def _bias(self, contrasts: np.ndarray) -> np.ndarray:
+        if self.calibration is None:
+            return np.zeros(len(contrasts))
+        return self.factor * contrasts @ np.asarray(self.calibration.bias)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Images that could be read, their features, and which classes are weighed in each."""
+
+    inputs: list
+    features: np.ndarray
+    contrasts: np.ndarray
+
+
+class _Whole:
+    """A classifier taken apart: its heads, and which of them are sums over places."""
+
+    def __init__(self, classifier: Any) -> None:
+        self.extractors = extractors_of(classifier.extractor_)
+        head, calibration = classifier.head_, classifier.calibration_
+        self._bias = np.zeros(len(head.classes_))
+        if isinstance(head, BlendedHead):
+            factor = 1.0
+            if calibration is not None:
+                factor, self._bias = calibration.scale, np.asarray(calibration.bias)
+            parts = [_part_of(member, factor) for member in head.members]
+        else:
+            every = slice(0, None)
+            parts = [_Part(head, calibration, 1.0, every, linear_scores(head))]
+        self.exact = [part for part in parts if self._has_places(part)]
+        self.others = [part for part in parts if part not in self.exact]
+
+    def spans(self) -> Iterator[tuple[FeatureExtractor, slice]]:
+        """The extractors with the columns of their features."""
+        start = 0
+        for extractor in self.extractors:
+            card = extractor.load_backbone().card
+            stop = start + sum(map(card.width, extractor.taps()))
+            yield extractor, slice(start, stop)
+            start = stop
+
+    def _has_places(self, part: _Part) -> bool:
+        """Whether it is linear in nothing but taps that are sums over places."""
+        if part.linear is None:
+            return False
+        start, found = 0, []
+        for extractor in self.extractors:
+            card = extractor.load_backbone().card
+            for tap in extractor.taps():
+                stop = start + card.width(tap)
+                if start < (part.columns.stop or stop) and part.columns.start < stop:
+                    found.append(has_places(card, tap))
+                start = stop
+        return all(found)
+
+    def evidence(self, asked: _Asked) -> np.ndarray:
+        """(n,) log-odds of the label over the runner-up."""
+        bias = asked.contrasts @ self._bias
+        parts = [*self.exact, *self.others]
+        return bias + sum(part.log_odds(asked.features, asked.contrasts) for part in parts)
+
+    def rest(self, asked: _Asked) -> np.ndarray:
+        """(n,) what of it the linear heads say whatever the image is."""
+        bias = asked.contrasts @ self._bias
+        return bias + sum(part.rest(asked.contrasts) for part in self.exact)
+
+    def located(self, asked: _Asked) -> Iterator[Located]:
+        """Maps from every extractor that any evidence comes from."""
+        weights, taken = np.zeros((2, *asked.features.shape))
+        for part in self.exact:
+            own = part.weights(asked.contrasts)
+            weights[:, part.columns] += own
+            taken[:, part.columns] += own * part.linear.centre  # type: ignore[union-attr]
+        for extractor, span in self.spans():
+            if weights[:, span].any():
+                yield from evidence_maps(extractor, asked.inputs, weights[:, span], taken[:, span])
+            others = [
+                part
+                for part in self.others
+                if part.columns.start < span.stop and span.start < (part.columns.stop or np.inf)
+            ]
+            if others:
+                score = _scoring(others, asked, span)
+                yield from occlusion_maps(extractor, asked.inputs, score)
+
+
+def _part_of(member: Member, factor: float) -> _Part:
+    estimator = member.estimator
+    columns = slice(*member.columns)
+    share = factor * member.weight
+    return _Part(estimator, member.calibration, share, columns, linear_scores(estimator))
+
+
+def _scoring(parts: Sequence[_Part], asked: _Asked, span: slice) -> Callable:
+    """(rows, features of one extractor) -> the parts' log-odds, the other features as they are."""
+
+    def score(rows: np.ndarray, features: np.ndarray) -> np.ndarray:
+        whole = asked.features[rows]
+        whole[:, span] = features
+        return np.sum([part.log_odds(whole, asked.contrasts[rows]) for part in parts], axis=0)
+
+    return score
+
+
+def explain(
+    classifier: Any,
+    inputs: Any,
+    labels: Sequence | None = None,
+    against: Sequence | None = None,
+) -> Iterator[Explanation | ImageError]:
+    """Why images have their labels, one after the other.
+
+    Parameters
+    ----------
+    classifier : fitted ImageClassifier
+    inputs : n paths, PIL images or uint8 arrays
+    labels, against : sequence of n class names, optional
+        Which class is weighed against which other: by default the most probable against the second.
+
+    Yields
+    ------
+    Explanation, or ImageError of one that can't be read
+        In the order of the images.
+
+    Raises
+    ------
+    ValueError
+        A name that is none of the classes.
+    """
+    inputs, whole = check_inputs(inputs), _Whole(classifier)
+    for start in range(0, len(inputs), AT_A_TIME):
+        places = range(start, min(start + AT_A_TIME, len(inputs)))
+        named = [None if own is None else [own[i] for i in places] for own in (labels, against)]
+        chunk = [inputs[place] for place in places]
+        for row, found in enumerate(_explain_some(classifier, whole, chunk, named)):
+            is_bad = isinstance(found, ImageError)
+            yield found if is_bad else replace(found, row=start + row)
+
+
+def _explain_some(
+    classifier: Any, whole: _Whole, inputs: list, named: Sequence[Sequence | None]
+) -> list[Explanation | ImageError]:
+    rows, features, bad = classifier.extractor_.transform_readable(inputs)
+    made: dict[int, Any] = dict(bad)
+    if len(rows):
+        asked_names = [None if own is None else [own[row] for row in rows] for own in named]
+        pairs = _pairs(classifier, features, *asked_names)
+        contrasts = np.zeros((len(rows), len(classifier.classes_)))
+        contrasts[np.arange(len(rows)), pairs[:, 0]] += 1
+        contrasts[np.arange(len(rows)), pairs[:, 1]] -= 1
+        asked = _Asked([inputs[row] for row in rows], features, contrasts)
+        ids = whole.extractors[0].extraction_.ids[rows]
+        names = classifier.classes_[pairs]
+        for own, found in _explained(whole, asked, ids, names).items():
+            made[int(rows[own])] = found
+    return [made[row] for row in range(len(inputs))]
+
+
+def _pairs(
+    classifier: Any, features: np.ndarray, labels: Sequence | None, against: Sequence | None
+) -> np.ndarray:
+    """(n, 2) codes of each image's label and of the class that it is weighed against."""
+    _, found = answers(classifier.head_, classifier.calibration_, features)
+    first = found.argmax(axis=1) if labels is None else _codes(classifier.classes_, labels)
+    if against is not None:
+        return np.column_stack([first, _codes(classifier.classes_, against)])
+    found = found.copy()
+    found[np.arange(len(found)), first] = -1
+    return np.column_stack([first, found.argmax(axis=1)])
+
+
+def _codes(classes: np.ndarray, names: Sequence) -> np.ndarray:
+    codes = {name: code for code, name in enumerate(classes.tolist())}
+    unknown = [name for name in names if name not in codes]
+    if unknown:
+        raise ValueError(
+            f"{unknown[0]!r} is no class of the classifier: expected one of "
+            f"{listed_briefly([str(name) for name in classes])}"
+        )
+    return np.array([codes[name] for name in names])
+
+
+def _explained(
+    whole: _Whole, asked: _Asked, ids: np.ndarray, names: np.ndarray
+) -> dict[int, Explanation | ImageError]:
+    evidence, rest = whole.evidence(asked), whole.rest(asked)
+    pictures: dict[int, Image.Image] = {}
+    maps: dict[int, list[tuple[np.ndarray, Box]]] = {}
+    made: dict[int, Any] = {}
+    for located in whole.located(asked):
+        made |= located.bad
+        for place, row in enumerate(located.rows.tolist()):
+            pictures[row] = located.pictures[place]
+            box = located.boxes[place]
+            maps.setdefault(row, []).extend((own[place], box) for own in located.maps)
+    for row, own in maps.items():
+        if row in made:
+            continue
+        places, box = join_maps(own)
+        left = rest[row] if not whole.others else evidence[row] - places.sum()
+        made[row] = Explanation(
+            row=row,
+            id=ids[row].tobytes().hex(),
+            label=names[row, 0],
+            runner_up=names[row, 1],
+            evidence=float(evidence[row]),
+            map=places.astype(np.float32),
+            rest=float(left),
+            is_exact=not whole.others,
+            box=box,
+            picture=pictures[row],
+        )
+    return made
+
+
+def join_maps(maps: Sequence[tuple[np.ndarray, Box]]) -> tuple[np.ndarray, Box]:
+    """Maps of one picture summed over the smallest box that holds all, on their finest grid.
+
+    What lies in a cell of a map is spread evenly over it, so that the sum of all stays.
+
+    Parameters
+    ----------
+    maps : sequence of ((h, w), box)
+
+    Returns
+    -------
+    (h, w) float64, and its box
+
+    Examples
+    --------
+    >>> whole, left = (0.0, 0.0, 1.0, 1.0), (0.0, 0.0, 0.5, 1.0)
+    >>> places, box = join_maps([(np.array([[1.0, 2.0]]), whole), (np.array([[4.0]]), left)])
+    >>> places.tolist(), box == whole
+    ([[5.0, 2.0]], True)
+    """
+    boxes = np.array([box for _, box in maps])
+    low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    cells = np.array([own.shape[::-1] for own, _ in maps]) * (high - low) / sides
+    width, height = np.ceil(cells.max(axis=0) - 1e-6).astype(int)
+    total = np.zeros((height, width))
+    for own, (left, top, right, bottom) in maps:
+        down = _shares(own.shape[0], (top, bottom), height, (low[1], high[1]))
+        across = _shares(own.shape[1], (left, right), width, (low[0], high[0]))
+        total += down.T @ own @ across
+    return total, (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+
+
+def _shares(n: int, span: Sequence[float], into: int, whole: Sequence[float]) -> np.ndarray:
+    """(n, into): which share of each of n cells over `span` lies in each cell over `whole`."""
+    own, other = np.linspace(span[0], span[1], n + 1), np.linspace(whole[0], whole[1], into + 1)
+    overlap = np.minimum(own[1:, None], other[1:]) - np.maximum(own[:-1, None], other[:-1])
+    overlap = np.maximum(overlap, 0)
+    return overlap / overlap.sum(axis=1, keepdims=True)
