@@ -75,7 +75,7 @@ def linear_scores(estimator: Any) -> LinearScores | None:
             return None
         if scaler.scale_ is not None:
             weights = weights / scaler.scale_
-        if scaler.mean_ is not None:
+        if scaler.with_mean:
             centre = np.asarray(scaler.mean_, np.float64)
     return LinearScores(weights, centre, bias)
 
