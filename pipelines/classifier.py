@@ -170,6 +170,33 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             return rows, np.empty(0, self.classes_.dtype), nothing, bad
         return rows, *answers(self.head_, self.calibration_, features), bad
 
+    def explain(self, X: Any) -> list:
+        """Why images have their labels: where in each the evidence for its label lies.
+
+        Parameters
+        ----------
+        X : n paths, PIL images or a uint8 array
+
+        Returns
+        -------
+        list of n Explanation
+
+        Raises
+        ------
+        ImageError
+            For the first image that can't be read.
+        """
+        check_is_fitted(self)
+        # here: whoever predicts needs none of it
+        from pipelines.explanation import explain
+
+        found = []
+        for own in explain(self, X):
+            if isinstance(own, ImageError):
+                raise own
+            found.append(own)
+        return found
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.no_validation = True

@@ -1,5 +1,6 @@
 """Why a classifier says what it says of an image: where the evidence for the label lies."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,55 +16,9 @@ from extract.extractor import check_inputs, extractors_of
 from heads import Calibration, as_logits, head_logits
 from heads.blended import BlendedHead, Member, answers
 from heads.linear_scores import LinearScores, linear_scores
-from pipelines.report.overlay import as_jpeg, draw_overlay
+from pipelines.report.explained import Explanation, Neighbour
 
 AT_A_TIME = 64  # images whose weights and pictures are in memory together
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """Why an image has its label and not the next best one.
-
-    Attributes
-    ----------
-    row : int
-        Its place among the images that were given.
-    id : str
-        32 hexadecimal digits, by which its features and pictures are kept.
-    label, runner_up : str
-        The most probable class and the one that it is weighed against, by default the second.
-    evidence : float
-        Log-odds of the label over the runner-up, in nats: the head's scores less each other, scaled
-        as its calibration says. Of a blend the members' log-odds, by their weights.
-    map : (h, w) float32
-        What each place adds to the evidence, beside the average training image where it is exact.
-    rest : float
-        What no place adds; with the map's sum it is the evidence.
-    is_exact : bool
-        Whether the evidence is a sum over places; else some of it was found by covering parts of
-        the image, and the map says what the evidence loses with them.
-    box : (left, top, right, bottom)
-        Where the map lies, in shares of the picture's sides.
-    picture : PIL image
-        The whole image, 512 pixels at most.
-    """
-
-    row: int
-    id: str
-    label: Any
-    runner_up: Any
-    evidence: float
-    map: np.ndarray
-    rest: float
-    is_exact: bool
-    box: Box
-    picture: Image.Image
-
-    def overlay(self, side: int = 512) -> bytes:
-        """The picture with the map over it, a JPEG file of at most so many pixels a side."""
-        picture = self.picture.copy()
-        picture.thumbnail((side, side))
-        return as_jpeg(draw_overlay(picture, self.map, self.box))
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,10 +211,22 @@ def _explain_some(
         contrasts[np.arange(len(rows)), pairs[:, 0]] += 1
         contrasts[np.arange(len(rows)), pairs[:, 1]] -= 1
         asked = _Asked([inputs[row] for row in rows], features, contrasts)
+        reference = getattr(classifier, "reference_", None)
+        near = [()] * len(rows) if reference is None else _nearest(reference, features)
         ids = whole.extractors[0].extraction_.ids[rows]
-        names = classifier.classes_[pairs]
-        for own, found in _explained(whole, asked, ids, names).items():
-            made[int(rows[own])] = found
+        for own, found in _explained(whole, asked).items():
+            label, runner_up = classifier.classes_[pairs[own]]
+            made[int(rows[own])] = (
+                found
+                if isinstance(found, ImageError)
+                else replace(
+                    found,
+                    id=ids[own].tobytes().hex(),
+                    label=label,
+                    runner_up=runner_up,
+                    nearest=near[own],
+                )
+            )
     return [made[row] for row in range(len(inputs))]
 
 
@@ -287,9 +254,19 @@ def _codes(classes: np.ndarray, names: Sequence) -> np.ndarray:
     return np.array([codes[name] for name in names])
 
 
-def _explained(
-    whole: _Whole, asked: _Asked, ids: np.ndarray, names: np.ndarray
-) -> dict[int, Explanation | ImageError]:
+def _nearest(reference: Any, features: np.ndarray) -> list[tuple[Neighbour, ...]]:
+    found, distances = reference.nearest(features)
+    return [
+        tuple(
+            Neighbour(str(reference.paths[i]), str(reference.labels[i]), float(distance))
+            for i, distance in zip(rows, own, strict=True)
+        )
+        for rows, own in zip(found, distances, strict=True)
+    ]
+
+
+def _explained(whole: _Whole, asked: _Asked) -> dict[int, Any]:
+    """By row its Explanation, still without names, or the ImageError."""
     evidence, rest = whole.evidence(asked), whole.rest(asked)
     pictures: dict[int, Image.Image] = {}
     maps: dict[int, list[tuple[np.ndarray, Box]]] = {}
@@ -304,12 +281,14 @@ def _explained(
         if row in made:
             continue
         places, box = join_maps(own)
+        item = asked.inputs[row]
         left = rest[row] if not whole.others else evidence[row] - places.sum()
         made[row] = Explanation(
             row=row,
-            id=ids[row].tobytes().hex(),
-            label=names[row, 0],
-            runner_up=names[row, 1],
+            path=os.fspath(item) if isinstance(item, (str, os.PathLike)) else "",
+            id="",
+            label=None,
+            runner_up=None,
             evidence=float(evidence[row]),
             map=places.astype(np.float32),
             rest=float(left),

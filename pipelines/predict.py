@@ -21,6 +21,7 @@ from pipelines.report.reading import unused_in_words
 
 if TYPE_CHECKING:
     from pipelines.classifier import ImageClassifier
+    from pipelines.report.explained import ExplanationFolder
 
 EXAMPLE = "example: python -m pipelines.predict runs/photos/model new.jpg more/ --json"
 CHUNKS = (4, 16, 64, 256)  # images until the first answers come, then the next, and so on
@@ -40,6 +41,13 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="where features may be kept already; it is only read (default: the user cache folder)",
+    )
+    parser.add_argument(
+        "--explain",
+        type=Path,
+        metavar="DIR",
+        help="a new folder for pictures of where the evidence for each label lies, their table and "
+        "a page that shows them (it takes two further passes over the images at most)",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -85,9 +93,12 @@ def _predict(options: argparse.Namespace) -> int:
     if form == "csv":
         csv.writer(sys.stdout).writerow(COLUMNS)
     failed = 0
-    for answer in _answers(classifier, entries):
+    explained = None if options.explain is None else _open_folder(options.explain)
+    for answer in _answers(classifier, entries, explained):
         write(answer)
         failed += answer["error"] is not None
+    if explained is not None:
+        explained.close()
     if unused:
         say(unused)
     if failed:
@@ -95,8 +106,33 @@ def _predict(options: argparse.Namespace) -> int:
     return FAILED if failed else DONE
 
 
+def _open_folder(folder: Path) -> "ExplanationFolder":
+    from pipelines.report.explained import ExplanationFolder
+
+    try:
+        return ExplanationFolder(folder)
+    except FileExistsError as error:
+        raise WrongCall(f"--explain {error}") from error
+
+
+def _explain(
+    classifier: "ImageClassifier", paths: Sequence[str], folder: "ExplanationFolder"
+) -> None:
+    """Write why images that could be read have their labels."""
+    from data import ImageError
+    from pipelines.explanation import explain
+
+    for found in explain(classifier, paths):
+        if isinstance(found, ImageError):
+            say(f"not explained: {found}")
+        else:
+            folder.add(found)
+
+
 def _answers(
-    classifier: "ImageClassifier", entries: Sequence[tuple[str, str | None]]
+    classifier: "ImageClassifier",
+    entries: Sequence[tuple[str, str | None]],
+    explained: "ExplanationFolder | None" = None,
 ) -> Iterator[dict]:
     """An answer for each entry, in their order; a chunk of images is in memory at a time."""
     at, sizes = 0, iter(CHUNKS)
@@ -104,10 +140,14 @@ def _answers(
         chunk = entries[at : at + next(sizes, CHUNKS[-1])]
         at += len(chunk)
         readable = [path for path, problem in chunk if problem is None]
-        found = iter(_predictions(classifier, readable) if readable else ())
+        made = _predictions(classifier, readable) if readable else []
+        found = iter(made)
         for path, problem in chunk:
             yield next(found) if problem is None else _failure(path, problem)
         sys.stdout.flush()  # a pipe would hold the lines back
+        answered = [answer["path"] for answer in made if answer["error"] is None]
+        if explained is not None and answered:
+            _explain(classifier, answered, explained)
         gc.enable()
 
 
