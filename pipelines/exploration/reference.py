@@ -10,37 +10,60 @@ import numpy as np
 
 from pipelines.exploration.neighbours import unit_rows
 
-AXES = 64  # that rows are projected on: what else they differ in is one number, its length
+AXES = 64  # that rows are projected on; what else they differ in is one number, its length
+MOST_NUMBERS = 1 << 20  # of all axes: those of very wide features are fewer, and a bundle small
 NEAR = 5  # training images whose mean distance says how far an image lies
-BLOCK = 512  # images whose distances to all training images are in memory at once
+DRAWN = 2000  # training images that the axes are found from, and judged of each fold, at most
+BLOCK = 1 << 24  # distances that are in memory at once
+UNFAMILIAR = 0.05  # of images like the training ones this share is less familiar
+
+
+@dataclass(frozen=True, eq=False)
+class Names:
+    """What the training images are called, and what they show.
+
+    Attributes
+    ----------
+    paths, labels : ndarray of shape (n,)
+    ids : ndarray of shape (n, 16), uint8
+        By which features and thumbnails are kept.
+    """
+
+    paths: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
     """Training images in the features of a classifier.
 
-    Rows of length one lie on `axes`, their principal ones, and beside them by one length each: what
-    two images have off the axes is taken as having nothing in common.
+    Rows lie on `axes`, their principal ones, and off them by one length each: what two images have
+    off the axes is taken as having nothing in common.
 
     Attributes
     ----------
-    mean : ndarray of shape (d,), float32
-        Of the rows of length one.
-    axes : ndarray of shape (d, k), float32
-        Orthonormal.
-    rows : ndarray of shape (n, k + 1), float32
+    columns : (int, int)
+        Where its features begin and end among those of the classifier.
+    unit : bool
+        Whether rows are scaled to length one: activations behind a ReLU tell by their direction
+        alone, those that may be negative by their length too.
+    axes : ndarray of shape (d, 1 + k), float16 of unit rows, else float32
+        The mean row, and orthonormal axes.
+    rows : ndarray of shape (n, k + 1), as `axes`
         The training images on the axes, and their length off them.
-    judged : ndarray of shape (n,), float32
-        Sorted: how far each training image lies from those of the other folds.
-    paths, labels : ndarray of shape (n,), str
-        What the training images are called, and what they show.
+    judged : ndarray of shape (m,), float32
+        Sorted: how far training images lie from those of the other folds.
+    names : Names
+        Of the training images.
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
     >>> known = np.abs(rng.normal([9, 9, 0], 1, (90, 3)))
     >>> folds = [(np.delete(np.arange(90), own), own) for own in np.arange(90).reshape(3, 30)]
-    >>> reference = fit_reference(known, folds, np.full(90, ""), np.full(90, "a"))
+    >>> names = Names(np.full(90, ""), np.full(90, "a"), np.zeros((90, 16), np.uint8))
+    >>> reference = fit_reference(known, folds, names)
     >>> reference.familiarity(np.array([[9.0, 9.0, 0.5], [0.0, 1.0, 9.0]])).round(2).tolist()
     [0.98, 0.01]
     >>> rows, distances = reference.nearest(known[:2], k=1)
@@ -48,12 +71,12 @@ class Reference:
     [0, 1]
     """
 
-    mean: np.ndarray
+    columns: tuple[int, int]
+    unit: bool
     axes: np.ndarray
     rows: np.ndarray
     judged: np.ndarray
-    paths: np.ndarray
-    labels: np.ndarray
+    names: Names
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -64,6 +87,7 @@ class Reference:
         Parameters
         ----------
         features : ndarray of shape (m, d)
+            All those of the classifier.
         k : int, default=5
             How many; all of them where these are fewer.
 
@@ -72,28 +96,34 @@ class Reference:
         rows : ndarray of shape (m, k), int
             Places among the training images, the nearest first.
         distances : ndarray of shape (m, k), float32
-            From 0 to about 2.
 
         Raises
         ------
         ValueError
-            Another number of features than it was fitted on.
+            Fewer features than it was fitted on.
         """
-        if features.ndim != 2 or features.shape[1] != len(self.mean):
+        if features.ndim != 2 or features.shape[1] < self.columns[1]:
             raise ValueError(
-                f"got features of shape {features.shape}, expected {len(self.mean)} a row"
+                f"got features of shape {features.shape}, expected {self.columns[1]} a row or more"
             )
-        k = min(k, len(self.rows))
-        rows = np.empty((len(features), k), int)
-        distances = np.empty((len(features), k), np.float32)
-        for start in range(0, len(features), BLOCK):
-            block = slice(start, start + BLOCK)
-            squares = self._squares(features[block])
+        return self._nearest(features[:, slice(*self.columns)], k)
+
+    def _nearest(self, features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """As `nearest`, of its own features alone."""
+        k = min(k, len(self))
+        own = self._project(features)
+        others = self.rows.astype(np.float32)
+        rows = np.empty((len(own), k), int)
+        distances = np.empty((len(own), k), np.float32)
+        step = max(1, BLOCK // len(self))
+        for start in range(0, len(own), step):
+            block = slice(start, start + step)
+            squares = _squares(own[block], others)
             near = np.argpartition(squares, k - 1, axis=1)[:, :k]
-            own = np.take_along_axis(squares, near, axis=1)
-            order = np.lexsort((near, own), axis=1)
+            values = np.take_along_axis(squares, near, axis=1)
+            order = np.lexsort((near, values), axis=1)
             rows[block] = np.take_along_axis(near, order, axis=1)
-            distances[block] = np.sqrt(np.take_along_axis(own, order, axis=1))
+            distances[block] = np.sqrt(np.take_along_axis(values, order, axis=1))
         return rows, distances
 
     def distances(self, features: np.ndarray) -> np.ndarray:
@@ -113,7 +143,7 @@ class Reference:
     def familiarity(self, features: np.ndarray) -> np.ndarray:
         """Which share of the training images lies as far from the others as an image, or farther.
 
-        Of images like the training ones 5 % are below 0.05. What is no number is not familiar: 0.
+        Of images like the training ones 5 % are below 0.05.
 
         Parameters
         ----------
@@ -129,23 +159,46 @@ class Reference:
         .. [1] Bates, Candès, Lei, Romano & Sesia (2023), "Testing for outliers with conformal
            p-values".
         """
-        farther = len(self.judged) - np.searchsorted(self.judged, self.distances(features))
+        return self._share_of(self.distances(features))
+
+    def judge(self, features: np.ndarray) -> np.ndarray:
+        """As `familiarity`, of features (m, d) that are its own alone."""
+        return self._share_of(self._nearest(features, NEAR)[1].mean(axis=1))
+
+    def _share_of(self, distances: np.ndarray) -> np.ndarray:
+        farther = len(self.judged) - np.searchsorted(self.judged, distances)
         return (1 + farther) / (1 + len(self.judged))
 
-    def _squares(self, features: np.ndarray) -> np.ndarray:
-        """(m, n) squared distances to the training images."""
-        own = _project(features, self.mean, self.axes)
-        k = self.axes.shape[1]
-        products = own[:, :k] @ self.rows[:, :k].T
-        lengths = (own**2).sum(axis=1)[:, None] + (self.rows**2).sum(axis=1)
-        return np.maximum(lengths - 2 * products, 0)
+    def of_more(self, features: np.ndarray, names: Names) -> "Reference":
+        """The same scale of familiarity over other training images, such as all of a run's.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n, d)
+            Its own alone, as it was fitted on.
+        names : Names
+
+        Returns
+        -------
+        Reference
+        """
+        more = _fit(np.asarray(features, np.float32), names, self.unit)
+        return replace(more, columns=self.columns, judged=self.judged)
+
+    def _project(self, features: np.ndarray) -> np.ndarray:
+        """(m, k + 1): rows on the axes, and their length off them."""
+        mean, axes = self.axes[:, 0].astype(np.float32), self.axes[:, 1:].astype(np.float32)
+        centred = _scaled(features, self.unit) - mean
+        on_axes = centred @ axes
+        squared = (centred**2).sum(axis=1) - (on_axes**2).sum(axis=1)
+        return np.column_stack([on_axes, np.sqrt(np.maximum(squared, 0))])
 
 
 def fit_reference(
     features: np.ndarray,
     folds: Sequence[tuple[np.ndarray, np.ndarray]],
-    paths: np.ndarray,
-    labels: np.ndarray,
+    names: Names,
+    start: int = 0,
 ) -> Reference:
     """Make a reference of training images.
 
@@ -155,45 +208,57 @@ def fit_reference(
     folds : sequence of (train, validation)
         Places among the training images, with what shows one thing on one side; each image is
         judged by those of other folds, as a new one will be by all.
-    paths, labels : ndarray of shape (n,), str
+    names : Names
+    start : int
+        Where these features begin among those of the classifier.
 
     Returns
     -------
     Reference
     """
     features = np.asarray(features, np.float32)
-    judged = [
-        _fit(features[train], paths[train], labels[train]).distances(features[held])
-        for train, held in folds
-    ]
-    reference = _fit(features, paths, labels)
-    return replace(reference, judged=np.sort(np.concatenate(judged)))
+    unit = bool(features.min() >= 0)
+    judged = []
+    for train, held in folds:
+        others = _fit(features[train], names, unit)
+        judged.append(others._nearest(features[_drawn(held)], NEAR)[1].mean(axis=1))
+    reference = _fit(features, names, unit)
+    columns = start, start + features.shape[1]
+    return replace(reference, columns=columns, judged=np.sort(np.concatenate(judged)))
 
 
-def _fit(features: np.ndarray, paths: np.ndarray, labels: np.ndarray) -> Reference:
+def _fit(features: np.ndarray, names: Names, unit: bool) -> Reference:
     """A reference by which nothing is judged yet."""
-    units = unit_rows(features)
-    mean = units.mean(axis=0)
-    axes = _principal_axes(units - mean, AXES)
-    rows = _project(features, mean, axes)
-    return Reference(mean, axes, rows, np.empty(0, np.float32), paths, labels)
+    scaled = _scaled(features, unit)
+    mean = scaled.mean(axis=0)
+    axes = _principal_axes(scaled[_drawn(np.arange(len(scaled)))] - mean)
+    # rounded before rows are projected: what a bundle holds is what the distances were judged by
+    dtype = np.float16 if unit else np.float32  # which holds numbers of any size
+    kept, nothing = np.column_stack([mean, axes]).astype(dtype), np.empty(0, np.float32)
+    columns = 0, features.shape[1]
+    reference = Reference(columns, unit, kept, np.empty((0, kept.shape[1])), nothing, names)
+    return replace(reference, rows=reference._project(features).astype(dtype))
 
 
-def _principal_axes(centred: np.ndarray, most: int) -> np.ndarray:
-    """(d, k) orthonormal axes of the largest variance, by the smaller of the two products."""
+def _drawn(rows: np.ndarray) -> np.ndarray:
+    """At most so many of the rows, evenly spread."""
+    return rows[:: -(-len(rows) // DRAWN)]
+
+
+def _scaled(features: np.ndarray, unit: bool) -> np.ndarray:
+    return unit_rows(features) if unit else np.asarray(features, np.float32)
+
+
+def _principal_axes(centred: np.ndarray) -> np.ndarray:
+    """(d, k) orthonormal axes of the largest variance."""
+    from sklearn.utils.extmath import randomized_svd
+
     n, d = centred.shape
-    k = min(most, n - 1, d)
-    if d <= n:
-        return np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :k]
-    values, vectors = np.linalg.eigh(centred @ centred.T)
-    kept = values[::-1][:k] > values[-1] * 1e-6  # of directions without variance there is no axis
-    axes = centred.T @ vectors[:, ::-1][:, :k][:, kept]
-    return axes / np.linalg.norm(axes, axis=0)
+    k = max(1, min(AXES, n - 1, d, MOST_NUMBERS // d))
+    return randomized_svd(centred, k, n_iter=2, random_state=0)[2].T
 
 
-def _project(features: np.ndarray, mean: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """(m, k + 1): rows of length one on the axes, and their length off them."""
-    centred = unit_rows(np.asarray(features, np.float32)) - mean
-    on_axes = centred @ axes
-    squared = (centred**2).sum(axis=1) - (on_axes**2).sum(axis=1)
-    return np.column_stack([on_axes, np.sqrt(np.maximum(squared, 0))])
+def _squares(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(m, n) squared distances; of the last column, lengths off the axes, squares add up."""
+    lengths = (rows**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)
+    return np.maximum(lengths - 2 * rows[:, :-1] @ others[:, :-1].T, 0)
