@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -16,7 +16,11 @@ from extract.extractor import check_inputs, extractors_of
 from heads import Calibration, as_logits, head_logits
 from heads.blended import BlendedHead, Member, answers
 from heads.linear_scores import LinearScores, linear_scores
+from pipelines.exploration.reference import NEAR, Reference
 from pipelines.report.explained import Explanation, Neighbour
+
+if TYPE_CHECKING:
+    from pipelines.outcome import RunResult
 
 AT_A_TIME = 64  # images whose weights and pictures are in memory together
 
@@ -110,7 +114,7 @@ class _Whole:
             card = extractor.load_backbone().card
             for tap in extractor.taps():
                 stop = start + card.width(tap)
-                if start < (part.columns.stop or stop) and part.columns.start < stop:
+                if _meet(part.columns, slice(start, stop)):
                     found.append(has_places(card, tap))
                 start = stop
         return all(found)
@@ -134,16 +138,16 @@ class _Whole:
             weights[:, part.columns] += own
             taken[:, part.columns] += own * part.linear.centre  # type: ignore[union-attr]
         for extractor, span in self.spans():
-            if weights[:, span].any():
+            if any(_meet(part.columns, span) for part in self.exact):
                 yield from evidence_maps(extractor, asked.inputs, weights[:, span], taken[:, span])
-            others = [
-                part
-                for part in self.others
-                if part.columns.start < span.stop and span.start < (part.columns.stop or np.inf)
-            ]
+            others = [part for part in self.others if _meet(part.columns, span)]
             if others:
                 score = _scoring(others, asked, span)
                 yield from occlusion_maps(extractor, asked.inputs, score)
+
+
+def _meet(columns: slice, span: slice) -> bool:
+    return columns.start < span.stop and span.start < (columns.stop or np.inf)
 
 
 def _part_of(member: Member, factor: float) -> _Part:
@@ -176,8 +180,9 @@ def explain(
     ----------
     classifier : fitted ImageClassifier
     inputs : n paths, PIL images or uint8 arrays
-    labels, against : sequence of n class names, optional
-        Which class is weighed against which other: by default the most probable against the second.
+    labels, against : sequence of n class names or None, optional
+        Which class is weighed against which other: of None the most probable, and the most probable
+        of the others, against which a class is weighed in place of itself too.
 
     Yields
     ------
@@ -205,28 +210,21 @@ def _explain_some(
     rows, features, bad = classifier.extractor_.transform_readable(inputs)
     made: dict[int, Any] = dict(bad)
     if len(rows):
-        asked_names = [None if own is None else [own[row] for row in rows] for own in named]
-        pairs = _pairs(classifier, features, *asked_names)
+        own_names = [None if own is None else [own[row] for row in rows] for own in named]
+        pairs = _pairs(classifier, features, *own_names)
+        every = np.arange(len(rows))
         contrasts = np.zeros((len(rows), len(classifier.classes_)))
-        contrasts[np.arange(len(rows)), pairs[:, 0]] += 1
-        contrasts[np.arange(len(rows)), pairs[:, 1]] -= 1
+        contrasts[every, pairs[:, 0]] += 1
+        contrasts[every, pairs[:, 1]] -= 1
         asked = _Asked([inputs[row] for row in rows], features, contrasts)
-        reference = getattr(classifier, "reference_", None)
-        near = [()] * len(rows) if reference is None else _nearest(reference, features)
-        ids = whole.extractors[0].extraction_.ids[rows]
+        ids = [own.tobytes().hex() for own in whole.extractors[0].extraction_.ids[rows]]
+        near = _nearest(classifier.reference_, features, ids)
         for own, found in _explained(whole, asked).items():
-            label, runner_up = classifier.classes_[pairs[own]]
-            made[int(rows[own])] = (
-                found
-                if isinstance(found, ImageError)
-                else replace(
-                    found,
-                    id=ids[own].tobytes().hex(),
-                    label=label,
-                    runner_up=runner_up,
-                    nearest=near[own],
-                )
-            )
+            if isinstance(found, Explanation):
+                label, runner_up = classifier.classes_[pairs[own]]
+                known = {"id": ids[own], "label": label, "runner_up": runner_up}
+                found = replace(found, **known, nearest=near[own])
+            made[int(rows[own])] = found
     return [made[row] for row in range(len(inputs))]
 
 
@@ -235,34 +233,48 @@ def _pairs(
 ) -> np.ndarray:
     """(n, 2) codes of each image's label and of the class that it is weighed against."""
     _, found = answers(classifier.head_, classifier.calibration_, features)
-    first = found.argmax(axis=1) if labels is None else _codes(classifier.classes_, labels)
-    if against is not None:
-        return np.column_stack([first, _codes(classifier.classes_, against)])
-    found = found.copy()
-    found[np.arange(len(found)), first] = -1
-    return np.column_stack([first, found.argmax(axis=1)])
+    every = np.arange(len(found))
+    first = _codes(classifier.classes_, labels, found.argmax(axis=1))
+    left = found.copy()
+    left[every, first] = -1
+    next_best = left.argmax(axis=1)
+    second = _codes(classifier.classes_, against, next_best)
+    return np.column_stack([first, np.where(second == first, next_best, second)])
 
 
-def _codes(classes: np.ndarray, names: Sequence) -> np.ndarray:
+def _codes(classes: np.ndarray, names: Sequence | None, usual: np.ndarray) -> np.ndarray:
+    """Codes of these names, of None the usual ones."""
+    if names is None:
+        return usual
     codes = {name: code for code, name in enumerate(classes.tolist())}
-    unknown = [name for name in names if name not in codes]
+    unknown = [name for name in names if name is not None and name not in codes]
     if unknown:
         raise ValueError(
             f"{unknown[0]!r} is no class of the classifier: expected one of "
             f"{listed_briefly([str(name) for name in classes])}"
         )
-    return np.array([codes[name] for name in names])
+    return np.array(
+        [own if name is None else codes[name] for name, own in zip(names, usual, strict=True)]
+    )
 
 
-def _nearest(reference: Any, features: np.ndarray) -> list[tuple[Neighbour, ...]]:
-    found, distances = reference.nearest(features)
-    return [
-        tuple(
-            Neighbour(str(reference.paths[i]), str(reference.labels[i]), float(distance))
-            for i, distance in zip(rows, own, strict=True)
-        )
-        for rows, own in zip(found, distances, strict=True)
-    ]
+def _nearest(
+    reference: Reference | None, features: np.ndarray, ids: Sequence[str]
+) -> list[tuple[Neighbour, ...]]:
+    """The training images most like each image, itself not counted."""
+    if reference is None:
+        return [()] * len(features)
+    names = reference.names
+    made = []
+    for id_, rows, distances in zip(ids, *reference.nearest(features, NEAR + 1), strict=True):
+        near = [
+            Neighbour(
+                str(names.paths[i]), str(names.labels[i]), names.ids[i].tobytes().hex(), float(far)
+            )
+            for i, far in zip(rows, distances, strict=True)
+        ]
+        made.append(tuple(own for own in near if own.id != id_)[:NEAR])
+    return made
 
 
 def _explained(whole: _Whole, asked: _Asked) -> dict[int, Any]:
@@ -338,3 +350,29 @@ def _shares(n: int, span: Sequence[float], into: int, whole: Sequence[float]) ->
     overlap = np.minimum(own[1:, None], other[1:]) - np.maximum(own[:-1, None], other[:-1])
     overlap = np.maximum(overlap, 0)
     return overlap / overlap.sum(axis=1, keepdims=True)
+
+
+def explain_rows(
+    result: "RunResult", rows: Sequence[int] | np.ndarray, predicted: Sequence | None = None
+) -> dict[str, Explanation]:
+    """Why images of a run have their labels, of wrong ones why not their own.
+
+    Parameters
+    ----------
+    result : RunResult
+    rows : sequence of int
+        Of its samples, such as those of the worst mistakes; they are decoded for it.
+    predicted : sequence of as many class names, optional
+        What the run said of them, where the classifier that is kept may say another: out of fold,
+        or before it was fitted on all images.
+
+    Returns
+    -------
+    {id: Explanation}
+        By 32 hexadecimal digits; without images that can't be read any more.
+    """
+    samples, classifier = result.samples, result.classifier
+    classes = set(classifier.classes_.tolist())
+    true = [label if label in classes else None for label in samples.labels[rows].tolist()]
+    found = explain(classifier, [samples.inputs[row] for row in rows], predicted, true)
+    return {own.id: own for own in found if isinstance(own, Explanation)}

@@ -21,10 +21,14 @@ SIDE = 512  # of the longer side of a picture in pixels
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A training image near to another in a classifier's features."""
+    """A training image near to another in a classifier's features.
+
+    id: 32 hexadecimal digits, by which its picture is kept. distance: from 0 to about 2.
+    """
 
     path: str
     label: str
+    id: str
     distance: float
 
 

@@ -15,8 +15,8 @@ from data import ImageError, read_image_folder
 from extract.extractor import JoinedExtractor
 from heads import HEADS, Calibration
 from heads.blended import BlendedHead, Member
-from pipelines import ImageClassifier, load_classifier, save_classifier
-from pipelines.explanation import explain, join_maps
+from pipelines import ImageClassifier, RunSettings, load_classifier, run_job, save_classifier
+from pipelines.explanation import explain, explain_rows, join_maps
 from pipelines.predict import main
 from pipelines.report.explained import PAGE, TABLE
 
@@ -138,6 +138,40 @@ def test_a_loaded_bundle_explains_as_the_one_that_was_saved(photos, tmp_path):
         np.testing.assert_allclose(a.map, b.map, atol=1e-5)
 
 
+def test_nearest_are_training_images_and_never_the_image_itself(photos, tmp_path):
+    classifier, paths = fitted(photos, tmp_path)
+    for own in classifier.explain(paths[:2]):
+        assert len(own.nearest) == 5
+        assert own.path not in [near.path for near in own.nearest]
+        assert {near.path for near in own.nearest} <= set(paths)
+        assert {near.label for near in own.nearest} <= {"cats", "dogs"}
+        distances = [near.distance for near in own.nearest]
+        assert distances == sorted(distances)
+
+
+def test_rows_of_a_run_are_explained_by_id_against_their_own_labels(photos, tmp_path):
+    settings = RunSettings(
+        backbone="mobilenet_v3_small",
+        weights="random",
+        size=80,
+        layers="features.4",
+        heads=("logistic",),
+        cv=3,
+        baselines=False,
+        cache=tmp_path / "cache",
+    )
+    result = run_job(read_image_folder(photos), settings)
+    rows = [int(result.split.test[0]), int(result.split.train[0])]
+    other = {"cats": "dogs", "dogs": "cats"}
+    wrong = [other[label] for label in result.samples.labels[rows]]
+    found = explain_rows(result, rows, wrong)
+    assert list(found) == [result.ids[row].tobytes().hex() for row in rows]
+    for row, own in zip(rows, found.values(), strict=True):
+        label = result.samples.labels[row]
+        assert (own.label, own.runner_up) == (other[label], label)
+    assert {own.label for own in explain_rows(result, rows).values()} <= set(other)
+
+
 def test_joined_maps_keep_their_sum_wherever_they_lie():
     rng = np.random.default_rng(0)
     boxes = [(0.0, 0.0, 1.0, 1.0), (0.2, 0.1, 0.8, 0.9), (0.2, 0.1, 0.8, 0.9)]
@@ -202,15 +236,16 @@ def real_photos():
     return paths[train].tolist(), samples.labels[train], paths[held].tolist()
 
 
-def trained(real_photos, place, head="logistic", weights=None, layer="features.18"):
+def trained(real_photos, place, head="logistic", weights=None):
     paths, labels, _ = real_photos
-    settings = {"size": 160, "numerics": "float32", "cache": place / "cache", "weights": weights}
-    return ImageClassifier(head, layer, **settings).fit(paths, labels)
+    settings = {"size": 128, "numerics": "float32", "cache": place / "cache", "weights": weights}
+    return ImageClassifier(head, "features.18", **settings).fit(paths, labels)
 
 
-def covered(found, places, colour):
-    """The picture with these places of the map in one colour."""
+def covered(found, places):
+    """The picture with these places of the map in its mean colour."""
     picture = np.array(found.picture)
+    colour = picture.mean(axis=(0, 1)).round()
     height, width = picture.shape[:2]
     left, top, right, bottom = found.box
     rows = np.linspace(top * height, bottom * height, found.map.shape[0] + 1).round().astype(int)
@@ -221,18 +256,18 @@ def covered(found, places, colour):
     return picture
 
 
-def losses(classifier, found, order):
-    """(n,) what the evidence loses without a fifth of the places, in an order of each image's."""
+def log_odds_left(classifier, found, orders):
+    """(orders, n): without a fifth of the places of each image, the first in an order."""
     number = found[0].map.size // 5
-    colours = [np.array(own.picture).mean(axis=(0, 1)).round() for own in found]
     images = [
-        covered(own, places[:number], colour)
-        for own, places, colour in zip(found, order, colours, strict=True)
+        covered(own, places[:number])
+        for order in orders
+        for own, places in zip(found, order, strict=True)
     ]
-    whole = [np.array(own.picture) for own in found]
-    labels, against = [own.label for own in found], [own.runner_up for own in found]
-    before, after = (list(explain(classifier, own, labels, against)) for own in (whole, images))
-    return np.array([a.evidence - b.evidence for a, b in zip(before, after, strict=True)])
+    codes = [classifier.classes_.tolist().index(own.label) for own in found] * len(orders)
+    shares = classifier.predict_proba(images)
+    of_label = shares[np.arange(len(codes)), codes]
+    return (np.log(of_label) - np.log1p(-of_label)).reshape(len(orders), -1)  # of two classes
 
 
 @pytest.mark.slow
@@ -241,12 +276,13 @@ def test_without_its_highest_places_an_image_loses_its_label_sooner(real_photos,
     classifier = trained(real_photos, tmp_path, head)
     found = classifier.explain(real_photos[2])
     rng = np.random.default_rng(0)
-    highest = losses(classifier, found, [np.argsort(-own.map.ravel()) for own in found])
-    lowest = losses(classifier, found, [np.argsort(own.map.ravel()) for own in found])
-    drawn = losses(classifier, found, [rng.permutation(own.map.size) for own in found])
-    assert highest.mean() > drawn.mean() + 0.5 * drawn.std()
-    assert drawn.mean() > lowest.mean()
-    assert (highest > drawn).mean() >= 0.7
+    highest = [np.argsort(-own.map.ravel()) for own in found]
+    lowest = [order[::-1] for order in highest]
+    drawn = [[rng.permutation(own.map.size) for own in found] for _ in range(3)]
+    left = log_odds_left(classifier, found, [highest, lowest, *drawn])
+    sooner = left[2:].mean(axis=0) - left[0]
+    assert sooner.mean() > 2 * sooner.std() / np.sqrt(len(sooner))  # two standard errors
+    assert (left[1] - left[2:].mean(axis=0)).mean() > 0
 
 
 @pytest.mark.slow
