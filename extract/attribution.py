@@ -50,7 +50,7 @@ def has_places(card: Card, tap: Tap) -> bool:
     Examples
     --------
     >>> from extract import Tap, load_backbone
-    >>> card = load_backbone("mobilenet_v2", "random", size=32).card
+    >>> card = load_backbone("mobilenet_v2", "random", size=64).card
     >>> [has_places(card, Tap("features.14", pooling)) for pooling in ("avg", "grid2", "max")]
     [True, True, False]
     """
