@@ -42,7 +42,7 @@ def test_of_images_like_the_training_ones_a_share_is_as_unfamiliar(share, shift)
         assert reference.unit == (shift == 0)
         below.append(np.mean(reference.familiarity(made(400, 100 + seed)[0] + shift) < share))
     # all training images lie nearer than those of the other folds did: a little fewer, never more
-    assert 0.6 * share < np.mean(below) < share + 0.02
+    assert 0.5 * share < np.mean(below) < share + 0.02
 
 
 def test_strangers_are_less_familiar_than_nearly_all_training_images():
