@@ -1,5 +1,7 @@
 """Why a classifier says what it says of an image: where the evidence for the label lies."""
 
+import io
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,11 +12,21 @@ from PIL import Image
 
 from data import ImageError
 from data.names import listed_briefly
-from extract import FeatureExtractor
-from extract.attribution import Box, Located, evidence_maps, has_places, occlusion_maps
+from extract import FeatureExtractor, Tap, kept_pictures
+from extract.attribution import (
+    Box,
+    Located,
+    evidence_maps,
+    has_places,
+    occlusion_maps,
+    place_of,
+)
 from extract.extractor import check_inputs, extractors_of
+from extract.pooling import find_pooling
+from extract.preprocessing import parse_view
 from heads import Calibration, as_logits, head_logits
 from heads.blended import BlendedHead, Member, answers
+from heads.catalog import steps_of
 from heads.linear_scores import LinearScores, linear_scores
 from pipelines.exploration.reference import NEAR, Reference
 from pipelines.report.explained import Explanation, Neighbour
@@ -96,34 +108,39 @@ class _Whole:
         self.exact = [part for part in parts if self._has_places(part)]
         self.others = [part for part in parts if part not in self.exact]
 
-    def spans(self) -> Iterator[tuple[FeatureExtractor, slice]]:
-        """The extractors with the columns of their features."""
-        start = 0
-        for extractor in self.extractors:
-            card = extractor.load_backbone().card
-            stop = start + sum(map(card.width, extractor.taps()))
-            yield extractor, slice(start, stop)
-            start = stop
+    @property
+    def parts(self) -> list[_Part]:
+        """All of its heads."""
+        return [*self.exact, *self.others]
 
-    def _has_places(self, part: _Part) -> bool:
-        """Whether it is linear in nothing but taps that are sums over places."""
-        if part.linear is None:
-            return False
-        start, found = 0, []
+    def taps(self) -> Iterator[tuple[FeatureExtractor, Tap, slice]]:
+        """The extractors' taps with the columns of their features."""
+        start = 0
         for extractor in self.extractors:
             card = extractor.load_backbone().card
             for tap in extractor.taps():
                 stop = start + card.width(tap)
-                if _meet(part.columns, slice(start, stop)):
-                    found.append(has_places(card, tap))
+                yield extractor, tap, slice(start, stop)
                 start = stop
-        return all(found)
+
+    def spans(self) -> Iterator[tuple[FeatureExtractor, slice]]:
+        """The extractors with the columns of their features."""
+        for extractor, own in itertools.groupby(self.taps(), key=lambda found: found[0]):
+            columns = [span for _, _, span in own]
+            yield extractor, slice(columns[0].start, columns[-1].stop)
+
+    def _has_places(self, part: _Part) -> bool:
+        """Whether it is linear in nothing but taps that are sums over places."""
+        return part.linear is not None and all(
+            has_places(extractor.load_backbone().card, tap)
+            for extractor, tap, span in self.taps()
+            if _meet(part.columns, span)
+        )
 
     def evidence(self, asked: _Asked) -> np.ndarray:
         """(n,) log-odds of the label over the runner-up."""
         bias = asked.contrasts @ self._bias
-        parts = [*self.exact, *self.others]
-        return bias + sum(part.log_odds(asked.features, asked.contrasts) for part in parts)
+        return bias + sum(part.log_odds(asked.features, asked.contrasts) for part in self.parts)
 
     def rest(self, asked: _Asked) -> np.ndarray:
         """(n,) what of it the linear heads say whatever the image is."""
@@ -144,6 +161,42 @@ class _Whole:
             if others:
                 score = _scoring(others, asked, span)
                 yield from occlusion_maps(extractor, asked.inputs, score)
+
+    def located_in_cells(self, asked: _Asked, pictures: list[Image.Image]) -> Iterator[Located]:
+        """Maps of the features alone: what the evidence loses without the cell of a grid.
+
+        The cell's features become those of the average training image.
+        """
+        rows = np.arange(len(asked.inputs))
+        for extractor, tap, span in self.taps():
+            n = find_pooling(tap.pooling).grid or 1
+            cells = np.zeros((len(rows), n * n))
+            for part in self.parts:
+                if n > 1 and _meet(part.columns, span):
+                    cells += _without_cells(part, asked, span, n * n)
+            maps = cells.reshape(-1, n, n)
+            preprocessing = extractor.load_backbone().preprocessing
+            seen = parse_view(extractor.recipe().view)
+            if seen.is_averaged:  # a cell's features are of its mirror image too
+                maps = (maps + maps[:, :, ::-1]) / 2
+            boxes = [place_of(preprocessing, seen.parts[0], *own.size) for own in pictures]
+            yield Located(rows, [maps], boxes, pictures, {})
+
+
+def _without_cells(part: _Part, asked: _Asked, span: slice, cells: int) -> np.ndarray:
+    """(n, cells): what the log-odds lose with each; nothing of a head that knows no average."""
+    scaler = steps_of(part.estimator)[0]
+    centre = getattr(scaler, "mean_", None) if part.linear is None else part.linear.centre
+    if centre is None:
+        return np.zeros((len(asked.features), cells))
+    whole = part.log_odds(asked.features, asked.contrasts)
+    lost = []
+    for cell in range(cells):
+        columns = np.arange(span.start + cell, span.stop, cells)
+        changed = asked.features.copy()
+        changed[:, columns] = centre[columns - part.columns.start]
+        lost.append(whole - part.log_odds(changed, asked.contrasts))
+    return np.stack(lost, axis=1)
 
 
 def _meet(columns: slice, span: slice) -> bool:
@@ -205,8 +258,13 @@ def explain(
 
 
 def _explain_some(
-    classifier: Any, whole: _Whole, inputs: list, named: Sequence[Sequence | None]
+    classifier: Any,
+    whole: _Whole,
+    inputs: list,
+    named: Sequence[Sequence | None],
+    pictures: list[Image.Image] | None = None,
 ) -> list[Explanation | ImageError]:
+    """In order; where pictures of them are given, by the features alone."""
     rows, features, bad = classifier.extractor_.transform_readable(inputs)
     made: dict[int, Any] = dict(bad)
     if len(rows):
@@ -217,9 +275,10 @@ def _explain_some(
         contrasts[every, pairs[:, 0]] += 1
         contrasts[every, pairs[:, 1]] -= 1
         asked = _Asked([inputs[row] for row in rows], features, contrasts)
+        shown = None if pictures is None else [pictures[row] for row in rows]
         ids = [own.tobytes().hex() for own in whole.extractors[0].extraction_.ids[rows]]
         near = _nearest(classifier.reference_, features, ids)
-        for own, found in _explained(whole, asked).items():
+        for own, found in _explained(whole, asked, shown).items():
             if isinstance(found, Explanation):
                 label, runner_up = classifier.classes_[pairs[own]]
                 known = {"id": ids[own], "label": label, "runner_up": runner_up}
@@ -277,13 +336,15 @@ def _nearest(
     return made
 
 
-def _explained(whole: _Whole, asked: _Asked) -> dict[int, Any]:
+def _explained(whole: _Whole, asked: _Asked, shown: list[Image.Image] | None) -> dict[int, Any]:
     """By row its Explanation, still without names, or the ImageError."""
     evidence, rest = whole.evidence(asked), whole.rest(asked)
+    is_exact = not whole.others and shown is None
+    parts = whole.located(asked) if shown is None else whole.located_in_cells(asked, shown)
     pictures: dict[int, Image.Image] = {}
     maps: dict[int, list[tuple[np.ndarray, Box]]] = {}
     made: dict[int, Any] = {}
-    for located in whole.located(asked):
+    for located in parts:
         made |= located.bad
         for place, row in enumerate(located.rows.tolist()):
             pictures[row] = located.pictures[place]
@@ -294,7 +355,7 @@ def _explained(whole: _Whole, asked: _Asked) -> dict[int, Any]:
             continue
         places, box = join_maps(own)
         item = asked.inputs[row]
-        left = rest[row] if not whole.others else evidence[row] - places.sum()
+        left = rest[row] if is_exact else evidence[row] - places.sum()
         made[row] = Explanation(
             row=row,
             path=os.fspath(item) if isinstance(item, (str, os.PathLike)) else "",
@@ -304,7 +365,7 @@ def _explained(whole: _Whole, asked: _Asked) -> dict[int, Any]:
             evidence=float(evidence[row]),
             map=places.astype(np.float32),
             rest=float(left),
-            is_exact=not whole.others,
+            is_exact=is_exact,
             box=box,
             picture=pictures[row],
         )
@@ -353,7 +414,10 @@ def _shares(n: int, span: Sequence[float], into: int, whole: Sequence[float]) ->
 
 
 def explain_rows(
-    result: "RunResult", rows: Sequence[int] | np.ndarray, predicted: Sequence | None = None
+    result: "RunResult",
+    rows: Sequence[int] | np.ndarray,
+    predicted: Sequence | None = None,
+    decode: bool = True,
 ) -> dict[str, Explanation]:
     """Why images of a run have their labels, of wrong ones why not their own.
 
@@ -361,10 +425,13 @@ def explain_rows(
     ----------
     result : RunResult
     rows : sequence of int
-        Of its samples, such as those of the worst mistakes; they are decoded for it.
+        Of its samples, such as those of the worst mistakes.
     predicted : sequence of as many class names, optional
         What the run said of them, where the classifier that is kept may say another: out of fold,
         or before it was fitted on all images.
+    decode : bool
+        Else no image is opened and no network runs: maps are of the features that are kept, as fine
+        as their grids, one cell where they have none, and pictures are thumbnails.
 
     Returns
     -------
@@ -374,5 +441,14 @@ def explain_rows(
     samples, classifier = result.samples, result.classifier
     classes = set(classifier.classes_.tolist())
     true = [label if label in classes else None for label in samples.labels[rows].tolist()]
-    found = explain(classifier, [samples.inputs[row] for row in rows], predicted, true)
+    inputs = [samples.inputs[row] for row in rows]
+    if decode:
+        found = list(explain(classifier, inputs, predicted, true))
+    else:
+        request = result.table.passes[0].request
+        assert request is not None
+        kept = kept_pictures(request.store, inputs, result.ids[rows], request.reading)
+        pictures: list[Image.Image] = [Image.open(io.BytesIO(picture)) for picture in kept]
+        whole = _Whole(classifier)
+        found = _explain_some(classifier, whole, inputs, [predicted, true], pictures)
     return {own.id: own for own in found if isinstance(own, Explanation)}

@@ -172,6 +172,41 @@ def test_rows_of_a_run_are_explained_by_id_against_their_own_labels(photos, tmp_
     assert {own.label for own in explain_rows(result, rows).values()} <= set(other)
 
 
+@pytest.mark.parametrize("head", ["logistic", "rbf_svm"])
+@pytest.mark.parametrize("pooling", ["grid2", "avg"])
+def test_without_decoding_maps_are_of_the_kept_features(
+    photos, tmp_path, monkeypatch, head, pooling
+):
+    settings = RunSettings(
+        backbone="mobilenet_v3_small",
+        weights="random",
+        size=80,
+        layers="features.4",
+        pooling=pooling,
+        heads=head,
+        cv=3,
+        views="plain",
+        baselines=False,
+        cache=tmp_path / "cache",
+    )
+    result = run_job(read_image_folder(photos), settings)
+    rows = result.split.test[:3]
+    decoded = explain_rows(result, rows)
+    monkeypatch.setattr("extract.loader.decode_noted", None)
+    monkeypatch.setattr("extract.loader.load_batches", None)
+    found = explain_rows(result, rows, decode=False)
+    side = 2 if pooling == "grid2" else 1
+    for own, other in zip(found.values(), decoded.values(), strict=True):
+        assert own.map.shape == (side, side)
+        assert own.evidence == other.evidence
+        assert own.map.sum(dtype=float) + own.rest == pytest.approx(own.evidence)
+        assert own.box == pytest.approx(other.box, abs=0.02)
+        if (head, pooling) == ("logistic", "grid2"):
+            # 5 places in 2 cells overlap by one: the sums are the same
+            assert own.map.sum() == pytest.approx(other.map.sum(), rel=1e-4)
+            assert own.rest == pytest.approx(other.rest, rel=1e-3, abs=1e-5)
+
+
 def test_joined_maps_keep_their_sum_wherever_they_lie():
     rng = np.random.default_rng(0)
     boxes = [(0.0, 0.0, 1.0, 1.0), (0.2, 0.1, 0.8, 0.9), (0.2, 0.1, 0.8, 0.9)]
