@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TextIO, TypeAlias
 
 from data.folders import Found
-from data.images import FilePath
+from data.images import FilePath, file_problem
 from data.names import from_cell, listed_briefly
 from data.samples import NOT_USED, DataError, Samples
 
@@ -73,20 +73,95 @@ def read_manifest(path: FilePath, labelled: bool = True) -> Samples:
     Samples('pets': 1 image, 1 class)
     """
     path = os.fspath(path)
+    table = _Table(path, labelled)
+    for line, row in _numbered_rows(table):
+        table.take(line, row)
+    return table.samples()
+
+
+def read_listed(path: FilePath) -> Iterator[tuple[str, str | None, dict]]:
+    """The rows of a table one by one, without taking them together as samples.
+
+    Parameters
+    ----------
+    path : path
+        As for `read_manifest`.
+
+    Yields
+    ------
+    (str, str or None, dict)
+        Where a row's file lies, why it can't be read, and its columns but the path.
+
+    Raises
+    ------
+    DataError
+        As `read_manifest` does, when the row is met.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = pathlib.Path(folder, "pets.jsonl")
+    ...     _ = table.write_text('{"path": "/gone.jpg", "site": 3}')
+    ...     list(read_listed(table))
+    [('/gone.jpg', 'no such file', {'site': 3})]
+    """
+    table = _Table(os.fspath(path), labelled=False)
+    for line, row in _numbered_rows(table):
+        cell = row.get("path")
+        if not isinstance(cell, str) or not cell.strip():
+            raise table.refuse(line, "no path; every row needs one")
+        place = table._place(table._checked(line, "path", cell))
+        others = {name: value for name, value in row.items() if name != "path"}
+        yield place, file_problem(place), others
+
+
+def listed_columns(path: FilePath) -> list[str]:
+    """The columns of a table but the path, in the order in which they are met.
+
+    Parameters
+    ----------
+    path : path
+        As for `read_manifest`; all its rows are read.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    DataError
+        As `read_manifest` does.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = pathlib.Path(folder, "pets.csv")
+    ...     _ = table.write_text("path,site\\n1.jpg,3\\n")
+    ...     listed_columns(table)
+    ['site']
+    """
+    met: dict[str, None] = {}
+    for _, row in _numbered_rows(_Table(os.fspath(path), labelled=False)):
+        met |= dict.fromkeys(row)
+    return [name for name in met if name != "path"]
+
+
+def _numbered_rows(table: "_Table") -> NumberedRows:
+    """The rows of a table as they stand; DataError for one that can't be read."""
+    path = table.path
     if not is_manifest(path):
         raise DataError(
             f"{path}: not a manifest by its name; expected one ending in {' or '.join(MANIFESTS)}"
         )
-    table = _Table(path, labelled)
     read = MANIFESTS[os.path.splitext(path)[1].lower()]
     try:
         # newline="": csv wants line ends untouched
         with open(path, encoding=_encoding(path), newline="") as file:
-            for line, row in read(table, file):
-                table.take(line, row)
+            yield from read(table, file)
     except (OSError, UnicodeError) as error:
         raise DataError(f"{path}: can't be read as a manifest in UTF-8 ({error})") from error
-    return table.samples()
 
 
 def is_manifest(source: str) -> bool:

@@ -33,13 +33,15 @@ class Decoding:
     preprocessings: one or more, each from an RGB image to pixels of the network; the first's
     `at_least`, if any, says from which shorter side on a JPEG may be scaled down for all of them.
     stack: from a list of equal arrays to one. thumbnails: rows whose thumbnail is made too.
-    reading: how files become RGB images.
+    reading: how files become RGB images. picture_side: longer side of the pictures that are handed
+    over beside the pixels, 0 for none.
     """
 
     preprocessings: Sequence[Callable[[Image.Image], Any]]
     stack: Callable[[list[np.ndarray]], Any] = np.stack
     thumbnails: Collection[int] = frozenset()
     reading: Reading = field(default_factory=Reading)
+    picture_side: int = 0
 
 
 @dataclass
@@ -50,6 +52,7 @@ class Batch:
     pixels: what each preprocessing gave, stacked; empty of no images. bad: {row: ImageError}.
     decode_seconds: summed over threads. thumbnails: in gray and as JPEG, of those m that were asked
     for them. thumbnail_ids: (m, 16) uint8. notes: {row: what may have affected its pixels}.
+    pictures: each whole image as it was decoded, shrunk, where they were asked for.
     """
 
     rows: np.ndarray
@@ -60,6 +63,7 @@ class Batch:
     thumbnails: list[tuple[np.ndarray, bytes]]
     thumbnail_ids: np.ndarray
     notes: dict[int, tuple[str, ...]]
+    pictures: list[Image.Image] = field(default_factory=list)
 
 
 @dataclass
@@ -72,6 +76,7 @@ class _Decoded:
     thumbnail: tuple[np.ndarray, bytes] | None = None
     error: ImageError | None = None
     notes: tuple[str, ...] = ()
+    picture: Image.Image | None = None
 
 
 def load_batches(
@@ -148,6 +153,9 @@ def _fill(done: _Decoded, item: Any, decoding: Decoding, with_thumbnail: bool) -
             else make_both(image)  # read as asked already
         )
     done.pixels = tuple(np.asarray(one(image)) for one in decoding.preprocessings)
+    if decoding.picture_side:
+        done.picture = image.copy()
+        done.picture.thumbnail((decoding.picture_side, decoding.picture_side))
 
 
 def _collect(
@@ -182,6 +190,7 @@ def _collect(
             for row, result in zip(rows, results, strict=True)
             if result.notes
         },
+        pictures=[result.picture for result in results if result.picture is not None],
     )
 
 

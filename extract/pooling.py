@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from extract.errors import ExtractError
 
 
@@ -72,12 +74,15 @@ class Pooling:
     width: (channels, height, width) -> d.
     apply: float tensor (n, channels, height, width) -> tensor (n, d).
     grid: side of the grid where there is one; it must fit into the map.
+    shares: side of a map -> (cells, side), what each of its rows or columns counts in each cell;
+        None where a row's values are no weighted sums over places.
     """
 
     name: str
     width: Callable[[int, int, int], int]
     apply: Callable
     grid: int = 0
+    shares: Callable[[int], np.ndarray] | None = None
 
 
 def _avg(maps: Any) -> Any:
@@ -117,13 +122,24 @@ def _join(parts: Sequence[Any]) -> Any:
     return torch.cat(parts, 1)
 
 
+def _grid_shares(side: int, n: int) -> np.ndarray:
+    """(n, side): torch's adaptive windows, which overlap where n does not divide the side."""
+    shares = np.zeros((n, side))
+    for cell in range(n):
+        start, stop = cell * side // n, -(-(cell + 1) * side // n)
+        shares[cell, start:stop] = 1 / (stop - start)
+    return shares
+
+
 POOLINGS = {
-    "avg": Pooling("avg", lambda c, h, w: c, _avg),
+    "avg": Pooling(
+        "avg", lambda c, h, w: c, _avg, shares=lambda side: np.full((1, side), 1 / side)
+    ),
     "max": Pooling("max", lambda c, h, w: c, _max),
     "avgmax": Pooling("avgmax", lambda c, h, w: 2 * c, _avgmax),
     "gem": Pooling("gem", lambda c, h, w: c, _gem),
     "std": Pooling("std", lambda c, h, w: c, _std),
-    "flatten": Pooling("flatten", lambda c, h, w: c * h * w, _flatten),
+    "flatten": Pooling("flatten", lambda c, h, w: c * h * w, _flatten, shares=np.eye),
     # the class token is picked before there is a map, so nothing is left to pool
     "cls": Pooling("cls", lambda c, h, w: c, _avg),
 }
@@ -139,7 +155,13 @@ def find_pooling(name: str) -> Pooling:
             f"unknown pooling {name!r}: expected one of {', '.join(POOLINGS)} or gridN (grid3)"
         )
     n = int(match[1])
-    return Pooling(name, lambda c, h, w: c * n * n, lambda maps: _grid(maps, n), grid=n)
+    return Pooling(
+        name,
+        lambda c, h, w: c * n * n,
+        lambda maps: _grid(maps, n),
+        grid=n,
+        shares=lambda side: _grid_shares(side, n),
+    )
 
 
 @dataclass(frozen=True)
@@ -193,6 +215,12 @@ class Activation:
         if pooling == "cls" and not self.prefix_tokens:
             return "cls needs a class token, and it has none"
         return None
+
+    def has_places(self, pooling: str) -> bool:
+        """Whether rows are weighted sums over the places of a map that lies on the image."""
+        lies = self.kind in ("map", "grid") or self.tokens_grid is not None
+        more_than_one = math.prod(self.map_shape[1:]) > 1
+        return lies and more_than_one and find_pooling(pooling).shares is not None
 
     def pool(self, output: Any, pooling: str) -> Any:
         """Layer output (n, ...) as a float32 tensor -> pooled rows (n, d)."""

@@ -44,6 +44,8 @@ class Head:
         a small matrix is all.
     is_baseline : bool
         Whether it is there to be beaten: a blend takes no part of it.
+    is_linear : bool
+        Whether its scores are `coef_` times the features and `intercept_`.
     trusted_types : tuple of str
         `module:Class` of what its file in a bundle may hold beside the pipeline, the scaler and the
         classifier.
@@ -65,6 +67,7 @@ class Head:
     keeps_rows: str | None = None
     cost: int = 0
     is_baseline: bool = False
+    is_linear: bool = False
     trusted_types: tuple[str, ...] = ()
 
     @property
@@ -96,6 +99,7 @@ HEADS: dict[str, Head] = {
         grid={"C": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)},
         scores="logits",
         weighted=True,
+        is_linear=True,
     ),
     "linear_svm": Head(
         "sklearn.svm:LinearSVC",
@@ -103,6 +107,7 @@ HEADS: dict[str, Head] = {
         params={"dual": False},
         grid={"C": (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)},
         weighted=True,
+        is_linear=True,
     ),
     "rbf_svm": Head(
         "sklearn.svm:SVC",
@@ -128,6 +133,7 @@ HEADS: dict[str, Head] = {
         "sklearn.linear_model:RidgeClassifier",
         grid={"alpha": (1e6, 1e5, 1e4, 1e3, 100.0, 10.0, 1.0)},
         weighted=True,
+        is_linear=True,
         trusted_types=("sklearn.preprocessing:LabelBinarizer",),
     ),
     "lda": Head(
@@ -135,6 +141,7 @@ HEADS: dict[str, Head] = {
         params={"solver": "eigen", "shrinkage": 0.5},
         grid={"shrinkage": (0.99, 0.9, 0.7, 0.5, 0.3, 0.1, 0.01)},
         scores="logits",
+        is_linear=True,
     ),
     "centroid": Head("sklearn.neighbors:NearestCentroid"),
     "prior": Head("sklearn.dummy:DummyClassifier", scores="probabilities", is_baseline=True),

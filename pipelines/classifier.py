@@ -1,6 +1,8 @@
 """ImageClassifier: from image files to class names, as one scikit-learn estimator."""
 
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,35 @@ from heads import HEADS, Calibration, as_logits, fit_calibration
 from heads.blended import answers, probabilities
 from heads.rows import training_rows
 from pipelines.evaluation.scoring import find_scoring
+from pipelines.exploration.reference import Names, Reference, fit_reference
 
 FOLDS = 5
 SVM_SHAPE = "decision_function_shape"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a classifier says of images.
+
+    Attributes
+    ----------
+    rows : array of shape (m,), int
+        Places of the images that could be read, which all else is about.
+    labels : array of shape (m,)
+        The most probable classes.
+    probabilities : array of shape (m, classes)
+    familiarity : array of shape (m,) or None
+        Which share of the training images is as far from the others, or farther: of images like
+        these 5 % are below 0.05. None of a bundle that was made without.
+    bad : {int: ImageError}
+        By place, of those that could not be read.
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    familiarity: np.ndarray | None
+    bad: dict[int, ImageError]
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):
@@ -52,6 +80,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     fitted_on_ : {"train", "all"} or None
         The images of the run that it comes from that the head was fitted on; None where it comes
         from no run.
+    reference_ : Reference or None
+        The training images in the features, by which an image's familiarity is told; None of a
+        bundle that was made without.
     """
 
     def __init__(
@@ -121,7 +152,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         extractor = self._make_extractor()
         features = extractor.fit_transform(X)
         head, calibration = self._fit_head(features, y)
-        return self.assemble(extractor, head, calibration, training_rows(head, features))
+        reference = self._make_reference(extractor, features, X, y)
+        rows = training_rows(head, features)
+        return self.assemble(extractor, head, calibration, rows, reference=reference)
 
     def assemble(
         self,
@@ -130,6 +163,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         calibration: Calibration | None = None,
         rows: np.ndarray | None = None,
         fitted_on: str | None = None,
+        reference: Reference | None = None,
     ) -> "ImageClassifier":
         """Become fitted from an extractor and a head on its features."""
         self.extractor_ = extractor
@@ -137,6 +171,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.calibration_ = calibration
         self.rows_ = rows
         self.fitted_on_ = fitted_on
+        self.reference_ = reference
         self.classes_ = head.classes_
         return self
 
@@ -163,12 +198,56 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         rows (m,) read, their labels (m,), probabilities (m, classes), {row: ImageError} of the
         others
         """
+        found = self.judge(X)
+        return found.rows, found.labels, found.probabilities, found.bad
+
+    def judge(self, X: Sequence) -> Judged:
+        """Predict and say how familiar each image is, passing over those that can't be read.
+
+        Parameters
+        ----------
+        X : n paths, n PIL images or a uint8 array of shape (n, height, width, 3)
+
+        Returns
+        -------
+        Judged
+        """
         check_is_fitted(self)
         rows, features, bad = self.extractor_.transform_readable(X)
-        if not len(rows):
-            nothing = np.empty((0, len(self.classes_)))
-            return rows, np.empty(0, self.classes_.dtype), nothing, bad
-        return rows, *answers(self.head_, self.calibration_, features), bad
+        labels, shares = np.empty(0, self.classes_.dtype), np.empty((0, len(self.classes_)))
+        if len(rows):
+            labels, shares = answers(self.head_, self.calibration_, features)
+        familiarity = None
+        if self.reference_ is not None:
+            familiarity = self.reference_.familiarity(features) if len(rows) else np.empty(0)
+        return Judged(rows, labels, shares, familiarity, bad)
+
+    def explain(self, X: Any) -> list:
+        """Why images have their labels: where in each the evidence for its label lies.
+
+        Parameters
+        ----------
+        X : n paths, PIL images or a uint8 array
+
+        Returns
+        -------
+        list of n Explanation
+
+        Raises
+        ------
+        ImageError
+            For the first image that can't be read.
+        """
+        check_is_fitted(self)
+        # here: whoever predicts needs none of it
+        from pipelines.explanation import explain
+
+        found = []
+        for own in explain(self, X):
+            if isinstance(own, ImageError):
+                raise own
+            found.append(own)
+        return found
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -181,6 +260,24 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         names = set(FeatureExtractor().get_params())
         own = self.get_params(deep=False)
         return FeatureExtractor(**{name: value for name, value in own.items() if name in names})
+
+    def _make_reference(
+        self, extractor: FeatureExtractor, features: np.ndarray, X: Any, y: np.ndarray
+    ) -> Reference | None:
+        """The training images as a reference; None where a class has one image alone."""
+        counts = np.unique(y, return_counts=True)[1]
+        if counts.min() < 2:
+            return None
+        # here: whoever predicts needs none of it
+        from sklearn.model_selection import StratifiedKFold
+
+        folds = StratifiedKFold(min(FOLDS, counts.min()), shuffle=True, random_state=self.seed)
+        paths = [
+            str(image) if isinstance(image, (str, os.PathLike)) else f"image {number}"
+            for number, image in enumerate(X)
+        ]
+        names = Names(np.array(paths, object), y.astype(str), extractor.extraction_.ids)
+        return fit_reference(features, list(folds.split(features, y)), names)
 
     def _fit_head(self, features: np.ndarray, y: np.ndarray) -> tuple[Any, Calibration | None]:
         if not isinstance(self.head, str):

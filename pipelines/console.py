@@ -419,8 +419,11 @@ class Narrator:
         self._bar = None
 
 
-def progress(total: int, what: str) -> Any:
-    """A bar on stderr, hidden where that is no terminal; `.update(n)`, `.close()`."""
+def progress(total: int | None, what: str) -> Any:
+    """A bar on stderr, hidden where that is no terminal; `.update(n)`, `.close()`.
+
+    total : None where it is not known; then it counts.
+    """
     from tqdm import tqdm
 
     return tqdm(

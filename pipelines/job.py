@@ -4,6 +4,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from data import Samples
 from extract import FeatureStore, Recipe
 from extract.cores import cores
@@ -39,6 +41,7 @@ from pipelines.results_folder import BUNDLE, ResultsFolder, refuse_others, resul
 from pipelines.samples import SamplesRead, group_by_path, read_samples
 from pipelines.settings import RunSettings
 from pipelines.stages.classifier import make_classifier, rows_kept
+from pipelines.stages.familiarity import describe_familiar, find_familiar
 from pipelines.stages.images import keep_images, settle_copies, settle_range, split_together
 from pipelines.stages.report import draw_map, judge_answers, tabulate_images
 from pipelines.stages.search import audit_images, find_baselines, score_choice, search_taps
@@ -117,17 +120,18 @@ def work_through(
     curve = trace_curve(found.board, found.place, found.read, found.labels, found.search)
     watch.lap("curve")
     tested = score_choice(job, found)
+    familiar = find_familiar(found)
     watch.lap("test")
     audit = audit_images(job, table, copies, flat, found)
     watch.lap("audit")
     comparisons = compare(table, found, baselines, tested, curve)
     watch.lap("comparisons")
-    classifier = make_classifier(job, found)
+    classifier = make_classifier(job, found, familiar)
     watch.lap("refit")
     drawn = draw_map(job, found)
     watch.lap("map")
     images = tabulate_images(found, tested, drawn)
-    leave_classifier(tested, classifier, images, out)
+    leave_classifier(tested, familiar.of_test, classifier, images, out)
     watch.lap("save")
     blocks = {
         "command": list(command),
@@ -135,6 +139,7 @@ def work_through(
         "split": describe_split(table.ids[split.train], table.ids[split.test], taken),
         "final": {"fitted_on": job.settings.final, "n_images": len(rows_kept(job, found))},
         "chosen": tested.chosen,
+        "familiarity": describe_familiar(found, familiar, tested),
         "baselines": [vars(entry.row) for entry in baselines],
         "learning_curve": curve,
         "comparisons": comparisons,
@@ -147,13 +152,18 @@ def work_through(
 
 
 def leave_classifier(
-    tested: Tested, classifier: ImageClassifier, images: ImageTable, out: ResultsFolder | None
+    tested: Tested,
+    familiarity: np.ndarray,
+    classifier: ImageClassifier,
+    images: ImageTable,
+    out: ResultsFolder | None,
 ) -> None:
     """What the classifier says of each image, and its bundle, where a run writes files."""
     if out is None:
         return
     with out.writing(PREDICTIONS) as file:
-        write_predictions(file, tested.samples, tested.predicted, tested.confidence)
+        confidence = tested.confidence
+        write_predictions(file, tested.samples, tested.predicted, confidence, familiarity)
     with out.writing(IMAGES) as file:
         write_images(file, images)
     with out.writing(BUNDLE) as folder:

@@ -4,34 +4,57 @@ import argparse
 import atexit
 import csv
 import gc
+import itertools
 import json
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from data.names import counted, shown
-from pipelines.console import DONE, FAILED, run_command, say
+from pipelines.asked import Asked, Asking
+from pipelines.console import DONE, FAILED, progress, run_command, say
 from pipelines.errors import WrongCall
-from pipelines.report.files import as_cells, as_probability
+from pipelines.report.files import as_cells
 from pipelines.report.reading import unused_in_words
 
 if TYPE_CHECKING:
     from pipelines.classifier import ImageClassifier
+    from pipelines.report.explained import ExplanationFolder
+    from pipelines.said import Rules
 
 EXAMPLE = "example: python -m pipelines.predict runs/photos/model new.jpg more/ --json"
-CHUNKS = (4, 16, 64, 256)  # images until the first answers come, then the next, and so on
-COLUMNS = ("path", "label", "probability", "error")
+CHUNKS = (4, 16, 64, 256, 1024)  # images until the first answers come, then the next, and so on
+
+
+def share(text: str) -> float:
+    """A number above 0 and below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number between 0 and 1")
+    return value
+
+
+def number_of_classes(text: str) -> int:
+    """A whole number of 1 or more."""
+    if not text.isdecimal() or not 0 < int(text) < 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of 1 or more")
+    return int(text)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of `python -m pipelines.predict`."""
     parser = argparse.ArgumentParser(prog="pipelines.predict", description=__doc__, epilog=EXAMPLE)
     parser.add_argument("bundle", help="the folder of a run, or the model folder in it")
-    parser.add_argument("images", nargs="+", help="image files, or folders of them")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        help="image files, folders of them, tables (.csv or .jsonl with a column path), or - for "
+        "names on standard input, one a line",
+    )
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"
     )
@@ -41,9 +64,36 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where features may be kept already; it is only read (default: the user cache folder)",
     )
+    parser.add_argument(
+        "--explain",
+        type=Path,
+        metavar="DIR",
+        help="a new folder for pictures of where the evidence for each label lies, their table and "
+        "a page that shows them; it takes one or two further passes over the images",
+    )
+    parser.add_argument(
+        "--reject",
+        type=share,
+        metavar="FRACTION",
+        help="give no label to images unlike the training ones, and wrongly to this fraction of "
+        "those that are like them, such as 0.05 (default: they are flagged alone)",
+    )
+    parser.add_argument(
+        "--min-probability",
+        type=share,
+        metavar="P",
+        help="give no label that is less probable than this, such as 0.9",
+    )
+    parser.add_argument(
+        "--top",
+        type=number_of_classes,
+        default=1,
+        metavar="K",
+        help="the K most probable classes in text and CSV; JSON has them all (default: 1)",
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="one JSON object a line")
-    how.add_argument("--csv", action="store_true", help="path,label,probability,error")
+    how.add_argument("--csv", action="store_true", help="a row an image, with a header")
     return parser
 
 
@@ -62,112 +112,133 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from data.folders import images_among
     from extract import ReadOnlyStore
     from pipelines.bundle import load_classifier
+    from pipelines.said import Rules
 
     store = ReadOnlyStore(options.cache)
     classifier = load_classifier(options.bundle, cache=store, device=options.device, on_warning=say)
-    entries: list = []  # (path, why it can't be read or None), in the order of the call
-    passed_over: Counter[str] = Counter()
-    for image in options.images:
-        found = images_among([image])
-        entries += [(path, None) for path in found.paths] + found.problems
-        passed_over += found.passed_over
-    unused = unused_in_words(passed_over)
-    if not entries:
+    if options.reject is not None and classifier.reference_ is None:
+        raise WrongCall(
+            f"{options.bundle} holds no training images to compare with, expected for --reject: "
+            "make it again with this version"
+        )
+    asking = Asking(options.images, sys.stdin)
+    rules = Rules(options.reject, options.min_probability)
+    explained = None if options.explain is None else _open_folder(options.explain)
+    write = None
+    done = failed = 0
+    for answers in _shown_as_they_come(_chunks(asking), classifier, rules):
+        write = write or _writer(options, asking)
+        for answer in answers:
+            write(answer)
+        sys.stdout.flush()  # a pipe would hold the lines back
+        if explained is not None:
+            _explain(classifier, answers, explained)
+        done += len(answers)
+        failed += sum(answer["error"] is not None for answer in answers)
+    if explained is not None:
+        explained.close()
+    return _close(options, asking, done, failed)
+
+
+def _open_folder(folder: Path) -> "ExplanationFolder":
+    from pipelines.report.explained import ExplanationFolder
+
+    try:
+        return ExplanationFolder(folder)
+    except FileExistsError as error:
+        raise WrongCall(f"--explain {error}") from error
+
+
+def _explain(
+    classifier: "ImageClassifier", answers: Sequence[dict], folder: "ExplanationFolder"
+) -> None:
+    """Write why images that could be read have their most probable classes."""
+    from data import ImageError
+    from pipelines.explanation import explain
+
+    paths = [answer["path"] for answer in answers if answer["error"] is None]
+    for found in explain(classifier, paths) if paths else ():
+        if isinstance(found, ImageError):
+            say(f"not explained: {found}")
+        else:
+            folder.add(found)
+
+
+def _close(options: argparse.Namespace, asking: Asking, done: int, failed: int) -> int:
+    """Say what was not used and what failed -> exit code."""
+    unused = unused_in_words(asking.passed_over)
+    if not done:
         raise WrongCall(
             f"no images in {', '.join(options.images)}: expected image files or folders of them"
             + (f" ({unused})" if unused else "")
         )
-    form = "json" if options.json else "csv" if options.csv else "text"
-    write = WRITERS[form]
-    if form == "csv":
-        csv.writer(sys.stdout).writerow(COLUMNS)
-    failed = 0
-    for answer in _answers(classifier, entries):
-        write(answer)
-        failed += answer["error"] is not None
     if unused:
         say(unused)
     if failed:
-        say(f"{failed} of {counted(len(entries), 'image')} can't be read")
+        say(f"{failed} of {counted(done, 'image')} can't be read")
     return FAILED if failed else DONE
 
 
-def _answers(
-    classifier: "ImageClassifier", entries: Sequence[tuple[str, str | None]]
-) -> Iterator[dict]:
-    """An answer for each entry, in their order; a chunk of images is in memory at a time."""
-    at, sizes = 0, iter(CHUNKS)
-    while at < len(entries):
-        chunk = entries[at : at + next(sizes, CHUNKS[-1])]
-        at += len(chunk)
-        readable = [path for path, problem in chunk if problem is None]
-        found = iter(_predictions(classifier, readable) if readable else ())
-        for path, problem in chunk:
-            yield next(found) if problem is None else _failure(path, problem)
-        sys.stdout.flush()  # a pipe would hold the lines back
+def _chunks(asking: Iterable[Asked]) -> Iterator[list[Asked]]:
+    """What is asked about in growing chunks; one of them is in memory at a time."""
+    left, sizes = iter(asking), iter(CHUNKS)
+    while chunk := list(itertools.islice(left, next(sizes, CHUNKS[-1]))):
+        yield chunk
+
+
+def _shown_as_they_come(
+    chunks: Iterable[list[Asked]], classifier: "ImageClassifier", rules: "Rules"
+) -> Iterator[list[dict]]:
+    """The answers of each chunk, and on a terminal how many there are."""
+    bar: Any = None
+    # where both are one terminal the answers show how far it is; tqdm takes long to import
+    if sys.stderr.isatty() and not sys.stdout.isatty():
+        bar = progress(None, "images")
+    for chunk in chunks:
+        yield _answers(classifier, chunk, rules)
+        if bar is not None:
+            bar.update(len(chunk))
         gc.enable()
+    if bar is not None:
+        bar.close()
 
 
-def _predictions(classifier: "ImageClassifier", paths: Sequence[str]) -> list[dict]:
+def _answers(classifier: "ImageClassifier", chunk: Sequence[Asked], rules: "Rules") -> list[dict]:
+    """An answer for each image of a chunk, in their order."""
+    from pipelines.said import failure
+
+    readable = [asked for asked in chunk if asked.problem is None]
+    found = iter(_predictions(classifier, readable, rules) if readable else ())
+    return [
+        next(found) if asked.problem is None else failure(asked, asked.problem) for asked in chunk
+    ]
+
+
+def _predictions(
+    classifier: "ImageClassifier", asked: Sequence[Asked], rules: "Rules"
+) -> list[dict]:
     from extract.extractor import extractors_of
+    from pipelines.said import answers_of
 
-    rows, labels, probabilities, bad = classifier.predict_readable(paths)
+    judged = classifier.judge([own.path for own in asked])
     for row, notes in sorted(extractors_of(classifier.extractor_)[0].extraction_.notes.items()):
-        say(f"note: {paths[row]}: {'; '.join(notes)}")
-    answers = {row: _failure(paths[row], error.reason) for row, error in bad.items()}
-    for row, label, own in zip(rows, labels, probabilities, strict=True):
-        answers[row] = _answer(paths[row], classifier.classes_, label, own)
-    return [answers[row] for row in range(len(paths))]
+        say(f"note: {asked[row].path}: {'; '.join(notes)}")
+    return answers_of(asked, judged, classifier.classes_, rules)
 
 
-def _answer(path: str, classes: np.ndarray, label: str, probabilities: np.ndarray) -> dict:
-    by_class = {
-        str(name): float(as_probability(probability))
-        for name, probability in zip(classes, probabilities, strict=True)
-    }
-    return {
-        "path": str(path),
-        "label": str(label),
-        "probability": by_class[str(label)],
-        "probabilities": by_class,
-        "error": None,
-    }
+def _writer(options: argparse.Namespace, asking: Asking) -> Callable[[dict], None]:
+    """What prints an answer in the form that is asked for; of CSV the header is printed now."""
+    from pipelines.said import cells_of, header_of, line_of
 
-
-def _failure(path: str, reason: str) -> dict:
-    return {
-        "path": str(path),
-        "label": None,
-        "probability": None,
-        "probabilities": None,
-        "error": reason,
-    }
-
-
-def _write_json(answer: dict) -> None:
-    print(json.dumps(answer, ensure_ascii=True))
-
-
-def _write_csv(answer: dict) -> None:
-    csv.writer(sys.stdout).writerow(as_cells(answer[key] for key in COLUMNS))
-
-
-def _write_text(answer: dict) -> None:
-    if answer["error"]:
-        outcome = f"error: {answer['error']}"
-    else:
-        outcome = f"{answer['label']}  {answer['probability']:.3f}"
-    print(shown(f"{answer['path']}  {outcome}"))
-
-
-WRITERS: dict[str, Callable[[dict], None]] = {
-    "json": _write_json,
-    "csv": _write_csv,
-    "text": _write_text,
-}
+    if options.json:
+        return lambda answer: print(json.dumps(answer, ensure_ascii=True))
+    if not options.csv:
+        return lambda answer: print(shown(line_of(answer, options.top)))
+    given, rows = asking.columns(), csv.writer(sys.stdout)
+    rows.writerow(as_cells(header_of(options.top, given)))
+    return lambda answer: rows.writerow(as_cells(cells_of(answer, options.top, given)))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from pipelines.bundle.files import (
     numbered,
     read_bytes,
 )
+from pipelines.bundle.reference_files import REFERENCE_FILES
 from pipelines.errors import BundleError
 
 SCHEMA = 2
@@ -37,6 +38,8 @@ KEYS = {
     "schema", "extractors", "classes", "fitted_on", "calibration", "members", "versions", "files",
     "digest",
 }  # fmt: skip
+REFERENCE = "reference"  # a bundle of an estimator of one's own may have none
+REFERENCE_KEYS = {"columns", "unit"}
 FITTED_ON = (None, "train", "all")  # which images of a run
 EXTRACTOR_KEYS = {"recipe", "backbone", "size", "taps", "widths"}
 BACKBONE_KEYS = {"name", "weights", "seed"}
@@ -111,7 +114,7 @@ def _check_schema(content: Any, folder: Path) -> None:
 
 def check_description(content: dict) -> None:
     """Malformed where a value is not of the kind, size or set that a run writes."""
-    _keys(content, KEYS, "it")
+    _keys(content, KEYS | ({REFERENCE} & set(content)), "it")
     for number, extractor in enumerate(_list(content["extractors"], "extractors", least=1)):
         _check_extractor(extractor, f"extractor {number}")
     _check_classes(content["classes"])
@@ -120,6 +123,8 @@ def check_description(content: dict) -> None:
     _check_calibration(content["calibration"], content["classes"])
     if content["members"] is not None:
         _check_members(content)
+    if REFERENCE in content:
+        _check_reference(content)
     _check_versions(content["versions"])
     _check_files(content)
 
@@ -182,17 +187,31 @@ def _check_calibration(numbers: Any, classes: Sequence) -> None:
         _number(value, "a bias")
 
 
+def _check_reference(content: dict) -> None:
+    described = _keys(content[REFERENCE], REFERENCE_KEYS, REFERENCE)
+    _check_columns(described["columns"], REFERENCE, _width_of(content))
+    if type(described["unit"]) is not bool:
+        raise Malformed(f"unit of {REFERENCE} is neither true nor false")
+
+
+def _check_columns(columns: Any, where: str, width: int) -> None:
+    for column in _list(columns, f"the columns of {where}", least=2):
+        _whole(column, f"the columns of {where}", 0, width)
+    if len(columns) != 2 or columns[0] >= columns[1]:
+        raise Malformed(f"{where} has columns {columns[:3]}")
+
+
+def _width_of(content: dict) -> int:
+    return sum(sum(own["widths"]) for own in content["extractors"])
+
+
 def _check_members(content: dict) -> None:
-    width = sum(sum(own["widths"]) for own in content["extractors"])
+    width = _width_of(content)
     members = _list(content["members"], "members", least=1)
     for number, member in enumerate(members):
         where = f"member {number}"
         _keys(member, MEMBER_KEYS, where)
-        columns = _list(member["columns"], f"the columns of {where}", least=2)
-        for column in columns:
-            _whole(column, f"the columns of {where}", 0, width)
-        if len(columns) != 2 or columns[0] >= columns[1]:
-            raise Malformed(f"{where} has columns {columns[:3]}")
+        _check_columns(member["columns"], where, width)
         if not 0 <= _number(member["weight"], f"the weight of {where}") <= 1:
             raise Malformed(f"the weight of {where} is not between 0 and 1")
         _check_calibration(member["calibration"], content["classes"])
@@ -227,7 +246,7 @@ def _check_files(content: dict) -> None:
 
 def needed_files(content: dict) -> set[str]:
     """Names of the files that a bundle of this description can't be without, but bundle.json."""
-    needed = set()
+    needed = set(REFERENCE_FILES) if REFERENCE in content else set()
     for number, extractor in enumerate(content["extractors"]):
         if is_file_source(extractor["backbone"]["weights"]):
             needed.add(numbered(WEIGHTS, number))

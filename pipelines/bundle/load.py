@@ -38,8 +38,10 @@ from pipelines.bundle.files import (
     refuse_others,
 )
 from pipelines.bundle.head_file import read_head
+from pipelines.bundle.reference_files import read_reference
 from pipelines.classifier import ImageClassifier
 from pipelines.errors import BundleError
+from pipelines.exploration.reference import Reference
 
 READS = 3  # of a bundle that is replaced while it is read
 
@@ -55,12 +57,13 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Heads:
-    """What is read of a bundle before its network: what it says and its heads."""
+    """What is read of a bundle before its network: what it says, its heads, its reference."""
 
     folder: Path
     content: dict
     head: Any
     rows: np.ndarray | None
+    reference: Reference | None
 
 
 def load_classifier(
@@ -106,7 +109,9 @@ def load_classifier(
     params = {name: value for name, value in params.items() if name in names}
     calibration = _calibration(content["calibration"])
     classifier = ImageClassifier(head=read.head, **params)
-    return classifier.assemble(extractor, read.head, calibration, read.rows, content["fitted_on"])
+    return classifier.assemble(
+        extractor, read.head, calibration, read.rows, content["fitted_on"], read.reference
+    )
 
 
 def _inside_run(path: Path) -> Path:
@@ -143,13 +148,14 @@ def _read_folder(folder: Path) -> _Heads:
     for number in range(len(content["extractors"])):
         if numbered(WEIGHTS, number) in files:
             check_file(folder, numbered(WEIGHTS, number), files[numbered(WEIGHTS, number)])
+    reference = read_reference(folder, content)
     if content["members"] is not None:
-        return _Heads(folder, content, _load_blend(folder, content), None)
+        return _Heads(folder, content, _load_blend(folder, content), None, reference)
     width = sum(sum(own["widths"]) for own in content["extractors"])
     names = [ROWS] if ROWS in files else []
     head, rows = _load_head(folder, content, HEAD, names, width)
     _check_probable(folder, head, content["calibration"])
-    return _Heads(folder, content, head, rows)
+    return _Heads(folder, content, head, rows, reference)
 
 
 def _check_probable(folder: Path, head: Any, calibration: dict | None) -> None:

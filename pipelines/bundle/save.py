@@ -19,6 +19,7 @@ from pipelines.bundle.description import SCHEMA, read_description, render
 from pipelines.bundle.exchange import folder_aside
 from pipelines.bundle.files import FILE, HEAD, PLACES, ROWS, WEIGHTS, describe_files, numbered
 from pipelines.bundle.head_file import write_head
+from pipelines.bundle.reference_files import write_reference
 from pipelines.classifier import ImageClassifier
 from pipelines.errors import BundleError
 
@@ -26,7 +27,7 @@ PACKAGES = ("permafrost", "torch", "torchvision", "scikit-learn", "numpy", "skop
 
 
 def save_classifier(classifier: ImageClassifier, path: str | Path) -> Path:
-    """Write a fitted classifier as a folder: JSON, skops, rows that a head keeps, local weights.
+    """Write a fitted classifier as a folder: JSON, skops, rows that are kept, local weights.
 
     Parameters
     ----------
@@ -86,6 +87,9 @@ def write_bundle(classifier: ImageClassifier, folder: Path) -> None:
         rows = _write_head(classifier.head_, classifier.rows_, (width, classes), folder / HEAD)
         if rows is not None:
             np.save(folder / ROWS, rows, allow_pickle=False)
+    reference = {}
+    if classifier.reference_ is not None:
+        reference = {"reference": write_reference(classifier.reference_, folder)}
     content = {
         "schema": SCHEMA,
         "extractors": described,
@@ -93,6 +97,7 @@ def write_bundle(classifier: ImageClassifier, folder: Path) -> None:
         "fitted_on": classifier.fitted_on_,
         "calibration": _as_numbers(classifier.calibration_),
         "members": members,
+        **reference,
         "versions": {name: _version(name) for name in PACKAGES},
         "files": describe_files(folder),
     }

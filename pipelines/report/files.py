@@ -35,17 +35,29 @@ def write_bad_images(
 
 
 def write_predictions(
-    file: Path, samples: Samples, predicted: np.ndarray, confidence: np.ndarray
+    file: Path,
+    samples: Samples,
+    predicted: np.ndarray,
+    confidence: np.ndarray,
+    familiarity: np.ndarray,
 ) -> None:
-    """`test_predictions.csv`: path, label, predicted, probability of the predicted class."""
-    written = map(as_probability, confidence)
-    rows = zip(samples.paths, samples.labels, predicted, written, strict=True)
-    write_csv(file, ("path", "label", "predicted", "probability"), rows)
+    """`test_predictions.csv`: what was predicted, how probable it is, and how familiar the image.
+
+    confidence : (n,) probability of the predicted class. familiarity : (n,) as of a `Reference`.
+    """
+    shares, familiar = map(as_probability, confidence), map(as_familiarity, familiarity)
+    rows = zip(samples.paths, samples.labels, predicted, shares, familiar, strict=True)
+    write_csv(file, ("path", "label", "predicted", "probability", "familiarity"), rows)
 
 
 def as_probability(value: float) -> str:
     """A probability as it is written everywhere: a log loss of many of them is exact to 1e-6."""
     return f"{value:.9g}"
+
+
+def as_familiarity(value: float) -> str:
+    """A familiarity as it is written everywhere: a share of the training images."""
+    return f"{value:.6g}"
 
 
 def write_results(file: Path, results: dict) -> None:

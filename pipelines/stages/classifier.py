@@ -13,6 +13,7 @@ from pipelines.classifier import ImageClassifier
 from pipelines.evaluation.final import refit
 from pipelines.features import KeptFeatures
 from pipelines.outcome import Found, Job
+from pipelines.stages.familiarity import Familiar, name_images
 
 
 def rows_kept(job: Job, found: Found) -> np.ndarray:
@@ -23,7 +24,7 @@ def rows_kept(job: Job, found: Found) -> np.ndarray:
     return np.flatnonzero(np.isin(found.table.samples.labels, found.board.classes))
 
 
-def make_classifier(job: Job, found: Found) -> ImageClassifier:
+def make_classifier(job: Job, found: Found, familiar: Familiar) -> ImageClassifier:
     """The chosen heads as a classifier of image files; refitted on all of them where asked for."""
     head, table = found.head, found.table
     if job.settings.final == "all":
@@ -46,7 +47,13 @@ def make_classifier(job: Job, found: Found) -> ImageClassifier:
     ]
     extractor = extractors[0] if len(extractors) == 1 else JoinedExtractor(extractors)
     fitted = head.estimator, head.calibration, head.rows
-    return ImageClassifier().assemble(extractor, *fitted, fitted_on=job.settings.final)
+    reference = familiar.reference
+    if job.settings.final == "all":
+        rows = rows_kept(job, found)
+        reference = reference.of_more(table.read(familiar.source, rows), name_images(table, rows))
+    return ImageClassifier().assemble(
+        extractor, *fitted, fitted_on=job.settings.final, reference=reference
+    )
 
 
 def _make_extractor(job: Job, name: str, kept: Sequence[KeptFeatures]) -> FeatureExtractor:

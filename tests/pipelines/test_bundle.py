@@ -18,6 +18,7 @@ from heads.rows import training_rows
 from pipelines import BundleError, ImageClassifier, load_classifier, save_classifier
 from pipelines.bundle.description import render
 from pipelines.bundle.files import describe_files
+from pipelines.bundle.reference_files import REFERENCE_FILES
 
 OPTIONS = {
     "backbone": "mobilenet_v3_small",
@@ -115,7 +116,8 @@ def test_another_bundle_in_the_same_place_leaves_nothing_of_the_old_one(samples,
         load_classifier(tmp_path / "bundle").predict(samples.paths),
         classifier.predict(samples.paths),
     )
-    assert {file.name for file in (tmp_path / "bundle").iterdir()} == {"bundle.json", "head.skops"}
+    files = {file.name for file in (tmp_path / "bundle").iterdir()}
+    assert files == {"bundle.json", "head.skops"} | REFERENCE_FILES
     assert not list(tmp_path.glob(".tmp-*"))
 
 
@@ -272,7 +274,8 @@ def test_a_bundle_is_hardly_larger_than_the_rows_it_keeps(tmp_path, head, kind):
 
 def test_nothing_in_a_bundle_is_a_pickle(samples, tmp_path):
     folder = save_classifier(fit(samples, tmp_path, head="knn"), tmp_path / "bundle")
-    assert {file.name for file in folder.iterdir()} == {"bundle.json", "head.skops", "rows.npy"}
+    files = {file.name for file in folder.iterdir()}
+    assert files == {"bundle.json", "head.skops", "rows.npy"} | REFERENCE_FILES
     np.load(folder / "rows.npy", allow_pickle=False)
     with zipfile.ZipFile(folder / "head.skops") as archive:
         assert {name.rpartition(".")[2] for name in archive.namelist()} <= {"json", "npy"}
@@ -407,6 +410,31 @@ def test_ones_own_network_is_given_once_for_all_views(samples, tmp_path):
         assert np.array_equal(
             loaded.predict_proba(samples.paths), classifier.predict_proba(samples.paths)
         )
+
+
+def test_the_training_images_come_back(samples, tmp_path):
+    first = fit(samples, tmp_path)
+    loaded = load_classifier(save_classifier(first, tmp_path / "bundle"))
+    expected, found = first.judge(samples.paths), loaded.judge(samples.paths)
+    assert found.familiarity.tolist() == expected.familiarity.tolist()
+    assert loaded.reference_.names.paths.tolist() == list(samples.paths)
+    assert loaded.reference_.names.labels.tolist() == samples.labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("described", "message"),
+    [
+        ({"columns": [0, 10**6], "unit": True}, "the columns of reference"),
+        ({"columns": [3, 3], "unit": True}, "reference has columns"),
+        ({"columns": [0, 1], "unit": 1}, "neither true nor false"),
+        ({"columns": [0, 1]}, "reference has keys"),
+    ],
+)
+def test_a_spoilt_description_of_training_images(samples, tmp_path, described, message):
+    folder = save_classifier(fit(samples, tmp_path), tmp_path / "bundle")
+    change(folder, reference=described)
+    with pytest.raises(BundleError, match=message):
+        load_classifier(folder)
 
 
 @pytest.mark.parametrize("fitted_on", [None, "train", "all"])

@@ -10,12 +10,18 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data import read_image_folder
-from pipelines import ImageClassifier, save_classifier
+from pipelines import ImageClassifier, load_classifier, save_classifier
 from pipelines import predict as predict_file
 from pipelines.__main__ import main as permafrost
 from pipelines.predict import main
+
+KEYS = [
+    "path", "label", "probability", "probabilities", "familiarity", "unlike_training", "rejected",
+    "error",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -43,7 +49,7 @@ def test_a_folder_as_json_lines(bundle, photos, capsys):
     assert code == 0
     assert len(answers) == 12
     for answer in answers:
-        assert set(answer) == {"path", "label", "probability", "probabilities", "error"}
+        assert list(answer) == KEYS
         assert answer["error"] is None
         assert answer["probability"] == answer["probabilities"][answer["label"]]
         assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
@@ -140,11 +146,6 @@ def test_what_is_written_gives_the_log_loss_of_the_run(photos, run, tmp_path, ca
     assert -np.mean(np.log([said[row["path"]][row["label"]] for row in rows])) == expected
 
 
-def test_a_probability_has_nine_digits_however_small_it_is():
-    answer = predict_file._answer("a.jpg", ["x", "y"], "y", [1.23456789012e-8, 1 - 1.23456789e-8])
-    assert answer["probabilities"] == {"x": 1.23456789e-8, "y": 0.999999988}
-
-
 def snapshot(folder):
     """What the files of a folder hold, and when they were changed."""
     return {
@@ -172,9 +173,9 @@ def test_the_first_answers_come_before_the_last_images_are_read(
 ):
     read = []
 
-    def noted(classifier, paths):
+    def noted(classifier, paths, rules):
         read.append((len(paths), len(capsys.readouterr().out.splitlines())))
-        return own(classifier, paths)
+        return own(classifier, paths, rules)
 
     own = predict_file._predictions
     monkeypatch.setattr(predict_file, "_predictions", noted)
@@ -217,6 +218,71 @@ def test_the_script_names_its_commands(arguments, code, capsys):
     assert all(name in shown for name in ("run", "extract", "predict"))
 
 
+def test_names_on_standard_input_and_tables(bundle, photos, tmp_path, capsys, monkeypatch):
+    (tmp_path / "t.csv").write_text(
+        "site,path,label\n3,photos/cats/0.png,cat\n4,gone.png,dog\n", encoding="utf-8"
+    )
+    (tmp_path / "t.jsonl").write_text(
+        json.dumps({"path": str(photos / "dogs" / "1.png"), "when": 1999}), encoding="utf-8"
+    )
+    listed = f"{photos / 'cats' / '2.png'}\n\n{photos / 'dogs'}\r\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(listed))
+    asked = (bundle, tmp_path / "t.csv", "-", tmp_path / "t.jsonl")
+    code, out, err = call(capsys, *asked, "--csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert (code, len(rows)) == (1, 16)
+    assert "1 of 16 images can't be read" in err
+    assert [row["site"] for row in rows] == ["3", "4", *[""] * 14]
+    assert [row["given_label"] for row in rows[:3]] == ["cat", "dog", ""]
+    assert rows[1]["error"] == "no such file"
+    assert rows[2]["path"] == str(photos / "cats" / "2.png")
+    assert rows[-1]["when"] == "1999"
+    code, out, _ = call(capsys, bundle, tmp_path / "t.jsonl", "--json")
+    assert (code, json.loads(out)["given"]) == (0, {"when": 1999})
+
+
+def test_names_that_are_still_coming_are_answered_in_part(bundle, photos, tmp_path, monkeypatch):
+    shown = []
+
+    def names():
+        for place, path in enumerate(sorted(map(str, photos.rglob("*.png")))):
+            shown.append((place, len(sys.stdout.getvalue().splitlines())))
+            yield f"{path}\n"
+
+    monkeypatch.setattr("sys.stdin", names())
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert main([str(bundle), "-", "--cache", str(tmp_path / "cache")]) == 0
+    assert [answered for _, answered in shown] == [0] * 4 + [4] * 16 + [20] * 4
+
+
+def test_strangers_are_flagged_and_rejected_where_it_is_asked_for(bundle, photos, tmp_path, capsys):
+    noise = np.random.default_rng(0).integers(0, 2, (40, 40, 3), np.uint8) * 255
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    images = (tmp_path / "noise.png", photos / "cats" / "0.png")
+    flagged = [json.loads(line) for line in call(capsys, bundle, *images, "--json")[1].splitlines()]
+    assert [row["unlike_training"] for row in flagged] == [True, False]
+    assert flagged[0]["familiarity"] == pytest.approx(1 / 25, abs=1e-6)
+    assert flagged[0]["label"] in ("cats", "dogs")
+    code, out, _ = call(capsys, bundle, *images, "--csv", "--reject", "0.05")
+    rejected = list(csv.DictReader(io.StringIO(out)))
+    assert (code, [row["label"] for row in rejected]) == (0, ["", "cats"])
+    assert "unlike the training images" in rejected[0]["rejected"]
+    text = call(capsys, bundle, images[1], "--min-probability", "0.999999")[1]
+    assert "rejected: probability" in text
+
+
+def test_a_bundle_without_training_images_says_so(bundle, photos, tmp_path, capsys):
+    classifier = load_classifier(bundle)
+    classifier.reference_ = None
+    save_classifier(classifier, bundle)
+    image = photos / "cats" / "0.png"
+    code, out, _ = call(capsys, bundle, image, "--json")
+    assert (code, json.loads(out)["familiarity"]) == (0, None)
+    code, out, err = call(capsys, bundle, image, "--reject", "0.05")
+    assert (code, out) == (2, "")
+    assert "holds no training images to compare with" in err
+
+
 def test_what_is_not_used_is_said_in_one_line(bundle, photos, capsys):
     (photos / "cats" / "notes.txt").touch()
     (photos / "cats" / "up").symlink_to("..")
@@ -243,9 +309,9 @@ def test_no_garbage_is_looked_for_until_the_first_answers(bundle, photos, tmp_pa
     """It took a fifth of the time to the answer for one image."""
     looked = []
 
-    def noted(classifier, paths):
+    def noted(classifier, paths, rules):
         looked.append(gc.isenabled())
-        return own(classifier, paths)
+        return own(classifier, paths, rules)
 
     own = predict_file._predictions
     monkeypatch.setattr(predict_file, "_predictions", noted)
