@@ -1,0 +1,266 @@
+"""`report.html`: what a run found as one page that asks nothing of the network."""
+
+import base64
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from data.names import counted, shown
+from extract.backbones import BASELINES
+from extract.preprocessing import name_of
+from pipelines.evaluation.metrics import METRICS
+from pipelines.evaluation.scoring import SCORINGS
+from pipelines.report import charts
+from pipelines.report.galleries import describe_images, find_galleries
+from pipelines.report.images import ImageTable
+from pipelines.report.judged import (
+    calibration_bins,
+    confidence_curve,
+    confusion_counts,
+    precisions,
+)
+from pipelines.report.layer_table import make_layer_tables
+from pipelines.report.caveats import find_warnings
+
+REPORT = "report.html"
+ANSWER_AT = 90  # threshold in per cent that the page begins with
+MOST_CELLS = 24  # classes of which a matrix can be read; of more, the pairs confused are listed
+LISTED_PAIRS = 60
+
+
+def make_page(
+    results: dict,
+    images: ImageTable,
+    pictures: Mapping[str, bytes],
+    kept: Path | None = None,
+) -> str:
+    """The page of a run, whole in itself.
+
+    Parameters
+    ----------
+    results : dict
+        What results.json holds.
+    images : ImageTable
+    pictures : mapping of str to bytes
+        JPEG files by the id of their image, as of `extract.kept_pictures`; an image may have none.
+    kept : Path, optional
+        A folder in which the script that draws figures is remembered.
+
+    Returns
+    -------
+    str
+        HTML; names are escaped, and a policy in it forbids every request.
+    """
+    classes = [str(name) for name in results["data"]["classes"]]
+    counts = confusion_counts(images, classes)
+    curve = confidence_curve(images)
+    galleries = find_galleries(results, images)
+    specs = {
+        "learning": charts.learning_curve(results["learning_curve"]["points"]),
+        "calibration": charts.calibration(calibration_bins(images)),
+        "confidence": charts.confidence(curve),
+        "map": charts.image_map(classes),
+    }
+    page_data = {
+        "images": describe_images(images, pictures, classes),
+        "galleries": {own.key: own.items for own in galleries},
+        "specs": specs,
+        "curve": curve,
+    }
+    scripts = [charts.figure_script(kept), _read("page.js")]
+    return _environment(results).get_template("page.html").render(
+        results=results,
+        classes=classes,
+        counts=counts,
+        confused=_confused(counts, classes),
+        precisions=precisions(counts),
+        galleries=galleries,
+        curve=curve,
+        layer_tables=make_layer_tables(results),
+        warnings=find_warnings(results, Figures(results)),
+        baselines=_baselines(results),
+        stages=_stages(results["seconds"]),
+        n_drawn=int((images.x == images.x).sum()),
+        n_images=len(images),
+        n_pictures=sum(own in pictures for own in images.id),
+        style=Markup(_read("page.css")),
+        scripts=list(map(Markup, scripts)),
+        policy=_policy(scripts),
+        page_data=_embedded(page_data),
+        as_matrix=len(classes) <= MOST_CELLS,
+        answer_at=ANSWER_AT,
+        scoring=SCORINGS[results["scoring"]],
+        command=shlex.join(map(str, results["command"])),
+    )
+
+
+class Figures:
+    """Figures of results.json as the page writes them, each with the place where it stands."""
+
+    def __init__(self, results: dict) -> None:
+        self.results = results
+
+    def percent(self, *place: str | int, digits: int = 1) -> Markup:
+        """A share as per cent."""
+        return self._written(place, 100, digits, "\u202f%")
+
+    def number(self, *place: str | int, digits: int = 3) -> Markup:
+        """A figure as it is."""
+        return self._written(place, 1, digits, "")
+
+    def score(self, *place: str | int) -> Markup:
+        """A figure of the run's scoring: per cent where that is a share."""
+        share = self.results["scoring"] in ("accuracy", "balanced_accuracy")
+        return self.percent(*place) if share else self.number(*place)
+
+    def of(self, n: int, *place: str | int) -> Markup:
+        """A share of so many images, in whole ones."""
+        return self._written(place, n, 0, "")
+
+    def _written(self, place: tuple, scale: int, digits: int, unit: str) -> Markup:
+        value: Any = self.results
+        for step in place:
+            value = value[step]
+        if value is None:
+            return Markup("–")
+        text = f"{scale * value:z.{digits}f}".replace("-", "\u2212")
+        pointer = "".join("/" + str(s).replace("~", "~0").replace("/", "~1") for s in place)
+        return Markup('<data value="{}" data-key="{}" data-scale="{}">{}</data>{}').format(
+            json.dumps(value), shown(pointer), scale, text, unit
+        )
+
+
+def _environment(results: dict) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_read),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        # a name of bytes that are no UTF-8 could not be written
+        finalize=lambda value: shown(value) if type(value) is str else value,
+    )
+    environment.globals |= {
+        "f": Figures(results),
+        "counted": counted,
+        "METRICS": METRICS,
+        "name_of": name_of,
+        "short": _short,
+        "of_hundreds": of_hundreds,
+        "interval": interval,
+        "data_row": lambda name: next(
+            (i for i, own in enumerate(results["leaderboard"]) if own is name), None
+        ),
+    }
+    environment.filters |= {"sentence": _sentence, "params": _params}
+    return environment
+
+
+def of_hundreds(low: float, high: float) -> int:
+    """Of how many images an interval is told: of a hundred, or as many as tell its ends apart."""
+    for n in (100, 1000, 10_000):
+        if round(n * low) < round(n * high) or low == high:
+            return n
+    return 10_000
+
+
+def interval(low: float, value: float | None, high: float, start: float, end: float) -> Markup:
+    """An interval with its value, drawn between two ends of a scale that readers don't hear."""
+    span = (end - start) or 1.0
+    left, right = ((at - start) / span * 100 for at in (low, high))
+    middle = left if value is None else (value - start) / span * 100
+    return Markup(
+        '<span class="interval" aria-hidden="true">'
+        '<span class="range" style="left:{:.2f}%;width:{:.2f}%"></span>'
+        '<span class="dot" style="left:{:.2f}%"></span></span>'
+    ).format(left, max(right - left, 0.4), middle)
+
+
+def _baselines(results: dict) -> list[tuple[str, int]]:
+    """Names and places of the baselines, the best first."""
+    names = {name: row.words for name, row in BASELINES.items()}
+    names["majority"] = "always the largest class"
+    rows = results["baselines"]
+    order = sorted(range(len(rows)), key=lambda i: -rows[i]["cv_accuracy"])
+    return [(names.get(rows[i]["backbone"], "the same network untrained"), i) for i in order]
+
+
+STAGES = {
+    "read": "reading names and labels",
+    "extract": "the pass through the network",
+    "copies": "finding near copies",
+    "views": "a first look at other views",
+    "heads": "searching heads",
+    "baselines": "baselines",
+    "curve": "the learning curve",
+    "test": "predicting the test images",
+    "audit": "suspect labels and outliers",
+    "comparisons": "comparing rows",
+    "refit": "fitting on all images",
+    "save": "saving the classifier",
+    "map": "the map",
+    "report": "this page",
+}
+
+
+def _stages(seconds: dict) -> list[tuple[str, str, float]]:
+    """Key, words and share of the longest, of the stages that took any time, in their order."""
+    timed = {name: value for name, value in seconds.items() if name != "total" and value}
+    longest = max(timed.values(), default=1)
+    return [(name, STAGES.get(name, name), value / longest) for name, value in timed.items()]
+
+
+def _confused(counts: list[list[int]], classes: list[str]) -> list[tuple[int, int, int]]:
+    """(count, label, predicted) of the pairs of classes that are confused, the most first."""
+    pairs = [
+        (counts[i][j], i, j)
+        for i in range(len(classes))
+        for j in range(len(classes))
+        if i != j and counts[i][j]
+    ]
+    return sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:LISTED_PAIRS]
+
+
+def _sentence(text: str) -> str:
+    """Advice begins like a sentence and ends like one."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?")) else ".")
+
+
+def _params(params: dict) -> str:
+    return " ".join(f"{key.rpartition('__')[2]}={_short(v)}" for key, v in params.items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _embedded(value: Any) -> Markup:
+    """JSON that ends no script element and that no reader of HTML takes for markup."""
+    text = json.dumps(value, separators=(",", ":"))
+    for letter in "<>&":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return Markup(text)
+
+
+def _policy(scripts: list[str]) -> str:
+    """Nothing is loaded, and no script runs but those that the page was made with."""
+    digests = [base64.b64encode(hashlib.sha256(own.encode()).digest()).decode() for own in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _read(name: str) -> str:
+    return (resources.files("pipelines.report") / "template" / name).read_text("utf-8")
+
+
+__all__ = ["REPORT", "escape", "make_page"]
