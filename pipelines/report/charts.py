@@ -1,5 +1,7 @@
 """The figures of a run's page as Vega-Lite specifications, and the script that draws them."""
 
+import math
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -98,7 +100,10 @@ def calibration(bins: list[dict[str, Any]]) -> dict[str, Any]:
 
 def confidence(curve: list[dict[str, Any]]) -> dict[str, Any]:
     """What is kept, and what of it is right, by the probability from which answers count."""
-    x = _percent("accept answers from this probability on") | {"field": "threshold"}
+    x = _percent("accept answers from this probability on", [curve[0]["threshold"], 1])
+    x |= {"field": "threshold"}
+    lowest = min(min(point["kept"], point["low"]) for point in curve)
+    share = _percent("share", [math.floor(10 * lowest) / 10, 1])
     tooltip = [
         _told("threshold", "from"),
         _told("kept", "kept"),
@@ -107,15 +112,14 @@ def confidence(curve: list[dict[str, Any]]) -> dict[str, Any]:
     ]
 
     def line(field: str, colour: str) -> dict[str, Any]:
-        y = _percent("share") | {"field": field}
         return {
             "mark": {"type": "line", "stroke": colour, "strokeWidth": 2.5},
-            "encoding": {"x": x, "y": y, "tooltip": tooltip},
+            "encoding": {"x": x, "y": share | {"field": field}, "tooltip": tooltip},
         }
 
     band = {
         "mark": {"type": "area", "fill": ACCENT, "opacity": 0.15},
-        "encoding": {"x": x, "y": _percent("share") | {"field": "low"}, "y2": {"field": "high"}},
+        "encoding": {"x": x, "y": share | {"field": "low"}, "y2": {"field": "high"}},
     }
     rule = {
         "data": {"name": "chosen", "values": [{"threshold": 0.9}]},
@@ -131,7 +135,7 @@ def image_map(classes: list[str]) -> dict[str, Any]:
     colours = [f"var(--class-{i % N_COLOURS})" for i in range(len(classes))]
     plain = {"axis": None, "type": "quantitative", "scale": {"zero": False, "padding": 14}}
     dimmed = {"test": "picked != null && picked != datum.label", "value": 0.07}
-    shown = {"test": "datum.part == 'test'", "value": 0.95}
+    shown = {"test": "datum.part == 'test' || datum.wrong", "value": 0.95}
     spec = {
         "data": {"name": "points", "values": []},
         "params": [
@@ -200,8 +204,8 @@ def _figure(data: dict, layers: list[dict]) -> dict[str, Any]:
     return {"$schema": SCHEMA, **frame, "data": data, "layer": layers}
 
 
-def _percent(title: str, domain: list[int] | None = [0, 1]) -> dict[str, Any]:  # noqa: B006
-    scale = {"zero": False, "nice": True} if domain is None else {"domain": domain}
+def _percent(title: str, domain: Sequence[float] | None = (0, 1)) -> dict[str, Any]:
+    scale = {"zero": False, "nice": True} if domain is None else {"domain": list(domain)}
     axis = {"format": ".0%", "tickCount": 5}
     return {"type": "quantitative", "title": title, "scale": scale, "axis": axis}
 

@@ -89,8 +89,8 @@ def _mistakes(images: ImageTable) -> Gallery:
     items = [
         {
             "rows": [int(row)],
-            "reason": f"sure it is {shown(images.predicted[row])}",
-            "figure": f"{100 * images.probability[row]:.1f} %",
+            "reason": "to its own label it gives",
+            "figure": f"{100 * images.probability_of_label[row]:.1f}\u202f%",
             "propose": images.predicted[row],
         }
         for row in order

@@ -8,7 +8,7 @@ from pipelines.evaluation.intervals import wilson_interval
 from pipelines.report.images import ImageTable
 
 BINS = 10
-THRESHOLDS = np.round(np.arange(0, 1, 0.01), 2)
+STEPS = 100  # of thresholds
 
 
 def confusion_counts(images: ImageTable, classes: list[str]) -> list[list[int]]:
@@ -40,7 +40,8 @@ def confidence_curve(images: ImageTable) -> list[dict[str, Any]]:
     tested = images.part == "test"
     sure, right = images.probability[tested], ~images.is_wrong[tested]
     curve = []
-    for threshold in THRESHOLDS.tolist():
+    for step in range(int(STEPS * sure.min()), STEPS):
+        threshold = step / STEPS
         kept = sure >= threshold
         n_kept = int(kept.sum())
         if not n_kept:

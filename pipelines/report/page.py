@@ -30,7 +30,7 @@ from pipelines.report.layer_table import make_layer_tables
 from pipelines.report.caveats import find_warnings
 
 REPORT = "report.html"
-ANSWER_AT = 90  # threshold in per cent that the page begins with
+ANSWER_AT = 0.9  # threshold that the page begins with
 MOST_CELLS = 24  # classes of which a matrix can be read; of more, the pairs confused are listed
 LISTED_PAIRS = 60
 
@@ -95,7 +95,7 @@ def make_page(
         policy=_policy(scripts),
         page_data=_embedded(page_data),
         as_matrix=len(classes) <= MOST_CELLS,
-        answer_at=ANSWER_AT,
+        answer_at=_nearest(curve, ANSWER_AT),
         scoring=SCORINGS[results["scoring"]],
         command=shlex.join(map(str, results["command"])),
     )
@@ -181,6 +181,11 @@ def interval(low: float, value: float | None, high: float, start: float, end: fl
         '<span class="range" style="left:{:.2f}%;width:{:.2f}%"></span>'
         '<span class="dot" style="left:{:.2f}%"></span></span>'
     ).format(left, max(right - left, 0.4), middle)
+
+
+def _nearest(curve: list[dict], threshold: float) -> int:
+    """Place of the point whose threshold is nearest."""
+    return min(range(len(curve)), key=lambda i: abs(curve[i]["threshold"] - threshold))
 
 
 def _baselines(results: dict) -> list[tuple[str, int]]:
