@@ -89,7 +89,7 @@ def _mistakes(images: ImageTable) -> Gallery:
     items = [
         {
             "rows": [int(row)],
-            "reason": "to its own label it gives",
+            "reason": "for its own label",
             "figure": f"{100 * images.probability_of_label[row]:.1f}\u202f%",
             "propose": images.predicted[row],
         }

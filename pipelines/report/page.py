@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from data.names import counted, shown
 from extract.backbones import BASELINES
@@ -171,16 +171,15 @@ def of_hundreds(low: float, high: float) -> int:
     return 10_000
 
 
-def interval(low: float, value: float | None, high: float, start: float, end: float) -> Markup:
-    """An interval with its value, drawn between two ends of a scale that readers don't hear."""
+def interval(low: float, value: float, high: float, start: float, end: float) -> Markup:
+    """An interval with its value, drawn from the start to the end of a scale; cut off before it."""
     span = (end - start) or 1.0
-    left, right = ((at - start) / span * 100 for at in (low, high))
-    middle = left if value is None else (value - start) / span * 100
+    left, middle, right = (100 * max(at - start, 0) / span for at in (low, value, high))
+    dot = Markup('<span class="dot" style="left:{:.2f}%"></span>').format(middle)
     return Markup(
         '<span class="interval" aria-hidden="true">'
-        '<span class="range" style="left:{:.2f}%;width:{:.2f}%"></span>'
-        '<span class="dot" style="left:{:.2f}%"></span></span>'
-    ).format(left, max(right - left, 0.4), middle)
+        '<span class="range" style="left:{:.2f}%;width:{:.2f}%"></span>{}</span>'
+    ).format(left, right - left, dot if value >= start else "")
 
 
 def _nearest(curve: list[dict], threshold: float) -> int:
@@ -267,5 +266,3 @@ def _policy(scripts: list[str]) -> str:
 def _read(name: str) -> str:
     return (resources.files("pipelines.report") / "template" / name).read_text("utf-8")
 
-
-__all__ = ["REPORT", "escape", "make_page"]
