@@ -24,6 +24,7 @@ _HOMES = {
     "MemoryStore": "store",
     "ReadOnlyStore": "store",
     "export_features": "store",
+    "found_pictures": "thumbnails",
     "kept_pictures": "thumbnails",
     "kept_thumbnails": "thumbnails",
     "prune_cache": "store",

@@ -1,5 +1,6 @@
 """Thumbnails by image id, kept in the store so that no image is opened for one again."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Sequence
@@ -121,7 +122,54 @@ def kept_pictures(
     b'\\xff\\xd8\\xff'
     """
     rows = _kept_or_made(store, inputs, ids, reading or Reading(), PICTURE)
-    return [row.tobytes().rstrip(b"\0") for row in rows]
+    return list(map(_picture, rows))
+
+
+def found_pictures(
+    store: FeatureStore | MemoryStore | ReadOnlyStore,
+    inputs: Sequence,
+    ids: np.ndarray,
+    reading: Reading | None = None,
+) -> dict[int, bytes]:
+    """Small pictures of those images that have one yet: kept, or of a file that is as it was.
+
+    Parameters
+    ----------
+    store, inputs, ids, reading
+        As for `kept_thumbnails`; nothing is kept.
+
+    Returns
+    -------
+    {row: bytes}
+        As `kept_pictures` gives them; without the images that can't be read any more, or are other
+        ones by now.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from extract import MemoryStore
+    >>> found_pictures(MemoryStore(), ["gone.jpg"], np.zeros((1, 16), np.uint8))
+    {}
+    """
+    rows = np.empty((len(ids), PICTURE_BYTES), STORED)
+    reading = reading or Reading()
+    lacking = _read_kept(store, ids, rows, reading, PICTURE)
+    found = {row: _picture(rows[row]) for row in np.setdiff1d(np.arange(len(ids)), lacking)}
+
+    def make(row: int) -> bytes | None:
+        with contextlib.suppress(ImageError):
+            own, (_, picture) = _make(inputs[row], reading)
+            return picture if own == ids[row].tobytes() else None
+        return None
+
+    with ThreadPoolExecutor(cores()) as pool:
+        made = dict(zip(lacking.tolist(), pool.map(make, lacking), strict=True))
+    found |= {row: picture for row, picture in made.items() if picture is not None}
+    return {int(row): found[row] for row in sorted(found)}
+
+
+def _picture(row: np.ndarray) -> bytes:
+    return row.tobytes().rstrip(b"\0")
 
 
 def _kept_or_made(

@@ -13,9 +13,12 @@ COMMANDS = {
     "run": "images in, the best classifier out",
     "extract": "features alone, kept and exported",
     "predict": "labels for new images by a bundle",
+    "report": "the page of a finished run, made again",
     "cache": "what is kept, whether it is whole, and less of it",
     "doctor": "what this machine has, and how long a pass would take",
 }
+# commands that are run as a package
+PACKAGES = {"report": "pipelines.report.__main__"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         atexit.register(gc.freeze)
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments and arguments[0] in COMMANDS:
-        return import_module(f"pipelines.{arguments[0]}").main(arguments[1:])
+        home = PACKAGES.get(arguments[0], f"pipelines.{arguments[0]}")
+        return import_module(home).main(arguments[1:])
     if arguments == ["--version"]:
         from pipelines.console import version
 

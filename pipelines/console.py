@@ -177,6 +177,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "which images the saved classifier is fitted on: training images, or in the "
         "end all of them; the figures are those of the split either way (default: train)",
     },
+    "report": {
+        "choices": ON_OFF,
+        "help": "write report.html, the page of the run, for which the images are mapped "
+        "(default: on)",
+    },
     "max_bad": {
         "type": float,
         "metavar": "FRACTION",

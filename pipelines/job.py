@@ -17,7 +17,14 @@ from pipelines.features import FeatureTable, Listener, choose_taps, ignore, load
 from pipelines.outcome import Found, Job, RunResult, Tested
 from pipelines.report.advice import give_advice
 from pipelines.report.extraction import describe_extraction
-from pipelines.report.files import PREDICTIONS, RESULTS, write_predictions, write_results
+from pipelines.report.files import (
+    PREDICTIONS,
+    REPORT,
+    RESULTS,
+    write_predictions,
+    write_results,
+)
+from pipelines.report.images import IMAGES, ImageTable, write_images
 from pipelines.report.results import (
     RESULTS_SCHEMA,
     describe_backbone,
@@ -33,6 +40,7 @@ from pipelines.samples import SamplesRead, group_by_path, read_samples
 from pipelines.settings import RunSettings
 from pipelines.stages.classifier import make_classifier, rows_kept
 from pipelines.stages.images import keep_images, settle_copies, settle_range, split_together
+from pipelines.stages.report import draw_map, judge_answers, tabulate_images
 from pipelines.stages.search import audit_images, find_baselines, score_choice, search_taps
 from pipelines.stages.views import add_views
 
@@ -73,9 +81,20 @@ def run_job(
     with results_folder(job.settings.out) as out:
         result = work_through(job, out, watch, command)
         if out is not None:
+            leave_page(result, job, out, watch)
             with out.writing(RESULTS) as file:
                 write_results(file, result.results)
     return result
+
+
+def leave_page(result: RunResult, job: Job, out: ResultsFolder, watch: "Stopwatch") -> None:
+    """The page, where it is asked for; its own time comes beside the total that it shows."""
+    if not job.settings.report:
+        return
+    with out.writing(REPORT) as file:
+        result.report(file)
+    watch.lap("report")
+    result.results["seconds"]["report"] = watch.seconds["report"]
 
 
 def work_through(
@@ -105,7 +124,10 @@ def work_through(
     watch.lap("comparisons")
     classifier = make_classifier(job, found)
     watch.lap("refit")
-    leave_classifier(tested, classifier, out)
+    drawn = draw_map(job, found)
+    watch.lap("map")
+    images = tabulate_images(found, tested, drawn)
+    leave_classifier(tested, classifier, images, out)
     watch.lap("save")
     blocks = {
         "command": list(command),
@@ -117,19 +139,23 @@ def work_through(
         "learning_curve": curve,
         "comparisons": comparisons,
         "audit": audit,
+        "answers": judge_answers(images, found.board.classes.tolist()),
+        "map": drawn and drawn.described,
     }
     results = describe(job, table, found, blocks, watch.seconds)
-    return RunResult(table, found, tested, classifier, results)
+    return RunResult(table, found, tested, classifier, images, results)
 
 
 def leave_classifier(
-    tested: Tested, classifier: ImageClassifier, out: ResultsFolder | None
+    tested: Tested, classifier: ImageClassifier, images: ImageTable, out: ResultsFolder | None
 ) -> None:
-    """The test predictions and the bundle, where a run writes files."""
+    """What the classifier says of each image, and its bundle, where a run writes files."""
     if out is None:
         return
     with out.writing(PREDICTIONS) as file:
         write_predictions(file, tested.samples, tested.predicted, tested.confidence)
+    with out.writing(IMAGES) as file:
+        write_images(file, images)
     with out.writing(BUNDLE) as folder:
         folder.mkdir()
         write_bundle(classifier, folder)

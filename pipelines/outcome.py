@@ -13,6 +13,8 @@ from pipelines.evaluation.choice import ChosenHead
 from pipelines.evaluation.leaderboard import Leaderboard
 from pipelines.evaluation.search import Search
 from pipelines.features import FeatureTable, Listener, Source
+from pipelines.report.files import write_page
+from pipelines.report.images import ImageTable
 from pipelines.report.split import NEW, KnownSplit
 from pipelines.samples import Split
 from pipelines.settings import RunSettings
@@ -132,6 +134,8 @@ class RunResult:
         The chosen heads, fitted on the training images, on the test images.
     classifier : ImageClassifier
         The chosen heads, fitted on the training images or, where `final` asks for it, on all.
+    images : ImageTable
+        What became of each image: what images.csv holds.
     results : dict
         What results.json holds.
     """
@@ -140,6 +144,7 @@ class RunResult:
     found: Found
     tested: Tested
     classifier: ImageClassifier
+    images: ImageTable
     results: dict
 
     @property
@@ -151,6 +156,22 @@ class RunResult:
     def chosen(self) -> dict:
         """The chosen row with its figures: `chosen` of results.json."""
         return self.results["chosen"]
+
+    def report(self, file: str | Path | None = None) -> str:
+        """The page of the run as HTML: what `report.html` holds.
+
+        file : where to write it as well.
+        """
+        from pipelines.report.page import make_page
+        from pipelines.report.pictures import gather_pictures
+
+        request = self.table.features[0].extraction.request
+        assert request is not None  # a run's pass keeps what it was asked for
+        pictures = gather_pictures(self.results, self.images, self.samples.inputs, request.store)
+        page = make_page(self.results, self.images, pictures)
+        if file is not None:
+            write_page(Path(file), page)
+        return page
 
     @property
     def members(self) -> list[Member]:

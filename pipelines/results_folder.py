@@ -18,15 +18,17 @@ from pipelines.report.files import (
     BAD_COLUMNS,
     BAD_IMAGES,
     PREDICTIONS,
+    REPORT,
     RESULTS,
     disk_errors_named,
 )
+from pipelines.report.images import IMAGES
 
 BUNDLE = "model"
 # of a run that did not finish, beside the results of one that did
 FAILED_BAD_IMAGES = "failed_bad_images.csv"
 # results.json goes first and comes last: it says that a run was finished
-FILES = (RESULTS, BUNDLE, PREDICTIONS, BAD_IMAGES, FAILED_BAD_IMAGES)
+FILES = (RESULTS, REPORT, IMAGES, BUNDLE, PREDICTIONS, BAD_IMAGES, FAILED_BAD_IMAGES)
 LOCK = ".running"
 TRIAL = ".write-test"
 HIDDEN = {LOCK, TRIAL, *PASSED_OVER}

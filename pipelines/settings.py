@@ -147,6 +147,8 @@ class RunSettings(FeatureSettings):
     final : {"train", "all"}
         Which images the classifier that is kept is fitted on: those the figures are of, or the
         chosen setting once more on all, the test images included; the figures stay the same.
+    report : bool
+        Whether the images are mapped and the page `report.html` is written.
     max_bad : float
         Share of unreadable images above which the run fails.
     out : path or None
@@ -165,6 +167,7 @@ class RunSettings(FeatureSettings):
     scoring: str = "accuracy"
     class_weight: str | None = None
     final: str = "train"
+    report: bool = True
     max_bad: float = 0.05
     out: str | Path | None = None
 

@@ -37,6 +37,8 @@ ROOMS_BELOW = {
     "stages": {"data", "extract", "heads"},
 }
 COMMANDS = {"run", "extract", "predict", "doctor", "cache", "__main__"}
+# a package of the page's makers that is a command as well: its `__main__` alone is one
+COMMAND_OF_A_FOLDER = Path("pipelines/report/__main__.py")
 # one library, one room: where each may be imported
 HOMES = {
     "torch": lambda place: place.parts[0] == "extract",
@@ -44,7 +46,9 @@ HOMES = {
         place.parts[0] == "extract" or place == Path("data/torchvision_sets.py")
     ),
     "h5py": lambda place: place.parts[:2] == ("extract", "store"),
-    "argparse": lambda place: place.parts[0] == "pipelines" and len(place.parts) == 2,
+    "argparse": lambda place: (
+        (place.parts[0] == "pipelines" and len(place.parts) == 2) or place == COMMAND_OF_A_FOLDER
+    ),
 }
 PLACES = [file.relative_to(ROOT) for room in ROOMS for file in sorted((ROOT / room).rglob("*.py"))]
 
@@ -90,6 +94,8 @@ def test_arrows_inside_pipelines(place):
             assert "console" not in own or place.stem == "console"
         return
     folder = place.parts[1]
+    if place == COMMAND_OF_A_FOLDER:
+        own.discard("console")
     assert own - {folder} <= ARROWS[folder]
     assert {name[0] for name in dotted} & (set(ROOMS) - {"pipelines"}) <= ROOMS_BELOW[folder]
 
@@ -126,7 +132,7 @@ def test_the_wheel_holds_the_four_rooms_and_nothing_else(tmp_path):
         *(
             f"import contextlib, pipelines.{name} as command\n"
             "with contextlib.suppress(SystemExit): command.main(['--help'])"
-            for name in ("run", "extract", "predict", "cache", "__main__")
+            for name in ("run", "extract", "predict", "report.__main__", "cache", "__main__")
         ),
     ],
 )
@@ -163,7 +169,9 @@ def test_a_strangers_module_beside_a_command_is_named_in_one_line(tmp_path, word
     assert str(tmp_path / "data.py") in done.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "extract", "predict", "doctor", "cache", None])
+@pytest.mark.parametrize(
+    "command", ["run", "extract", "predict", "report", "doctor", "cache", None]
+)
 def test_every_command_says_its_version(command):
     words = ["pipelines" if command is None else f"pipelines.{command}", "--version"]
     done = subprocess.run(

@@ -133,11 +133,14 @@ def calibration_error(
     is noisy and the figure too high.
     """
     confidence = _own(predicted, probabilities)
-    gaps = np.bincount(_bins(confidence), (labels == predicted) - confidence, minlength=BINS)
+    gaps = np.bincount(
+        confidence_bins(confidence), (labels == predicted) - confidence, minlength=BINS
+    )
     return float(np.abs(gaps).sum() / len(labels))
 
 
-def _bins(confidence: np.ndarray) -> np.ndarray:
+def confidence_bins(confidence: np.ndarray) -> np.ndarray:
+    """(n,) places among BINS bins of equal width."""
     # open to the left, as in both papers: a confidence of 1/15 is in the first
     return np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
 
@@ -187,7 +190,7 @@ def _of_brier(own: np.ndarray, said: np.ndarray, shares: np.ndarray, seed: int) 
 
 def _of_calibration(own: np.ndarray, said: np.ndarray, shares: np.ndarray, seed: int) -> Interval:
     confidence = _own(said, shares)
-    return calibration_interval(confidence, own == said, _bins(confidence), seed=seed)
+    return calibration_interval(confidence, own == said, confidence_bins(confidence), seed=seed)
 
 
 def _of_area(own: np.ndarray, said: np.ndarray, shares: np.ndarray, seed: int) -> Interval:

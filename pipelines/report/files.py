@@ -15,6 +15,7 @@ from pipelines.errors import WorkFailed
 
 RESULTS = "results.json"
 PREDICTIONS = "test_predictions.csv"
+REPORT = "report.html"
 BAD_IMAGES = "bad_images.csv"
 BAD_COLUMNS = ("path", "reason", "note")
 
@@ -51,6 +52,12 @@ def write_results(file: Path, results: dict) -> None:
     """`results.json`, the last of a run's files."""
     # bytes of a name that are no UTF-8 are halves of surrogates, which JSON escapes alike
     file.write_bytes(results_text(results).encode("utf-8", "backslashreplace"))
+
+
+def write_page(file: Path, page: str) -> None:
+    """`report.html`; an earlier one stays until it is whole."""
+    with written_aside(file) as aside:
+        aside.write_bytes(page.encode("utf-8", "backslashreplace"))
 
 
 def results_text(results: dict, ascii_only: bool = False) -> str:

@@ -11,6 +11,7 @@ from extract.preprocessing import name_of
 from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.scoring import SCORINGS, Scoring
 from pipelines.exploration.table import EXPLORATIONS
+from pipelines.report.files import REPORT
 
 MAJORITY_WORDS = "majority class"
 UNTRAINED_WORDS = "the same network untrained"
@@ -30,6 +31,7 @@ def summary(results: dict, out: Path) -> str:
         "",
         *_work_in_words(results),
         _final_in_words(results),
+        *([f"page: {out / REPORT}"] if "report" in results["seconds"] else []),
         f"results: {out / 'results.json'}",
         f"predict: {_predict_call(results['backbone'], out / 'model')}",
         "",
@@ -134,9 +136,10 @@ def _recalls(chosen: dict) -> str:
 def _work_in_words(results: dict) -> list[str]:
     done, seconds = results["extraction"], results["seconds"]
     computed = counted(done["computed"], "image")
+    in_all = seconds["total"] + seconds.get("report", 0)
     return [
         f"features: {computed} computed, {done['from_store']} from the store; "
-        f"{seconds['total']:.1f} s in all, {seconds['heads']:.1f} s for the heads",
+        f"{in_all:.1f} s in all, {seconds['heads']:.1f} s for the heads",
         *[f"  {line}" for line in (done["in_words"], done["unused_gpu"]) if line],
     ]
 

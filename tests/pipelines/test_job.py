@@ -108,7 +108,9 @@ def test_nothing_is_written_without_a_folder(photos, settings, tmp_path, monkeyp
 def test_with_a_folder_it_leaves_what_the_command_leaves(photos, settings, tmp_path):
     run_job(str(photos), settings(**BRIEF, out=tmp_path / "out"))
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["model", "results.json", "test_predictions.csv"]
+    assert names == [
+        *("images.csv", "model", "report.html", "results.json", "test_predictions.csv")
+    ]
 
 
 def test_events_tell_of_the_pass_the_search_and_bad_images(photos, settings):
@@ -238,6 +240,7 @@ def test_stages_are_named_by_what_they_do(photos, settings):
         "audit",
         "comparisons",
         "refit",
+        "map",
         "save",
         "total",
     ]

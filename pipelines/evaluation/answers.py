@@ -1,0 +1,87 @@
+"""What a classifier's answers are worth in detail: by class, and by how sure they are."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipelines.evaluation.intervals import wilson_interval
+from pipelines.evaluation.metrics import BINS, class_numbers, confidence_bins
+
+# of the probability below which an answer is not accepted; the first accepts all
+THRESHOLDS = (0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+
+
+def describe_answers(
+    labels: np.ndarray, predicted: np.ndarray, confidence: np.ndarray, classes: Sequence[str]
+) -> dict:
+    """A part of the `answers` of results.json.
+
+    labels, predicted : (n,) among the sorted `classes`.
+    confidence : (n,) probability of the predicted class.
+    """
+    names = np.asarray(classes)
+    own = class_numbers(labels, names)
+    said = class_numbers(predicted, names)
+    right = own == said
+    return {
+        "confusion": _cells(own, said, names),
+        "recall": _shares_right(own, right, names),
+        "precision": _shares_right(said, right, names),
+        "by_confidence": [_accepted(right, confidence, least) for least in THRESHOLDS],
+        "reliability": _bins(right, confidence),
+    }
+
+
+def _cells(own: np.ndarray, said: np.ndarray, names: np.ndarray) -> list[dict]:
+    """Those cells of the confusion matrix that hold images: of many classes most hold none."""
+    pairs, counts = np.unique(np.stack([own, said], axis=1), axis=0, return_counts=True)
+    return [
+        {"label": str(names[label]), "predicted": str(names[answer]), "images": count}
+        for (label, answer), count in zip(pairs.tolist(), counts.tolist(), strict=True)
+    ]
+
+
+def _shares_right(codes: np.ndarray, right: np.ndarray, names: np.ndarray) -> list[dict]:
+    """By class the share of its images that are right; null for a class without any."""
+    sizes = np.bincount(codes, minlength=len(names))
+    hits = np.bincount(codes, right, len(names))
+    return [
+        {"class": str(name), "images": size, **_share(hit, size)}
+        for name, hit, size in zip(names, hits.tolist(), sizes.tolist(), strict=True)
+    ]
+
+
+def _accepted(right: np.ndarray, confidence: np.ndarray, least: float) -> dict:
+    kept = confidence >= least
+    return {
+        "threshold": least,
+        "images": int(kept.sum()),
+        "share": float(kept.mean()),
+        **_share(int(right[kept].sum()), int(kept.sum())),
+    }
+
+
+def _bins(right: np.ndarray, confidence: np.ndarray) -> list[dict]:
+    """The bins of the calibration error that hold images."""
+    codes = confidence_bins(confidence)
+    found = []
+    for code in np.unique(codes).tolist():
+        own = codes == code
+        found.append(
+            {
+                "above": round(code / BINS, 6),
+                "up_to": round((code + 1) / BINS, 6),
+                "images": int(own.sum()),
+                "confidence": float(confidence[own].mean()),
+                **_share(int(right[own].sum()), int(own.sum())),
+            }
+        )
+    return found
+
+
+def _share(hits: float, n: int) -> dict:
+    """A share of right answers with its interval."""
+    if not n:
+        return {"value": None, "low": None, "high": None}
+    low, high = wilson_interval(hits, n)
+    return {"value": hits / n, "low": low, "high": high}
