@@ -1,5 +1,6 @@
 """The figures of a run's page as Vega-Lite specifications, and the script that draws them."""
 
+import contextlib
 import math
 from collections.abc import Sequence
 from functools import cache
@@ -13,6 +14,7 @@ SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 INK, QUIET, LINE, ACCENT = "var(--ink)", "var(--quiet)", "var(--line)", "var(--accent)"
 SECOND = "var(--second)"
 N_COLOURS = 10
+KEPT = "page"  # folder of the cache in which the script is remembered
 CONFIG = {
     "background": None,
     "view": {"stroke": None},
@@ -44,7 +46,8 @@ def figure_script(kept: Path | None = None) -> str:
         return script
     script = vl_convert.javascript_bundle()
     if file:
-        write_remembered(file, script)
+        with contextlib.suppress(OSError):  # it saves time alone
+            write_remembered(file, script)
     return script
 
 
@@ -81,7 +84,7 @@ def calibration(bins: list[dict[str, Any]]) -> dict[str, Any]:
         "mark": {"type": "point", "filled": True, "fill": ACCENT, "opacity": 1},
         "encoding": {
             "x": x | {"field": "confidence"},
-            "y": _percent("share right") | {"field": "accuracy"},
+            "y": _percent("share right") | {"field": "value"},
             "size": {
                 "field": "images",
                 "type": "quantitative",
@@ -90,7 +93,7 @@ def calibration(bins: list[dict[str, Any]]) -> dict[str, Any]:
             },
             "tooltip": [
                 _told("confidence", "probability given"),
-                _told("accuracy", "share right"),
+                _told("value", "share right"),
                 {"field": "images", "title": "images"},
             ],
         },
@@ -100,14 +103,17 @@ def calibration(bins: list[dict[str, Any]]) -> dict[str, Any]:
 
 def confidence(curve: list[dict[str, Any]]) -> dict[str, Any]:
     """What is kept, and what of it is right, by the probability from which answers count."""
+    # up to the least probability that occurs, all is kept
+    first = max(i for i, point in enumerate(curve) if point["share"] == 1)
+    curve = curve[first:]
     x = _percent("accept answers from this probability on", [curve[0]["threshold"], 1])
     x |= {"field": "threshold"}
-    lowest = min(min(point["kept"], point["low"]) for point in curve)
+    lowest = min(min(point["share"], point["low"]) for point in curve)
     share = _percent("share", [math.floor(10 * lowest) / 10, 1])
     tooltip = [
         _told("threshold", "from"),
-        _told("kept", "kept"),
-        _told("accuracy", "right of those"),
+        _told("share", "kept"),
+        _told("value", "right of those"),
         {"field": "images", "title": "images kept"},
     ]
 
@@ -126,7 +132,7 @@ def confidence(curve: list[dict[str, Any]]) -> dict[str, Any]:
         "mark": {"type": "rule", "stroke": INK, "strokeDash": [3, 3]},
         "encoding": {"x": x},
     }
-    layers = [band, line("accuracy", ACCENT), line("kept", SECOND), rule]
+    layers = [band, line("value", ACCENT), line("share", SECOND), rule]
     return _figure({"values": curve}, layers)
 
 

@@ -20,16 +20,9 @@ from pipelines.evaluation.scoring import SCORINGS
 from pipelines.report import charts
 from pipelines.report.galleries import describe_images, find_galleries
 from pipelines.report.images import ImageTable
-from pipelines.report.judged import (
-    calibration_bins,
-    confidence_curve,
-    confusion_counts,
-    precisions,
-)
 from pipelines.report.layer_table import make_layer_tables
 from pipelines.report.caveats import find_warnings
 
-REPORT = "report.html"
 ANSWER_AT = 0.9  # threshold that the page begins with
 MOST_CELLS = 24  # classes of which a matrix can be read; of more, the pairs confused are listed
 LISTED_PAIRS = 60
@@ -59,12 +52,13 @@ def make_page(
         HTML; names are escaped, and a policy in it forbids every request.
     """
     classes = [str(name) for name in results["data"]["classes"]]
-    counts = confusion_counts(images, classes)
-    curve = confidence_curve(images)
+    answers = results["answers"]["test"]
+    cells = {(own["label"], own["predicted"]): i for i, own in enumerate(answers["confusion"])}
+    curve = [own for own in answers["by_confidence"] if own["images"]]
     galleries = find_galleries(results, images)
     specs = {
         "learning": charts.learning_curve(results["learning_curve"]["points"]),
-        "calibration": charts.calibration(calibration_bins(images)),
+        "calibration": charts.calibration(answers["reliability"]),
         "confidence": charts.confidence(curve),
         "map": charts.image_map(classes),
     }
@@ -78,9 +72,10 @@ def make_page(
     return _environment(results).get_template("page.html").render(
         results=results,
         classes=classes,
-        counts=counts,
-        confused=_confused(counts, classes),
-        precisions=precisions(counts),
+        answers=answers,
+        cells=cells,
+        confused=_confused(answers["confusion"]),
+        number={name: i for i, name in enumerate(classes)},
         galleries=galleries,
         curve=curve,
         layer_tables=make_layer_tables(results),
@@ -155,9 +150,6 @@ def _environment(results: dict) -> jinja2.Environment:
         "short": _short,
         "of_hundreds": of_hundreds,
         "interval": interval,
-        "data_row": lambda name: next(
-            (i for i, own in enumerate(results["leaderboard"]) if own is name), None
-        ),
     }
     environment.filters |= {"sentence": _sentence, "params": _params}
     return environment
@@ -221,15 +213,10 @@ def _stages(seconds: dict) -> list[tuple[str, str, float]]:
     return [(name, STAGES.get(name, name), value / longest) for name, value in timed.items()]
 
 
-def _confused(counts: list[list[int]], classes: list[str]) -> list[tuple[int, int, int]]:
-    """(count, label, predicted) of the pairs of classes that are confused, the most first."""
-    pairs = [
-        (counts[i][j], i, j)
-        for i in range(len(classes))
-        for j in range(len(classes))
-        if i != j and counts[i][j]
-    ]
-    return sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:LISTED_PAIRS]
+def _confused(cells: list[dict]) -> list[int]:
+    """Places of the cells of the confusion matrix that hold wrong answers, the largest first."""
+    wrong = [i for i, own in enumerate(cells) if own["label"] != own["predicted"]]
+    return sorted(wrong, key=lambda i: -cells[i]["images"])[:LISTED_PAIRS]
 
 
 def _sentence(text: str) -> str:

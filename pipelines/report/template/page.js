@@ -293,16 +293,15 @@
     const at = curve[Number(byId("accept").value)];
     const words = {
       threshold: at.threshold.toFixed(2),
-      kept: `${(100 * at.kept).toFixed(0)}\u00a0%`,
-      accuracy: `${(100 * at.accuracy).toFixed(1)}\u00a0%`,
+      share: `${(100 * at.share).toFixed(0)}\u202f%`,
+      value: `${(100 * at.value).toFixed(1)}\u202f%`,
       images: String(at.images),
       low: (100 * at.low).toFixed(1),
       high: (100 * at.high).toFixed(1),
     };
     for (const own of all("[data-accept]")) own.textContent = words[own.dataset.accept];
-    byId("accept").setAttribute("aria-valuetext", `${words.threshold}, ${words.kept} kept`);
-    const { view } = { view: views.confidence };
-    view?.data("chosen", [{ threshold: at.threshold }]).run();
+    byId("accept").setAttribute("aria-valuetext", `${words.threshold}, ${words.share} kept`);
+    views.confidence?.data("chosen", [{ threshold: at.threshold }]).run();
   }
   byId("accept").addEventListener("input", accept);
 
