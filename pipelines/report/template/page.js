@@ -33,6 +33,7 @@
     const kept = images.picture[row];
     if (!kept) frame.append(make("span", { className: "missing" }, "no picture kept"));
     else frame.append(make("img", { src: `data:image/jpeg;base64,${kept}`, alt: "", decoding: "async" }));
+    frame.append(make("span", { className: "tag" }, part(row)));
     return frame;
   }
 
@@ -45,7 +46,7 @@
   }
 
   const nameOf = (row) =>
-    make("span", { className: "name", title: images.folder + images.path[row] }, `${part(row)} · ${images.path[row]}`);
+    make("span", { className: "name", title: images.folder + images.path[row] }, images.path[row]);
 
   function told(row) {
     return make("div", { className: "told" }, said(row), nameOf(row));
