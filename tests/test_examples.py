@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.__main__ import COMMANDS, PACKAGES
+
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
@@ -109,7 +111,8 @@ def run_command(line):
     words = shlex.split(line)
     if words[0] == "permafrost":
         return import_module("pipelines.__main__").main(words[1:])
-    return import_module(words[2]).main(words[3:])
+    home = PACKAGES.get(words[2].removeprefix("pipelines."), words[2])
+    return import_module(home).main(words[3:])
 
 
 def test_the_readme_is_short():
@@ -139,10 +142,9 @@ def test_every_pooling_that_is_named_exists():
 
 
 def test_every_option_of_a_command_is_on_a_page():
-    from pipelines.__main__ import COMMANDS
-
     pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     for command in COMMANDS:
-        text = import_module(f"pipelines.{command}").build_parser().format_help()
+        home = PACKAGES.get(command, f"pipelines.{command}")
+        text = import_module(home).build_parser().format_help()
         options = set(re.findall(r"--[a-z-]+", text)) - {"--help"}
         assert {option for option in options if option not in pages} == set(), command

@@ -7,8 +7,7 @@ import numpy as np
 from pipelines.evaluation.intervals import wilson_interval
 from pipelines.evaluation.metrics import BINS, class_numbers, confidence_bins
 
-# of the probability below which an answer is not accepted; the first accepts all
-THRESHOLDS = (0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+STEPS = 100  # of thresholds of the probability
 
 
 def describe_answers(
@@ -27,7 +26,7 @@ def describe_answers(
         "confusion": _cells(own, said, names),
         "recall": _shares_right(own, right, names),
         "precision": _shares_right(said, right, names),
-        "by_confidence": [_accepted(right, confidence, least) for least in THRESHOLDS],
+        "by_confidence": _accepted(right, confidence),
         "reliability": _bins(right, confidence),
     }
 
@@ -46,19 +45,23 @@ def _shares_right(codes: np.ndarray, right: np.ndarray, names: np.ndarray) -> li
     sizes = np.bincount(codes, minlength=len(names))
     hits = np.bincount(codes, right, len(names))
     return [
-        {"class": str(name), "images": size, **_share(hit, size)}
+        {"class": str(name), "images": size, **_share("value", hit, size)}
         for name, hit, size in zip(names, hits.tolist(), sizes.tolist(), strict=True)
     ]
 
 
-def _accepted(right: np.ndarray, confidence: np.ndarray, least: float) -> dict:
-    kept = confidence >= least
-    return {
-        "threshold": least,
-        "images": int(kept.sum()),
-        "share": float(kept.mean()),
-        **_share(int(right[kept].sum()), int(kept.sum())),
-    }
+def _accepted(right: np.ndarray, confidence: np.ndarray) -> list[dict]:
+    """What is left by each threshold, from one that accepts all answers to the last with any."""
+    found = []
+    for step in range(min(int(STEPS * confidence.min()), STEPS - 1), STEPS):
+        threshold = step / STEPS
+        kept = confidence >= threshold
+        n = int(kept.sum())
+        if not n:
+            break
+        share = {"threshold": threshold, "images": n, "kept": n / len(right)}
+        found.append(share | _share("accuracy", int(right[kept].sum()), n))
+    return found
 
 
 def _bins(right: np.ndarray, confidence: np.ndarray) -> list[dict]:
@@ -67,21 +70,19 @@ def _bins(right: np.ndarray, confidence: np.ndarray) -> list[dict]:
     found = []
     for code in np.unique(codes).tolist():
         own = codes == code
-        found.append(
-            {
-                "above": round(code / BINS, 6),
-                "up_to": round((code + 1) / BINS, 6),
-                "images": int(own.sum()),
-                "confidence": float(confidence[own].mean()),
-                **_share(int(right[own].sum()), int(own.sum())),
-            }
-        )
+        of_bin = {
+            "above": round(code / BINS, 6),
+            "up_to": round((code + 1) / BINS, 6),
+            "images": int(own.sum()),
+            "confidence": float(confidence[own].mean()),
+        }
+        found.append(of_bin | _share("accuracy", int(right[own].sum()), int(own.sum())))
     return found
 
 
-def _share(hits: float, n: int) -> dict:
-    """A share of right answers with its interval."""
+def _share(name: str, hits: float, n: int) -> dict:
+    """A share of right answers under this name, with its interval."""
     if not n:
-        return {"value": None, "low": None, "high": None}
+        return {name: None, "low": None, "high": None}
     low, high = wilson_interval(hits, n)
-    return {"value": hits / n, "low": low, "high": high}
+    return {name: hits / n, "low": low, "high": high}

@@ -74,12 +74,13 @@ def read_images(file: Path) -> ImageTable:
     Raises ValueError for a file without its columns.
     """
     with open(file, newline="", encoding="utf-8") as opened:
-        rows = list(csv.DictReader(opened))
+        reader = csv.DictReader(opened)
+        rows = list(reader)
     columns: dict[str, np.ndarray] = {}
     for name in (field.name for field in fields(ImageTable)):
-        if rows and name not in rows[0]:
+        if name not in (reader.fieldnames or ()):
             raise ValueError(f"{file} has no column {name!r}: expected a run's {IMAGES}")
-        cells: Sequence[str] = [row[name] for row in rows]
+        cells: Sequence[str] = [row[name] or "" for row in rows]  # a row may end early
         columns[name] = (
             np.array([from_cell(cell) for cell in cells], object)
             if name in TEXT

@@ -9,7 +9,15 @@ from PIL import Image
 
 from data import ImageError, Reading, make_picture
 from data.thumbnails import read_thumbnails as read_from_images
-from extract import FeatureStore, MemoryStore, Tap, extract, kept_pictures, kept_thumbnails
+from extract import (
+    FeatureStore,
+    MemoryStore,
+    Tap,
+    extract,
+    found_pictures,
+    kept_pictures,
+    kept_thumbnails,
+)
 from extract import loader as loader_file
 from extract import thumbnails as thumbnails_file
 from extract.store.ids import image_ids
@@ -152,3 +160,17 @@ def test_pictures_that_are_not_kept_are_made(images, store):
     ids = image_ids(images)[0]
     assert kept_pictures(store, images, ids) == [make_picture(image) for image in images]
     assert not lacking_thumbnails(store, ids, EACH_ALONE).any()
+
+
+def test_found_are_the_kept_pictures_and_those_of_files_as_they_were(images, store, tmp_path):
+    ids = image_ids(images)[0]
+    expected = [make_picture(image) for image in images]
+    kept_pictures(store, images[:2], ids[:2])
+    (tmp_path / "0.jpg").unlink()  # its picture is kept
+    shutil.copy(images[1], images[2])  # another image by now
+    (tmp_path / "3.gif").write_bytes(b"none")
+    found = found_pictures(store, images, ids)
+    assert found == {row: expected[row] for row in (0, 1, 4, 5)}
+    assert list(found) == [0, 1, 4, 5]
+    assert lacking_thumbnails(store, ids, EACH_ALONE).tolist() == [False] * 2 + [True] * 4
+    assert found_pictures(store, [], np.empty((0, 16), np.uint8)) == {}

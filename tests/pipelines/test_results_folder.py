@@ -394,7 +394,9 @@ def test_after_a_run_that_failed_the_next_one_takes_its_folder(photos, run, tmp_
     for file in photos.rglob("broken*"):
         file.unlink()
     assert run(photos, *BRIEF)[0] == 0
-    assert sorted(os.listdir(tmp_path / "out")) == ["model", "results.json", "test_predictions.csv"]
+    assert sorted(os.listdir(tmp_path / "out")) == [
+        *("images.csv", "model", "report.html", "results.json", "test_predictions.csv")
+    ]
 
 
 @pytest.mark.parametrize("stage", ["write_predictions", "write_bundle", "write_results"])
