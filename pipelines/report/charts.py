@@ -84,7 +84,7 @@ def calibration(bins: list[dict[str, Any]]) -> dict[str, Any]:
         "mark": {"type": "point", "filled": True, "fill": ACCENT, "opacity": 1},
         "encoding": {
             "x": x | {"field": "confidence"},
-            "y": _percent("share right") | {"field": "value"},
+            "y": _percent("share right") | {"field": "accuracy"},
             "size": {
                 "field": "images",
                 "type": "quantitative",
@@ -93,7 +93,7 @@ def calibration(bins: list[dict[str, Any]]) -> dict[str, Any]:
             },
             "tooltip": [
                 _told("confidence", "probability given"),
-                _told("value", "share right"),
+                _told("accuracy", "share right"),
                 {"field": "images", "title": "images"},
             ],
         },
@@ -104,16 +104,16 @@ def calibration(bins: list[dict[str, Any]]) -> dict[str, Any]:
 def confidence(curve: list[dict[str, Any]]) -> dict[str, Any]:
     """What is kept, and what of it is right, by the probability from which answers count."""
     # up to the least probability that occurs, all is kept
-    first = max(i for i, point in enumerate(curve) if point["share"] == 1)
+    first = max(i for i, point in enumerate(curve) if point["kept"] == 1)
     curve = curve[first:]
     x = _percent("accept answers from this probability on", [curve[0]["threshold"], 1])
     x |= {"field": "threshold"}
-    lowest = min(min(point["share"], point["low"]) for point in curve)
+    lowest = min(min(point["kept"], point["low"]) for point in curve)
     share = _percent("share", [math.floor(10 * lowest) / 10, 1])
     tooltip = [
         _told("threshold", "from"),
-        _told("share", "kept"),
-        _told("value", "right of those"),
+        _told("kept", "kept"),
+        _told("accuracy", "right of those"),
         {"field": "images", "title": "images kept"},
     ]
 
@@ -132,7 +132,7 @@ def confidence(curve: list[dict[str, Any]]) -> dict[str, Any]:
         "mark": {"type": "rule", "stroke": INK, "strokeDash": [3, 3]},
         "encoding": {"x": x},
     }
-    layers = [band, line("value", ACCENT), line("share", SECOND), rule]
+    layers = [band, line("accuracy", ACCENT), line("kept", SECOND), rule]
     return _figure({"values": curve}, layers)
 
 

@@ -205,6 +205,14 @@
     open();
   }
 
+  // a link to a gallery opens it
+  for (const link of all("a[href^='#']")) {
+    link.addEventListener("click", () => {
+      const target = byId(link.getAttribute("href").slice(1));
+      if (target?.tagName === "DETAILS") target.open = true;
+    });
+  }
+
   function proposed(name) {
     return name === "drop" ? DROP : classes.indexOf(name);
   }
@@ -294,14 +302,14 @@
     const at = curve[Number(byId("accept").value)];
     const words = {
       threshold: at.threshold.toFixed(2),
-      share: `${(100 * at.share).toFixed(0)}\u202f%`,
-      value: `${(100 * at.value).toFixed(1)}\u202f%`,
+      kept: `${(100 * at.kept).toFixed(0)}\u202f%`,
+      accuracy: `${(100 * at.accuracy).toFixed(1)}\u202f%`,
       images: String(at.images),
       low: (100 * at.low).toFixed(1),
       high: (100 * at.high).toFixed(1),
     };
     for (const own of all("[data-accept]")) own.textContent = words[own.dataset.accept];
-    byId("accept").setAttribute("aria-valuetext", `${words.threshold}, ${words.share} kept`);
+    byId("accept").setAttribute("aria-valuetext", `${words.threshold}, ${words.kept} kept`);
     views.confidence?.data("chosen", [{ threshold: at.threshold }]).run();
   }
   byId("accept").addEventListener("input", accept);
