@@ -104,9 +104,7 @@ def _on_unread(results: dict, figures: "Figures") -> Markup | None:
         return None
     return Markup(
         "<strong>Unreadable:</strong> {} could not be used; <code>bad_images.csv</code> says why."
-    ).format(
-        figures.number("data", "n_bad", digits=0) + (" image" if n_bad == 1 else " images")
-    )
+    ).format(figures.number("data", "n_bad", digits=0) + (" image" if n_bad == 1 else " images"))
 
 
 WARNINGS: tuple[Warn, ...] = (

@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections.abc import Sequence
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 INK, QUIET, LINE, ACCENT = "var(--ink)", "var(--quiet)", "var(--line)", "var(--accent)"
 SECOND = "var(--second)"
 N_COLOURS = 10
+SNIPPET = "window.vegaEmbed = vegaEmbed;"  # all that the page calls
 KEPT = "page"  # folder of the cache in which the script is remembered
 CONFIG = {
     "background": None,
@@ -40,11 +42,11 @@ def figure_script(kept: Path | None = None) -> str:
     """
     import vl_convert
 
-    file = kept and kept / f"vega-{vl_convert.__version__}.json"
+    file = kept and kept / f"vega-{version('vl-convert-python')}.json"
     script = read_remembered(file) if file else None
     if isinstance(script, str):
         return script
-    script = vl_convert.javascript_bundle()
+    script = vl_convert.javascript_bundle(SNIPPET)
     if file:
         with contextlib.suppress(OSError):  # it saves time alone
             write_remembered(file, script)

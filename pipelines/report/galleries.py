@@ -1,7 +1,6 @@
 """The images that a run's page shows in galleries, each with its reason, and the data of all."""
 
 import base64
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -75,10 +74,13 @@ def describe_images(
 
 
 def _shared_folder(paths: list[str]) -> str:
-    """The folder that all paths begin with, its slash included; empty where it has no plain name."""
+    """What all paths begin with, up to a slash; empty where that is no plain name."""
     if not paths:
         return ""
-    start = os.path.commonprefix(paths)
+    first, last = min(paths), max(paths)
+    pairs = zip(first, last, strict=False)
+    same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(last)))
+    start = first[:same]
     folder = start[: max(start.rfind("/"), start.rfind("\\")) + 1]
     return folder if shown(folder) == folder else ""
 

@@ -48,9 +48,7 @@ def _make_table(results: dict, backbone: str, layers: list[str]) -> LayerTable:
             if known is None or (known[0], -known[1]) > (screened, -row[score]):
                 best[key] = (screened, row[score], place)
     poolings = list(dict.fromkeys(pooling for _, pooling in best))
-    cells = [
-        [_cell(best, best.get((layer, pooling))) for layer in layers] for pooling in poolings
-    ]
+    cells = [[_cell(best, best.get((layer, pooling))) for layer in layers] for pooling in poolings]
     return LayerTable(backbone, layers, poolings, cells)
 
 

@@ -18,10 +18,10 @@ from extract.preprocessing import name_of
 from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.scoring import SCORINGS
 from pipelines.report import charts
+from pipelines.report.caveats import find_warnings
 from pipelines.report.galleries import describe_images, find_galleries
 from pipelines.report.images import ImageTable
 from pipelines.report.layer_table import make_layer_tables
-from pipelines.report.caveats import find_warnings
 
 ANSWER_AT = 0.9  # threshold that the page begins with
 MOST_CELLS = 24  # classes of which a matrix can be read; of more, the pairs confused are listed
@@ -69,30 +69,34 @@ def make_page(
         "curve": curve,
     }
     scripts = [charts.figure_script(kept), _read("page.js")]
-    return _environment(results).get_template("page.html").render(
-        results=results,
-        classes=classes,
-        answers=answers,
-        cells=cells,
-        confused=_confused(answers["confusion"]),
-        number={name: i for i, name in enumerate(classes)},
-        galleries=galleries,
-        curve=curve,
-        layer_tables=make_layer_tables(results),
-        warnings=find_warnings(results, Figures(results)),
-        baselines=_baselines(results),
-        stages=_stages(results["seconds"]),
-        n_drawn=int((images.x == images.x).sum()),
-        n_images=len(images),
-        n_pictures=sum(own in pictures for own in images.id),
-        style=Markup(_read("page.css")),
-        scripts=list(map(Markup, scripts)),
-        policy=_policy(scripts),
-        page_data=_embedded(page_data),
-        as_matrix=len(classes) <= MOST_CELLS,
-        answer_at=_nearest(curve, ANSWER_AT),
-        scoring=SCORINGS[results["scoring"]],
-        command=shlex.join(map(str, results["command"])),
+    return (
+        _environment(results)
+        .get_template("page.html")
+        .render(
+            results=results,
+            classes=classes,
+            answers=answers,
+            cells=cells,
+            confused=_confused(answers["confusion"]),
+            number={name: i for i, name in enumerate(classes)},
+            galleries=galleries,
+            curve=curve,
+            layer_tables=make_layer_tables(results),
+            warnings=find_warnings(results, Figures(results)),
+            baselines=_baselines(results),
+            stages=_stages(results["seconds"]),
+            n_drawn=int((images.x == images.x).sum()),
+            n_images=len(images),
+            n_pictures=sum(own in pictures for own in images.id),
+            style=Markup(_read("page.css")),
+            scripts=list(map(Markup, scripts)),
+            policy=_policy(scripts),
+            page_data=_embedded(page_data),
+            as_matrix=len(classes) <= MOST_CELLS,
+            answer_at=_nearest(curve, ANSWER_AT),
+            scoring=SCORINGS[results["scoring"]],
+            command=shlex.join(map(str, results["command"])),
+        )
     )
 
 
@@ -252,4 +256,3 @@ def _policy(scripts: list[str]) -> str:
 
 def _read(name: str) -> str:
     return (resources.files("pipelines.report") / "template" / name).read_text("utf-8")
-
