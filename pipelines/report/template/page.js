@@ -140,6 +140,7 @@
     const area = byId("csv");
     area.hidden = !area.hidden;
     event.target.setAttribute("aria-expanded", String(!area.hidden));
+    event.target.textContent = area.hidden ? "Show" : "Hide";
     document.body.style.paddingBottom = `${byId("basket").offsetHeight}px`;
   });
   byId("save-csv").addEventListener("click", () => {
@@ -334,11 +335,12 @@
     function locate() {
       const [x, y] = [view.scale("x"), view.scale("y")];
       const [left, top] = view.origin();
+      const edge = view.padding();
       const svg = frame.querySelector("svg").getBoundingClientRect();
       const outer = frame.getBoundingClientRect();
       box.width = outer.width;
       box.height = outer.height;
-      const [dx, dy] = [left + svg.left - outer.left, top + svg.top - outer.top];
+      const [dx, dy] = [left + edge.left + svg.left - outer.left, top + edge.top + svg.top - outer.top];
       places = points.map((point) => ({ point, x: x(point.x) + dx, y: y(point.y) + dy }));
     }
 
