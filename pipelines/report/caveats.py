@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 WIDE = 0.15  # an interval of the test accuracy that says little
 FEW = 50  # test images
+STRANGE = 3  # times as many unfamiliar test images as the threshold lets through
+LEAST_STRANGERS = 5
 
 Warn = Callable[[dict, "Figures"], Markup | str | None]
 
@@ -72,6 +74,21 @@ def _on_worse_test(results: dict, figures: "Figures") -> Markup | None:
     )
 
 
+def _on_strangers(results: dict, figures: "Figures") -> Markup | None:
+    found = results.get("familiarity")
+    if not found or found["n_flagged"] < LEAST_STRANGERS:
+        return None
+    if found["share_flagged"] < STRANGE * found["threshold"]:
+        return None
+    return Markup(
+        "<strong>Images of another kind in the test:</strong> {} of the test images are unlike the "
+        "training images, where {} would be by chance."
+    ).format(
+        figures.percent("familiarity", "share_flagged"),
+        figures.percent("familiarity", "threshold", digits=0),
+    )
+
+
 def _on_imbalance(results: dict, figures: "Figures") -> Markup | None:
     found = results["data"]["imbalance"]
     if not found["imbalanced"]:
@@ -111,6 +128,7 @@ WARNINGS: tuple[Warn, ...] = (
     _on_nothing_learnt,
     _on_leaks,
     _on_worse_test,
+    _on_strangers,
     _on_few,
     _on_imbalance,
     _on_unread,
