@@ -40,12 +40,12 @@ def figure_script(kept: Path | None = None) -> str:
 
     kept : a folder in which it is remembered, since to join it takes seconds; None is nowhere.
     """
-    import vl_convert
-
     file = kept and kept / f"vega-{version('vl-convert-python')}.json"
     script = read_remembered(file) if file else None
     if isinstance(script, str):
         return script
+    import vl_convert
+
     script = vl_convert.javascript_bundle(SNIPPET)
     if file:
         with contextlib.suppress(OSError):  # it saves time alone

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from pipelines.report import charts
+from pipelines.report import charts, page
 from pipelines.report.finished import read_finished
 from pipelines.report.page import Figures, make_page, of_hundreds
 
@@ -116,6 +116,31 @@ def test_a_run_without_a_map_says_so(finished):
     results, images = finished
     images.x[:] = images.y[:] = float("nan")
     assert "No map was made." in make_page(results | {"map": None}, images, {})
+
+
+def test_of_many_classes_the_pairs_that_are_confused_are_listed(finished, monkeypatch):
+    results, images = finished
+    cells = [
+        {"label": "cats", "predicted": "cats", "images": 9},
+        {"label": "dogs", "predicted": "cats", "images": 2},
+        {"label": "cats", "predicted": "dogs", "images": 5},
+    ]
+    results["answers"]["test"]["confusion"] = cells
+    assert '<table class="matrix' in make_page(results, images, {})
+    monkeypatch.setattr(page, "MOST_CELLS", 1)
+    text = make_page(results, images, {})
+    assert '<table class="matrix' not in text
+    assert text.index("cats named dogs") < text.index("dogs named cats")
+    assert "cats named cats" not in text
+
+
+def test_a_run_of_another_score_with_one_head(photos, small_run, tmp_path):
+    asked = ["--scoring", "neg_log_loss", "--choose", "simplest", "--layers", "features.2"]
+    code, _, err = small_run(photos, tmp_path, *asked, "--heads", "knn", "--baselines", "off")
+    assert code == 0, err
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "No baselines were asked for." in text
+    assert re.search(r'/leaderboard/0/cv_score" data-scale="1">\u2212', text)
 
 
 def test_figures_name_their_place():
