@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -233,7 +234,9 @@ def run_command(
     """
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     parser.add_argument("--version", action="version", version=version())
-    options = parser.parse_args(_with_negative_range(arguments))
+    options, strange = parser.parse_known_args(_with_negative_range(arguments))
+    if strange:
+        parser.error(f"unknown: {' '.join(strange)}{_near_options(parser, strange)}")
     make_writable_everywhere()
     try:
         with raising(kept):
@@ -248,6 +251,23 @@ def run_command(
             traceback.print_exc()
         say(f"error: {_one_line(error)}")
         return _exit_code(error)
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """Add the option that silences a `Narrator`."""
+    parser.add_argument(
+        "--quiet",
+        action="store_true",
+        help="no progress and no notes on the way: the result alone, or what went wrong",
+    )
+
+
+def _near_options(parser: argparse.ArgumentParser, strange: Sequence[str]) -> str:
+    """`: did you mean --pooling?`, by the first word that looks like an option."""
+    typed = next((word.partition("=")[0] for word in strange if word.startswith("-")), "")
+    there = dict.fromkeys(re.findall(r"--[a-z-]+", parser.format_usage()))
+    near = get_close_matches(typed, there, n=1)
+    return f": did you mean {near[0]}?" if near else ""
 
 
 def _with_negative_range(arguments: Sequence[str] | None) -> list[str]:
@@ -322,16 +342,20 @@ def make_writable_everywhere() -> None:
 
 
 class Narrator:
-    """Says what a job is about to do and shows its progress: the command lines' `on_event`."""
+    """Says what a job is about to do and shows its progress: the command lines' `on_event`.
 
-    def __init__(self) -> None:
+    quiet : say nothing.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
         self._bar: Any = None
         self._shown: Any = None  # what the bar is of
 
     def __call__(self, event: Any) -> None:
         """Take one event; of a kind it does not know it says nothing."""
         tell = getattr(self, f"_on_{type(event).__name__}", None)
-        if tell is not None:
+        if tell is not None and not self._quiet:
             tell(event)
 
     def _on_RangeFound(self, event: Any) -> None:

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,12 +14,16 @@ from pipelines.console import (
     FEATURE_OPTIONS,
     Narrator,
     add_options,
+    add_quiet,
     run_command,
     say,
     settings_of,
 )
 from pipelines.errors import WorkFailed, WrongCall
 from pipelines.settings import FeatureSettings
+
+if TYPE_CHECKING:
+    from pipelines.features import FeatureTable
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 EXAMPLE = (
@@ -35,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_options(parser, ("class_level", *FEATURE_OPTIONS))
     parser.add_argument("--to", type=Path, metavar="FILE.h5", help="also write one plain HDF5 file")
+    add_quiet(parser)
     return parser
 
 
@@ -60,7 +66,7 @@ def extract_features(options: argparse.Namespace) -> int:
     refuse_unwritable(options.to)
     settings.check_features()
     samples = read_any(options.images, settings.class_level)
-    narrator = Narrator()
+    narrator = Narrator(options.quiet)
     store = FeatureStore(settings.cache)
     backbones = load_backbones(samples, settings, store)
     for backbone in backbones:
@@ -68,10 +74,8 @@ def extract_features(options: argparse.Namespace) -> int:
     narrator(SamplesRead(samples))
     settings = find_range(samples, settings, narrator)
     table = keep_features(samples, backbones, store, settings, settle=False, on_event=narrator)
-    for path, reason in table.bad:
-        say(f"left out: {path}: {reason}")
-    for path, note in table.notes:
-        say(f"note: {path}: {note}")
+    if not options.quiet:
+        say_left_out(table)
     done = describe_extraction(table.passes)
     images = counted(len(table.samples), "image")
     n_copies = len(table.ids) - len(np.unique(table.ids, axis=0))
@@ -88,6 +92,14 @@ def extract_features(options: argparse.Namespace) -> int:
         export_table(table, options.to)
         print(shown(f"exported: {options.to}"))
     return DONE
+
+
+def say_left_out(table: "FeatureTable") -> None:
+    """The images without features, and those used with a note."""
+    for path, reason in table.bad:
+        say(f"left out: {path}: {reason}")
+    for path, note in table.notes:
+        say(f"note: {path}: {note}")
 
 
 def refuse_unwritable(file: Path | None) -> None:

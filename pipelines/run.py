@@ -12,6 +12,7 @@ from pipelines.console import (
     FEATURE_OPTIONS,
     Narrator,
     add_options,
+    add_quiet,
     run_command,
     settings_of,
 )
@@ -35,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_options(parser, ("baselines", "scoring", "class_weight", "views", "out", "max_bad"))
     add_options(parser, ("split", "final", "report"))
     parser.add_argument("--json", action="store_true", help="print results.json instead of tables")
+    add_quiet(parser)
     return parser
 
 
@@ -52,7 +54,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
     settings = settings_of(RunSettings, options)
     out = settings.out or default_folder(options.images)
-    narrator = Narrator()
+    narrator = Narrator(options.quiet)
     try:
         result = run_job(
             options.images,

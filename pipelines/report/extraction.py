@@ -62,17 +62,17 @@ def where_time_went(facts: "Facts") -> str | None:
     written = 100 * times["write_wait"] / whole
     if written > max(waited, ran):
         return (
-            f"writing held the pass back {written:.0f} % of the time: "
+            f"writing held the pass back {written:.0f} % of it: "
             "a faster disk for --cache would help"
         )
     if waited > ran:
         what = f"held the GPU back {waited:.0f} %" if on_gpu else f"took {waited:.0f} %"
-        return f"decoding {what} of the time: more cores or pre-resized images would help"
+        return f"decoding {what} of the pass: more cores or pre-resized images would help"
     if on_gpu:
         return (
-            f"the network took {ran:.0f} % of the time and decoding kept up: the GPU is what limits"
+            f"the network took {ran:.0f} % of the pass and decoding kept up: the GPU is what limits"
         )
     return (
-        f"the network took {ran:.0f} % of the time: "
+        f"the network took {ran:.0f} % of the pass: "
         "a GPU, a smaller backbone or a smaller --size would help"
     )

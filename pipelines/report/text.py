@@ -12,10 +12,13 @@ from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.scoring import SCORINGS, Scoring
 from pipelines.exploration.table import EXPLORATIONS
 from pipelines.report.files import REPORT
+from pipelines.report.timing import time_in_words
 
 MAJORITY_WORDS = "majority class"
 UNTRAINED_WORDS = "the same network untrained"
 SHOWN_ROWS = 10
+WIDTH = 80  # of a terminal, for the leaderboard
+LEAST_PARAMS = 8
 
 
 def summary(results: dict, out: Path) -> str:
@@ -41,12 +44,12 @@ def summary(results: dict, out: Path) -> str:
 
 def _leaderboard_in_words(results: dict, scoring: Scoring, several: bool) -> list[str]:
     rows = results["leaderboard"]
-    header = ("features", "dim", "head", "parameters", f"cv {scoring.words}", "95 % interval", "")
+    header = ("features", "head", "params", f"cv {scoring.words} (95 %)", "")
     place = _place(results)
     shown = [place] if place >= SHOWN_ROWS else []
     shown = [*range(min(SHOWN_ROWS, len(rows))), *shown]
     cells = [_shown(rows[i], several, "chosen" if i == place else "") for i in shown]
-    lines = table(header, cells).split("\n")
+    lines = table(header, _clipped(header, cells)).split("\n")
     if len(rows) > len(shown):
         lines.append(f"… and {len(rows) - len(shown)} more in results.json")
     n_tied = sum(row["tied"] for row in rows)
@@ -134,13 +137,13 @@ def _recalls(chosen: dict) -> str:
 
 
 def _work_in_words(results: dict) -> list[str]:
-    done, seconds = results["extraction"], results["seconds"]
-    computed = counted(done["computed"], "image")
-    in_all = seconds["total"] + seconds.get("report", 0)
+    done = results["extraction"]
+    whole, *more = time_in_words(results)
     return [
-        f"features: {computed} computed, {done['from_store']} from the store; "
-        f"{in_all:.1f} s in all, {seconds['heads']:.1f} s for the heads",
-        *[f"  {line}" for line in (done["in_words"], done["unused_gpu"]) if line],
+        f"features: {counted(done['computed'], 'image')} computed, {done['from_store']} from the "
+        "store",
+        f"time: {whole}",
+        *[f"  {line}" for line in (*more, done["unused_gpu"]) if line],
     ]
 
 
@@ -169,19 +172,44 @@ def _place(results: dict) -> int:
 def _shown(row: dict, several: bool, note: str) -> tuple[str, ...]:
     params = " ".join(f"{k.rpartition('__')[2]}={_short(v)}" for k, v in row["params"].items())
     if row["head"] == "blend":
-        params = f"{counted(len(row['members']), 'head')} averaged"
+        params = counted(len(row["members"]), "head")
     return (
         _source(row, several),
-        str(row["dim"]),
         row["head"],
         params,
-        f"{row['cv_score']:z.4f}",
-        _interval(row, "cv_score"),
+        f"{row['cv_score']:z.4f} ({_interval(row, 'cv_score', 3)})",
         f"{'=' if row['tied'] else ' '} {note}".rstrip(),
     )
 
 
-SEEN = {"plain+flipped": " with flips", "whole": " whole"}
+SEEN = {"plain+flipped": " flips", "whole": " whole"}
+
+
+def _clipped(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """The leaderboard's cells, of which the longest parameters and then the longest names of
+    features are cut so that a line has no more than WIDTH letters."""
+    widths = [
+        max(len(line[i]) for line in (header, *map(_as_shown, rows))) for i in range(len(header))
+    ]
+    excess = sum(widths) + 2 * (len(widths) - 1) - WIDTH
+    params = max(widths[2] - max(excess, 0), min(LEAST_PARAMS, widths[2]))
+    source = max(widths[0] - max(excess - (widths[2] - params), 0), len(header[0]))
+    return [
+        (_cut_front(features, source), head, _cut_end(own, params), *rest)
+        for features, head, own, *rest in map(_as_shown, rows)
+    ]
+
+
+def _as_shown(row: Sequence[str]) -> list[str]:
+    return list(map(shown, row))
+
+
+def _cut_front(text: str, width: int) -> str:
+    return text if len(text) <= width else f"…{text[len(text) - width + 1 :]}"
+
+
+def _cut_end(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _source(row: dict, several: bool) -> str:
@@ -200,8 +228,8 @@ def _predict_call(backbone: dict, model: Path) -> str:
     )
 
 
-def _interval(row: dict, name: str) -> str:
-    return f"{row[name + '_low']:z.4f} to {row[name + '_high']:z.4f}"
+def _interval(row: dict, name: str, digits: int = 4) -> str:
+    return f"{row[name + '_low']:z.{digits}f} to {row[name + '_high']:z.{digits}f}"
 
 
 def _short(value: Any) -> str:

@@ -60,3 +60,40 @@ def test_the_script_finds_ones_own_modules_as_python_m_does(tmp_path, monkeypatc
     monkeypatch.setattr(sys, "argv", ["permafrost", "--version"])
     assert permafrost() == 0
     assert sys.path[-1] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--poling", "avg"], "unknown: --poling avg: did you mean --pooling?"),
+        (["--basline=off"], "unknown: --basline=off: did you mean --baselines?"),
+        (["--zzzzzz"], "unknown: --zzzzzz"),
+        (["more", "words"], "unknown: more words"),
+    ],
+)
+def test_a_mistyped_option_is_answered_with_the_nearest(words, said, capsys):
+    from pipelines.run import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["photos", *words])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"pipelines.run: error: {said}"
+
+
+@pytest.mark.parametrize("command", ["run", "extract"])
+def test_quiet_is_the_result_alone(photos, small, tmp_path, capsys, command):
+    from importlib import import_module
+
+    (photos / "cats" / "bad.png").write_bytes(b"none")
+    few = ["--layers", "features.4", "--pooling", "avg", "--cache", str(tmp_path / "cache")]
+    if command == "run":
+        few += ["--heads", "knn", "--baselines", "off", "--views", "plain", "--report", "off"]
+        few += ["--out", str(tmp_path / "out")]
+    arguments = [word for word in small if command == "run" or word not in ("--cv", "3")]
+    main = import_module(f"pipelines.{command}").main
+    assert main([str(photos), *arguments, *few, "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert out
+    assert err == ""
+    main([str(photos), *arguments, *few])
+    assert capsys.readouterr().err

@@ -193,7 +193,7 @@ def test_several_backbones_stand_on_one_leaderboard(photos, run, tmp_path):
     board = results_of(tmp_path)["leaderboard"]
     assert {row["backbone"] for row in board} == {"mobilenet_v3_small", "shufflenet_v2_x0_5"}
     assert len(results_of(tmp_path)["backbones"]) == 2
-    assert "shufflenet_v2_x0_5 " in out
+    assert "v2_x0_5 " in out  # the first letters may be cut for 80 columns
     assert load_classifier(tmp_path / "out" / "model").predict([str(next(photos.rglob("*.png")))])
 
 
@@ -227,7 +227,7 @@ def test_flips_stand_beside_the_plain_rows_and_are_predicted_with(
     assert {row["view"] for row in results["leaderboard"]} == {"plain", "plain+flipped"}
     assert results["extraction"]["computed"] == 24
     assert results["views"]["asked"] == ["plain", "flipped"]
-    assert " with flips" in out
+    assert ":avg flips " in out
     assert assert_the_bundle_predicts_as_the_run(tmp_path).extractor_.view == "flipped"
     run(photos, *short, "--views", "plain,flipped")
     assert results_of(tmp_path)["extraction"]["computed"] == 0
@@ -364,7 +364,7 @@ def test_the_run_chooses_by_the_scoring(photos, run, tmp_path, scoring):
     chosen = results["chosen"]
     assert chosen["test_score_low"] <= chosen["test_score"] <= chosen["test_score_high"]
     words = SCORINGS[scoring].words
-    assert f"cv {words}" in out
+    assert f"cv {words} (95 %)" in out
     assert f"cross-validated {words}, corrected" in out
     assert "read balanced accuracy" in out
 

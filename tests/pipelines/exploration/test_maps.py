@@ -53,7 +53,7 @@ def test_half_of_the_images_may_be_alike():
 
 def test_the_method_says_what_was_done():
     assert map_images(clusters(n_each=4)[0]).method == (
-        "t-SNE of 16 principal components, perplexity 5, 500 steps"
+        "t-SNE of 16 principal components, perplexity 5, 400 steps"
     )
 
 

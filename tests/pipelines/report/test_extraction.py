@@ -24,27 +24,27 @@ class Done:
         (
             "cuda",
             {"wait": 7.0, "forward": 3.0},
-            "decoding held the GPU back 70 % of the time: more cores or pre-re",
+            "decoding held the GPU back 70 % of the pass: more cores or pre-re",
         ),
         (
             "cuda:1",
             {"wait": 1.0, "forward": 3.0},
-            "the network took 75 % of the time and decoding kept up: the GPU",
+            "the network took 75 % of the pass and decoding kept up: the GPU",
         ),
         (
             "cpu",
             {"wait": 7.0, "forward": 3.0},
-            "decoding took 70 % of the time: more cores or pre-resized images",
+            "decoding took 70 % of the pass: more cores or pre-resized images",
         ),
         (
             "cpu",
             {"wait": 1.0, "forward": 3.0},
-            "the network took 75 % of the time: a GPU, a smaller backbone or",
+            "the network took 75 % of the pass: a GPU, a smaller backbone or",
         ),
         (
             "cpu",
             {"wait": 1.0, "write_wait": 3.0},
-            "writing held the pass back 75 % of the time: a faster disk",
+            "writing held the pass back 75 % of it: a faster disk",
         ),
     ],
 )

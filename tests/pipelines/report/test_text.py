@@ -153,3 +153,21 @@ def test_it_is_said_where_the_heads_are_too_weak_to_audit_labels():
         "- training labels are not audited: the heads are too weak for it, right for 0.47 of the "
         "images they did not see, by chance for 0.50"
     ) in summary(weak, Path("out")).splitlines()
+
+
+@pytest.mark.parametrize("scoring", ["accuracy", "balanced_accuracy", "neg_log_loss"])
+@pytest.mark.parametrize(("view", "backbones"), [("plain", 1), ("plain+flipped", 1), ("whole", 3)])
+def test_the_leaderboard_has_80_columns(scoring, view, backbones):
+    found = results(12, "best")
+    found["scoring"] = scoring
+    found["backbones"] *= backbones
+    found["chosen"] |= {"test_score": 0.5, "test_score_low": 0.4, "test_score_high": 0.6}
+    for row in found["leaderboard"]:
+        row |= {"view": view, "tap": "features.12.block.3:grid3", "head": "linear_svm"}
+        row["params"] = {"rbf__C": 10, "rbf__gamma": 0.000347, "weights": "distance"}
+        row["cv_score"] = -0.123
+    found["chosen"] |= found["leaderboard"][12]
+    lines = summary(found, Path("out")).split("\n\n")[0].splitlines()[:-1]
+    assert max(map(len, lines)) == 80
+    assert sum(":grid3" in line for line in lines) == 11
+    assert all("C=10" in line for line in lines if ":grid3" in line)

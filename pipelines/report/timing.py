@@ -1,0 +1,53 @@
+"""Where the time of a whole run went, in words."""
+
+from dataclasses import dataclass
+
+SHOWN = 3
+LEAST_SHARE = 0.1  # of a stage that is named
+# of the longest stage from which on something is said that would shorten it, and of how long a run
+LONG_SHARE = 0.3
+LONG_RUN = 10.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of `seconds`: what it is, as printed, and what would make it shorter, if anything."""
+
+    words: str
+    remedy: str = ""
+
+
+STAGES = {
+    "read": Stage("reading the names"),
+    "extract": Stage("the pass over the images"),
+    "copies": Stage("near copies"),
+    "views": Stage("further views", "--views plain leaves them out"),
+    "heads": Stage(
+        "the search over heads", "fewer --layers, --pooling or --heads would make it shorter"
+    ),
+    "baselines": Stage("the baselines", "--baselines off leaves them out"),
+    "curve": Stage("the learning curve", "fewer --heads or --pooling may make it shorter"),
+    "test": Stage("the test"),
+    "audit": Stage("the audit"),
+    "comparisons": Stage("the comparisons"),
+    "refit": Stage("the refit"),
+    "map": Stage("the map", "--report off leaves it out"),
+    "save": Stage("saving"),
+    "report": Stage("the page", "--report off leaves it out"),
+}
+
+
+def time_in_words(results: dict) -> list[str]:
+    """`85.0 s in all: the search over heads 39.0 s, …`, and what would make the longest shorter."""
+    seconds = {name: own for name, own in results["seconds"].items() if name in STAGES}
+    in_all = results["seconds"]["total"] + results["seconds"].get("report", 0)
+    longest = sorted(seconds, key=lambda name: -seconds[name])
+    named = [name for name in longest[:SHOWN] if seconds[name] >= LEAST_SHARE * in_all]
+    parts = ", ".join(f"{STAGES[name].words} {seconds[name]:.1f} s" for name in named)
+    lines = [f"{in_all:.1f} s in all" + (f": {parts}" if parts else "")]
+    if named and in_all >= LONG_RUN and seconds[named[0]] >= LONG_SHARE * in_all:
+        of_pass = results["extraction"]["in_words"]
+        remedy = of_pass if named[0] == "extract" else STAGES[named[0]].remedy
+        if remedy:
+            lines.append(f"{STAGES[named[0]].words} took longest: {remedy}")
+    return lines
