@@ -51,53 +51,60 @@ def make_page(
     str
         HTML; names are escaped, and a policy in it forbids every request.
     """
-    classes = [str(name) for name in results["data"]["classes"]]
-    answers = results["answers"]["test"]
-    cells = {(own["label"], own["predicted"]): i for i, own in enumerate(answers["confusion"])}
-    curve = [own for own in answers["by_confidence"] if own["images"]]
     galleries = find_galleries(results, images)
-    specs = {
+    scripts = [charts.figure_script(kept), _read("page.js")]
+    page_data = {
+        "images": describe_images(images, pictures, results["data"]["classes"]),
+        "galleries": {own.key: own.items for own in galleries},
+        "specs": _specifications(results),
+        "curve": results["answers"]["test"]["by_confidence"],
+    }
+    template = _environment(results).get_template("page.html")
+    return template.render(
+        **_drawn_from(results),
+        galleries=galleries,
+        n_drawn=int((images.x == images.x).sum()),
+        n_images=len(images),
+        n_pictures=sum(own in pictures for own in images.id),
+        style=Markup(_read("page.css")),
+        scripts=list(map(Markup, scripts)),
+        policy=_policy(scripts),
+        page_data=_embedded(page_data),
+    )
+
+
+def _specifications(results: dict) -> dict[str, dict]:
+    """The figures by the name of their frame."""
+    answers = results["answers"]["test"]
+    return {
         "learning": charts.learning_curve(results["learning_curve"]["points"]),
         "calibration": charts.calibration(answers["reliability"]),
-        "confidence": charts.confidence(curve),
-        "map": charts.image_map(classes),
+        "confidence": charts.confidence(answers["by_confidence"]),
+        "map": charts.image_map(results["data"]["classes"]),
     }
-    page_data = {
-        "images": describe_images(images, pictures, classes),
-        "galleries": {own.key: own.items for own in galleries},
-        "specs": specs,
-        "curve": curve,
+
+
+def _drawn_from(results: dict) -> dict[str, Any]:
+    """What the templates read, of the results alone."""
+    classes, answers = results["data"]["classes"], results["answers"]["test"]
+    cells = answers["confusion"]
+    return {
+        "results": results,
+        "classes": classes,
+        "answers": answers,
+        "cells": {(own["label"], own["predicted"]): i for i, own in enumerate(cells)},
+        "confused": _confused(cells),
+        "number": {name: i for i, name in enumerate(classes)},
+        "as_matrix": len(classes) <= MOST_CELLS,
+        "curve": answers["by_confidence"],
+        "answer_at": _nearest(answers["by_confidence"], ANSWER_AT),
+        "layer_tables": make_layer_tables(results),
+        "warnings": find_warnings(results, Figures(results)),
+        "baselines": _baselines(results),
+        "stages": _stages(results["seconds"]),
+        "scoring": SCORINGS[results["scoring"]],
+        "command": shlex.join(map(str, results["command"])),
     }
-    scripts = [charts.figure_script(kept), _read("page.js")]
-    return (
-        _environment(results)
-        .get_template("page.html")
-        .render(
-            results=results,
-            classes=classes,
-            answers=answers,
-            cells=cells,
-            confused=_confused(answers["confusion"]),
-            number={name: i for i, name in enumerate(classes)},
-            galleries=galleries,
-            curve=curve,
-            layer_tables=make_layer_tables(results),
-            warnings=find_warnings(results, Figures(results)),
-            baselines=_baselines(results),
-            stages=_stages(results["seconds"]),
-            n_drawn=int((images.x == images.x).sum()),
-            n_images=len(images),
-            n_pictures=sum(own in pictures for own in images.id),
-            style=Markup(_read("page.css")),
-            scripts=list(map(Markup, scripts)),
-            policy=_policy(scripts),
-            page_data=_embedded(page_data),
-            as_matrix=len(classes) <= MOST_CELLS,
-            answer_at=_nearest(curve, ANSWER_AT),
-            scoring=SCORINGS[results["scoring"]],
-            command=shlex.join(map(str, results["command"])),
-        )
-    )
 
 
 class Figures:
