@@ -162,13 +162,14 @@ class RunResult:
 
         file : where to write it as well.
         """
+        from pipelines.report.charts import KEPT
         from pipelines.report.page import make_page
         from pipelines.report.pictures import gather_pictures
 
         request = self.table.features[0].extraction.request
         assert request is not None  # a run's pass keeps what it was asked for
         pictures = gather_pictures(self.results, self.images, self.samples.inputs, request.store)
-        page = make_page(self.results, self.images, pictures)
+        page = make_page(self.results, self.images, pictures, request.store.cache / KEPT)
         if file is not None:
             write_page(Path(file), page)
         return page

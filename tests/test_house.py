@@ -50,6 +50,9 @@ HOMES = {
         (place.parts[0] == "pipelines" and len(place.parts) == 2) or place == COMMAND_OF_A_FOLDER
     ),
 }
+TEMPLATE = [
+    file.relative_to(ROOT) for file in sorted((ROOT / "pipelines/report/template").iterdir())
+]
 PLACES = [file.relative_to(ROOT) for room in ROOMS for file in sorted((ROOT / room).rglob("*.py"))]
 
 
@@ -104,7 +107,8 @@ def test_the_wheel_holds_the_four_rooms_and_nothing_else(tmp_path):
     """Every file of every folder, no tests; the version that `--version` prints."""
     source = tmp_path / "source"
     source.mkdir()
-    names = [*map(str, PLACES), "setup.cfg", "pyproject.toml", "README.md", "LICENSE"]
+    held_files = [*map(str, [*PLACES, *TEMPLATE])]
+    names = [*held_files, "setup.cfg", "pyproject.toml", "README.md", "LICENSE"]
     for name in names:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes((ROOT / name).read_bytes())
@@ -116,7 +120,7 @@ def test_the_wheel_holds_the_four_rooms_and_nothing_else(tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, check=True)
     with zipfile.ZipFile(tmp_path / (tmp_path / "name").read_text().strip()) as wheel:
         held = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert held == {name for name in names if name.endswith(".py")}
+    assert held == set(held_files)
 
 
 @pytest.mark.parametrize(

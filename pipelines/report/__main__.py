@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def report(options: argparse.Namespace) -> int:
     """Write the page and say where it is -> exit code."""
     from extract import ReadOnlyStore
+    from pipelines.report.charts import KEPT
     from pipelines.report.files import REPORT, disk_errors_named, write_page
     from pipelines.report.finished import read_finished
     from pipelines.report.page import make_page
@@ -37,7 +38,7 @@ def report(options: argparse.Namespace) -> int:
     pictures = gather_pictures(results, images, images.path.tolist(), store)
     file = options.run / REPORT
     with disk_errors_named(file):
-        write_page(file, make_page(results, images, pictures))
+        write_page(file, make_page(results, images, pictures, store.cache / KEPT))
     print(shown(f"page: {file}"))
     if len(pictures) < len(images):
         shown_of = f"{len(pictures)} of {counted(len(images), 'image')} have a picture in it"

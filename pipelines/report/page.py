@@ -1,25 +1,265 @@
-"""The page of a run: what it found, for people who look before they read."""
+"""`report.html`: what a run found as one page that asks nothing of the network."""
 
+import base64
+import hashlib
+import json
+import shlex
 from collections.abc import Mapping
-from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
 
 from data.names import counted, shown
+from extract.backbones import BASELINES
+from extract.preprocessing import name_of
+from pipelines.evaluation.metrics import METRICS
+from pipelines.evaluation.scoring import SCORINGS
+from pipelines.report import charts
+from pipelines.report.caveats import find_warnings
+from pipelines.report.galleries import describe_images, find_galleries
 from pipelines.report.images import ImageTable
+from pipelines.report.layer_table import make_layer_tables
+
+ANSWER_AT = 0.9  # threshold that the page begins with
+MOST_CELLS = 24  # classes of which a matrix can be read; of more, the pairs confused are listed
+LISTED_PAIRS = 60
 
 
-def make_page(results: dict, images: ImageTable, pictures: Mapping[str, bytes]) -> str:
-    """One self-contained HTML file.
+def make_page(
+    results: dict,
+    images: ImageTable,
+    pictures: Mapping[str, bytes],
+    kept: Path | None = None,
+) -> str:
+    """The page of a run, whole in itself.
 
-    results : what results.json holds.
-    images : the images of the run.
-    pictures : JPEG files by image id; images without one have none.
+    Parameters
+    ----------
+    results : dict
+        What results.json holds.
+    images : ImageTable
+    pictures : mapping of str to bytes
+        JPEG files by the id of their image, as of `extract.kept_pictures`; an image may have none.
+    kept : Path, optional
+        A folder in which the script that draws figures is remembered.
+
+    Returns
+    -------
+    str
+        HTML; names are escaped, and a policy in it forbids every request.
     """
-    chosen = results["chosen"]
-    name = escape(shown(results["data"]["name"]))
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>{name}</title>\n'
-        f"<p>test accuracy {chosen['test_accuracy']:.4f} "
-        f"({chosen['test_low']:.4f} to {chosen['test_high']:.4f}) on "
-        f"{counted(results['data']['n_test'], 'image')}; {len(pictures)} of "
-        f"{counted(len(images), 'image')} shown</p></html>\n"
+    galleries = find_galleries(results, images)
+    scripts = [charts.figure_script(kept), _read("page.js")]
+    page_data = {
+        "images": describe_images(images, pictures, results["data"]["classes"]),
+        "galleries": {own.key: own.items for own in galleries},
+        "specs": _specifications(results),
+        "curve": results["answers"]["test"]["by_confidence"],
+    }
+    template = _environment(results).get_template("page.html")
+    return template.render(
+        **_drawn_from(results),
+        galleries=galleries,
+        n_drawn=int((images.x == images.x).sum()),
+        n_images=len(images),
+        n_pictures=sum(own in pictures for own in images.id),
+        style=Markup(_read("page.css")),
+        scripts=list(map(Markup, scripts)),
+        policy=_policy(scripts),
+        page_data=_embedded(page_data),
     )
+
+
+def _specifications(results: dict) -> dict[str, dict]:
+    """The figures by the name of their frame."""
+    answers = results["answers"]["test"]
+    return {
+        "learning": charts.learning_curve(results["learning_curve"]["points"]),
+        "calibration": charts.calibration(answers["reliability"]),
+        "confidence": charts.confidence(answers["by_confidence"]),
+        "map": charts.image_map(results["data"]["classes"]),
+    }
+
+
+def _drawn_from(results: dict) -> dict[str, Any]:
+    """What the templates read, of the results alone."""
+    classes, answers = results["data"]["classes"], results["answers"]["test"]
+    cells = answers["confusion"]
+    return {
+        "results": results,
+        "classes": classes,
+        "answers": answers,
+        "cells": {(own["label"], own["predicted"]): i for i, own in enumerate(cells)},
+        "confused": _confused(cells),
+        "number": {name: i for i, name in enumerate(classes)},
+        "as_matrix": len(classes) <= MOST_CELLS,
+        "curve": answers["by_confidence"],
+        "answer_at": _nearest(answers["by_confidence"], ANSWER_AT),
+        "layer_tables": make_layer_tables(results),
+        "warnings": find_warnings(results, Figures(results)),
+        "baselines": _baselines(results),
+        "stages": _stages(results["seconds"]),
+        "scoring": SCORINGS[results["scoring"]],
+        "command": shlex.join(map(str, results["command"])),
+    }
+
+
+class Figures:
+    """Figures of results.json as the page writes them, each with the place where it stands."""
+
+    def __init__(self, results: dict) -> None:
+        self.results = results
+
+    def percent(self, *place: str | int, digits: int = 1) -> Markup:
+        """A share as per cent."""
+        return self._written(place, 100, digits, "\u202f%")
+
+    def number(self, *place: str | int, digits: int = 3) -> Markup:
+        """A figure as it is."""
+        return self._written(place, 1, digits, "")
+
+    def score(self, *place: str | int) -> Markup:
+        """A figure of the run's scoring: per cent where that is a share."""
+        share = self.results["scoring"] in ("accuracy", "balanced_accuracy")
+        return self.percent(*place) if share else self.number(*place)
+
+    def of(self, n: int, *place: str | int) -> Markup:
+        """A share of so many images, in whole ones."""
+        return self._written(place, n, 0, "")
+
+    def _written(self, place: tuple, scale: int, digits: int, unit: str) -> Markup:
+        value: Any = self.results
+        for step in place:
+            value = value[step]
+        if value is None:
+            return Markup("–")
+        text = f"{scale * value:z.{digits}f}".replace("-", "\u2212")
+        pointer = "".join("/" + str(s).replace("~", "~0").replace("/", "~1") for s in place)
+        return Markup('<data value="{}" data-key="{}" data-scale="{}">{}</data>{}').format(
+            json.dumps(value), shown(pointer), scale, text, unit
+        )
+
+
+def _environment(results: dict) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_read),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        # a name of bytes that are no UTF-8 could not be written
+        finalize=lambda value: shown(value) if type(value) is str else value,
+    )
+    environment.globals |= {
+        "f": Figures(results),
+        "counted": counted,
+        "METRICS": METRICS,
+        "name_of": name_of,
+        "short": _short,
+        "of_hundreds": of_hundreds,
+        "interval": interval,
+    }
+    environment.filters |= {"sentence": _sentence, "params": _params}
+    return environment
+
+
+def of_hundreds(low: float, high: float) -> int:
+    """Of how many images an interval is told: of a hundred, or as many as tell its ends apart."""
+    for n in (100, 1000, 10_000):
+        if round(n * low) < round(n * high) or low == high:
+            return n
+    return 10_000
+
+
+def interval(low: float, value: float, high: float, start: float, end: float) -> Markup:
+    """An interval with its value, drawn from the start to the end of a scale; cut off before it."""
+    span = (end - start) or 1.0
+    left, middle, right = (100 * max(at - start, 0) / span for at in (low, value, high))
+    dot = Markup('<span class="dot" style="left:{:.2f}%"></span>').format(middle)
+    return Markup(
+        '<span class="interval" aria-hidden="true">'
+        '<span class="range" style="left:{:.2f}%;width:{:.2f}%"></span>{}</span>'
+    ).format(left, right - left, dot if value >= start else "")
+
+
+def _nearest(curve: list[dict], threshold: float) -> int:
+    """Place of the point whose threshold is nearest."""
+    return min(range(len(curve)), key=lambda i: abs(curve[i]["threshold"] - threshold))
+
+
+def _baselines(results: dict) -> list[tuple[str, int]]:
+    """Names and places of the baselines, the best first."""
+    names = {name: row.words for name, row in BASELINES.items()}
+    names["majority"] = "always the largest class"
+    rows = results["baselines"]
+    order = sorted(range(len(rows)), key=lambda i: -rows[i]["cv_accuracy"])
+    return [(names.get(rows[i]["backbone"], "the same network untrained"), i) for i in order]
+
+
+STAGES = {
+    "read": "reading names and labels",
+    "extract": "the pass through the network",
+    "copies": "finding near copies",
+    "views": "a first look at other views",
+    "heads": "searching heads",
+    "baselines": "baselines",
+    "curve": "the learning curve",
+    "test": "predicting the test images",
+    "audit": "suspect labels and outliers",
+    "comparisons": "comparing rows",
+    "refit": "fitting on all images",
+    "save": "saving the classifier",
+    "map": "the map",
+    "report": "this page",
+}
+
+
+def _stages(seconds: dict) -> list[tuple[str, str, float]]:
+    """Key, words and share of the longest, of the stages that took any time, in their order."""
+    timed = {name: value for name, value in seconds.items() if name != "total" and value}
+    longest = max(timed.values(), default=1)
+    return [(name, STAGES.get(name, name), value / longest) for name, value in timed.items()]
+
+
+def _confused(cells: list[dict]) -> list[int]:
+    """Places of the cells of the confusion matrix that hold wrong answers, the largest first."""
+    wrong = [i for i, own in enumerate(cells) if own["label"] != own["predicted"]]
+    return sorted(wrong, key=lambda i: -cells[i]["images"])[:LISTED_PAIRS]
+
+
+def _sentence(text: str) -> str:
+    """Advice begins like a sentence and ends like one."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?")) else ".")
+
+
+def _params(params: dict) -> str:
+    return " ".join(f"{key.rpartition('__')[2]}={_short(v)}" for key, v in params.items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _embedded(value: Any) -> Markup:
+    """JSON that ends no script element and that no reader of HTML takes for markup."""
+    text = json.dumps(value, separators=(",", ":"))
+    for letter in "<>&":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return Markup(text)
+
+
+def _policy(scripts: list[str]) -> str:
+    """Nothing is loaded, and no script runs but those that the page was made with."""
+    digests = [base64.b64encode(hashlib.sha256(own.encode()).digest()).decode() for own in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _read(name: str) -> str:
+    return (resources.files("pipelines.report") / "template" / name).read_text("utf-8")

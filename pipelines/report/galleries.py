@@ -1,0 +1,176 @@
+"""The images that a run's page shows in galleries, each with its reason, and the data of all."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from data.names import as_cell, shown
+from pipelines.report.images import ImageTable
+
+DROP = "drop"
+COPY_WORDS = {
+    "exact": "the same file",
+    "copy": "the same picture",
+    "edited": "nearly the same picture",
+    "mirrored": "the same picture, mirrored",
+}
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Images to look at.
+
+    items : each with `rows` of the image table, one or a pair's two; the `reason` in words; its
+        `figure`; and `propose`, the label that a tick begins with.
+    found : how many there are, of which the items may be a part.
+    """
+
+    key: str
+    title: str
+    words: str
+    items: list[dict[str, Any]]
+    found: int
+
+
+def find_galleries(results: dict, images: ImageTable) -> list[Gallery]:
+    """Mistakes, suspect labels, near copies and outliers, in this order, empty ones too."""
+    rows = {path: row for row, path in enumerate(images.path)}
+    audit = results["audit"]
+    return [
+        _mistakes(images),
+        _suspects(audit, rows),
+        _copies(audit, rows),
+        _outliers(audit, rows),
+    ]
+
+
+def describe_images(
+    images: ImageTable, pictures: Mapping[str, bytes], classes: list[str]
+) -> dict[str, Any]:
+    """What the page's script knows of the images, a list for each column, paths without the folder
+    that they share; `cells` are the names that a CSV file holds in another spelling."""
+    folder = _shared_folder(list(images.path))
+    number = {name: i for i, name in enumerate(classes)}
+    drawn = ~np.isnan(images.x)
+    encoded = [pictures.get(own) for own in images.id]
+    return {
+        "classes": list(map(shown, classes)),
+        "class_cells": list(map(as_cell, classes)),
+        "folder": folder,
+        "path": [shown(path[len(folder) :]) for path in images.path],
+        "cells": {row: as_cell(p) for row, p in enumerate(images.path) if as_cell(p) != p},
+        "test": (images.part == "test").astype(int).tolist(),
+        "label": [number[name] for name in images.label],
+        "predicted": [number[name] for name in images.predicted],
+        "probability": np.round(images.probability, 4).tolist(),
+        "of_label": np.round(images.probability_of_label, 4).tolist(),
+        "x": [round(float(v), 2) if d else None for v, d in zip(images.x, drawn, strict=True)],
+        "y": [round(float(v), 2) if d else None for v, d in zip(images.y, drawn, strict=True)],
+        "picture": [own and base64.b64encode(own).decode() for own in encoded],
+    }
+
+
+def _shared_folder(paths: list[str]) -> str:
+    """What all paths begin with, up to a slash; empty where that is no plain name."""
+    if not paths:
+        return ""
+    first, last = min(paths), max(paths)
+    pairs = zip(first, last, strict=False)
+    same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(last)))
+    start = first[:same]
+    folder = start[: max(start.rfind("/"), start.rfind("\\")) + 1]
+    return folder if shown(folder) == folder else ""
+
+
+def _mistakes(images: ImageTable) -> Gallery:
+    wrong = np.flatnonzero(images.is_wrong)
+    order = wrong[np.argsort(-images.probability[wrong], kind="stable")]
+    items = [
+        {
+            "rows": [int(row)],
+            "reason": "for its own label",
+            "figure": f"{100 * images.probability_of_label[row]:.1f}\u202f%",
+            "propose": images.predicted[row],
+        }
+        for row in order
+    ]
+    words = (
+        "The surest wrong answers come first. Test images were never trained on; training images "
+        "are answered by heads that had not seen them."
+    )
+    return Gallery("mistakes", "The worst mistakes", words, items, len(items))
+
+
+def _suspects(audit: dict, rows: dict[str, int]) -> Gallery:
+    items = [
+        {
+            "rows": [rows[own["path"]]],
+            "reason": f"rather {shown(own['proposed'])} than {shown(own['label'])}, by",
+            "figure": f"{-own['margin']:.2f}",
+            "pointer": f"/audit/suspect_labels/{i}/margin",
+            "propose": own["proposed"],
+        }
+        for i, own in enumerate(audit["suspect_labels"])
+        if own["path"] in rows
+    ]
+    words = (
+        "Training labels that heads which had not seen the image contradict. The figure says by "
+        "how much the other class is more probable."
+    )
+    if not audit["labels_audited"]:
+        words = "The heads are too weak here to judge labels by."
+    found = audit["n_suspect_labels"]
+    return Gallery("suspects", "Labels that look wrong", words, items, found)
+
+
+def _copies(audit: dict, rows: dict[str, int]) -> Gallery:
+    items = [
+        {
+            "rows": [rows[own["first"]], rows[own["second"]]],
+            "reason": _why_copies(own),
+            "figure": f"{own['similarity']:.2f}",
+            "pointer": f"/audit/copies/{i}/similarity",
+            "alarm": own["across_split"] and own["kind"] != "mirrored",
+            "propose": DROP,
+        }
+        for i, own in enumerate(audit["copies"])
+        if own["first"] in rows and own["second"] in rows
+    ]
+    items.sort(key=lambda item: (not item["alarm"], -float(item["figure"])))
+    words = (
+        "Pairs that show one picture. The figure is how alike their edges are, 1 at most. Pairs "
+        "across training and test come first: they flatter the accuracy."
+    )
+    found = audit["n_copies"] + audit["n_mirrored"]
+    return Gallery("copies", "Near copies", words, items, found)
+
+
+def _why_copies(pair: dict) -> str:
+    reasons = [COPY_WORDS.get(pair["kind"], pair["kind"])]
+    if pair["labels"][0] != pair["labels"][1]:
+        reasons.append("two labels")
+    if pair["across_split"]:
+        reasons.append("across train and test")
+    return ", ".join(reasons) + "; alike"
+
+
+def _outliers(audit: dict, rows: dict[str, int]) -> Gallery:
+    items = [
+        {
+            "rows": [rows[own["path"]]],
+            "reason": "distance from the nearest five",
+            "figure": f"{own['distance']:.2f}",
+            "pointer": f"/audit/outliers/{i}/distance",
+            "propose": DROP,
+        }
+        for i, own in enumerate(audit["outliers"])
+        if own["path"] in rows
+    ]
+    words = (
+        "Images unlike all others, the farthest first: another kind of picture, or the only one "
+        "of its kind."
+    )
+    return Gallery("outliers", "Outliers", words, items, audit["n_outliers"])
