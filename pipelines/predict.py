@@ -7,6 +7,7 @@ import gc
 import itertools
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from pipelines.said import Rules
 
 EXAMPLE = "example: python -m pipelines.predict runs/photos/model new.jpg more/ --json"
-CHUNKS = (4, 16, 64, 256, 1024)  # images until the first answers come, then the next, and so on
+CHUNKS = (4, 16, 64)  # images until the first answers come, then the next, and so on
+SECONDS = 10.0  # of the chunks that follow: each starts a pass, which takes one or two
+MOST_NUMBERS = 1 << 22  # features of a chunk, which are in memory at once
 
 
 def share(text: str) -> float:
@@ -117,9 +120,10 @@ def _predict(options: argparse.Namespace) -> int:
         )
     asking = Asking(options.images, sys.stdin)
     rules = Rules(options.reject, options.min_probability)
+    width = classifier.head_.n_features_in_
     write = None
     done = failed = 0
-    for answers in _shown_as_they_come(_chunks(asking), classifier, rules):
+    for answers in _shown_as_they_come(_chunks(asking, width), classifier, rules):
         write = write or _writer(options, asking)
         for answer in answers:
             write(answer)
@@ -144,11 +148,17 @@ def _close(options: argparse.Namespace, asking: Asking, done: int, failed: int) 
     return FAILED if failed else DONE
 
 
-def _chunks(asking: Iterable[Asked]) -> Iterator[list[Asked]]:
-    """What is asked about in growing chunks; one of them is in memory at a time."""
-    left, sizes = iter(asking), iter(CHUNKS)
-    while chunk := list(itertools.islice(left, next(sizes, CHUNKS[-1]))):
+def _chunks(asking: Iterable[Asked], width: int) -> Iterator[list[Asked]]:
+    """What is asked about in growing chunks; one of them is in memory at a time.
+
+    width : of the features of an image.
+    """
+    left, sizes, size = iter(asking), iter(CHUNKS), CHUNKS[-1]
+    while chunk := list(itertools.islice(left, next(sizes, size))):
+        began = time.perf_counter()
         yield chunk
+        speed = len(chunk) / (time.perf_counter() - began)
+        size = max(CHUNKS[-1], min(int(speed * SECONDS), MOST_NUMBERS // width))
 
 
 def _shown_as_they_come(
