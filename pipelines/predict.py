@@ -7,7 +7,6 @@ import gc
 import itertools
 import json
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = "example: python -m pipelines.predict runs/photos/model new.jpg more/ --json"
 CHUNKS = (4, 16, 64)  # images until the first answers come, then the next, and so on
-SECONDS = 10.0  # of the chunks that follow: each starts a pass, which takes one or two
-MOST_NUMBERS = 1 << 22  # features of a chunk, which are in memory at once
+# features in memory at once, of the chunks that follow: each is a pass, which takes 2 s to start
+MOST_NUMBERS = 1 << 22
 
 
 def share(text: str) -> float:
@@ -153,12 +152,10 @@ def _chunks(asking: Iterable[Asked], width: int) -> Iterator[list[Asked]]:
 
     width : of the features of an image.
     """
-    left, sizes, size = iter(asking), iter(CHUNKS), CHUNKS[-1]
-    while chunk := list(itertools.islice(left, next(sizes, size))):
-        began = time.perf_counter()
+    left, sizes = iter(asking), iter(CHUNKS)
+    most = max(CHUNKS[-1], MOST_NUMBERS // width)
+    while chunk := list(itertools.islice(left, next(sizes, most))):
         yield chunk
-        speed = len(chunk) / (time.perf_counter() - began)
-        size = max(CHUNKS[-1], min(int(speed * SECONDS), MOST_NUMBERS // width))
 
 
 def _shown_as_they_come(

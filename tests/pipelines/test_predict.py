@@ -255,6 +255,14 @@ def test_names_that_are_still_coming_are_answered_in_part(bundle, photos, tmp_pa
     assert [answered for _, answered in shown] == [0] * 4 + [4] * 16 + [20] * 4
 
 
+@pytest.mark.parametrize(("width", "most"), [(1280, 3276), (100_000, 64)])
+def test_later_chunks_are_large_but_for_wide_features(width, most):
+    """Each chunk is a pass of its own, whose start takes a second or two."""
+    sizes = [len(chunk) for chunk in predict_file._chunks(range(10_000), width)]
+    assert sizes[:5] == [4, 16, 64, most, most]
+    assert sum(sizes) == 10_000
+
+
 def test_strangers_are_flagged_and_rejected_where_it_is_asked_for(bundle, photos, tmp_path, capsys):
     image = photos / "cats" / "0.png"
     assert json.loads(call(capsys, bundle, image, "--json")[1])["unlike_training"] is False
