@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from pipelines.said import Rules
 
 EXAMPLE = "example: python -m pipelines.predict runs/photos/model new.jpg more/ --json"
-CHUNKS = (4, 16, 64, 256, 1024)  # images until the first answers come, then the next, and so on
+CHUNKS = (4, 16, 64)  # images until the first answers come, then the next, and so on
+# features in memory at once, of the chunks that follow: each is a pass, which takes 2 s to start
+MOST_NUMBERS = 1 << 22
 
 
 def share(text: str) -> float:
@@ -126,9 +128,10 @@ def _predict(options: argparse.Namespace) -> int:
     asking = Asking(options.images, sys.stdin)
     rules = Rules(options.reject, options.min_probability)
     explained = None if options.explain is None else _open_folder(options.explain)
+    width = classifier.head_.n_features_in_
     write = None
     done = failed = 0
-    for answers in _shown_as_they_come(_chunks(asking), classifier, rules):
+    for answers in _shown_as_they_come(_chunks(asking, width), classifier, rules):
         write = write or _writer(options, asking)
         for answer in answers:
             write(answer)
@@ -181,10 +184,14 @@ def _close(options: argparse.Namespace, asking: Asking, done: int, failed: int) 
     return FAILED if failed else DONE
 
 
-def _chunks(asking: Iterable[Asked]) -> Iterator[list[Asked]]:
-    """What is asked about in growing chunks; one of them is in memory at a time."""
+def _chunks(asking: Iterable[Asked], width: int) -> Iterator[list[Asked]]:
+    """What is asked about in growing chunks; one of them is in memory at a time.
+
+    width : of the features of an image.
+    """
     left, sizes = iter(asking), iter(CHUNKS)
-    while chunk := list(itertools.islice(left, next(sizes, CHUNKS[-1]))):
+    most = max(CHUNKS[-1], MOST_NUMBERS // width)
+    while chunk := list(itertools.islice(left, next(sizes, most))):
         yield chunk
 
 

@@ -19,7 +19,7 @@ ALLOWED = {
 }
 # inside pipelines: which of its own modules and folders each folder may import, beside itself
 ARROWS = {
-    "bundle": {"classifier", "errors"},
+    "bundle": {"classifier", "errors", "exploration"},
     "evaluation": set(),
     "exploration": set(),
     "report": {"evaluation", "exploration", "errors"},

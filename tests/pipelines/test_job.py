@@ -1,7 +1,9 @@
 """Tests of pipelines/job.py and settings.py: a whole run as one call, as the command line gives
 it."""
 
+import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +14,10 @@ from heads.blended import probabilities
 from pipelines import RunSettings, load_classifier, run_job
 from pipelines.errors import WorkFailed, WrongCall, WrongSetting
 from pipelines.exploration.copies import Copies
-from pipelines.features import PassAdvanced, PassPlanned
+from pipelines.features import PassAdvanced, PassPlanned, Source
 from pipelines.outcome import BadImages, SearchAdvanced
 from pipelines.samples import SamplesRead
+from pipelines.stages.familiarity import _deepest
 
 QUICK = {
     "backbone": "mobilenet_v3_small",
@@ -201,9 +204,12 @@ def test_a_final_fit_on_all_images_changes_no_figure(photos, settings, tmp_path,
         assert json.loads((tmp_path / kind / "model" / "bundle.json").read_text())[
             "fitted_on"
         ] == kind  # fmt: skip
+        assert len(result.classifier.reference_) == n_images
         paths = result.samples.paths
         loaded = load_classifier(tmp_path / kind / "model")
         assert loaded.predict(paths).tolist() == result.classifier.predict(paths).tolist()
+    judged = [one.classifier.reference_.judged for one in (honest, final)]
+    assert np.array_equal(*judged)
     expected, refitted = honest.classifier.calibration_, final.classifier.calibration_
     assert (expected and expected.to_dict()) == (refitted and refitted.to_dict())
     X = np.hstack([final.table.read(source) for source in final.found.head.sources])
@@ -255,3 +261,28 @@ def test_of_copies_that_are_dropped_the_flat_images_left_are_listed(photos, sett
     result = run_job(str(photos), settings(**BRIEF, duplicates="drop"))
     assert len(result.samples) == 23
     assert result.audit["flat"] == [paths[2], paths[5]]
+
+
+def test_what_the_flag_would_have_caught_is_in_the_results(photos, settings, tmp_path):
+    options = {"layers": "features.4,features.6", "pooling": ("avg", "grid2"), "baselines": False}
+    result = run_job(str(photos), settings(**options, heads=("logistic",), out=tmp_path / "out"))
+    block = result.results["familiarity"]
+    with open(tmp_path / "out" / "test_predictions.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    said = {row["path"]: float(row["familiarity"]) for row in rows}
+    again = result.classifier.judge(list(said)).familiarity
+    assert again == pytest.approx(list(said.values()), abs=1e-5)
+    flagged = [row for row in rows if float(row["familiarity"]) < block["threshold"]]
+    others = [row for row in rows if row not in flagged]
+    assert (block["n_flagged"], block["share_flagged"]) == (len(flagged), len(flagged) / len(rows))
+    for name, part in (("accuracy_flagged", flagged), ("accuracy_others", others)):
+        right = [row["label"] == row["predicted"] for row in part]
+        assert block[name] == (pytest.approx(np.mean(right)) if right else None)
+    deepest = result.found.head.sources[-1]
+    assert block["tap"].split(":")[0] == result.found.table.sources[deepest].layer
+
+
+def test_the_deepest_average_is_what_images_are_compared_in():
+    sources = [Source("net", layer, pooling, 4) for layer in "ab" for pooling in ("avg", "grid2")]
+    table = SimpleNamespace(sources=sources)
+    assert [_deepest(table, own) for own in ([0, 2, 3], [1, 3], [0, 1], [0])] == [2, 3, 0, 0]

@@ -7,10 +7,10 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from data import read_image_folder
 from pipelines import ImageClassifier, load_classifier, save_classifier
@@ -255,19 +255,30 @@ def test_names_that_are_still_coming_are_answered_in_part(bundle, photos, tmp_pa
     assert [answered for _, answered in shown] == [0] * 4 + [4] * 16 + [20] * 4
 
 
+@pytest.mark.parametrize(("width", "most"), [(1280, 3276), (100_000, 64)])
+def test_later_chunks_are_large_but_for_wide_features(width, most):
+    """Each chunk is a pass of its own, whose start takes a second or two."""
+    sizes = [len(chunk) for chunk in predict_file._chunks(range(10_000), width)]
+    assert sizes[:5] == [4, 16, 64, most, most]
+    assert sum(sizes) == 10_000
+
+
 def test_strangers_are_flagged_and_rejected_where_it_is_asked_for(bundle, photos, tmp_path, capsys):
-    noise = np.random.default_rng(0).integers(0, 2, (40, 40, 3), np.uint8) * 255
-    Image.fromarray(noise).save(tmp_path / "noise.png")
-    images = (tmp_path / "noise.png", photos / "cats" / "0.png")
-    flagged = [json.loads(line) for line in call(capsys, bundle, *images, "--json")[1].splitlines()]
-    assert [row["unlike_training"] for row in flagged] == [True, False]
-    assert flagged[0]["familiarity"] == pytest.approx(1 / 25, abs=1e-6)
-    assert flagged[0]["label"] in ("cats", "dogs")
-    code, out, _ = call(capsys, bundle, *images, "--csv", "--reject", "0.05")
-    rejected = list(csv.DictReader(io.StringIO(out)))
-    assert (code, [row["label"] for row in rejected]) == (0, ["", "cats"])
-    assert "unlike the training images" in rejected[0]["rejected"]
-    text = call(capsys, bundle, images[1], "--min-probability", "0.999999")[1]
+    image = photos / "cats" / "0.png"
+    assert json.loads(call(capsys, bundle, image, "--json")[1])["unlike_training"] is False
+    classifier = load_classifier(bundle)
+    near = replace(classifier.reference_, judged=np.zeros(24, np.float32))  # so all else is far
+    classifier.reference_ = near
+    save_classifier(classifier, bundle)
+    flagged = json.loads(call(capsys, bundle, image, "--json")[1])
+    assert (flagged["label"], flagged["unlike_training"]) == ("cats", True)
+    assert (flagged["familiarity"], flagged["rejected"]) == (1 / 25, None)
+    code, out, _ = call(capsys, bundle, image, "--csv", "--reject", "0.05")
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert (code, row["label"], row["familiarity"]) == (0, "", "0.04")
+    assert row["rejected"].startswith("unlike the training images")
+    assert call(capsys, bundle, image, "--csv", "--reject", "0.03")[1].count(",cats,") == 1
+    text = call(capsys, bundle, image, "--min-probability", "0.999999")[1]
     assert "rejected: probability" in text
 
 
