@@ -7,6 +7,8 @@ from typing import Any
 _HOMES = {
     "DataError": "samples",
     "Samples": "samples",
+    "correct_labels": "corrections",
+    "read_corrections": "corrections",
     "find_images": "folders",
     "read_image_folder": "folders",
     "read_images": "readers",

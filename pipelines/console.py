@@ -108,6 +108,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "test images, laid out like IMAGES "
         "(default: a split inside IMAGES, else 25 %% held out)",
     },
+    "labels": {
+        "type": Path,
+        "metavar": "FIXES.csv",
+        "help": "corrected labels (path,label; a label of drop leaves the image out), laid over "
+        "those of IMAGES, such as a run's page copies them",
+    },
     "split": {
         "type": Path,
         "metavar": "RUN",

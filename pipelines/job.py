@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data import Samples
+from data import Samples, correct_labels, read_corrections
 from extract import FeatureStore, Recipe
 from extract.cores import cores
 from extract.store.ids import image_ids
@@ -176,6 +176,8 @@ def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) ->
     if settings.out is not None:
         refuse_others(Path(settings.out), settings.cache)
     samples = read_samples(images, settings.test, settings.class_level)
+    if settings.labels is not None:
+        samples = correct_labels(samples, read_corrections(settings.labels))
     samples = group_by_path(samples, settings.groups)
     settings.check(samples)
     store = FeatureStore(settings.cache)

@@ -123,6 +123,8 @@ class RunSettings(FeatureSettings):
         Which features, as in `FeatureSettings`.
     test : str or None
         A folder or manifest of test images, beside images without a split inside.
+    labels : path or None
+        A CSV of corrected labels, as in `data.read_corrections`, laid over those of the images.
     split : path or None
         The results.json of an earlier run, or its folder, whose split is taken: images that it has
         not are placed as usual.
@@ -156,6 +158,7 @@ class RunSettings(FeatureSettings):
     """
 
     test: str | None = None
+    labels: str | Path | None = None
     split: str | Path | None = None
     heads: str | Sequence[str] = ("logistic", "linear_svm", "rbf_svm", "knn")
     cv: int = 5

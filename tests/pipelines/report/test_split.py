@@ -11,6 +11,7 @@ from pipelines import RunSettings, run_job
 from pipelines.console import Narrator
 from pipelines.errors import WrongCall
 from pipelines.exploration.copies import Copies
+from pipelines.report.images import read_images
 from pipelines.report.split import (
     KnownSplit,
     SplitTaken,
@@ -198,3 +199,31 @@ def test_known_sides_are_told_by_bytes():
     known = KnownSplit("f", {IDS[0].tobytes(): "test"})
     assert known.of(IDS[:0]).shape == (0,)
     assert known.of(IDS[:2]).tolist() == ["test", ""]
+
+
+def test_corrected_labels_are_laid_over_on_the_same_test_images(photos, job, tmp_path):
+    job(out=tmp_path / "out")
+    table = read_images(tmp_path / "out" / "images.csv")
+    is_cat, is_test = table.label == "cats", table.part == "test"
+    tested = max(np.flatnonzero(is_test & is_cat), np.flatnonzero(is_test & ~is_cat), key=len)
+    dropped, mended = table.path[tested[0]], table.path[is_cat & ~is_test][0]
+    fixes = {dropped: "drop", mended: "dogs"}
+    rows = [f"{path},{label}" for path, label in fixes.items()]
+    (tmp_path / "fixes.csv").write_text("\n".join(["path,label", *rows]))
+    second, taken = job(split=tmp_path / "out", labels=tmp_path / "fixes.csv")
+    assert (taken.n_known, taken.n_new, taken.n_gone) == (len(table) - 1, 0, 1)
+    again = second.images
+    assert dropped not in again.path
+    label_of = dict(zip(again.path, again.label, strict=True))
+    expected = dict(zip(table.path, table.label, strict=True)) | fixes
+    assert label_of == {path: label for path, label in expected.items() if label != "drop"}
+    assert set(again.path[again.part == "test"]) == set(table.path[is_test]) - {dropped}
+    assert "1 dropped" in second.results["data"]["notes"][-1]
+    assert Path(dropped).exists()
+
+
+def test_corrections_that_fit_nothing_end_the_call(photos, run, tmp_path):
+    (tmp_path / "fixes.csv").write_text("path,label\nnone.png,cats\n")
+    code, _, err = run(photos, "--labels", tmp_path / "fixes.csv")
+    assert code == 2
+    assert "1 of 1 corrected path is no image of" in err.splitlines()[-1]

@@ -1,0 +1,114 @@
+"""Corrected labels are laid over samples, or refused in one line."""
+
+import os
+
+import numpy as np
+import pytest
+
+from data import DataError, Samples
+from data.corrections import correct_labels, read_corrections
+
+
+@pytest.fixture
+def samples():
+    return Samples(
+        ("p/a.jpg", "p/b.jpg", "p/c.jpg", "p/d.jpg"),
+        labels=["cat", "dog", "cat", "dog"],
+        groups=["1", "2", "3", "4"],
+        split=["train", "test", "train", "test"],
+        name="pets",
+        passed_over={"text": 2},
+        problems=(("p/x.jpg", "empty"),),
+        notes=("one",),
+    )
+
+
+def test_labels_are_changed_and_images_dropped(samples):
+    found = correct_labels(samples, {"p/a.jpg": "dog", "p/d.jpg": "drop", "p/c.jpg": "cat"})
+    assert found.paths == ("p/a.jpg", "p/b.jpg", "p/c.jpg")
+    assert found.labels.tolist() == ["dog", "dog", "cat"]
+    assert found.groups.tolist() == ["1", "2", "3"]
+    assert found.split.tolist() == ["train", "test", "train"]
+    assert found.classes == ("cat", "dog")
+    assert (found.passed_over, found.problems) == (samples.passed_over, samples.problems)
+    assert found.notes == ("one", "corrected: 1 image with another label, 1 dropped")
+    assert samples.labels.tolist() == ["cat", "dog", "cat", "dog"]
+
+
+def test_a_longer_label_is_not_cut(samples):
+    longer = Samples(("a", "b"), labels=["ox", "hippopotamus"])
+    assert correct_labels(longer, {"a": "hippopotamus"}).labels.tolist() == ["hippopotamus"] * 2
+
+
+def test_a_path_may_lead_to_the_file_otherwise(samples, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = correct_labels(samples, {os.path.abspath("p/b.jpg"): "cat"})
+    assert found.labels.tolist() == ["cat", "cat", "cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("corrections", "said"),
+    [
+        (
+            {"p/z.jpg": "cat", "p/a.jpg": "dog"},
+            "1 of 2 corrected paths is no image of pets, first p/z",
+        ),
+        (
+            {"p/a.jpg": "cow"},
+            "label 'cow' of p/a.jpg is no class: expected drop or one of cat, dog",
+        ),
+    ],
+)
+def test_what_fits_no_image_or_class_is_refused(samples, corrections, said):
+    with pytest.raises(DataError) as error:
+        correct_labels(samples, corrections)
+    assert said in str(error.value)
+
+
+def test_a_class_named_drop_is_refused():
+    with pytest.raises(DataError, match="has a class 'drop'"):
+        correct_labels(Samples(("a", "b"), labels=["drop", "cat"]), {})
+
+
+def test_named_pixels_are_found_by_their_names():
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    samples = Samples(("digits/0", "digits/1"), labels=["0", "1"], pixels=images)
+    assert correct_labels(samples, {"digits/0": "drop"}).paths == ("digits/1",)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("path,label\na.jpg,cat\n", {"a.jpg": "cat"}),
+        ("\ufefflabel,why,path\ncat,odd,a.jpg\ncat,odd,a.jpg\n", {"a.jpg": "cat"}),
+        ("path,label\n'=x.jpg,'-1\n", {"=x.jpg": "-1"}),
+        ("path,label\n", {}),
+    ],
+)
+def test_tables(text, expected, tmp_path):
+    (tmp_path / "fixes.csv").write_text(text, encoding="utf-8")
+    assert read_corrections(tmp_path / "fixes.csv") == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"path,name\na,b\n", "no column 'label': expected path,label"),
+        (b"", "no column 'path'"),
+        (b"path,label\na.jpg,\n", "line 2 lacks a path or a label"),
+        (b"path,label\na.jpg\n", "line 2 lacks a path or a label"),
+        (b"path,label\na,cat\na,dog\n", "line 3 gives a the label 'dog', and a line before 'cat'"),
+        (b"\xff\xfe\x00", "can't read"),
+    ],
+)
+def test_tables_that_are_none(data, said, tmp_path):
+    (tmp_path / "fixes.csv").write_bytes(data)
+    with pytest.raises(DataError) as error:
+        read_corrections(tmp_path / "fixes.csv")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_table_that_is_not_there(tmp_path):
+    with pytest.raises(DataError, match="No such file"):
+        read_corrections(tmp_path / "gone.csv")
