@@ -28,7 +28,7 @@ from pipelines.evaluation.choice import choose_row, fit_chosen
 from pipelines.evaluation.leaderboard import BLEND, make_leaderboard
 from pipelines.evaluation.metrics import BINS, log_loss
 from pipelines.evaluation.search import Search, screen_sources
-from pipelines.evaluation.views import choose_views, draw_look
+from pipelines.evaluation.views import Look, look_twice
 from pipelines.features import keep_features, load_backbones
 from pipelines.settings import RunSettings
 
@@ -57,9 +57,15 @@ def features_of(folder, views, cache):
 
 def choose_sources(features, sources, labels, train, seed):
     """Those that a run searches: of the views that a first look takes, screened where many."""
-    look = draw_look(labels, train, seed)
     views = [source.view for source in sources]
-    used = choose_views(lambda i: features[i][look], views, labels[look], cores()).used
+    asked, *further = dict.fromkeys(views)
+
+    def see(rows, more):
+        looked = [i for i, view in enumerate(views) if view in (asked, *more)]
+        own = [views[i] for i in looked]
+        return Look(lambda place: features[looked[place]][rows], own, labels[rows])
+
+    used = look_twice(see, further, labels, train, seed, cores()).used if further else (asked,)
     seen = [i for i, view in enumerate(views) if view in used]
     places, _ = screen_sources(
         lambda place: features[seen[place]][train], len(seen), labels[train], n_jobs=cores()

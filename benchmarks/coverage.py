@@ -344,7 +344,7 @@ def draw_gain(n, seed):
 
 def gains(draws, jobs):
     """The bar of the learning curve's gain."""
-    wanted = [(n, seed) for n in GAIN_SIZES for seed in range(draws // len(GAIN_SIZES))]
+    wanted = [(n, seed) for n in GAIN_SIZES for seed in range(max(1, draws // len(GAIN_SIZES)))]
     found = np.array(Parallel(n_jobs=jobs)(delayed(draw_gain)(*each) for each in wanted))
     print("\ngain of the last doubling: images, share of intervals that cover, mean width")
     for n in GAIN_SIZES:

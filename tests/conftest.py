@@ -1,12 +1,20 @@
 """What all tests share: a cache of their own, so that nobody's kept features are touched."""
 
 import os
+import signal
 
 # one worker a core: their threads would only wait for one another
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+
+# a shell's background job ignores Ctrl-C, nohup a hangup, and what they start inherits it: the
+# tests that send these signals could only fail
+USUAL = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}
+for name in USUAL.keys() & signal.Signals.__members__.keys():
+    if signal.getsignal(signal.Signals[name]) is signal.SIG_IGN:
+        signal.signal(signal.Signals[name], USUAL[name])
 
 
 @pytest.fixture(autouse=True)
