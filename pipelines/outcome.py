@@ -108,16 +108,14 @@ class Tested:
     """The chosen heads on the test images, touched this once."""
 
     samples: Samples
-    classes: np.ndarray
     predicted: np.ndarray
     probabilities: np.ndarray
     chosen: dict
 
     @property
     def confidence(self) -> np.ndarray:
-        """(n_test,) probability of the class that is predicted."""
-        columns = np.searchsorted(self.classes, self.predicted)
-        return self.probabilities[np.arange(len(columns)), columns]
+        """(n_test,) probability of the class that is predicted: the most probable one."""
+        return self.probabilities.max(axis=1)
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def score_choice(job: Job, found: Found) -> Tested:
     chosen = describe_choice(
         found.board, found.place, samples.labels, predicted, probabilities, job.settings.seed
     )
-    return Tested(samples, found.board.classes, predicted, probabilities, chosen)
+    return Tested(samples, predicted, probabilities, chosen)
 
 
 def audit_images(
