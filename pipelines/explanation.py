@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from data import ImageError
+from data import ImageError, Samples
 from data.names import listed_briefly
 from extract import FeatureExtractor, Tap, kept_pictures
 from extract.attribution import (
@@ -32,6 +32,8 @@ from pipelines.exploration.reference import NEAR, Reference
 from pipelines.report.explained import Explanation, Neighbour
 
 if TYPE_CHECKING:
+    from pipelines.classifier import ImageClassifier
+    from pipelines.features import FeatureTable
     from pipelines.outcome import RunResult
 
 AT_A_TIME = 64  # images whose weights and pictures are in memory together
@@ -430,25 +432,45 @@ def explain_rows(
         What the run said of them, where the classifier that is kept may say another: out of fold,
         or before it was fitted on all images.
     decode : bool
-        Else no image is opened and no network runs: maps are of the features that are kept, as fine
-        as their grids, one cell where they have none, and pictures are thumbnails.
+        Else as of `explain_kept`.
 
     Returns
     -------
     {id: Explanation}
         By 32 hexadecimal digits; without images that can't be read any more.
     """
-    samples, classifier = result.samples, result.classifier
-    classes = set(classifier.classes_.tolist())
-    true = [label if label in classes else None for label in samples.labels[rows].tolist()]
-    inputs = [samples.inputs[row] for row in rows]
-    if decode:
-        found = list(explain(classifier, inputs, predicted, true))
-    else:
-        request = result.table.passes[0].request
-        assert request is not None
-        kept = kept_pictures(request.store, inputs, result.ids[rows], request.reading)
-        pictures: list[Image.Image] = [Image.open(io.BytesIO(picture)) for picture in kept]
-        whole = _Whole(classifier)
-        found = _explain_some(classifier, whole, inputs, [predicted, true], pictures)
+    if not decode:
+        return explain_kept(result.classifier, result.table, rows, predicted)
+    inputs = [result.samples.inputs[row] for row in rows]
+    own = _labels(result.classifier, result.samples, rows)
+    found = explain(result.classifier, inputs, predicted, own)
     return {own.id: own for own in found if isinstance(own, Explanation)}
+
+
+def explain_kept(
+    classifier: "ImageClassifier",
+    table: "FeatureTable",
+    rows: Sequence[int] | np.ndarray,
+    predicted: Sequence | None = None,
+) -> dict[str, Explanation]:
+    """`explain_rows` of a run's table, where no image is opened and no network runs.
+
+    Maps are of the features that are kept, as fine as their grids, one cell where they have none;
+    pictures are thumbnails.
+    """
+    request = table.passes[0].request
+    assert request is not None  # a run's pass keeps what it was asked for
+    inputs = [table.samples.inputs[row] for row in rows]
+    kept = kept_pictures(request.store, inputs, table.ids[rows], request.reading)
+    pictures: list[Image.Image] = [Image.open(io.BytesIO(picture)) for picture in kept]
+    named = [predicted, _labels(classifier, table.samples, rows)]
+    found = _explain_some(classifier, _Whole(classifier), inputs, named, pictures)
+    return {own.id: own for own in found if isinstance(own, Explanation)}
+
+
+def _labels(
+    classifier: "ImageClassifier", samples: Samples, rows: Sequence[int] | np.ndarray
+) -> list:
+    """The rows' labels, None where it is no class of the classifier."""
+    classes = set(classifier.classes_.tolist())
+    return [label if label in classes else None for label in samples.labels[rows].tolist()]

@@ -43,6 +43,7 @@ from pipelines.settings import RunSettings
 from pipelines.stages.classifier import make_classifier, rows_kept
 from pipelines.stages.familiarity import describe_familiar, find_familiar
 from pipelines.stages.images import keep_images, settle_copies, settle_range, split_together
+from pipelines.stages.mistakes import explain_mistakes
 from pipelines.stages.report import draw_map, judge_answers, tabulate_images
 from pipelines.stages.search import audit_images, find_baselines, score_choice, search_taps
 from pipelines.stages.views import add_views
@@ -126,11 +127,15 @@ def work_through(
     watch.lap("audit")
     comparisons = compare(table, found, baselines, tested, curve)
     watch.lap("comparisons")
-    classifier = make_classifier(job, found, familiar)
+    as_tested = make_classifier(job, found, familiar, "train")
+    final = job.settings.final
+    classifier = as_tested if final == "train" else make_classifier(job, found, familiar, final)
     watch.lap("refit")
     drawn = draw_map(job, found)
     watch.lap("map")
     images = tabulate_images(found, tested, drawn)
+    explained = explain_mistakes(job, table, as_tested, images)
+    watch.lap("explain")
     leave_classifier(tested, familiar.of_test, classifier, images, out)
     watch.lap("save")
     blocks = {
@@ -146,6 +151,7 @@ def work_through(
         "audit": audit,
         "answers": judge_answers(images, found.board.classes.tolist()),
         "map": drawn and drawn.described,
+        "explained": explained,
     }
     results = describe(job, table, found, blocks, watch.seconds)
     return RunResult(table, found, tested, classifier, images, results)

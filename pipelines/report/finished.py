@@ -7,7 +7,7 @@ from pipelines.errors import WrongCall
 from pipelines.report.files import RESULTS
 from pipelines.report.images import IMAGES, ImageTable, read_images
 
-NEEDED = {"data", "leaderboard", "chosen", "audit", "answers", "map"}
+NEEDED = {"data", "leaderboard", "chosen", "audit", "answers", "map", "explained"}
 
 
 def read_finished(folder: Path) -> tuple[dict, ImageTable]:

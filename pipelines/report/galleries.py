@@ -1,16 +1,20 @@
 """The images that a run's page shows in galleries, each with its reason, and the data of all."""
 
 import base64
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from data.names import as_cell, shown
 from pipelines.report.images import ImageTable
+from pipelines.report.overlay import as_jpeg, draw_overlay
 
 DROP = "drop"
+OVERLAY_SIDE = 160
 COPY_WORDS = {
     "exact": "the same file",
     "copy": "the same picture",
@@ -24,7 +28,7 @@ class Gallery:
     """Images to look at.
 
     items : each with `rows` of the image table, one or a pair's two; the `reason` in words; its
-        `figure`; and `propose`, the label that a tick begins with.
+        `figure`; `propose`, the label that a tick begins with; and where it is known `why`.
     found : how many there are, of which the items may be a part.
     """
 
@@ -35,12 +39,14 @@ class Gallery:
     found: int
 
 
-def find_galleries(results: dict, images: ImageTable) -> list[Gallery]:
+def find_galleries(
+    results: dict, images: ImageTable, pictures: Mapping[str, bytes]
+) -> list[Gallery]:
     """Mistakes, suspect labels, near copies and outliers, in this order, empty ones too."""
     rows = {path: row for row, path in enumerate(images.path)}
     audit = results["audit"]
     return [
-        _mistakes(images),
+        _mistakes(images, _reasons(results["explained"], images, pictures)),
         _suspects(audit, rows),
         _copies(audit, rows),
         _outliers(audit, rows),
@@ -85,23 +91,58 @@ def _shared_folder(paths: list[str]) -> str:
     return folder if shown(folder) == folder else ""
 
 
-def _mistakes(images: ImageTable) -> Gallery:
-    wrong = np.flatnonzero(images.is_wrong)
-    order = wrong[np.argsort(-images.probability[wrong], kind="stable")]
+def _mistakes(images: ImageTable, reasons: dict[str, dict]) -> Gallery:
     items = [
         {
             "rows": [int(row)],
             "reason": "for its own label",
             "figure": f"{100 * images.probability_of_label[row]:.1f}\u202f%",
             "propose": images.predicted[row],
+            "why": reasons.get(images.id[row]),
         }
-        for row in order
+        for row in images.surest_mistakes()
     ]
     words = (
         "The surest wrong answers come first. Test images were never trained on; training images "
         "are answered by heads that had not seen them."
     )
     return Gallery("mistakes", "The worst mistakes", words, items, len(items))
+
+
+def _reasons(
+    explained: list[dict], images: ImageTable, pictures: Mapping[str, bytes]
+) -> dict[str, dict]:
+    """By image id the evidence for a wrong answer, drawn, and the training images like it."""
+    rows = {own: row for row, own in enumerate(images.id)}
+    return {
+        own["id"]: {
+            "for": shown(own["predicted"]),
+            "over": shown(own["label"]),
+            "drawn": _drawn(own, pictures.get(own["id"])),
+            "nearest": [
+                {
+                    "row": rows[near["id"]],
+                    "figure": f"{near['distance']:.2f}",
+                    "pointer": f"/explained/{i}/nearest/{j}/distance",
+                }
+                for j, near in enumerate(own["nearest"])
+                if near["id"] in rows
+            ],
+        }
+        for i, own in enumerate(explained)
+    }
+
+
+def _drawn(own: dict, picture: bytes | None) -> str | None:
+    """A JPEG file in base64: the picture that is kept, with the map over it."""
+    if own["map"] is None or picture is None:
+        return None
+    kept = Image.open(io.BytesIO(picture))
+    scale, (width, height) = OVERLAY_SIDE / max(kept.size), kept.size
+    size = max(1, round(scale * width)), max(1, round(scale * height))
+    large = kept.resize(size, Image.Resampling.BICUBIC)
+    drawn = draw_overlay(large, np.array(own["map"]), tuple(own["box"]))
+    return base64.b64encode(as_jpeg(drawn, 80)).decode()
 
 
 def _suspects(audit: dict, rows: dict[str, int]) -> Gallery:

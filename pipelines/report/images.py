@@ -57,6 +57,11 @@ class ImageTable:
         """(n,) bool: where the predicted class is not the label."""
         return self.label != self.predicted
 
+    def surest_mistakes(self) -> np.ndarray:
+        """Rows of the wrong answers, the most probable first."""
+        wrong = np.flatnonzero(self.is_wrong)
+        return wrong[np.argsort(-self.probability[wrong], kind="stable")]
+
 
 def write_images(file: Path, table: ImageTable) -> None:
     """`images.csv`, figures with nine significant digits, empty where there is none."""

@@ -51,7 +51,7 @@ def make_page(
     str
         HTML; names are escaped, and a policy in it forbids every request.
     """
-    galleries = find_galleries(results, images)
+    galleries = find_galleries(results, images, pictures)
     scripts = [charts.figure_script(kept), _read("page.js")]
     page_data = {
         "images": describe_images(images, pictures, results["data"]["classes"]),
@@ -213,6 +213,7 @@ STAGES = {
     "refit": "fitting on all images",
     "save": "saving the classifier",
     "map": "the map",
+    "explain": "why the mistakes were made",
     "report": "this page",
 }
 

@@ -32,6 +32,7 @@ STAGES = {
     "comparisons": Stage("the comparisons"),
     "refit": Stage("the refit"),
     "map": Stage("the map", "--report off leaves it out"),
+    "explain": Stage("explaining the mistakes", "--report off leaves it out"),
     "save": Stage("saving"),
     "report": Stage("the page", "--report off leaves it out"),
 }

@@ -24,10 +24,13 @@ def rows_kept(job: Job, found: Found) -> np.ndarray:
     return np.flatnonzero(np.isin(found.table.samples.labels, found.board.classes))
 
 
-def make_classifier(job: Job, found: Found, familiar: Familiar) -> ImageClassifier:
-    """The chosen heads as a classifier of image files; refitted on all of them where asked for."""
+def make_classifier(job: Job, found: Found, familiar: Familiar, final: str) -> ImageClassifier:
+    """The chosen heads as a classifier of image files.
+
+    final : "train" as they were tested; "all" refitted on all images.
+    """
     head, table = found.head, found.table
-    if job.settings.final == "all":
+    if final == "all":
         rows = rows_kept(job, found)
         members = found.board.members[found.place]
         labels = table.samples.labels[rows]
@@ -48,12 +51,10 @@ def make_classifier(job: Job, found: Found, familiar: Familiar) -> ImageClassifi
     extractor = extractors[0] if len(extractors) == 1 else JoinedExtractor(extractors)
     fitted = head.estimator, head.calibration, head.rows
     reference = familiar.reference
-    if job.settings.final == "all":
+    if final == "all":
         rows = rows_kept(job, found)
         reference = reference.of_more(table.read(familiar.source, rows), name_images(table, rows))
-    return ImageClassifier().assemble(
-        extractor, *fitted, fitted_on=job.settings.final, reference=reference
-    )
+    return ImageClassifier().assemble(extractor, *fitted, fitted_on=final, reference=reference)
 
 
 def _make_extractor(job: Job, name: str, kept: Sequence[KeptFeatures]) -> FeatureExtractor:

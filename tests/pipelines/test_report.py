@@ -120,6 +120,33 @@ def test_of_many_images_a_part_is_mapped_and_every_class_in_it(job, monkeypatch)
     assert np.array_equal(drawn, ~np.isnan(result.images.y))
 
 
+def test_the_surest_mistakes_are_explained_by_what_is_kept(job, photos):
+    for i in (3, 4, 7):
+        (photos / "cats" / f"{i}.png").rename(photos / "dogs" / f"cat {i}.png")
+    result = job(heads="logistic", pooling="grid2")
+    images, explained = result.images, result.results["explained"]
+    rows = images.surest_mistakes()
+    assert list(images.probability[rows]) == sorted(images.probability[rows], reverse=True)
+    assert set(rows) == set(np.flatnonzero(images.is_wrong))
+    assert [own["id"] for own in explained] == images.id[rows].tolist()
+    of_path = dict(zip(images.path, images.label, strict=True))
+    for row, own in zip(rows, explained, strict=True):
+        told = own["path"], own["predicted"], own["label"]
+        assert told == (images.path[row], images.predicted[row], images.label[row])
+        assert np.shape(own["map"]) == ((2, 2) if own["evidence"] > 0 else ())
+        if images.part[row] == "test":
+            odds = images.probability[row] / images.probability_of_label[row]
+            assert own["evidence"] == pytest.approx(np.log(odds), abs=1e-6)
+        assert [near["label"] for near in own["nearest"]] == [
+            of_path[near["path"]] for near in own["nearest"]
+        ]
+        assert own["path"] not in [near["path"] for near in own["nearest"]]
+    assert any(own["map"] for own in explained)
+    # of an average there is no map; without a page nothing is explained
+    assert {own["map"] for own in job(heads="logistic").results["explained"]} == {None}
+    assert job(heads="logistic", report=False).results["explained"] == []
+
+
 def test_without_a_report_nothing_is_mapped_and_a_page_can_be_had(job, tmp_path):
     job()
     result = job(report=False)
@@ -217,7 +244,7 @@ def test_the_script_makes_it_too(job, tmp_path, capsys):
 def test_what_is_no_finished_run_is_refused_in_a_line(tmp_path, capsys, file, content, said):
     out = tmp_path / "out"
     out.mkdir()
-    needed = ("data", "leaderboard", "chosen", "audit", "answers", "map")
+    needed = ("data", "leaderboard", "chosen", "audit", "answers", "map", "explained")
     (out / "results.json").write_text(json.dumps(dict.fromkeys(needed)))
     header = "path,id,part,label,predicted,probability,probability_of_label,x,y"
     (out / "images.csv").write_text(header)

@@ -153,6 +153,35 @@
     showTicks();
   });
 
+  // ---- why a mistake was made
+
+  function why(found) {
+    const frame = make("details", { className: "why" }, make("summary", {}, "Why?"));
+    frame.addEventListener("toggle", () => {
+      if (!frame.open || frame.children.length > 1) return;
+      if (found.drawn) {
+        const words = `Places that speak for ${found.for} in orange, for ${found.over} in purple`;
+        const drawn = make("img", { src: `data:image/jpeg;base64,${found.drawn}`, alt: `${words}.` });
+        frame.append(make("figure", {}, drawn, make("figcaption", {}, words)));
+      }
+      if (!found.nearest.length) return;
+      const list = make("ol", {});
+      for (const near of found.nearest) {
+        const figure = make("b", {}, near.figure);
+        figure.dataset.key = near.pointer;
+        const words = make("span", {}, `${classes[images.label[near.row]]} `, figure);
+        list.append(make("li", { title: images.folder + images.path[near.row] }, small(near.row), words));
+      }
+      frame.append(make("p", {}, "Nearest training images, with how far they are:"), list);
+    });
+    return frame;
+  }
+
+  function small(row) {
+    const kept = images.picture[row];
+    return kept ? make("img", { src: `data:image/jpeg;base64,${kept}`, alt: "" }) : make("i", {});
+  }
+
   // ---- cards
 
   function card(item) {
@@ -171,6 +200,7 @@
       if (item.pointer) figure.dataset.key = item.pointer;
       own.append(make("div", { className: item.alarm ? "reason alarm" : "reason" }, `${item.reason} `, figure));
     }
+    if (item.why) own.append(why(item.why));
     return own;
   }
 

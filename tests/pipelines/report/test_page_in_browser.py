@@ -164,6 +164,23 @@ def test_a_cell_shows_its_images(page, finished, how):
     assert page.evaluate("document.activeElement.className").startswith("cell")
 
 
+def test_a_mistake_shows_its_evidence_and_the_training_images_like_it(page, finished):
+    explained = json.loads((finished / "results.json").read_text(encoding="utf-8"))["explained"]
+    frames = page.locator("#mistakes .why")
+    assert frames.count() == len(explained)
+    for at, own in enumerate(explained[:3]):
+        frame = frames.nth(at)
+        frame.locator("summary").focus()
+        page.keyboard.press("Enter")
+        near = frame.locator("li")
+        near.first.wait_for()
+        wanted = [f"{row['label']} {row['distance']:.2f}" for row in own["nearest"]]
+        assert near.all_inner_texts() == wanted
+        assert frame.locator("figure").count() == (own["map"] is not None)
+        loaded = "own => own.every(one => one.naturalWidth > 0)"
+        assert frame.locator("img").evaluate_all(loaded)
+
+
 def test_the_map_shows_an_image_on_hover_and_on_focus(page):
     frame = page.locator("#map-frame")
     frame.scroll_into_view_if_needed()
