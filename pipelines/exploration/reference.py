@@ -216,13 +216,17 @@ def fit_reference(
     -------
     Reference
     """
+    from threadpoolctl import threadpool_limits
+
     features = np.asarray(features, np.float32)
     unit = bool(features.min() >= 0)
     judged = []
-    for train, held in folds:
-        others = _fit(features[train], names, unit)
-        judged.append(others._nearest(features[_drawn(held)], NEAR)[1].mean(axis=1))
-    reference = _fit(features, names, unit)
+    # of matrices this small a second thread gains little, and beside other work waits by spinning
+    with threadpool_limits(1):
+        for train, held in folds:
+            others = _fit(features[train], names, unit)
+            judged.append(others._nearest(features[_drawn(held)], NEAR)[1].mean(axis=1))
+        reference = _fit(features, names, unit)
     columns = start, start + features.shape[1]
     return replace(reference, columns=columns, judged=np.sort(np.concatenate(judged)))
 
