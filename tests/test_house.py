@@ -24,8 +24,8 @@ ARROWS = {
     "exploration": set(),
     "report": {"evaluation", "exploration", "errors"},
     "stages": {
-        *("bundle", "classifier", "errors", "evaluation", "exploration", "features"),
-        *("outcome", "parts", "report", "results_folder", "samples", "settings"),
+        *("bundle", "classifier", "errors", "evaluation", "explanation", "exploration"),
+        *("features", "outcome", "parts", "report", "results_folder", "samples", "settings"),
     },
 }
 # other rooms that a folder of pipelines may import: these two work on arrays alone
