@@ -25,6 +25,7 @@ OWN_OPTIONS = {"verify": ("repair",), "prune": ("older_than", "max_size", "dry_r
 OTHERS = {
     "ids": "image ids",
     "card": "backbones' cards",
+    "script": "what draws a page's figures",
     "set aside": "set aside as damaged",
     "temporary": "temporary files",
     "stranger": "not the store's",

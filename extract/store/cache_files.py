@@ -29,13 +29,14 @@ class Kind(StrEnum):
     RECIPE = "recipe"
     IDS = "ids"
     CARD = "card"
+    SCRIPT = "script"
     TEMPORARY = "temporary"
     SET_ASIDE = "set aside"
     STRANGER = "stranger"  # the store did not put it there
 
 
 # folders of one small file each for what is remembered
-MEMORIES = {"ids": Kind.IDS, "backbones": Kind.CARD}
+MEMORIES = {"ids": Kind.IDS, "backbones": Kind.CARD, "page": Kind.SCRIPT}
 
 
 @dataclass(frozen=True)

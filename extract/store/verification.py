@@ -160,6 +160,7 @@ CHECKS: dict[Kind, Callable[[CacheFile], str]] = {
     Kind.RECIPE: _check_recipe,
     Kind.IDS: _check_memory,
     Kind.CARD: _check_memory,
+    Kind.SCRIPT: _check_memory,
 }
 
 

@@ -35,7 +35,8 @@ def test_a_folder_that_is_not_there_holds_nothing(tmp_path):
 def test_each_name_says_what_it_is(store, recipe):
     folder = store.cache / recipe.id
     (part,) = (folder / "parts").iterdir()
-    for name in ("ids/a.json", "backbones/b.json", "ids/c.damaged", "ids/note.txt", "photo.jpg"):
+    ours = ("ids/a.json", "backbones/b.json", "page/vega.json")
+    for name in (*ours, "ids/c.damaged", "ids/note.txt", "photo.jpg"):
         (store.cache / name).parent.mkdir(exist_ok=True)
         (store.cache / name).touch()
     for name in ("parts/x.damaged", "parts/y.png", "z.h5"):
@@ -48,6 +49,7 @@ def test_each_name_says_what_it_is(store, recipe):
             "recipe.json": Kind.RECIPE,
             "a.json": Kind.IDS,
             "b.json": Kind.CARD,
+            "vega.json": Kind.SCRIPT,
             "c.damaged": Kind.SET_ASIDE,
             "x.damaged": Kind.SET_ASIDE,
             "note.txt": Kind.STRANGER,
