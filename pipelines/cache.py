@@ -26,6 +26,7 @@ OTHERS = {
     "ids": "image ids",
     "card": "backbones' cards",
     "script": "what draws a page's figures",
+    "found": "what searches found",
     "set aside": "set aside as damaged",
     "temporary": "temporary files",
     "stranger": "not the store's",

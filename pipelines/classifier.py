@@ -289,7 +289,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
         scoring = find_scoring(self.scoring)
         search = Search([self.head], folds, scoring, self.class_weight, self.seed, None)
-        best = search_heads(features, y, search)[0][self.head]
+        best = search_heads(features, y, search).best[self.head]
         head = fit_head(self.head, best.params, features, y, self.class_weight)
         logits = as_logits(best.oof, HEADS[self.head].scores)
         return head, fit_calibration(logits, y, np.unique(y), self.class_weight)

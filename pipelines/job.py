@@ -12,7 +12,6 @@ from extract.cores import cores
 from extract.store.ids import image_ids
 from pipelines.bundle.save import write_bundle
 from pipelines.classifier import ImageClassifier
-from pipelines.evaluation.choice import trace_curve
 from pipelines.evaluation.differences import compare_others, compare_rows
 from pipelines.evaluation.leaderboard import Entry
 from pipelines.features import FeatureTable, Listener, choose_taps, ignore, load_backbones
@@ -45,7 +44,7 @@ from pipelines.stages.familiarity import describe_familiar, find_familiar
 from pipelines.stages.images import keep_images, settle_copies, settle_range, split_together
 from pipelines.stages.mistakes import explain_mistakes
 from pipelines.stages.report import draw_map, judge_answers, tabulate_images
-from pipelines.stages.search import audit_images, find_baselines, score_choice, search_taps
+from pipelines.stages.search import audit_images, find_baselines, score_choice, search_taps, trace
 from pipelines.stages.views import add_views
 
 
@@ -118,7 +117,7 @@ def work_through(
     watch.lap("heads")
     baselines = find_baselines(job, table, found)
     watch.lap("baselines")
-    curve = trace_curve(found.board, found.place, found.read, found.labels, found.search)
+    curve = trace(job, found)
     watch.lap("curve")
     tested = score_choice(job, found)
     familiar = find_familiar(found)

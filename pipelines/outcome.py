@@ -13,6 +13,7 @@ from pipelines.evaluation.choice import ChosenHead
 from pipelines.evaluation.leaderboard import Leaderboard
 from pipelines.evaluation.search import Search
 from pipelines.features import FeatureTable, Listener, Source
+from pipelines.findings import Findings
 from pipelines.report.files import write_page
 from pipelines.report.images import ImageTable
 from pipelines.report.split import NEW, KnownSplit
@@ -58,6 +59,11 @@ class Job:
     backbones: list[Backbone]
     on_event: Listener
     known: KnownSplit | None = None
+
+    @property
+    def findings(self) -> Findings:
+        """What earlier runs over this cache found."""
+        return Findings(self.store.cache)
 
     def sides(self, table: FeatureTable) -> np.ndarray:
         """(n,) "train", "test", or "" where no split says so before the images are split."""

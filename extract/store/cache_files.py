@@ -30,13 +30,19 @@ class Kind(StrEnum):
     IDS = "ids"
     CARD = "card"
     SCRIPT = "script"
+    FOUND = "found"
     TEMPORARY = "temporary"
     SET_ASIDE = "set aside"
     STRANGER = "stranger"  # the store did not put it there
 
 
 # folders of one small file each for what is remembered
-MEMORIES = {"ids": Kind.IDS, "backbones": Kind.CARD, "page": Kind.SCRIPT}
+MEMORIES = {
+    "ids": Kind.IDS,
+    "backbones": Kind.CARD,
+    "page": Kind.SCRIPT,
+    "found": Kind.FOUND,
+}
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,7 @@ CHECKS: dict[Kind, Callable[[CacheFile], str]] = {
     Kind.IDS: _check_memory,
     Kind.CARD: _check_memory,
     Kind.SCRIPT: _check_memory,
+    Kind.FOUND: _check_memory,
 }
 
 

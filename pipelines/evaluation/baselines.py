@@ -41,7 +41,7 @@ def measure_baselines(
 
 
 def _best_entry(source: RowSource, X: np.ndarray, labels: np.ndarray, search: Search) -> Entry:
-    best = search_heads(X, labels, search)[0][HEAD]
+    best = search_heads(X, labels, search).best[HEAD]
     member = Member(HEAD, best.params, oof=best.oof)
     return make_entry(source, member, labels, search, round(best.seconds, 3))
 

@@ -18,7 +18,7 @@ from pipelines.evaluation.comparison import (
 from pipelines.evaluation.intervals import nadeau_bengio_interval, wilson_interval
 from pipelines.evaluation.metrics import log_loss
 from pipelines.evaluation.scoring import ACCURACY, Scoring
-from pipelines.evaluation.search import Search, search_sources
+from pipelines.evaluation.search import KnownSearches, Search, search_sources
 
 BLEND = "blend"
 
@@ -125,6 +125,7 @@ def make_leaderboard(
     labels: np.ndarray,
     search: Search,
     on_progress: Callable[[int], None] | None = None,
+    known: KnownSearches | None = None,
 ) -> Leaderboard:
     """Cross-validate every head on every source over the same folds.
 
@@ -138,6 +139,8 @@ def make_leaderboard(
     search : Search
     on_progress : callable or None
         Called with the number of sources done.
+    known : KnownSearches or None
+        What need not be searched.
 
     Returns
     -------
@@ -151,7 +154,7 @@ def make_leaderboard(
     scoring = search.scoring
     classes, codes = np.unique(labels, return_inverse=True)
     widths = [source.dim for source in sources]
-    found = search_sources(features, widths, labels, search, on_progress)
+    found = search_sources(features, widths, labels, search, on_progress, known)
     entries = []
     for i, (best_by_head, _) in enumerate(found):
         for head, best in best_by_head.items():

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -49,6 +49,18 @@ class BestSetting:
     seconds: float
 
 
+class KnownSearches(Protocol):
+    """What earlier runs found of a head on a source: its best setting, and (candidates, n) facts.
+
+    The setting is None where every parameter of the head's grid asks for more images.
+    """
+
+    def recall(self, source: int, head: str) -> tuple[BestSetting | None, np.ndarray] | None: ...
+    def remember(
+        self, source: int, head: str, best: BestSetting | None, facts: np.ndarray
+    ) -> None: ...
+
+
 def screen_sources(
     features: Callable[[int], np.ndarray],
     n_sources: int,
@@ -82,24 +94,48 @@ def search_sources(
     labels: np.ndarray,
     search: Search,
     on_progress: Callable[[int], None] | None = None,
+    known: KnownSearches | None = None,
 ) -> list[tuple[dict[str, BestSetting], np.ndarray]]:
     """What `search_heads` finds on every source, in the sources' order.
 
-    features : number of a source -> its (n, d) float32 training rows; called once for each.
+    features : number of a source -> its (n, d) float32 training rows; called once for each that
+        anything is left to search on.
     widths : d of each. on_progress : called with the number of sources done.
+    known : what need not be searched; what is found is added to it.
     """
+    heads = list(search.heads)
+    by_head: list[dict[str, Any]] = [{} for _ in widths]
+    if known is not None:
+        for i, own in enumerate(by_head):
+            own |= {head: known.recall(i, head) for head in heads}
+    lacking = [[head for head in heads if own.get(head) is None] for own in by_head]
+    # the widest first, so that threads end together
+    left = sorted((i for i in range(len(widths)) if lacking[i]), key=lambda i: -widths[i])
     # a thread a source: more inside of one would only wait for the others
-    alone = replace(search, n_jobs=None)
-    widest_first = sorted(
-        range(len(widths)), key=lambda i: -widths[i]
-    )  # so that threads end together
-    jobs = (delayed(search_heads)(features(i), labels, alone) for i in widest_first)
-    found = {}
-    for i, searched in zip(widest_first, in_parallel(jobs, search.n_jobs), strict=True):
-        found[i] = searched
+    jobs = (
+        delayed(search_heads)(features(i), labels, _search_of(search, lacking[i])) for i in left
+    )
+    for done, (i, found) in enumerate(zip(left, in_parallel(jobs, search.n_jobs), strict=True)):
+        for head, of_head in _by_head(found, lacking[i]).items():
+            by_head[i][head] = of_head
+            if known is not None:
+                known.remember(i, head, *of_head)
         if on_progress:
-            on_progress(len(found))
-    return [found[i] for i in range(len(widths))]
+            on_progress(len(widths) - len(left) + done + 1)
+    return [
+        (
+            {head: own[head][0] for head in heads if own[head][0] is not None},
+            np.concatenate([own[head][1] for head in heads]),
+        )
+        for own in by_head
+    ]
+
+
+def _search_of(search: Search, heads: Sequence[str]) -> Search:
+    """The same of some heads, in the thread that it is called in."""
+    given = search.heads
+    own = {head: given[head] for head in heads} if isinstance(given, Mapping) else list(heads)
+    return replace(search, heads=own, n_jobs=None)
 
 
 def in_parallel(jobs: Iterable, n_jobs: int | None) -> Iterator:
@@ -112,10 +148,23 @@ def in_parallel(jobs: Iterable, n_jobs: int | None) -> Iterator:
         )(jobs)
 
 
-def search_heads(
-    X: np.ndarray, labels: np.ndarray, search: Search
-) -> tuple[dict[str, BestSetting], np.ndarray]:
-    """Cross-validate heads on features (n, d) -> (best of each, (candidates, n) facts of all).
+@dataclass(frozen=True)
+class HeadsSearched:
+    """The best setting of each head, and of all candidates (candidates, n) facts and the head."""
+
+    best: dict[str, BestSetting]
+    facts: np.ndarray
+    names: np.ndarray
+
+
+def _by_head(
+    found: HeadsSearched, heads: Sequence[str]
+) -> dict[str, tuple[BestSetting | None, np.ndarray]]:
+    return {head: (found.best.get(head), found.facts[found.names == head]) for head in heads}
+
+
+def search_heads(X: np.ndarray, labels: np.ndarray, search: Search) -> HeadsSearched:
+    """Cross-validate heads on features (n, d).
 
     A head every parameter of whose grid asks for more images than there are is left out.
 
@@ -152,7 +201,7 @@ def search_heads(
             facts[best],
             float(by_fold[own].sum() * found.n_splits_),
         )
-    return best_by_head, facts
+    return HeadsSearched(best_by_head, facts, names)
 
 
 def _best_setting(

@@ -1,7 +1,7 @@
 """The stages of a run before any head: the pass, what can be used, copies, the split."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from pipelines.report.files import BAD_IMAGES, disk_errors_named, write_bad_imag
 from pipelines.report.split import NEW, TRAIN, SplitTaken, take_split
 from pipelines.results_folder import ResultsFolder
 from pipelines.samples import SAME, Split, split_samples
+from pipelines.stages.remembered import sources_of
 from pipelines.stages.views import first_views
 
 
@@ -62,12 +63,25 @@ def list_bad_images(out: ResultsFolder, table: FeatureTable) -> None:
         write_bad_images(out.unfinished_list, table.bad, table.notes)
 
 
+def look_for_copies(job: Job, table: FeatureTable) -> tuple[list[Copies], np.ndarray]:
+    """Pairs of near copies, and rows that came out flat."""
+    source = table.middle()
+
+    def looked() -> list:
+        reading = job.settings.reading()
+        thumbnails = kept_thumbnails(job.store, table.samples.inputs, table.ids, reading)
+        pairs = find_copies(table.read(source), thumbnails)
+        return [[asdict(pair) for pair in pairs], find_flat(thumbnails)]
+
+    decided = [table.ids, sources_of(table)[source]]
+    pairs, flat = job.findings.of("copies", decided, looked)
+    return [Copies(**pair) for pair in pairs], flat
+
+
 def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Copies], np.ndarray]:
     """Find near copies, and drop all but one of each group if asked -> (table, pairs left, rows of
     it that came out flat)."""
-    reading = job.settings.reading()
-    thumbnails = kept_thumbnails(job.store, table.samples.inputs, table.ids, reading)
-    pairs, flat = find_copies(table.read(table.middle()), thumbnails), find_flat(thumbnails)
+    pairs, flat = look_for_copies(job, table)
     if job.settings.duplicates != "drop":
         return table, pairs, flat
     groups = group_copies(len(table.samples), pairs, kinds=SAME)

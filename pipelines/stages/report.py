@@ -1,7 +1,7 @@
 """The stages of a run that say what became of each image: answers, places on the map, the page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from pipelines.outcome import Found, Job, Tested
 from pipelines.report.files import as_probability
 from pipelines.report.images import ImageTable
 from pipelines.report.split import TEST, TRAIN
+from pipelines.stages.remembered import sources_of
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,18 @@ def draw_map(job: Job, found: Found) -> Mapped | None:
     labels = found.table.samples.labels
     rows = np.sort(even_order(labels, job.settings.seed)[:MOST])
     source = heaviest_source(found)
-    drawn = map_images(found.table.read(source, rows), job.settings.seed)
+    decided = [found.table.ids[rows], sources_of(found.table)[source], job.settings.seed]
+    drawn = job.findings.of(
+        "map",
+        decided,
+        lambda: asdict(map_images(found.table.read(source, rows), job.settings.seed)),
+    )
     described = {
         **_named(found.table.sources[source]),
-        "method": drawn.method,
+        "method": drawn["method"],
         "images": len(rows),
     }
-    return Mapped(rows, drawn.places, described)
+    return Mapped(rows, drawn["places"], described)
 
 
 def heaviest_source(found: Found) -> int:

@@ -1,15 +1,16 @@
 """The stages of a run that search: heads on taps, baselines, the test of the choice, the audit."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 
 from extract.cores import cores
 from heads.blended import answers
 from pipelines.evaluation.baselines import measure_baselines
-from pipelines.evaluation.choice import choose_row, describe_choice, fit_chosen
+from pipelines.evaluation.choice import choose_row, describe_choice, fit_chosen, trace_curve
 from pipelines.evaluation.labels import rank_labels
-from pipelines.evaluation.leaderboard import Entry, make_leaderboard
+from pipelines.evaluation.leaderboard import Entry, Leaderboard, make_leaderboard
 from pipelines.evaluation.scoring import find_scoring
 from pipelines.evaluation.search import Search, screen_sources
 from pipelines.exploration.copies import Copies
@@ -23,6 +24,13 @@ from pipelines.report.audit import (
     describe_suspects,
 )
 from pipelines.samples import Split
+from pipelines.stages.remembered import (
+    RememberedSearches,
+    recall_board,
+    recall_entries,
+    sources_of,
+    task_of,
+)
 
 # rows whose probabilities are averaged to judge labels: what one head alone misjudges ranks lower
 BELIEVED = 5
@@ -41,28 +49,40 @@ def search_taps(job: Job, table: FeatureTable, split: Split) -> Found:
         settings.seed,
         count_workers(n_sources),
     )
-    searched, screened_out = screen_sources(
-        lambda source: table.read(source, split.train),
-        n_sources,
-        labels,
-        n_jobs=search.n_jobs,
-        on_progress=lambda done: job.on_event(SearchAdvanced(done, n_sources, True)),
-    )
+    task = task_of(table, split.train, search)
+
+    def screened() -> list:
+        found, others = screen_sources(
+            lambda source: table.read(source, split.train),
+            n_sources,
+            labels,
+            n_jobs=search.n_jobs,
+            on_progress=lambda done: job.on_event(SearchAdvanced(done, n_sources, True)),
+        )
+        return [found, list(others.items())]
+
+    searched, others = job.findings.of("screening", [*task, sources_of(table)], screened)
     own = table.only(searched)
+    known = RememberedSearches(job.findings, task, sources_of(own))
 
     def read(source: int) -> np.ndarray:
         return own.read(source, split.train)
 
-    board = make_leaderboard(
-        read,
-        own.sources,
-        labels,
-        search,
-        lambda done: job.on_event(SearchAdvanced(done, len(searched), False)),
-    )
+    def searched_through() -> Leaderboard:
+        return make_leaderboard(
+            read,
+            own.sources,
+            labels,
+            search,
+            lambda done: job.on_event(SearchAdvanced(done, len(searched), False)),
+            known,
+        )
+
+    decided = [*task, known.sources, list(search.heads)]
+    board = recall_board(job.findings, decided, scoring, searched_through)
     place = choose_row(board, settings.choose)
     head = fit_chosen(board, place, read, labels, settings.class_weight)
-    return Found(own, split, search, board, place, head, screened_out)
+    return Found(own, split, search, board, place, head, dict(others))
 
 
 def count_workers(jobs: int) -> int:
@@ -74,16 +94,43 @@ def find_baselines(job: Job, table: FeatureTable, found: Found) -> list[Entry]:
     """What the network has to beat, over the leaderboard's folds."""
     if not job.settings.baselines:
         return []
-    majority = Source("majority", None, None, 0)
-    features = baseline_features(
-        table.of_rows(found.split.train),
-        job.backbones[0],
-        job.store,
-        job.settings,
-        found.recipe.numerics,
-        job.on_event,
+    majority, backbone = Source("majority", None, None, 0), job.backbones[0]
+
+    def measured() -> list[Entry]:
+        features = baseline_features(
+            table.of_rows(found.split.train),
+            backbone,
+            job.store,
+            job.settings,
+            found.recipe.numerics,
+            job.on_event,
+        )
+        return measure_baselines(majority, features, found.labels, found.search)
+
+    task = task_of(table, found.split.train, found.search)
+    # an untrained twin follows from the backbone, its seed and the taps that are asked for
+    twin = [backbone.name, backbone.seed, list(job.settings.poolings), found.recipe.numerics]
+    decided = [*task, table.features[0].recipe.to_json(), *twin]
+    return recall_entries(job.findings, decided, measured)
+
+
+def trace(job: Job, found: Found) -> dict:
+    """The `learning_curve` of results.json."""
+    board, place = found.board, found.place
+    sources = sources_of(found.table)
+    members = [
+        [sources[own.source], own.head, own.params, own.weight] for own in board.members[place]
+    ]
+    decided = [
+        *task_of(found.table, found.split.train, found.search),
+        members,
+        asdict(board.rows[place]),
+    ]
+    return job.findings.of(
+        "curve",
+        decided,
+        lambda: trace_curve(board, place, found.read, found.labels, found.search),
     )
-    return measure_baselines(majority, features, found.labels, found.search)
 
 
 def score_choice(job: Job, found: Found) -> Tested:

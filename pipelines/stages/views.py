@@ -1,7 +1,7 @@
 """Which views a run sees its images in, and the passes that they take."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from pipelines.features import FeatureTable, keep_features, refuse_changed
 from pipelines.outcome import Job
 from pipelines.samples import Split
 from pipelines.settings import AUTO, RunSettings
+from pipelines.stages.remembered import sources_of
 from pipelines.stages.search import count_workers
 
 
@@ -36,7 +37,14 @@ def add_views(job: Job, table: FeatureTable, split: Split) -> tuple[FeatureTable
         return Look(seen.read, [own.view for own in seen.sources], seen.samples.labels, groups)
 
     labels, seed = table.samples.labels, job.settings.seed
-    seen = look_twice(see, further, labels, split.train, seed, count_workers(len(table.sources)))
+
+    def looked() -> dict:
+        workers = count_workers(len(table.sources))
+        return asdict(look_twice(see, further, labels, split.train, seed, workers))
+
+    decided = [table.ids, labels.tolist(), split.train, split.groups, sources_of(table)]
+    found = job.findings.of("views", [*decided, list(further), seed], looked)
+    seen = ViewsChosen(**found | {"used": tuple(found["used"])})
     job.on_event(seen)
     if len(seen.used) > 1:
         table = keep_more(job, table, np.arange(len(table.samples)), seen.used)

@@ -125,7 +125,7 @@ def test_the_curve_of_a_blend_is_that_of_its_members_together(problem):
 def test_scores_that_members_have_are_not_computed_again(problem, monkeypatch):
     X, y = problem
     search = Search(("logistic", "knn"), folds(y, 4))
-    best, _ = search_heads(X, y, search)
+    best = search_heads(X, y, search).best
     members = [Member(name, own.params, 0.5, oof=own.oof) for name, own in best.items()]
     unknown = [replace(member, oof=None) for member in members]
     sizes = []
