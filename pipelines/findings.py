@@ -56,8 +56,10 @@ class Findings:
         """
         found = self.recall(kind, decided)
         if found is None:
-            found = make()
-            self.remember(kind, decided, found)
+            # made or remembered, it is the same: tuples are lists in either
+            written = _arrays_out(make())
+            self._write(kind, decided, written)
+            found = _arrays_back(written)
         return found
 
     def recall(self, kind: str, decided: Sequence[Any]) -> Any:
@@ -67,7 +69,9 @@ class Findings:
 
     def remember(self, kind: str, decided: Sequence[Any], found: Any) -> None:
         """Keep it, where it is not too long and the disk takes it."""
-        written = _arrays_out(found)
+        self._write(kind, decided, _arrays_out(found))
+
+    def _write(self, kind: str, decided: Sequence[Any], written: Any) -> None:
         if _n_bytes(written) > LONGEST_REMEMBERED // 2:
             return
         file = self._file(kind, decided)

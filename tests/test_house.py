@@ -25,7 +25,8 @@ ARROWS = {
     "report": {"evaluation", "exploration", "errors"},
     "stages": {
         *("bundle", "classifier", "errors", "evaluation", "explanation", "exploration"),
-        *("features", "outcome", "parts", "report", "results_folder", "samples", "settings"),
+        *("features", "findings", "outcome", "parts", "report", "results_folder"),
+        *("samples", "settings"),
     },
 }
 # other rooms that a folder of pipelines may import: these two work on arrays alone
