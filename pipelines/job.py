@@ -15,6 +15,7 @@ from pipelines.classifier import ImageClassifier
 from pipelines.evaluation.choice import trace_curve
 from pipelines.evaluation.differences import compare_others, compare_rows
 from pipelines.evaluation.leaderboard import Entry
+from pipelines.evaluation.measured import MeasuredAccuracy
 from pipelines.features import FeatureTable, Listener, choose_taps, ignore, load_backbones
 from pipelines.outcome import Found, Job, RunResult, Tested
 from pipelines.report.advice import give_advice
@@ -127,6 +128,7 @@ def work_through(
     comparisons = compare(table, found, baselines, tested, curve)
     watch.lap("comparisons")
     classifier = make_classifier(job, found, familiar)
+    classifier.accuracy_ = MeasuredAccuracy.of(tested.samples.labels, tested.predicted, "test")
     watch.lap("refit")
     drawn = draw_map(job, found)
     watch.lap("map")
