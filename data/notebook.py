@@ -1,6 +1,7 @@
 """What a notebook shows of our objects: small pieces of HTML without scripts, all names escaped."""
 
 import base64
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,12 +10,13 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from data.names import counted, shown
+from data.names import counted, listed_briefly, shown
 from data.samples import Samples
 from data.thumbnails import make_picture
 
 MOST_CLASSES = 12  # that are counted in a table
 MOST_PICTURES = 8
+MOST_NOTES = 5
 SECONDS = 2.0  # after which no further picture is made
 MOST_LETTERS = 60  # of a name
 MOST_TOLD = 400  # of a sentence
@@ -37,14 +39,15 @@ STYLE = """
 .permafrost-view tr, .permafrost-view tbody tr:nth-child(odd), .permafrost-view tbody tr:hover {
   background: none; }
 .permafrost-view th, .permafrost-view td { text-align: left; vertical-align: middle; border: 0;
-  padding: 3px 16px 3px 0; max-width: none; white-space: normal; background: none;
+  padding: 3px 14px 3px 0; max-width: none; white-space: nowrap; background: none;
   border-bottom: 1px solid color-mix(in srgb, currentColor 12%, transparent); }
 .permafrost-view th { font-weight: 400; }
+.permafrost-view .facts td { white-space: normal; }
 .permafrost-view thead th, .permafrost-view .facts th {
   color: color-mix(in srgb, currentColor 72%, transparent); white-space: nowrap; }
 .permafrost-view .figure { text-align: right; white-space: nowrap; }
 .permafrost-view tr.marked th, .permafrost-view tr.marked td { font-weight: 600; }
-.permafrost-view .drawn { display: inline-block; position: relative; width: 110px; height: 10px;
+.permafrost-view .drawn { display: inline-block; position: relative; width: 90px; height: 10px;
   vertical-align: middle; }
 .permafrost-view .drawn span { position: absolute; top: 1px; height: 8px; min-width: 2px;
   border-radius: 4px; background: color-mix(in srgb, var(--blue) 55%, transparent); }
@@ -199,15 +202,15 @@ def samples_view(samples: Samples) -> str:
         said.append(counted(len(samples.classes), "class"))
     if samples.groups is not None:
         said.append(counted(len(np.unique(samples.groups)), "group"))
-    passed = sum(samples.passed_over.values())
-    problems = len(samples.problems)
+    passed = [f"{n} {reason}" for reason, n in samples.passed_over.items()]
+    problems = counted(len(samples.problems), "entry", "entries")
     return view(
         f"Samples {brief(samples.name)}",
         " · ".join(said),
         _class_table(samples) if samples.labels is not None else paragraph("No labels.", "quiet"),
-        paragraph(problems and f"{counted(problems, 'entry', 'entries')} can't be used", "warning"),
-        paragraph(passed and f"{counted(passed, 'file')} passed over", "quiet"),
-        *(paragraph(note, "quiet") for note in samples.notes[:MOST_PICTURES]),
+        paragraph(samples.problems and f"{problems} can't be used: see .problems", "warning"),
+        paragraph(passed and f"passed over: {listed_briefly(passed)}", "quiet"),
+        *(paragraph(note, "quiet") for note in samples.notes[:MOST_NOTES]),
         pictures(_pictures_of(samples)) if len(samples) else Markup(""),
     )
 
@@ -239,8 +242,9 @@ def _pictures_of(samples: Samples) -> list[tuple[bytes | None, str, str]]:
     found: list[tuple[bytes | None, str, str]] = []
     inputs, started = samples.inputs, time.monotonic()
     for row in _drawn(samples.labels, len(samples)):
-        caption = samples.paths[row] if samples.labels is None else str(samples.labels[row])
-        found.append((_picture_of(inputs, row), caption, samples.paths[row]))
+        path = samples.paths[row]
+        caption = os.path.basename(path) if samples.labels is None else samples.labels[row]
+        found.append((_picture_of(inputs, row), str(caption), path))
         if time.monotonic() - started > SECONDS:
             break
     return found

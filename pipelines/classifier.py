@@ -18,13 +18,10 @@ from heads import HEADS, Calibration, as_logits, fit_calibration
 from heads.blended import answers, probabilities
 from heads.rows import training_rows
 from pipelines.evaluation.frames import make_frame, probability_columns
-from pipelines.evaluation.measured import MeasuredAccuracy
 from pipelines.evaluation.scoring import find_scoring
 from pipelines.exploration.reference import Names, Reference, fit_reference
 
 FOLDS = 5
-# a fitted head, the calibration of its scores and what it is worth, where these are known
-Fitted = tuple[Any, Calibration | None, MeasuredAccuracy | None]
 SVM_SHAPE = "decision_function_shape"
 
 
@@ -51,6 +48,46 @@ class Judged:
     probabilities: np.ndarray
     familiarity: np.ndarray | None
     bad: dict[int, ImageError]
+
+
+@dataclass(frozen=True)
+class MeasuredAccuracy:
+    """Share of images predicted right that the heads were not trained on.
+
+    Attributes
+    ----------
+    right, images : int
+        So many of so many.
+    on : str
+        "test": images that took part in no choice. "folds": the training images out of fold, by
+        which the parameters were chosen as well, so rather too high than too low.
+    """
+
+    right: int
+    images: int
+    on: str
+
+    @classmethod
+    def of(cls, labels: np.ndarray, predicted: np.ndarray, on: str) -> "MeasuredAccuracy":
+        """Of n labels and what was predicted."""
+        return cls(int(np.sum(labels == predicted)), len(labels), on)
+
+    @property
+    def value(self) -> float:
+        """The share."""
+        return self.right / self.images
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Low and high end at 95 % (Wilson, 1927)."""
+        # here: whoever predicts needs none of it
+        from pipelines.evaluation.intervals import wilson_interval
+
+        return wilson_interval(self.right, self.images)
+
+
+# a fitted head, the calibration of its scores and what it is worth, where these are known
+Fitted = tuple[Any, Calibration | None, MeasuredAccuracy | None]
 
 
 class ImageClassifier(ClassifierMixin, ShownEstimator):

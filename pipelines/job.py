@@ -11,11 +11,10 @@ from extract import FeatureStore, Recipe
 from extract.cores import cores
 from extract.store.ids import image_ids
 from pipelines.bundle.save import write_bundle
-from pipelines.classifier import ImageClassifier
+from pipelines.classifier import ImageClassifier, MeasuredAccuracy
 from pipelines.evaluation.choice import trace_curve
 from pipelines.evaluation.differences import compare_others, compare_rows
 from pipelines.evaluation.leaderboard import Entry
-from pipelines.evaluation.measured import MeasuredAccuracy
 from pipelines.features import FeatureTable, Listener, choose_taps, ignore, load_backbones
 from pipelines.outcome import Found, Job, RunResult, Tested
 from pipelines.report.advice import give_advice

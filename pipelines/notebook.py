@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from data.names import counted, listed_briefly
-from data.notebook import drawn_interval, facts, paragraph, table, text, view
+from data.notebook import brief, drawn_interval, facts, paragraph, table, text, view
 from extract.extractor import extractors_of
 from extract.notebook import UNUSABLE, describe_network, describe_taps, known_card
 from heads.blended import BlendedHead
 from heads.catalog import find_name
-from pipelines.evaluation.measured import MeasuredAccuracy
 from pipelines.evaluation.scoring import SCORINGS
 
 if TYPE_CHECKING:
-    from pipelines.classifier import ImageClassifier
+    from pipelines.classifier import ImageClassifier, MeasuredAccuracy
 
 MOST_ROWS = 8
 MOST_NAMES = 12
+MOST_PARAMS = 34  # letters
 SHARES = ("accuracy", "balanced_accuracy")  # scorings that are told as per cent
 
 
@@ -29,18 +29,18 @@ def run_view(results: dict) -> str:
     chosen, data = results["chosen"], results["data"]
     tested = counted(data["n_test"], "test image")
     said = (
-        f"right for {_percent(chosen['test_accuracy'])} of {tested}, which took part in no choice "
-        f"(95 % interval {_percent(chosen['test_low'])} to {_percent(chosen['test_high'])})"
+        f"95 % interval {_percent(chosen['test_low'])} to {_percent(chosen['test_high'])}, of "
+        f"{tested} that took part in no choice. "
+        f"Chosen: {chosen['head']} on {_features_of(chosen, len(results['backbones']) > 1)}."
     )
     n_images, n_classes = data["n_train"] + data["n_test"], len(data["classes"])
-    several = len(results["backbones"]) > 1
     return view(
         "RunResult",
         f"{data['name']} · {counted(n_images, 'image')} · {counted(n_classes, 'class')}",
         paragraph(f"{_percent(chosen['test_accuracy'])} test accuracy", "large"),
-        paragraph(f"{chosen['head']} on {_features_of(chosen, several)}: {said}."),
+        paragraph(said),
         *(paragraph(warning, "warning") for warning in _warnings(results)),
-        _leaderboard(results, several),
+        _leaderboard(results),
         paragraph(
             "All rows: .leaderboard.to_pandas() · answers: .test.to_pandas() · "
             'the page: .report("report.html")',
@@ -60,8 +60,9 @@ def _warnings(results: dict) -> list[Markup | str]:
     ]
 
 
-def _leaderboard(results: dict, several: bool) -> Markup:
+def _leaderboard(results: dict) -> Markup:
     """The first rows and the chosen one, each with its interval."""
+    several = len(results["backbones"]) > 1
     rows, chosen = results["leaderboard"], results["chosen"]
     place = next(i for i, row in enumerate(rows) if row.items() <= chosen.items())
     places = list(range(min(MOST_ROWS, len(rows))))
@@ -82,14 +83,14 @@ def _leaderboard(results: dict, several: bool) -> Markup:
                 f"{i + 1}",
                 _features_of(row, several),
                 row["head"],
-                _params(row),
                 written(value),
                 Markup("{}&nbsp; {}").format(drawn, ends),
                 note,
+                brief(_params(row), MOST_PARAMS),
             )
         )
-    header = ["", "features", "head", "parameters", f"cv {scoring.words}", "95 % interval", ""]
-    found = table(header, lines, figures=[4], marked=places.index(place))
+    header = ["", "features", "head", f"cv {scoring.words}", "95 % interval", "", "parameters"]
+    found = table(header, lines, figures=[3], marked=places.index(place))
     left = len(rows) - len(places)
     return found + paragraph(left and f"… and {counted(left, 'row')} more", "quiet")
 
@@ -125,7 +126,7 @@ def classifier_view(classifier: "ImageClassifier") -> str:
     )
 
 
-def _worth(accuracy: MeasuredAccuracy | None, fitted_on: str | None) -> Markup:
+def _worth(accuracy: "MeasuredAccuracy | None", fitted_on: str | None) -> Markup:
     if accuracy is None:
         where = "results.json of its run has it" if fitted_on else "score(images, labels) tells"
         return paragraph(f"The accuracy to expect was not kept with it: {where}.", "quiet")
