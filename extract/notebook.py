@@ -105,7 +105,8 @@ def describe_network(extractor: "FeatureExtractor", card: Card | None) -> list[t
 def describe_taps(extractor: "FeatureExtractor", card: Card | None) -> list[tuple]:
     """Layer, pooling, number of features and shape of the map of each tap; ExtractError."""
     if not extractor.layer and card is None:
-        return [("the last block", extractor.pooling, UNKNOWN, UNKNOWN)]
+        (tap,) = parse_taps("", extractor.pooling)
+        return [("the last block", tap.pooling, UNKNOWN, UNKNOWN)]
     layer = extractor.layer or (card.choose_layers("auto")[-1] if card else "")
     found: list[tuple] = []
     for tap in parse_taps(layer, extractor.pooling):

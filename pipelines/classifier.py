@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn import config_context
 from sklearn.base import ClassifierMixin, clone
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
@@ -195,8 +196,9 @@ class ImageClassifier(ClassifierMixin, ShownEstimator):
             raise ValueError(f"got the one class {y.tolist()[0]!r}: expected two classes or more")
         find_scoring(self.scoring, len(np.unique(y)))
         extractor = self._make_extractor()
-        features = np.asarray(extractor.fit_transform(X))  # no frame, whatever is set globally
-        head, calibration, accuracy = self._fit_head(features, y)
+        with arrays_within():
+            features = extractor.fit_transform(X)
+            head, calibration, accuracy = self._fit_head(features, y)
         reference = self._make_reference(extractor, features, X, y)
         rows = training_rows(head, features)
         self.assemble(extractor, head, calibration, rows, reference=reference)
@@ -229,12 +231,14 @@ class ImageClassifier(ClassifierMixin, ShownEstimator):
         Its own `predict` may say another, such as a vote of margins.
         """
         check_is_fitted(self)
-        return answers(self.head_, self.calibration_, self._features(X))[0]
+        with arrays_within():
+            return answers(self.head_, self.calibration_, self.extractor_.transform(X))[0]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """(n, classes) probabilities: of the calibration of the head's scores, or its own."""
         check_is_fitted(self)
-        return probabilities(self.head_, self.calibration_, self._features(X))
+        with arrays_within():
+            return probabilities(self.head_, self.calibration_, self.extractor_.transform(X))
 
     def predict_readable(
         self, X: Sequence
@@ -264,7 +268,8 @@ class ImageClassifier(ClassifierMixin, ShownEstimator):
         rows, features, bad = self.extractor_.transform_readable(X)
         labels, shares = np.empty(0, self.classes_.dtype), np.empty((0, len(self.classes_)))
         if len(rows):
-            labels, shares = answers(self.head_, self.calibration_, features)
+            with arrays_within():
+                labels, shares = answers(self.head_, self.calibration_, features)
         familiarity = None
         if self.reference_ is not None:
             familiarity = self.reference_.familiarity(features) if len(rows) else np.empty(0)
@@ -325,14 +330,12 @@ class ImageClassifier(ClassifierMixin, ShownEstimator):
         from pipelines.explanation import explain
 
         found = []
-        for own in explain(self, X):
-            if isinstance(own, ImageError):
-                raise own
-            found.append(own)
+        with arrays_within():
+            for own in explain(self, X):
+                if isinstance(own, ImageError):
+                    raise own
+                found.append(own)
         return found
-
-    def _features(self, X: Any) -> np.ndarray:
-        return np.asarray(self.extractor_.transform(X))  # no frame, whatever is set globally
 
     def _own_view(self) -> str:
         # here: whoever predicts needs none of it
@@ -401,6 +404,11 @@ class ImageClassifier(ClassifierMixin, ShownEstimator):
         scores = cross_val_predict(self.head, features, y, cv=folds, method="decision_function")
         calibration = fit_calibration(scores, y, np.unique(y))
         return clone(self.head).fit(features, y), calibration, _measured(calibration, scores, y)
+
+
+def arrays_within() -> Any:
+    """A context in which scikit-learn's transformers give arrays, whatever is set globally."""
+    return config_context(transform_output="default")
 
 
 def _measured(calibration: Calibration, scores: np.ndarray, y: np.ndarray) -> MeasuredAccuracy:

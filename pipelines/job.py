@@ -11,7 +11,7 @@ from extract import FeatureStore, Recipe
 from extract.cores import cores
 from extract.store.ids import image_ids
 from pipelines.bundle.save import write_bundle
-from pipelines.classifier import ImageClassifier, MeasuredAccuracy
+from pipelines.classifier import ImageClassifier, MeasuredAccuracy, arrays_within
 from pipelines.evaluation.choice import trace_curve
 from pipelines.evaluation.differences import compare_others, compare_rows
 from pipelines.evaluation.leaderboard import Entry
@@ -81,7 +81,7 @@ def run_job(
     """
     watch = Stopwatch()
     job = prepare(images, settings or RunSettings(), on_event)
-    with results_folder(job.settings.out) as out:
+    with results_folder(job.settings.out) as out, arrays_within():
         result = work_through(job, out, watch, command)
         if out is not None:
             leave_page(result, job, out, watch)
