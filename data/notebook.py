@@ -22,45 +22,45 @@ MOST_LETTERS = 60  # of a name
 MOST_TOLD = 400  # of a sentence
 
 # Notebooks have themes of their own, which a page's media query knows nothing of: every shade here
-# is made of the colour of the text around it.
+# is made of the colour of the text around it. The class stands twice to outweigh a notebook's rules
+# for tables.
 STYLE = """
-.permafrost-view { font-size: 13px; line-height: 1.5; max-width: 820px; margin: 6px 0 10px;
+.permafrost-view.permafrost-view {
+  font-size: 13px; line-height: 1.5; max-width: 860px; margin: 6px 0 10px; padding: 10px 14px 12px;
   border: 1px solid color-mix(in srgb, currentColor 22%, transparent); border-radius: 8px;
-  padding: 10px 14px 12px; overflow-wrap: anywhere; --blue: #3d8fae; }
-.permafrost-view p { margin: 0 0 8px; }
-.permafrost-view .title { font-size: 14px; margin: 0 0 8px; }
-.permafrost-view .title strong { margin-right: 8px; }
-.permafrost-view .quiet { color: color-mix(in srgb, currentColor 72%, transparent); }
-.permafrost-view .large { font-size: 20px; line-height: 1.3; font-weight: 600; }
-.permafrost-view .warning { border-left: 3px solid #c98a1b; padding-left: 9px; }
-.permafrost-view .scroll { overflow-x: auto; }
-.permafrost-view table { border-collapse: collapse; margin: 0 0 10px; font-size: 13px; border: 0;
-  font-variant-numeric: tabular-nums; }
-.permafrost-view tr, .permafrost-view tbody tr:nth-child(odd), .permafrost-view tbody tr:hover {
-  background: none; }
-.permafrost-view th, .permafrost-view td { text-align: left; vertical-align: middle; border: 0;
-  padding: 3px 14px 3px 0; max-width: none; white-space: nowrap; background: none;
-  border-bottom: 1px solid color-mix(in srgb, currentColor 12%, transparent); }
-.permafrost-view th { font-weight: 400; }
-.permafrost-view .facts td { white-space: normal; }
-.permafrost-view thead th, .permafrost-view .facts th {
-  color: color-mix(in srgb, currentColor 72%, transparent); white-space: nowrap; }
-.permafrost-view .figure { text-align: right; white-space: nowrap; }
-.permafrost-view tr.marked th, .permafrost-view tr.marked td { font-weight: 600; }
-.permafrost-view .drawn { display: inline-block; position: relative; width: 90px; height: 10px;
-  vertical-align: middle; }
-.permafrost-view .drawn span { position: absolute; top: 1px; height: 8px; min-width: 2px;
-  border-radius: 4px; background: color-mix(in srgb, var(--blue) 55%, transparent); }
-.permafrost-view .drawn .dot { width: 8px; min-width: 8px; margin-left: -4px;
-  background: var(--blue); }
-.permafrost-view .drawn .bar { background: var(--blue); border-radius: 2px; }
-.permafrost-view .pictures { display: flex; flex-wrap: wrap; gap: 8px; margin: 0; padding: 0; }
-.permafrost-view figure { margin: 0; width: 88px; font-size: 12px; }
-.permafrost-view figure img, .permafrost-view figure .none { width: 88px; height: 72px;
-  object-fit: contain; border-radius: 4px; margin: 0; display: flex; align-items: center;
-  justify-content: center; text-align: center;
-  background: color-mix(in srgb, currentColor 8%, transparent); }
-.permafrost-view figcaption { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+  overflow-wrap: anywhere; box-sizing: border-box;
+  --blue: #3d8fae; --quiet: color-mix(in srgb, currentColor 72%, transparent);
+  --line: 1px solid color-mix(in srgb, currentColor 12%, transparent);
+  & p { margin: 0 0 8px; }
+  & .title { font-size: 14px; }
+  & .title strong { margin-right: 8px; }
+  & .quiet, & thead th, & .facts th { color: var(--quiet); }
+  & .large { font-size: 20px; line-height: 1.3; font-weight: 600; }
+  & .warning { border-left: 3px solid #c98a1b; padding-left: 9px; }
+  & .scroll { overflow-x: auto; }
+  & table { border-collapse: collapse; table-layout: auto; margin: 0 0 10px; border: 0;
+    font-size: 13px; font-variant-numeric: tabular-nums; color: inherit; }
+  & thead { border: 0; }
+  & tbody tr:nth-child(n), & thead tr { background: none; }
+  & th, & td { text-align: left; vertical-align: middle; white-space: nowrap; font-weight: 400;
+    line-height: 1.5; padding: 3px 14px 3px 0; max-width: none; background: none; border: 0;
+    border-bottom: var(--line); }
+  & .facts td { white-space: normal; }
+  & .figure { text-align: right; }
+  & .marked th, & .marked td { font-weight: 600; }
+  & .drawn { display: inline-block; position: relative; width: 90px; height: 10px;
+    vertical-align: middle; }
+  & .drawn span { position: absolute; top: 1px; height: 8px; min-width: 2px; border-radius: 4px;
+    background: color-mix(in srgb, var(--blue) 55%, transparent); }
+  & .drawn .dot { width: 8px; margin-left: -4px; background: var(--blue); }
+  & .drawn .bar { background: var(--blue); border-radius: 2px; }
+  & .pictures { display: flex; flex-wrap: wrap; gap: 8px; }
+  & figure { margin: 0; width: 88px; font-size: 12px; }
+  & figure img, & figure .none { width: 88px; height: 72px; max-width: none; object-fit: contain;
+    display: flex; align-items: center; justify-content: center; margin: 0; border-radius: 4px;
+    background: color-mix(in srgb, currentColor 8%, transparent); }
+  & figcaption { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+}
 """
 
 
@@ -155,9 +155,9 @@ def table(
             cells.append(Markup("<td{}>{}</td>").format(kind, text(cell)))
         own = Markup(' class="marked"') if number == marked else ""
         lines.append(Markup("<tr{}>{}</tr>").format(own, Markup("").join(cells)))
-    return Markup(
-        '<div class="scroll"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
-    ).format(Markup("").join(head), Markup("\n").join(lines))
+    frame = Markup('<div class="scroll" role="region" aria-label="table" tabindex="0">{}</div>')
+    whole = Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>")
+    return frame.format(whole.format(Markup("").join(head), Markup("\n").join(lines)))
 
 
 def drawn_share(share: float) -> Markup:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from data.names import counted, listed_briefly
-from data.notebook import brief, drawn_interval, facts, paragraph, table, text, view
+from data.notebook import drawn_interval, facts, paragraph, table, text, view
 from extract.extractor import extractors_of
 from extract.notebook import UNUSABLE, describe_network, describe_taps, known_card
 from heads.blended import BlendedHead
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 8
 MOST_NAMES = 12
-MOST_PARAMS = 34  # letters
+MOST_PARAMS = 28  # letters
 SHARES = ("accuracy", "balanced_accuracy")  # scorings that are told as per cent
 
 
@@ -86,7 +86,7 @@ def _leaderboard(results: dict) -> Markup:
                 written(value),
                 Markup("{}&nbsp; {}").format(drawn, ends),
                 note,
-                brief(_params(row), MOST_PARAMS),
+                _params(row),
             )
         )
     header = ["", "features", "head", f"cv {scoring.words}", "95 % interval", "", "parameters"]
@@ -108,7 +108,8 @@ def _params(row: dict) -> str:
     if row["tap"] is None:
         return counted(len(row["members"]), "head")
     parts = row["params"].items()
-    return " ".join(f"{name.rpartition('__')[2]}={_short(value)}" for name, value in parts)
+    words = " ".join(f"{name.rpartition('__')[2]}={_short(value)}" for name, value in parts)
+    return words if len(words) <= MOST_PARAMS else f"{words[: MOST_PARAMS - 1]}…"
 
 
 def classifier_view(classifier: "ImageClassifier") -> str:

@@ -10,7 +10,7 @@ import sklearn
 from sklearn.dummy import DummyClassifier
 
 from data import read_image_folder
-from pipelines import ImageClassifier, RunSettings, load_classifier, run_job, save_classifier
+from pipelines import ImageClassifier, load_classifier, save_classifier
 from pipelines.classifier import MeasuredAccuracy
 from pipelines.evaluation.intervals import wilson_interval
 from pipelines.notebook import run_view
@@ -25,21 +25,9 @@ OPTIONS = {
 ROGUE = "<img src=x onerror=alert(1)>"
 
 
-@pytest.fixture(scope="module")
-def result(photos_of_the_module, tmp_path_factory):
-    settings = RunSettings(
-        backbone="mobilenet_v3_small",
-        weights="random",
-        size=32,
-        cv=3,
-        layers="features.4",
-        pooling="avg,grid2",
-        heads=("ridge", "knn"),
-        views="plain",
-        baselines=False,
-        cache=tmp_path_factory.mktemp("cache"),
-    )
-    return run_job(str(photos_of_the_module), settings)
+@pytest.fixture
+def result(made_result):
+    return made_result
 
 
 def own_part(page):

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import accuracy_score, classification_report
 
 from data import read_image_folder
-from pipelines import ImageClassifier, RunSettings, run_job
+from pipelines import ImageClassifier
 from pipelines.evaluation.frames import make_frame
 from pipelines.outcome import Answers
 
@@ -22,19 +22,9 @@ ANSWERS = Answers(
 )
 
 
-@pytest.fixture(scope="module")
-def result(photos_of_the_module, tmp_path_factory):
-    settings = RunSettings(
-        **SMALL,
-        cv=3,
-        layers="features.4",
-        pooling="avg,grid2",
-        heads=("ridge", "knn"),
-        views="plain",
-        baselines=False,
-        cache=tmp_path_factory.mktemp("cache"),
-    )
-    return run_job(str(photos_of_the_module), settings)
+@pytest.fixture
+def result(made_result):
+    return made_result
 
 
 def test_the_leaderboard_is_a_frame_of_its_rows(result):
