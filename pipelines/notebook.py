@@ -130,7 +130,7 @@ def classifier_view(classifier: "ImageClassifier") -> str:
 def _worth(accuracy: "MeasuredAccuracy | None", fitted_on: str | None) -> Markup:
     if accuracy is None:
         where = "results.json of its run has it" if fitted_on else "score(images, labels) tells"
-        return paragraph(f"The accuracy to expect was not kept with it: {where}.", "quiet")
+        return paragraph(f"The accuracy to expect is not known here: {where}.", "quiet")
     low, high = accuracy.interval
     images = counted(accuracy.images, "image")
     said = {

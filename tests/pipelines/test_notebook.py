@@ -155,7 +155,7 @@ def test_labels_of_chance_are_expected_to_be_chance(samples, tmp_path):
 def test_where_nothing_was_measured_it_says_so(samples, tmp_path):
     classifier = make(tmp_path, head=DummyClassifier()).fit(samples.paths, samples.labels)
     assert classifier.accuracy_ is None
-    assert "was not kept with it: score(images, labels)" in words(classifier._repr_html_())
+    assert "is not known here: score(images, labels)" in words(classifier._repr_html_())
 
 
 @pytest.mark.parametrize("name", [ROGUE, "caf\udce9", "\x1b[31m"])
