@@ -11,7 +11,7 @@ from extract import FeatureStore, Recipe
 from extract.cores import cores
 from extract.store.ids import image_ids
 from pipelines.bundle.save import write_bundle
-from pipelines.classifier import ImageClassifier
+from pipelines.classifier import ImageClassifier, MeasuredAccuracy, arrays_within
 from pipelines.evaluation.choice import trace_curve
 from pipelines.evaluation.differences import compare_others, compare_rows
 from pipelines.evaluation.leaderboard import Entry
@@ -82,7 +82,7 @@ def run_job(
     """
     watch = Stopwatch()
     job = prepare(images, settings or RunSettings(), on_event)
-    with results_folder(job.settings.out) as out:
+    with results_folder(job.settings.out) as out, arrays_within():
         result = work_through(job, out, watch, command)
         if out is not None:
             leave_page(result, job, out, watch)
@@ -130,6 +130,7 @@ def work_through(
     as_tested = make_classifier(job, found, familiar, "train")
     final = job.settings.final
     classifier = as_tested if final == "train" else make_classifier(job, found, familiar, final)
+    classifier.accuracy_ = MeasuredAccuracy.of(tested.samples.labels, tested.predicted, "test")
     watch.lap("refit")
     drawn = draw_map(job, found)
     watch.lap("map")
