@@ -126,6 +126,12 @@ class Samples:
         images, classes = counted(len(self), "image"), counted(len(self.classes), "class")
         return f"Samples({self.name!r}: {images}, {classes})"
 
+    def _repr_html_(self) -> str:
+        # here: whoever only computes needs none of it
+        from data.notebook import samples_view
+
+        return samples_view(self)
+
     def __getitem__(self, rows: Any) -> "Samples":
         # numpy settles what a slice, a mask or a negative index means, and what is out of range
         at = np.arange(len(self))[rows]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 
 from data import ImageError, Reading, settle_reading
 from extract.backbones import DEFAULT_BACKBONE, Backbone, load_backbone
@@ -16,6 +16,7 @@ from extract.backbones.module import fingerprint
 from extract.errors import ExtractError
 from extract.extraction import Extraction, extract, recipe_of
 from extract.files import read_only
+from extract.notebook import ShownEstimator, extractor_view, refuse_while_shown
 from extract.pooling import Tap, parse_taps
 from extract.preprocessing import named_view
 from extract.recipe import Recipe
@@ -24,7 +25,7 @@ from extract.store import FeatureStore, MemoryStore, ReadOnlyStore
 MEMORY_ROWS = 4096  # above which the rows of `cache=False` are forgotten
 
 
-class FeatureExtractor(TransformerMixin, BaseEstimator):
+class FeatureExtractor(TransformerMixin, ShownEstimator):
     """Images to the pooled activations of one layer, from the store where they are kept.
 
     Nothing is loaded before the first call, and nothing of the network is pickled. Clones in one
@@ -175,11 +176,15 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         return rows, extraction.read(self.taps(), rows), extraction.bad
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """(d,) names such as `features.14:grid3_0`."""
+        """(d,) names such as `features.14:grid3_0`: the columns of a frame by `set_output`."""
+        refuse_while_shown()
         card = self.load_backbone().card
         return np.array(
             [f"{tap}_{i}" for tap in self.taps() for i in range(card.width(tap))], dtype=object
         )
+
+    def _own_view(self) -> str:
+        return extractor_view(self)
 
     def __sklearn_is_fitted__(self) -> bool:
         return True

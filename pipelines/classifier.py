@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn import config_context
+from sklearn.base import ClassifierMixin, clone
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from data import ImageError
 from extract import FeatureExtractor
-from extract.extractor import JoinedExtractor
+from extract.extractor import JoinedExtractor, check_inputs
+from extract.notebook import ShownEstimator
 from heads import HEADS, Calibration, as_logits, fit_calibration
 from heads.blended import answers, probabilities
 from heads.rows import training_rows
+from pipelines.evaluation.frames import make_frame, probability_columns
 from pipelines.evaluation.scoring import find_scoring
 from pipelines.exploration.reference import Names, Reference, fit_reference
 
@@ -48,7 +51,47 @@ class Judged:
     bad: dict[int, ImageError]
 
 
-class ImageClassifier(ClassifierMixin, BaseEstimator):
+@dataclass(frozen=True)
+class MeasuredAccuracy:
+    """Share of images predicted right that the heads were not trained on.
+
+    Attributes
+    ----------
+    right, images : int
+        So many of so many.
+    on : str
+        "test": images that took part in no choice. "folds": the training images out of fold, by
+        which the parameters were chosen as well, so rather too high than too low.
+    """
+
+    right: int
+    images: int
+    on: str
+
+    @classmethod
+    def of(cls, labels: np.ndarray, predicted: np.ndarray, on: str) -> "MeasuredAccuracy":
+        """Of n labels and what was predicted."""
+        return cls(int(np.sum(labels == predicted)), len(labels), on)
+
+    @property
+    def value(self) -> float:
+        """The share."""
+        return self.right / self.images
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Low and high end at 95 % (Wilson, 1927)."""
+        # here: whoever predicts needs none of it
+        from pipelines.evaluation.intervals import wilson_interval
+
+        return wilson_interval(self.right, self.images)
+
+
+# a fitted head, the calibration of its scores and what it is worth, where these are known
+Fitted = tuple[Any, Calibration | None, MeasuredAccuracy | None]
+
+
+class ImageClassifier(ClassifierMixin, ShownEstimator):
     """A frozen network's features and a head on them.
 
     Parameters
@@ -83,6 +126,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     reference_ : Reference or None
         The training images in the features, by which an image's familiarity is told; None of a
         bundle that was made without.
+    accuracy_ : MeasuredAccuracy or None
+        What is to be expected: on a run's test images, or out of fold on the training images; None
+        where it was not measured.
     """
 
     def __init__(
@@ -150,11 +196,14 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"got the one class {y.tolist()[0]!r}: expected two classes or more")
         find_scoring(self.scoring, len(np.unique(y)))
         extractor = self._make_extractor()
-        features = extractor.fit_transform(X)
-        head, calibration = self._fit_head(features, y)
+        with arrays_within():
+            features = extractor.fit_transform(X)
+            head, calibration, accuracy = self._fit_head(features, y)
         reference = self._make_reference(extractor, features, X, y)
         rows = training_rows(head, features)
-        return self.assemble(extractor, head, calibration, rows, reference=reference)
+        self.assemble(extractor, head, calibration, rows, reference=reference)
+        self.accuracy_: MeasuredAccuracy | None = accuracy
+        return self
 
     def assemble(
         self,
@@ -173,6 +222,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.fitted_on_ = fitted_on
         self.reference_ = reference
         self.classes_ = head.classes_
+        self.accuracy_ = None
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -181,12 +231,14 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         Its own `predict` may say another, such as a vote of margins.
         """
         check_is_fitted(self)
-        return answers(self.head_, self.calibration_, self.extractor_.transform(X))[0]
+        with arrays_within():
+            return answers(self.head_, self.calibration_, self.extractor_.transform(X))[0]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """(n, classes) probabilities: of the calibration of the head's scores, or its own."""
         check_is_fitted(self)
-        return probabilities(self.head_, self.calibration_, self.extractor_.transform(X))
+        with arrays_within():
+            return probabilities(self.head_, self.calibration_, self.extractor_.transform(X))
 
     def predict_readable(
         self, X: Sequence
@@ -216,11 +268,46 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         rows, features, bad = self.extractor_.transform_readable(X)
         labels, shares = np.empty(0, self.classes_.dtype), np.empty((0, len(self.classes_)))
         if len(rows):
-            labels, shares = answers(self.head_, self.calibration_, features)
+            with arrays_within():
+                labels, shares = answers(self.head_, self.calibration_, features)
         familiarity = None
         if self.reference_ is not None:
             familiarity = self.reference_.familiarity(features) if len(rows) else np.empty(0)
         return Judged(rows, labels, shares, familiarity, bad)
+
+    def predict_frame(self, X: Any) -> Any:
+        """What is predicted of images as a pandas DataFrame, also of those that can't be read.
+
+        Parameters
+        ----------
+        X : n paths, PIL images or a uint8 array
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each image: `path` (its number where it has none), `label`, `probability`,
+            `familiarity`, `error`, and `probability_CLASS` of each class; the index is that of X
+            where it has one. Where an image can't be read, all but `path` and `error` is missing.
+
+        Raises
+        ------
+        ImportError
+            Where pandas is not installed.
+        """
+        index = X.index if hasattr(X, "iloc") else None
+        inputs = check_inputs(X)
+        found = self.judge(inputs)
+        n, rows = len(inputs), found.rows
+        columns = {
+            "path": _names_of(inputs),
+            "label": _spread(n, rows, found.labels),
+            "probability": _spread(n, rows, found.probabilities.max(axis=1, initial=0)),
+            "familiarity": _spread(n, rows, found.familiarity),
+            "error": [found.bad[row].reason if row in found.bad else None for row in range(n)],
+        }
+        shares = np.full((n, len(self.classes_)), np.nan)
+        shares[rows] = found.probabilities
+        return make_frame(columns | probability_columns(self.classes_, shares), index)
 
     def explain(self, X: Any) -> list:
         """Why images have their labels: where in each the evidence for its label lies.
@@ -243,11 +330,18 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         from pipelines.explanation import explain
 
         found = []
-        for own in explain(self, X):
-            if isinstance(own, ImageError):
-                raise own
-            found.append(own)
+        with arrays_within():
+            for own in explain(self, X):
+                if isinstance(own, ImageError):
+                    raise own
+                found.append(own)
         return found
+
+    def _own_view(self) -> str:
+        # here: whoever predicts needs none of it
+        from pipelines.notebook import classifier_view
+
+        return classifier_view(self)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -272,14 +366,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         from sklearn.model_selection import StratifiedKFold
 
         folds = StratifiedKFold(min(FOLDS, counts.min()), shuffle=True, random_state=self.seed)
-        paths = [
-            str(image) if isinstance(image, (str, os.PathLike)) else f"image {number}"
-            for number, image in enumerate(X)
-        ]
-        names = Names(np.array(paths, object), y.astype(str), extractor.extraction_.ids)
+        names = Names(np.array(_names_of(X), object), y.astype(str), extractor.extraction_.ids)
         return fit_reference(features, list(folds.split(features, y)), names)
 
-    def _fit_head(self, features: np.ndarray, y: np.ndarray) -> tuple[Any, Calibration | None]:
+    def _fit_head(self, features: np.ndarray, y: np.ndarray) -> Fitted:
         if not isinstance(self.head, str):
             return self._fit_estimator(features, y)
         folds = _folds(y)
@@ -292,12 +382,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         best = search_heads(features, y, search).best[self.head]
         head = fit_head(self.head, best.params, features, y, self.class_weight)
         logits = as_logits(best.oof, HEADS[self.head].scores)
-        return head, fit_calibration(logits, y, np.unique(y), self.class_weight)
+        calibration = fit_calibration(logits, y, np.unique(y), self.class_weight)
+        return head, calibration, _measured(calibration, logits, y)
 
-    def _fit_estimator(self, features: np.ndarray, y: np.ndarray) -> tuple[Any, Calibration | None]:
+    def _fit_estimator(self, features: np.ndarray, y: np.ndarray) -> Fitted:
         """An estimator of one's own, and a calibration where it gives scores alone."""
         if hasattr(self.head, "predict_proba"):
-            return clone(self.head).fit(features, y), None
+            return clone(self.head).fit(features, y), None, None
         if not hasattr(self.head, "decision_function"):
             raise ValueError(
                 f"head={type(self.head).__name__} gives neither probabilities nor scores: expected "
@@ -311,7 +402,36 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
         folds = StratifiedKFold(_folds(y), shuffle=True, random_state=self.seed)
         scores = cross_val_predict(self.head, features, y, cv=folds, method="decision_function")
-        return clone(self.head).fit(features, y), fit_calibration(scores, y, np.unique(y))
+        calibration = fit_calibration(scores, y, np.unique(y))
+        return clone(self.head).fit(features, y), calibration, _measured(calibration, scores, y)
+
+
+def arrays_within() -> Any:
+    """A context in which scikit-learn's transformers give arrays, whatever is set globally."""
+    return config_context(transform_output="default")
+
+
+def _measured(calibration: Calibration, scores: np.ndarray, y: np.ndarray) -> MeasuredAccuracy:
+    """Of out-of-fold scores, answered as `predict` will."""
+    predicted = np.unique(y)[calibration.probabilities(scores).argmax(axis=1)]
+    return MeasuredAccuracy.of(y, predicted, "folds")
+
+
+def _spread(n: int, rows: np.ndarray, values: np.ndarray | None) -> np.ndarray:
+    """(n,) values at the rows that have them; elsewhere None, of figures NaN."""
+    is_figure = values is None or values.dtype.kind == "f"
+    found = np.full(n, np.nan if is_figure else None, float if is_figure else object)
+    if values is not None:
+        found[rows] = values
+    return found
+
+
+def _names_of(X: Any) -> list[str]:
+    """Paths as text, of other images their number."""
+    return [
+        os.fsdecode(image) if isinstance(image, (str, os.PathLike)) else f"image {number}"
+        for number, image in enumerate(X)
+    ]
 
 
 def _folds(y: np.ndarray) -> int:

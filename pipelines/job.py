@@ -11,7 +11,7 @@ from extract import FeatureStore, Recipe
 from extract.cores import cores
 from extract.store.ids import image_ids
 from pipelines.bundle.save import write_bundle
-from pipelines.classifier import ImageClassifier
+from pipelines.classifier import ImageClassifier, MeasuredAccuracy, arrays_within
 from pipelines.evaluation.differences import compare_others, compare_rows
 from pipelines.evaluation.leaderboard import Entry
 from pipelines.features import FeatureTable, Listener, choose_taps, ignore, load_backbones
@@ -81,7 +81,7 @@ def run_job(
     """
     watch = Stopwatch()
     job = prepare(images, settings or RunSettings(), on_event)
-    with results_folder(job.settings.out) as out:
+    with results_folder(job.settings.out) as out, arrays_within():
         result = work_through(job, out, watch, command)
         if out is not None:
             leave_page(result, job, out, watch)
@@ -129,6 +129,7 @@ def work_through(
     as_tested = make_classifier(job, found, familiar, "train")
     final = job.settings.final
     classifier = as_tested if final == "train" else make_classifier(job, found, familiar, final)
+    classifier.accuracy_ = MeasuredAccuracy.of(tested.samples.labels, tested.predicted, "test")
     watch.lap("refit")
     drawn = draw_map(job, found)
     watch.lap("map")

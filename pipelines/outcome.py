@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from extract import Backbone, FeatureStore, Recipe
 from heads.blended import Member
 from pipelines.classifier import ImageClassifier
 from pipelines.evaluation.choice import ChosenHead
+from pipelines.evaluation.frames import make_frame, probability_columns
 from pipelines.evaluation.leaderboard import Leaderboard
 from pipelines.evaluation.search import Search
 from pipelines.features import FeatureTable, Listener, Source
@@ -125,6 +127,51 @@ class Tested:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What was answered to some images, beside what they are.
+
+    Attributes
+    ----------
+    paths : tuple of n str
+    labels, predictions : array of shape (n,)
+        Class names.
+    probabilities : array of shape (n, classes)
+        Columns in the order of `classes`.
+    classes : array of shape (classes,)
+    """
+
+    paths: tuple[str, ...]
+    labels: np.ndarray
+    predictions: np.ndarray
+    probabilities: np.ndarray
+    classes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def probability_of(self, name: str) -> np.ndarray:
+        """(n,) probability of one class; ValueError for one that is none."""
+        found = np.flatnonzero(self.classes == name)
+        if not len(found):
+            classes = ", ".join(map(str, self.classes))
+            raise ValueError(f"got class {name!r}, expected one of {classes}")
+        return self.probabilities[:, found[0]]
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame: path, label, predicted, probability of that, and of each class.
+
+        Raises ImportError where pandas is not installed.
+        """
+        columns = {
+            "path": self.paths,
+            "label": self.labels,
+            "predicted": self.predictions,
+            "probability": self.probabilities.max(axis=1),
+        }
+        return make_frame(columns | probability_columns(self.classes, self.probabilities))
+
+
+@dataclass(frozen=True, repr=False)
 class RunResult:
     """What a run found, without its files.
 
@@ -151,10 +198,36 @@ class RunResult:
     images: ImageTable
     results: dict
 
+    def __repr__(self) -> str:
+        chosen = self.chosen
+        return (
+            f"RunResult({self.results['data']['name']!r}: {chosen['head']} on "
+            f"{chosen['tap'] or 'several taps'}, test accuracy {chosen['test_accuracy']:.4f} "
+            f"({chosen['test_low']:.4f} to {chosen['test_high']:.4f}))"
+        )
+
+    def _repr_html_(self) -> str:
+        # here: whoever only computes needs none of it
+        from pipelines.notebook import run_view
+
+        return run_view(self.results)
+
     @property
     def leaderboard(self) -> Leaderboard:
-        """Rows best first, each with its heads and out-of-fold scores."""
+        """Rows best first, each with its heads and out-of-fold scores; a frame by `to_pandas`."""
         return self.found.board
+
+    @property
+    def test(self) -> Answers:
+        """The answers to the test images, as scikit-learn's displays and metrics take them."""
+        tested = self.tested
+        return Answers(
+            tested.samples.paths,
+            tested.samples.labels,
+            tested.predicted,
+            tested.probabilities,
+            self.found.board.classes,
+        )
 
     @property
     def chosen(self) -> dict:

@@ -70,7 +70,13 @@ class Backbone:
     def card(self) -> Card:
         """What is known of it, remembered from an earlier run where there was one."""
         if self._card is None:
-            self._card = self._remembered() or self._make_card()
+            self._card = self.known_card or self._make_card()
+        return self._card
+
+    @property
+    def known_card(self) -> Card | None:
+        """The card where it is at hand; None where the network would have to be loaded for it."""
+        self._card = self._card or self._remembered()
         return self._card
 
     @property

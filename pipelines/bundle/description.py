@@ -40,6 +40,9 @@ KEYS = {
 }  # fmt: skip
 REFERENCE = "reference"  # a bundle of an estimator of one's own may have none
 REFERENCE_KEYS = {"columns", "unit"}
+ACCURACY = "accuracy"  # that is to be expected, where it was measured
+ACCURACY_KEYS = {"right", "images", "on"}
+MEASURED_ON = ("test", "folds")
 FITTED_ON = (None, "train", "all")  # which images of a run
 EXTRACTOR_KEYS = {"recipe", "backbone", "size", "taps", "widths"}
 BACKBONE_KEYS = {"name", "weights", "seed"}
@@ -114,7 +117,7 @@ def _check_schema(content: Any, folder: Path) -> None:
 
 def check_description(content: dict) -> None:
     """Malformed where a value is not of the kind, size or set that a run writes."""
-    _keys(content, KEYS | ({REFERENCE} & set(content)), "it")
+    _keys(content, KEYS | ({REFERENCE, ACCURACY} & set(content)), "it")
     for number, extractor in enumerate(_list(content["extractors"], "extractors", least=1)):
         _check_extractor(extractor, f"extractor {number}")
     _check_classes(content["classes"])
@@ -125,6 +128,8 @@ def check_description(content: dict) -> None:
         _check_members(content)
     if REFERENCE in content:
         _check_reference(content)
+    if ACCURACY in content:
+        _check_accuracy(content[ACCURACY])
     _check_versions(content["versions"])
     _check_files(content)
 
@@ -192,6 +197,14 @@ def _check_reference(content: dict) -> None:
     _check_columns(described["columns"], REFERENCE, _width_of(content))
     if type(described["unit"]) is not bool:
         raise Malformed(f"unit of {REFERENCE} is neither true nor false")
+
+
+def _check_accuracy(value: Any) -> None:
+    found = _keys(value, ACCURACY_KEYS, "the accuracy")
+    images = _whole(found["images"], "the images of the accuracy", 1, LARGEST)
+    _whole(found["right"], "the right answers of the accuracy", 0, images)
+    if found["on"] not in MEASURED_ON:
+        raise Malformed(f"the accuracy is on none of {', '.join(MEASURED_ON)}")
 
 
 def _check_columns(columns: Any, where: str, width: int) -> None:

@@ -22,7 +22,7 @@ from heads.blended import BlendedHead, Member, check_probable
 from heads.catalog import find_name, steps_of
 from heads.fitted import check_fitted
 from heads.rows import grow_tree, put_rows
-from pipelines.bundle.description import read_description
+from pipelines.bundle.description import ACCURACY, read_description
 from pipelines.bundle.exchange import find_folder
 from pipelines.bundle.files import (
     FILE,
@@ -39,7 +39,7 @@ from pipelines.bundle.files import (
 )
 from pipelines.bundle.head_file import read_head
 from pipelines.bundle.reference_files import read_reference
-from pipelines.classifier import ImageClassifier
+from pipelines.classifier import ImageClassifier, MeasuredAccuracy
 from pipelines.errors import BundleError
 from pipelines.exploration.reference import Reference
 
@@ -109,9 +109,12 @@ def load_classifier(
     params = {name: value for name, value in params.items() if name in names}
     calibration = _calibration(content["calibration"])
     classifier = ImageClassifier(head=read.head, **params)
-    return classifier.assemble(
+    classifier.assemble(
         extractor, read.head, calibration, read.rows, content["fitted_on"], read.reference
     )
+    if ACCURACY in content:
+        classifier.accuracy_ = MeasuredAccuracy(**content[ACCURACY])
+    return classifier
 
 
 def _inside_run(path: Path) -> Path:

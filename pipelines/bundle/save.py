@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ from heads import Calibration
 from heads.blended import BlendedHead, Member, check_probable
 from heads.fitted import check_fitted
 from heads.rows import take_rows, without_tree
-from pipelines.bundle.description import SCHEMA, read_description, render
+from pipelines.bundle.description import (
+    ACCURACY,
+    REFERENCE,
+    SCHEMA,
+    read_description,
+    render,
+)
 from pipelines.bundle.exchange import folder_aside
 from pipelines.bundle.files import FILE, HEAD, PLACES, ROWS, WEIGHTS, describe_files, numbered
 from pipelines.bundle.head_file import write_head
@@ -87,9 +94,11 @@ def write_bundle(classifier: ImageClassifier, folder: Path) -> None:
         rows = _write_head(classifier.head_, classifier.rows_, (width, classes), folder / HEAD)
         if rows is not None:
             np.save(folder / ROWS, rows, allow_pickle=False)
-    reference = {}
+    known: dict[str, dict] = {}
     if classifier.reference_ is not None:
-        reference = {"reference": write_reference(classifier.reference_, folder)}
+        known[REFERENCE] = write_reference(classifier.reference_, folder)
+    if classifier.accuracy_ is not None:
+        known[ACCURACY] = asdict(classifier.accuracy_)
     content = {
         "schema": SCHEMA,
         "extractors": described,
@@ -97,7 +106,7 @@ def write_bundle(classifier: ImageClassifier, folder: Path) -> None:
         "fitted_on": classifier.fitted_on_,
         "calibration": _as_numbers(classifier.calibration_),
         "members": members,
-        **reference,
+        **known,
         "versions": {name: _version(name) for name in PACKAGES},
         "files": describe_files(folder),
     }

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from pipelines.evaluation.comparison import (
     score_interval,
     tied_with_best,
 )
+from pipelines.evaluation.frames import make_frame
 from pipelines.evaluation.intervals import nadeau_bengio_interval, wilson_interval
 from pipelines.evaluation.metrics import log_loss
 from pipelines.evaluation.scoring import ACCURACY, Scoring
@@ -81,7 +82,7 @@ class Row:
     tied: bool = False
 
 
-@dataclass
+@dataclass(repr=False)
 class Leaderboard:
     """Rows best first, with what the choice and the fit need of each.
 
@@ -103,6 +104,21 @@ class Leaderboard:
     corrected: tuple[float, float, float]
     nested: float
     scoring: Scoring = ACCURACY
+
+    def __repr__(self) -> str:
+        best = self.rows[0]
+        return (
+            f"Leaderboard({len(self.rows)} rows, first {best.head} on "
+            f"{best.tap or 'several taps'}: {self.scoring.words} {best.cv_score:z.4f})"
+        )
+
+    def to_pandas(self) -> Any:
+        """The rows as a pandas DataFrame, best first, with a column for each figure.
+
+        Raises ImportError where pandas is not installed.
+        """
+        names = [field.name for field in fields(Row)]
+        return make_frame({name: [getattr(row, name) for row in self.rows] for name in names})
 
 
 class Entry(NamedTuple):

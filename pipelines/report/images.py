@@ -4,10 +4,12 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data.names import from_cell
+from pipelines.evaluation.frames import make_frame
 from pipelines.report.files import as_probability, write_csv
 
 IMAGES = "images.csv"
@@ -61,6 +63,13 @@ class ImageTable:
         """Rows of the wrong answers, the most probable first."""
         wrong = np.flatnonzero(self.is_wrong)
         return wrong[np.argsort(-self.probability[wrong], kind="stable")]
+
+    def to_pandas(self) -> Any:
+        """The table as a pandas DataFrame.
+
+        Raises ImportError where pandas is not installed.
+        """
+        return make_frame({field.name: getattr(self, field.name) for field in fields(self)})
 
 
 def write_images(file: Path, table: ImageTable) -> None:

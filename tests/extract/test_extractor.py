@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -419,3 +420,46 @@ def test_the_extractors_of_one_and_of_several(extractor, joined):
     assert extractors_of(extractor) == (extractor,)
     assert extractors_of(joined) == joined.extractors
     assert len(joined.extractors) == 2
+
+
+def test_features_come_as_a_frame_with_the_names_of_taps_and_the_index_of_the_paths(
+    extractor, photos
+):
+    pandas = pytest.importorskip("pandas", reason="NO PANDAS: pip install .[notebook]")
+    X = extractor.transform(photos[:3])
+    paths = pandas.Series(photos[:3], index=[7, 0, 1])
+    joined = clone(extractor).set_params(layer="layer2.0+layer3.0").set_output(transform="pandas")
+    for frame in (
+        joined.transform(paths),
+        joined.fit_transform(paths),
+        clone(joined).transform(paths),
+    ):
+        assert frame.index.tolist() == [7, 0, 1]
+        assert frame.columns[[0, 11, 12, 27]].tolist() == [
+            "layer2.0:avg_0",
+            "layer2.0:avg_11",
+            "layer3.0:avg_0",
+            "layer3.0:avg_15",
+        ]
+        assert np.array_equal(frame.filter(like="layer2.0").to_numpy(), X)
+    assert isinstance(joined.set_output(transform="default").transform(paths), np.ndarray)
+
+
+def test_frames_go_through_pipelines_and_stand_beside_columns_of_figures(extractor, photos):
+    pandas = pytest.importorskip("pandas", reason="NO PANDAS: pip install .[notebook]")
+    y = [*"ab"] * 6
+    pipeline = make_pipeline(extractor, StandardScaler(), LogisticRegression())
+    pipeline.set_output(transform="pandas").fit(photos, y)
+    assert pipeline[-1].feature_names_in_[0] == "layer2.0:avg_0"
+    assert pipeline[:-1].get_feature_names_out().tolist() == [
+        f"layer2.0:avg_{i}" for i in range(12)
+    ]
+    assert len(pipeline.predict(photos[:2])) == 2
+    frame = pandas.DataFrame({"path": photos, "age": range(12)})
+    both = ColumnTransformer([("image", extractor, "path"), ("tells", StandardScaler(), ["age"])])
+    found = both.set_output(transform="pandas").fit_transform(frame)
+    assert found.columns[[0, -2, -1]].tolist() == [
+        "image__layer2.0:avg_0",
+        "image__layer2.0:avg_11",
+        "tells__age",
+    ]

@@ -61,6 +61,26 @@ def small_run():
     return call
 
 
+@pytest.fixture(scope="module")
+def made_result(photos_of_the_module, tmp_path_factory):
+    """What a quick run of two taps and two heads found."""
+    from pipelines import RunSettings, run_job
+
+    settings = RunSettings(
+        backbone="mobilenet_v3_small",
+        weights="random",
+        size=32,
+        cv=3,
+        layers="features.4",
+        pooling="avg,grid2",
+        heads=("ridge", "knn"),
+        views="plain",
+        baselines=False,
+        cache=tmp_path_factory.mktemp("cache"),
+    )
+    return run_job(str(photos_of_the_module), settings)
+
+
 @pytest.fixture
 def add_photos():
     """The function that writes more of them."""

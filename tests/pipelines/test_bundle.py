@@ -437,6 +437,24 @@ def test_a_spoilt_description_of_training_images(samples, tmp_path, described, m
         load_classifier(folder)
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "message"),
+    [
+        ({"right": 9, "images": 8, "on": "test"}, "the right answers of the accuracy"),
+        ({"right": 0, "images": 0, "on": "test"}, "the images of the accuracy"),
+        ({"right": 1.5, "images": 8, "on": "test"}, "the right answers of the accuracy"),
+        ({"right": 1, "images": 8, "on": "<b>"}, "the accuracy is on none of test, folds"),
+        ({"right": 1, "images": 8}, "the accuracy has keys"),
+        (0.9, "the accuracy has keys"),
+    ],
+)
+def test_a_spoilt_accuracy_is_refused(samples, tmp_path, accuracy, message):
+    folder = save_classifier(fit(samples, tmp_path), tmp_path / "bundle")
+    change(folder, accuracy=accuracy)
+    with pytest.raises(BundleError, match=message):
+        load_classifier(folder)
+
+
 @pytest.mark.parametrize("fitted_on", [None, "train", "all"])
 def test_which_images_it_was_fitted_on_comes_back(samples, tmp_path, fitted_on):
     first = fit(samples, tmp_path)
@@ -444,6 +462,7 @@ def test_which_images_it_was_fitted_on_comes_back(samples, tmp_path, fitted_on):
     loaded = load_classifier(save_classifier(first, tmp_path / "bundle"))
     again = load_classifier(save_classifier(loaded, tmp_path / "again"))
     assert (loaded.fitted_on_, again.fitted_on_) == (fitted_on, fitted_on)
+    assert first.accuracy_ == loaded.accuracy_ == again.accuracy_
 
 
 def test_a_head_without_probabilities_is_neither_saved_nor_loaded(samples, tmp_path):
