@@ -36,6 +36,7 @@ from pipelines.report.results import (
     describe_views,
     versions,
 )
+from pipelines.report.since import compare_since, find_earlier
 from pipelines.report.split import describe_split, read_split, take_split
 from pipelines.results_folder import BUNDLE, ResultsFolder, refuse_others, results_folder
 from pipelines.samples import SamplesRead, group_by_path, read_samples
@@ -130,7 +131,7 @@ def work_through(
     watch.lap("refit")
     drawn = draw_map(job, found)
     watch.lap("map")
-    images = tabulate_images(found, tested, drawn)
+    images = tabulate_images(found, tested, familiar.of_test, drawn)
     leave_classifier(tested, familiar.of_test, classifier, images, out)
     watch.lap("save")
     blocks = {
@@ -146,8 +147,11 @@ def work_through(
         "audit": audit,
         "answers": judge_answers(images, found.board.classes.tolist()),
         "map": drawn and drawn.described,
+        "compared": None,
     }
     results = describe(job, table, found, blocks, watch.seconds)
+    if job.earlier is not None:
+        results["compared"] = compare_since(job.earlier, images, results)
     return RunResult(table, found, tested, classifier, images, results)
 
 
@@ -188,7 +192,15 @@ def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) ->
     for backbone in backbones:
         choose_taps(backbone.card, settings.layers, settings.poolings)
     on_event(SamplesRead(samples))
-    return Job(samples, settings, store, backbones, on_event, known)
+    return Job(
+        samples,
+        settings,
+        store,
+        backbones,
+        on_event,
+        known,
+        find_earlier(settings.split, settings.out),
+    )
 
 
 def compare(
@@ -225,6 +237,7 @@ def describe(
     results = {
         "schema": RESULTS_SCHEMA,
         "versions": versions(),
+        "settings": settings.told(),
         "seed": settings.seed,
         "scoring": settings.scoring,
         "class_weight": settings.class_weight,

@@ -192,7 +192,9 @@ def test_a_final_fit_on_all_images_changes_no_figure(photos, settings, tmp_path,
     )
     assert honest.results["final"] == {"fitted_on": "train", "n_images": 18}
     assert final.results["final"] == {"fitted_on": "all", "n_images": 24}
-    figures = [without_times(one.results) | {"final": None} for one in (honest, final)]
+    figures = [
+        without_times(one.results) | {"final": None, "settings": None} for one in (honest, final)
+    ]
     assert figures[0] == figures[1]
     tested = [(tmp_path / kind / "test_predictions.csv").read_text() for kind in ("train", "all")]
     assert tested[0] == tested[1]
