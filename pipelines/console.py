@@ -112,7 +112,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": Path,
         "metavar": "FIXES.csv",
         "help": "corrected labels (path,label; a label of drop leaves the image out), laid over "
-        "those of IMAGES, such as a run's page copies them",
+        "those of IMAGES, such as a run's page copies them; a file that is none of IMAGES is added, as "
+        "`predict --review` asks for",
     },
     "split": {
         "type": Path,
