@@ -101,6 +101,7 @@ def correct_labels(samples: Samples, corrections: Mapping[str, str]) -> Samples:
             "give the class another name"
         )
     n_known, samples = len(samples), _with_new(samples, corrections)
+    assert samples.labels is not None  # they were there
     rows = _rows(samples, list(corrections))
     labels = np.array(samples.labels, object)
     for (path, label), row in zip(corrections.items(), rows, strict=True):
