@@ -31,6 +31,9 @@ STAGES = {
 SEARCH_SECONDS = 0.00045  # of an image, a tap and a head
 OF_SEARCH = {"baselines": 0.44, "curve": 0.15, "test": 0.03, "audit": 0.02}
 OF_IMAGES = {"copies": 0.0005, "map": 0.0028, "report": 0.001}
+STARTS = {"views": 3.0, "baselines": 4.0, "curve": 1.0, "map": 1.0, "report": 1.0}  # seconds
+RISE = 3.0  # seconds by which the time left may rise in a second: more would be a jump
+SLOWEST = 8.0  # times that a pass may take what was planned and still tell of the search
 MOST_TAPS = 12  # that are searched in full
 LOOKED_AT = 300  # images that a first look computes anew, views and all
 PAUSE = 0.1  # seconds between two drawings of the line
@@ -72,6 +75,7 @@ class TimeLeft:
         self._n_passes = 0
         self._per_image: float | None = None  # of a pass
         self._factor: float | None = None  # how long the search takes, in terms of the guess
+        self._planned_per_image = 0.0
         self._last: tuple[float, float] | None = None  # when it was told, and what
 
     def plan(self, planned: RunPlanned) -> None:
@@ -91,7 +95,7 @@ class TimeLeft:
             self._stage = "extract"  # of a command that does nothing else
         self._n_passes += self._stage == "extract"
         if n_images and self._stage == "extract":
-            self._per_image = seconds / n_images
+            self._per_image = self._planned_per_image = seconds / n_images
         self.count(n_images)
 
     def count(self, total: int) -> None:
@@ -108,7 +112,7 @@ class TimeLeft:
             self._factor = took / done * total / self._search_guess()
 
     def left(self) -> float | None:
-        """Seconds, or None while nothing is measured; it rises no faster than time goes by."""
+        """Seconds, or None while nothing is measured; it rises by RISE s a second at most."""
         if self._per_image is None and self._factor is None:
             return None
         names = list(STAGES)
@@ -117,7 +121,7 @@ class TimeLeft:
         now = self._clock()
         if self._last is not None:
             passed = now - self._last[0]
-            found = min(found, self._last[1] + passed)
+            found = min(found, self._last[1] + RISE * passed)
         self._last = now, found
         return found
 
@@ -138,15 +142,26 @@ class TimeLeft:
         if planned is None or stage in planned.skipped:
             return 0.0
         per_image = self._per_image or 0.0
+        start = STARTS.get(stage, 0.0) if per_image or stage not in ("views", "baselines") else 0.0
         if stage == "views":
-            return per_image * min(LOOKED_AT, 2 * planned.n_images)
-        search = self._search_guess() * (self._factor or 1.0)
+            return start + per_image * min(LOOKED_AT, 2 * planned.n_images)
+        search = self._search_guess() * self._slowness()
         if stage == "heads":
             return search
-        found = search * OF_SEARCH.get(stage, 0) + planned.n_images * OF_IMAGES.get(stage, 0)
+        found = (
+            start + search * OF_SEARCH.get(stage, 0) + planned.n_images * OF_IMAGES.get(stage, 0)
+        )
         if stage == "baselines":  # the untrained network sees the training images
             found += per_image * planned.n_images * 0.75
         return found
+
+    def _slowness(self) -> float:
+        """How many times longer than guessed things take here: by the search, else by the pass."""
+        if self._factor is not None:
+            return self._factor
+        if not self._per_image or not self._planned_per_image:
+            return 1.0
+        return min(max(self._per_image / self._planned_per_image, 1.0), SLOWEST)
 
     def _search_guess(self) -> float:
         planned = self._planned

@@ -16,6 +16,7 @@ from pipelines.errors import WorkFailed, WrongCall, WrongSetting
 from pipelines.exploration.copies import Copies
 from pipelines.features import PassAdvanced, PassPlanned, Source
 from pipelines.outcome import BadImages, SearchAdvanced
+from pipelines.progress import STAGES, RunPlanned, StageBegun
 from pipelines.samples import SamplesRead
 from pipelines.stages.familiarity import _deepest
 
@@ -121,7 +122,9 @@ def test_events_tell_of_the_pass_the_search_and_bad_images(photos, settings):
     events = []
     run_job(str(photos), settings(**BRIEF), on_event=events.append)
     kinds = [type(event) for event in events]
-    assert kinds[:2] == [SamplesRead, PassPlanned]
+    assert kinds[:4] == [SamplesRead, RunPlanned, StageBegun, PassPlanned]
+    begun = [event.name for event in events if isinstance(event, StageBegun)]
+    assert begun == [name for name in STAGES if name != "read"]
     assert [event.done for event in events if isinstance(event, PassAdvanced)][-1] == 24
     assert [(e.n_bad, e.n_images, e.file) for e in events if isinstance(e, BadImages)] == [
         (1, 25, None)

@@ -11,8 +11,10 @@ from pipelines.outcome import SearchAdvanced
 from pipelines.progress import (
     OF_IMAGES,
     OF_SEARCH,
+    RISE,
     SEARCH_SECONDS,
     STAGES,
+    STARTS,
     ProgressLine,
     RunPlanned,
     StageBegun,
@@ -60,6 +62,7 @@ def test_it_is_of_all_stages_ahead(left, clock):
     left.begin("extract")
     left.begin_pass(1000, 40.0)
     guessed = SEARCH * (1 + sum(OF_SEARCH.values())) + 1000 * sum(OF_IMAGES.values())
+    guessed += sum(STARTS.values())
     whole = 40 + guessed + 0.04 * 300 + 0.04 * 750  # the first look, and the untrained network
     assert left.left() == pytest.approx(whole)
     clock.now = 10
@@ -81,24 +84,34 @@ def test_guesses_are_scaled_by_the_search(left, clock):
     clock.now = 2 * SEARCH / 4
     left.advance(3, 12)  # twice as long as guessed
     scaled = 2 * SEARCH * sum(OF_SEARCH.values()) + OF_IMAGES["map"] * 1000
-    scaled += OF_IMAGES["report"] * 1000
+    scaled += OF_IMAGES["report"] * 1000 + STARTS["curve"] + STARTS["map"] + STARTS["report"]
     assert left.left() == pytest.approx(2 * SEARCH * 3 / 4 + scaled)
 
 
-def test_it_rises_no_faster_than_time_goes_by(left, clock):
+def test_it_does_not_jump_up(left, clock):
     left.begin("extract")
     left.begin_pass(1000, 10.0)
     before = left.left()
     clock.now = 5
     left.advance(1, 1000)  # 5,000 s by this
-    assert left.left() == pytest.approx(before + 5)
+    assert left.left() == pytest.approx(before + 5 * RISE)
     for now in range(6, 60):
         clock.now = now
         left.advance(now * 10, 1000)
-        after = left.left()
-        assert after <= before + 5 + now
+        last, after = after if now > 6 else before + 5 * RISE, left.left()
+        assert after <= last + RISE
     left.begin("report")
     assert left.left() <= 2
+
+
+def test_a_slow_pass_tells_of_a_slow_search(left, clock):
+    left.begin("extract")
+    left.begin_pass(1000, 10.0)
+    clock.now = 15
+    left.advance(500, 1000)  # 3 times as slow as planned
+    slow = 3 * SEARCH * (1 + sum(OF_SEARCH.values())) + 1000 * sum(OF_IMAGES.values())
+    slow += sum(STARTS.values()) + 0.03 * 300 + 0.03 * 750
+    assert left.left() == pytest.approx(15 + slow)
 
 
 def test_a_pass_alone_has_a_time_too(clock):
