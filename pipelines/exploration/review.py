@@ -83,7 +83,7 @@ def choose_for_review(margin: np.ndarray, places: np.ndarray, n: int, seed: int 
     Examples
     --------
     >>> margin = np.array([0.1, 0.11, 0.3, 0.9])
-    >>> places = np.array([[0.0, 1.0], [0.0, 1.1], [5.0, 0.0], [9.0, 9.0]])
+    >>> places = np.array([[0.0, 1.0], [0.0, 1.1], [5.0, 0.0], [5.2, 0.1]])
     >>> choose_for_review(margin, places, 2).rows.tolist()
     [0, 2]
     """
