@@ -198,7 +198,7 @@ def test_without_decoding_maps_are_of_the_kept_features(
     side = 2 if pooling == "grid2" else 1
     for own, other in zip(found.values(), decoded.values(), strict=True):
         assert own.map.shape == (side, side)
-        assert own.evidence == other.evidence
+        assert own.evidence == pytest.approx(other.evidence, rel=1e-5)
         assert own.map.sum(dtype=float) + own.rest == pytest.approx(own.evidence)
         assert own.box == pytest.approx(other.box, abs=0.02)
         if (head, pooling) == ("logistic", "grid2"):
