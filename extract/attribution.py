@@ -11,18 +11,19 @@ from PIL import Image
 from data import ImageError
 from extract.backbones import Card
 from extract.compiled import start_engine
-from extract.engines import NUMERICS, choose_device
+from extract.engines import CPU_BATCH, GPU_BATCH, NUMERICS, choose_device
 from extract.extractor import FeatureExtractor
 from extract.loader import Batch, Decoding, load_batches
 from extract.pooling import Activation, Tap, find_pooling
 from extract.preprocessing import VIEWS, Preprocessing, parse_view
+from extract.store import FeatureStore
 
 FLIPPED, WHOLE = "flipped", "whole"
 PICTURE_SIDE = 512
 MAP_BATCH = 32
 MOST_SEEN, MAP_BYTES = 64, 1 << 26  # images whose maps are in memory together, and their bytes
 # occlusion: positions a side at first; the strongest are halved again
-COARSE, REFINED, OCCLUDED_BATCH = 4, 4, 8
+COARSE, REFINED, OCCLUDED_BATCH = 4, 4, 16
 FINE = 2 * COARSE
 
 # left, top, right and bottom as shares of the picture's sides
@@ -96,7 +97,9 @@ def images_at_once(extractor: FeatureExtractor) -> int:
 
 
 def see(extractor: FeatureExtractor, inputs: Sequence, with_maps: bool = True) -> Seen:
-    """Features and maps of one decode and one run of the network; nothing of it is kept.
+    """Features and maps of one decode and one run of the network; nothing is written to the disk.
+
+    A store in memory gets the features, so that whoever asks for them next runs no network.
 
     Parameters
     ----------
@@ -110,6 +113,7 @@ def see(extractor: FeatureExtractor, inputs: Sequence, with_maps: bool = True) -
     layers = _layers_with_places(extractor) if with_maps else []
     taps, parts = extractor.taps(), _parts(extractor)
     stored = NUMERICS[extractor.recipe().numerics].stored
+    keep = _keeper(extractor, stored)
     batches: list[Batch] = []
     features: list[np.ndarray] = []
     maps: list[list[dict[Tap, np.ndarray]]] = [[] for _ in parts]
@@ -120,8 +124,9 @@ def see(extractor: FeatureExtractor, inputs: Sequence, with_maps: bool = True) -
             rows = [np.hstack([own[tap].astype(stored) for tap in taps]) for own in found]
             if rows:
                 features.append(np.asarray(np.mean(rows, axis=0, dtype=np.float32)))
-            for own, part in zip(maps, found, strict=False):
+            for own, part, view in zip(maps, found, parts, strict=False):
                 own.append({tap: part[tap] for tap in layers})
+                keep(view, batch.ids, {tap: part[tap] for tap in taps})
             batches.append(replace(batch, pixels=[]))
     card = extractor.load_backbone().card
     return Seen(
@@ -164,6 +169,18 @@ def evidence_maps(seen: Seen, weights: np.ndarray, taken: np.ndarray) -> Located
             maps[i] += (places[:, :, ::-1] if part == FLIPPED else places) / len(seen.maps)
     maps = maps if len(seen.rows) else []
     return _located(extractor, seen.rows, maps, seen.pictures, seen.bad)
+
+
+def _keeper(extractor: FeatureExtractor, stored: type) -> Callable[[str, np.ndarray, dict], None]:
+    """What keeps the features of a view where they are kept in memory."""
+    store, recipe = extractor._store(), extractor.recipe()
+
+    def keep(view: str, ids: np.ndarray, rows: dict[Tap, np.ndarray]) -> None:
+        if not isinstance(store, FeatureStore):
+            with store.writer(replace(recipe, view=view), stored) as writer:
+                writer.add(ids, rows)
+
+    return keep
 
 
 def _layers_with_places(extractor: FeatureExtractor) -> list[Tap]:
@@ -219,12 +236,19 @@ def occlusion_maps(
     """
     taps = list(dict.fromkeys(extractor.taps()))
     images = len(inputs) * (1 + COARSE**2 + 4 * REFINED)
+    # on a CPU small, as what is measured of another engine is a batch, three times over
+    step = CPU_BATCH if choose_device(extractor.device) == "cpu" else GPU_BATCH
     with _engine(extractor, taps, images) as engine:
 
         def features(pixels: Sequence[np.ndarray]) -> np.ndarray:
-            found = [engine(own) for own in pixels]
-            views = [np.hstack([rows[tap] for tap in extractor.taps()]) for rows in found]
+            views = [
+                np.vstack([_rows(engine(own[at : at + step])) for at in range(0, len(own), step)])
+                for own in pixels
+            ]
             return np.mean(views, axis=0)
+
+        def _rows(found: dict[Tap, np.ndarray]) -> np.ndarray:
+            return np.hstack([found[tap] for tap in extractor.taps()])
 
         for batch in _batches(extractor, inputs, OCCLUDED_BATCH):
             maps = []
