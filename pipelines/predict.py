@@ -82,7 +82,8 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="a new folder for pictures of where the evidence for each label lies, their table and "
-        "a page that shows them; it takes one or two further passes over the images",
+        "a page that shows them; heads that are not linear take the network 33 times over the "
+        "images",
     )
     parser.add_argument(
         "--reject",
@@ -151,16 +152,16 @@ def _predict(options: argparse.Namespace) -> int:
         return _review(options, classifier, asking)
     rules = Rules(options.reject, options.min_probability)
     explained = None if options.explain is None else _open_folder(options.explain)
-    width = classifier.head_.n_features_in_
+    chunks = _chunks(asking, classifier.head_.n_features_in_)
+    if explained is not None:
+        chunks = _explained_first(chunks, classifier, explained)
     write = None
     done = failed = 0
-    for answers in _shown_as_they_come(_chunks(asking, width), classifier, rules):
+    for answers in _shown_as_they_come(chunks, classifier, rules):
         write = write or _writer(options, asking)
         for answer in answers:
             write(answer)
         sys.stdout.flush()  # a pipe would hold the lines back
-        if explained is not None:
-            _explain(classifier, answers, explained)
         done += len(answers)
         failed += sum(answer["error"] is not None for answer in answers)
     if explained is not None:
@@ -208,19 +209,27 @@ def _open_folder(folder: Path) -> "ExplanationFolder":
         raise WrongCall(f"--explain {error}") from error
 
 
-def _explain(
-    classifier: "ImageClassifier", answers: Sequence[dict], folder: "ExplanationFolder"
-) -> None:
-    """Write why images that could be read have their most probable classes."""
+def _explained_first(
+    chunks: Iterable[list[Asked]], classifier: "ImageClassifier", folder: "ExplanationFolder"
+) -> Iterator[list[Asked]]:
+    """The chunks, once it is written why their images have their most probable classes.
+
+    First, since the network's pass for the maps leaves the features too, in memory.
+    """
     from data import ImageError
     from pipelines.explanation import explain
 
-    paths = [answer["path"] for answer in answers if answer["error"] is None]
-    for found in explain(classifier, paths) if paths else ():
-        if isinstance(found, ImageError):
-            say(f"not explained: {found}")
-        else:
-            folder.add(found)
+    for chunk in itertools.chain.from_iterable(map(_in_short, chunks)):
+        paths = [asked.path for asked in chunk if asked.problem is None]
+        for found in explain(classifier, paths) if paths else ():
+            if not isinstance(found, ImageError):  # which its answer says
+                folder.add(found)
+        yield chunk
+
+
+def _in_short(chunk: list[Asked]) -> Iterator[list[Asked]]:
+    for at in range(0, len(chunk), CHUNKS[-1]):
+        yield chunk[at : at + CHUNKS[-1]]
 
 
 def _close(options: argparse.Namespace, asking: Asking, done: int, failed: int) -> int:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data import read_image_folder
 from pipelines import ImageClassifier, load_classifier, save_classifier
@@ -365,3 +366,29 @@ def test_what_a_review_can_not_be_asked_with(bundle, photos, capsys):
     with pytest.raises(SystemExit):
         call(capsys, bundle, "--review", photos)
     assert "or --review as the last word" in capsys.readouterr().err
+
+
+STREAMED = 2000  # files; a benchmark may raise it
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is read from /proc")
+def test_memory_stays_flat_over_many_files(bundle, tmp_path):
+    """After the first 500 answers it grows by less than 100 MB, whatever number follows."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(STREAMED):
+        picture = Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8))
+        picture.save(folder / f"{number:05}.png")
+    command = [sys.executable, "-m", "pipelines.predict", str(bundle), str(folder), "--csv"]
+    command += ["--cache", str(tmp_path / "none")]
+    sizes = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as done:
+        for number, _ in enumerate(done.stdout):
+            if number > 500 and number % 100 == 0:
+                with open(f"/proc/{done.pid}/status") as status:
+                    lines = [line for line in status if line.startswith("VmRSS")]
+                sizes += [int(line.split()[1]) / 1024 for line in lines]
+    assert (done.returncode, number) == (0, STREAMED)
+    assert max(sizes) - min(sizes) < 100
