@@ -75,16 +75,17 @@ def correct_labels(samples: Samples, corrections: Mapping[str, str]) -> Samples:
         With labels.
     corrections : mapping of str to str
         As `read_corrections` gives; paths as the samples have them, or others of the same files.
+        A file that is no sample is one more, to train on where there is a split.
 
     Returns
     -------
     Samples
-        With a note of how many were given another label and how many were dropped.
+        With a note of how many were given another label, dropped and added.
 
     Raises
     ------
     DataError
-        For a path that is no sample's, and a label that is no class.
+        For a path that is no sample's and no file, and a label that is no class.
 
     Examples
     --------
@@ -99,6 +100,8 @@ def correct_labels(samples: Samples, corrections: Mapping[str, str]) -> Samples:
             f"{samples.name} has a class {DROP!r}, which leaves images out among corrections: "
             "give the class another name"
         )
+    n_known, samples = len(samples), _with_new(samples, corrections)
+    assert samples.labels is not None  # they were there
     rows = _rows(samples, list(corrections))
     labels = np.array(samples.labels, object)
     for (path, label), row in zip(corrections.items(), rows, strict=True):
@@ -112,14 +115,41 @@ def correct_labels(samples: Samples, corrections: Mapping[str, str]) -> Samples:
     relabelled = ~dropped & (labels != samples.labels)
     kept = replace(samples, labels=np.where(dropped, samples.labels, labels))[~dropped]
     note = (
-        f"corrected: {counted(int(relabelled.sum()), 'image')} with another label, "
-        f"{int(dropped.sum())} dropped"
+        f"corrected: {counted(int(relabelled[:n_known].sum()), 'image')} with another label, "
+        f"{int(dropped[:n_known].sum())} dropped"
     )
+    if len(samples) > n_known:
+        note += f", {int((~dropped[n_known:]).sum())} added"
     return replace(
         kept,
         passed_over=samples.passed_over,
         problems=samples.problems,
         notes=(*samples.notes, note),
+    )
+
+
+def _with_new(samples: Samples, corrections: Mapping[str, str]) -> Samples:
+    """Samples and, behind them, the files with a label that are none of them yet."""
+    if samples.pixels is not None:
+        return samples
+    known = {*samples.paths, *map(os.path.realpath, samples.paths)}
+    new = [
+        path
+        for path in corrections
+        if path not in known and os.path.realpath(path) not in known and os.path.isfile(path)
+    ]
+    if not new:
+        return samples
+
+    def longer(column: np.ndarray | None, more: list[str]) -> np.ndarray | None:
+        return None if column is None else np.array([*column.tolist(), *more])
+
+    return replace(
+        samples,
+        paths=(*samples.paths, *new),
+        labels=longer(samples.labels, [samples.classes[0]] * len(new)),  # until they are corrected
+        groups=longer(samples.groups, new),
+        split=longer(samples.split, ["train"] * len(new)),
     )
 
 
@@ -135,6 +165,6 @@ def _rows(samples: Samples, paths: list[str]) -> list[int]:
         raise DataError(
             f"{len(absent)} of {counted(len(paths), 'corrected path')} "
             f"{'is' if len(absent) == 1 else 'are'} no image of {samples.name}, first {absent[0]}: "
-            "expected paths as in images.csv"
+            "expected paths as in images.csv, or of files"
         )
     return [row_of[path] for path in paths]

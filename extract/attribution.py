@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,17 +11,19 @@ from PIL import Image
 from data import ImageError
 from extract.backbones import Card
 from extract.compiled import start_engine
-from extract.engines import choose_device
+from extract.engines import CPU_BATCH, GPU_BATCH, NUMERICS, choose_device
 from extract.extractor import FeatureExtractor
 from extract.loader import Batch, Decoding, load_batches
 from extract.pooling import Activation, Tap, find_pooling
 from extract.preprocessing import VIEWS, Preprocessing, parse_view
+from extract.store import FeatureStore
 
 FLIPPED, WHOLE = "flipped", "whole"
 PICTURE_SIDE = 512
-MAP_BATCH, MAP_BYTES = 32, 1 << 26  # images whose maps are in memory together, and their bytes
+MAP_BATCH = 32
+MOST_SEEN, MAP_BYTES = 64, 1 << 26  # images whose maps are in memory together, and their bytes
 # occlusion: positions a side at first; the strongest are halved again
-COARSE, REFINED, OCCLUDED_BATCH = 4, 4, 8
+COARSE, REFINED, OCCLUDED_BATCH = 4, 4, 16
 FINE = 2 * COARSE
 
 # left, top, right and bottom as shares of the picture's sides
@@ -57,44 +59,137 @@ def has_places(card: Card, tap: Tap) -> bool:
     return card.check(tap).has_places(tap.pooling)
 
 
-def evidence_maps(
-    extractor: FeatureExtractor, inputs: Sequence, weights: np.ndarray, taken: np.ndarray
-) -> Iterator[Located]:
-    """The weighted sum of an image's features, place by place of the layers that they come from.
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Some images as one pass of the network saw them: their features, and the maps behind these.
+
+    rows: (m,) their places among the inputs. ids: (m, 16) uint8. features: (m, d) float32. maps: by
+    view and layer the flat rows (m, channels * h * w) of taps with places. pictures: as in Located.
+    """
+
+    extractor: FeatureExtractor
+    rows: np.ndarray
+    ids: np.ndarray
+    features: np.ndarray
+    maps: list[dict[Tap, np.ndarray]]
+    pictures: list[Image.Image]
+    bad: dict[int, ImageError]
+
+    def of(self, rows: np.ndarray) -> "Seen":
+        """Those of these places alone, numbered as they come."""
+        own = np.flatnonzero(np.isin(self.rows, rows))
+        return replace(
+            self,
+            rows=np.arange(len(own)),
+            ids=self.ids[own],
+            features=self.features[own],
+            maps=[{tap: found[own] for tap, found in part.items()} for part in self.maps],
+            pictures=[self.pictures[place] for place in own],
+            bad={},
+        )
+
+
+def images_at_once(extractor: FeatureExtractor) -> int:
+    """How many images' maps there is room for."""
+    card = extractor.load_backbone().card
+    n_bytes = 4 * sum(map(card.width, _layers_with_places(extractor)))
+    return int(np.clip(MAP_BYTES // max(n_bytes, 1), 1, MOST_SEEN))
+
+
+def see(extractor: FeatureExtractor, inputs: Sequence, with_maps: bool = True) -> Seen:
+    """Features and maps of one decode and one run of the network; nothing is written to the disk.
+
+    A store in memory gets the features, so that whoever asks for them next runs no network.
 
     Parameters
     ----------
     extractor : FeatureExtractor
-        That has made the features.
+        That is fitted, or has made features.
     inputs : n images
-    weights : (n, d)
+        All of their maps are in memory together: not more than `images_at_once`.
+    with_maps : bool
+        Else features and pictures alone.
+    """
+    layers = _layers_with_places(extractor) if with_maps else []
+    taps, parts = extractor.taps(), _parts(extractor)
+    stored = NUMERICS[extractor.recipe().numerics].stored
+    keep = _keeper(extractor, stored)
+    batches: list[Batch] = []
+    features: list[np.ndarray] = []
+    maps: list[list[dict[Tap, np.ndarray]]] = [[] for _ in parts]
+    with _engine(extractor, list(dict.fromkeys([*taps, *layers])), len(inputs)) as engine:
+        for batch in _batches(extractor, inputs, MAP_BATCH):
+            found = [engine(pixels) for pixels in batch.pixels]
+            # rounded as those are that are kept
+            rows = [np.hstack([own[tap].astype(stored) for tap in taps]) for own in found]
+            if rows:
+                features.append(np.asarray(np.mean(rows, axis=0, dtype=np.float32)))
+            for own, part, view in zip(maps, found, parts, strict=False):
+                own.append({tap: part[tap] for tap in layers})
+                keep(view, batch.ids, {tap: part[tap] for tap in taps})
+            batches.append(replace(batch, pixels=[]))
+    card = extractor.load_backbone().card
+    return Seen(
+        extractor,
+        np.concatenate([own.rows for own in batches]),
+        np.concatenate([own.ids for own in batches]),
+        np.vstack([np.empty((0, sum(map(card.width, taps))), np.float32), *features]),
+        [{tap: np.vstack([own[tap] for own in part]) for tap in layers} for part in maps if part],
+        [picture for own in batches for picture in own.pictures],
+        {row: error for own in batches for row, error in own.bad.items()},
+    )
+
+
+def evidence_maps(seen: Seen, weights: np.ndarray, taken: np.ndarray) -> Located:
+    """The weighted sum of an image's features, place by place of the layers that they come from.
+
+    Parameters
+    ----------
+    seen : Seen
+        Images with their maps.
+    weights : (m, d)
         Of each image's features; those of taps without places must be zero.
-    taken : (n, d)
+    taken : (m, d)
         What is taken off each weighted feature, spread over the places that it comes from.
 
-    Yields
-    ------
+    Returns
+    -------
     Located
         A map for each tap with places; all maps of an image sum up to the weighted sum of its
         features less what is taken off.
     """
+    extractor = seen.extractor
     card = extractor.load_backbone().card
     spans = [span for span in _spans(extractor, card) if has_places(card, span[0])]
-    layers = list(dict.fromkeys(Tap(tap.layer, "flatten") for tap, _ in spans))
-    n_bytes = 4 * sum(map(card.width, layers))
-    size = int(np.clip(MAP_BYTES // max(n_bytes, 1), 1, MAP_BATCH))
-    parts = _parts(extractor)
-    with _engine(extractor, layers, 0) as engine:
-        for batch in _batches(extractor, inputs, size):
-            maps: list = [0.0] * len(spans)
-            for part, pixels in zip(parts, batch.pixels, strict=False):
-                found = engine(pixels)
-                for i, (tap, span) in enumerate(spans):
-                    own = weights[batch.rows, span], taken[batch.rows, span]
-                    flat = found[Tap(tap.layer, "flatten")]
-                    places = _by_place(card.check(tap), tap.pooling, flat, *own)
-                    maps[i] += (places[:, :, ::-1] if part == FLIPPED else places) / len(parts)
-            yield _located(extractor, batch, maps if len(batch.rows) else [])
+    maps: list = [0.0] * len(spans)
+    for part, found in zip(_parts(extractor), seen.maps, strict=False):
+        for i, (tap, span) in enumerate(spans):
+            own = weights[:, span], taken[:, span]
+            places = _by_place(card.check(tap), tap.pooling, found[_flat(tap)], *own)
+            maps[i] += (places[:, :, ::-1] if part == FLIPPED else places) / len(seen.maps)
+    maps = maps if len(seen.rows) else []
+    return _located(extractor, seen.rows, maps, seen.pictures, seen.bad)
+
+
+def _keeper(extractor: FeatureExtractor, stored: type) -> Callable[[str, np.ndarray, dict], None]:
+    """What keeps the features of a view where they are kept in memory."""
+    store, recipe = extractor._store(), extractor.recipe()
+
+    def keep(view: str, ids: np.ndarray, rows: dict[Tap, np.ndarray]) -> None:
+        if not isinstance(store, FeatureStore):
+            with store.writer(replace(recipe, view=view), stored) as writer:
+                writer.add(ids, rows)
+
+    return keep
+
+
+def _layers_with_places(extractor: FeatureExtractor) -> list[Tap]:
+    card = extractor.load_backbone().card
+    return list(dict.fromkeys(_flat(tap) for tap in extractor.taps() if has_places(card, tap)))
+
+
+def _flat(tap: Tap) -> Tap:
+    return Tap(tap.layer, "flatten")
 
 
 def _by_place(
@@ -141,12 +236,19 @@ def occlusion_maps(
     """
     taps = list(dict.fromkeys(extractor.taps()))
     images = len(inputs) * (1 + COARSE**2 + 4 * REFINED)
+    # on a CPU small, as what is measured of another engine is a batch, three times over
+    step = CPU_BATCH if choose_device(extractor.device) == "cpu" else GPU_BATCH
     with _engine(extractor, taps, images) as engine:
 
         def features(pixels: Sequence[np.ndarray]) -> np.ndarray:
-            found = [engine(own) for own in pixels]
-            views = [np.hstack([rows[tap] for tap in extractor.taps()]) for rows in found]
+            views = [
+                np.vstack([_rows(engine(own[at : at + step])) for at in range(0, len(own), step)])
+                for own in pixels
+            ]
             return np.mean(views, axis=0)
+
+        def _rows(found: dict[Tap, np.ndarray]) -> np.ndarray:
+            return np.hstack([found[tap] for tap in extractor.taps()])
 
         for batch in _batches(extractor, inputs, OCCLUDED_BATCH):
             maps = []
@@ -154,7 +256,7 @@ def occlusion_maps(
                 whole = score(batch.rows, features(batch.pixels))
                 covered = _Covered(batch, _parts(extractor), features, score)
                 maps = [_coarse_to_fine(covered, whole)]
-            yield _located(extractor, batch, maps)
+            yield _located(extractor, batch.rows, maps, batch.pictures, batch.bad)
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,10 +332,16 @@ def place_of(preprocessing: Any, view: str, width: int, height: int) -> Box:
     return (1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2
 
 
-def _located(extractor: FeatureExtractor, batch: Batch, maps: list) -> Located:
+def _located(
+    extractor: FeatureExtractor,
+    rows: np.ndarray,
+    maps: list,
+    pictures: list[Image.Image],
+    bad: dict[int, ImageError],
+) -> Located:
     preprocessing, view = extractor.load_backbone().preprocessing, _parts(extractor)[0]
-    boxes = [place_of(preprocessing, view, *picture.size) for picture in batch.pictures]
-    return Located(batch.rows, maps, boxes, batch.pictures, batch.bad)
+    boxes = [place_of(preprocessing, view, *picture.size) for picture in pictures]
+    return Located(rows, maps, boxes, pictures, bad)
 
 
 def _parts(extractor: FeatureExtractor) -> tuple[str, ...]:
@@ -252,7 +360,7 @@ def _spans(extractor: FeatureExtractor, card: Card) -> Iterator[tuple[Tap, slice
 def _batches(extractor: FeatureExtractor, inputs: Sequence, size: int) -> Iterator[Batch]:
     preprocessing = extractor.load_backbone().preprocessing
     seen = [VIEWS[part](preprocessing) for part in _parts(extractor)]
-    reading = extractor.reading_
+    reading = extractor._settle_reading(inputs)
     decoding = Decoding(seen, reading=reading, picture_side=PICTURE_SIDE)
     return load_batches(inputs, range(len(inputs)), decoding, lambda: size, 0)
 

@@ -6,11 +6,12 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from extract.cores import cores
 from extract.engines import NUMERICS, TorchEngine, check_there, has_openvino
 from extract.errors import ExtractError
 from extract.pooling import Tap
@@ -19,7 +20,22 @@ log = logging.getLogger(__name__)
 
 GAIN = 0.2  # share of the time that another engine is expected to save
 CLOSE = 1e-4  # relative difference up to which rows are float32's of one recipe
+MOST_LEFT = 2  # compiled networks that stay ready: of an explanation's features and of its maps
 FAR = 0.5  # above it rows are wrong: reduced precisions differ by 9 to 18 % where all is well
+
+
+@dataclass(frozen=True)
+class Known:
+    """What earlier passes over batches of one kind leave to the next.
+
+    call: the compiled network, or None. is_faster: as it was measured. is_usable: whether it ran
+    and gave the same rows. images: how many went through without it.
+    """
+
+    call: Callable[[np.ndarray], Sequence] | None = None
+    is_faster: bool = False
+    is_usable: bool = True
+    images: int = 0
 
 
 class CompiledEngine:
@@ -35,13 +51,33 @@ class CompiledEngine:
 
     def __init__(self, eager: TorchEngine, numerics: str) -> None:
         self._eager = eager
+        self._numerics = numerics
         self._type = NUMERICS[numerics].type
         self.taps = eager.taps
-        self._call: Callable[[np.ndarray], Sequence] | None = None
+        self._key: tuple = ()
+        self.known = Known()
 
-    def running(self) -> Any:
+    @contextlib.contextmanager
+    def running(self) -> Iterator["CompiledEngine"]:
         """Inside, call the engine on batches."""
-        return _renamed(self._eager.running(), self)
+        with self._eager.running():
+            yield self
+        self.leave()
+
+    def resume(self, batch: np.ndarray) -> Known:
+        """What earlier passes found out for such batches, the compiled network among it."""
+        if not self._key:
+            part = (self.batch_size, *batch.shape[1:])
+            # it is compiled for a number of threads too
+            self._key = type(self), self._numerics, self.taps, part, batch.dtype.str, cores()
+            self.known = self._eager.take(("compiled", *self._key)) or self.known
+        return self.known
+
+    def leave(self) -> None:
+        """Leave what is known to the next pass; the compiled network is not this engine's then."""
+        if self._key:
+            self._eager.leave(("compiled", *self._key), self.known, MOST_LEFT)
+        self._key, self.known = (), Known()
 
     def __call__(self, batch: np.ndarray) -> dict[Tap, np.ndarray]:
         """As TorchEngine's."""
@@ -53,10 +89,11 @@ class CompiledEngine:
             self._full(batch[at : at + self.batch_size])
             for at in range(0, len(batch), self.batch_size)
         ]
-        if self._call is None:
+        call = self.resume(batch).call
+        if call is None:
             make = self._compile if self._type == "float32" else self._checked
-            self._call = make(parts[0])
-        call = self._call
+            call = make(parts[0])
+            self.known = replace(self.known, call=call)
         rows = [call(part) for part in parts]
         return lambda: {
             tap: np.concatenate([_as_numpy(row[i]) for row in rows])[: len(batch)]
@@ -119,10 +156,11 @@ class OpenVinoEngine(CompiledEngine):
             "INFERENCE_PRECISION_HINT": OPENVINO_TYPES[self._type],
         }
         request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+        n_taps = len(self.taps)  # what is left to the next pass must not hold this engine
 
         def call(batch: np.ndarray) -> Sequence:
             found = request.infer([batch], share_inputs=True)
-            return [found[i] for i in range(len(self.taps))]
+            return [found[i] for i in range(n_taps)]
 
         return call
 
@@ -148,10 +186,11 @@ class TorchCompileEngine(CompiledEngine):
                 self._eager.on_device(example)
             )
             compiled = torch.compile(graph, options={"freezing": self._eager.device == "cpu"})
+        device = self._eager.device  # alone, as above
 
         def call(batch: np.ndarray) -> Sequence:
             with _gradless():
-                return compiled(self._eager.on_device(batch))
+                return compiled(torch.from_numpy(batch).to(device, non_blocking=True))
 
         return call
 
@@ -163,12 +202,6 @@ def _gradless() -> Iterator[None]:
 
     with torch.inference_mode(False), torch.no_grad():
         yield
-
-
-@contextlib.contextmanager
-def _renamed(context: Any, engine: Any) -> Iterator[None]:
-    with context:
-        yield engine
 
 
 def _as_numpy(rows: Any) -> np.ndarray:
@@ -208,6 +241,7 @@ class MeasuredEngine:
 
     One is tried where a gain of a fifth on the images left would pay for its start. Rows that
     differ by more than 1e-4 relative from eager torch's, and a network it can't run, rule it out.
+    What was found out is left to the backbone's next pass, which runs the faster engine at once.
     """
 
     def __init__(
@@ -216,8 +250,10 @@ class MeasuredEngine:
         self._eager = eager
         self._engine: Any = eager
         self._numerics = numerics
-        self._candidates = list(candidates)
+        self._candidates = [(row, row.make(eager, numerics)) for row in candidates]
+        self._all = [engine for _, engine in self._candidates]
         self._left = images
+        self._eager_images = 0
         self._warm = False
         self.trial_seconds = 0.0
 
@@ -226,9 +262,15 @@ class MeasuredEngine:
         """Of the engine that runs now."""
         return self._engine.name
 
-    def running(self) -> Any:
+    @contextlib.contextmanager
+    def running(self) -> Iterator["MeasuredEngine"]:
         """Inside, call the engine on batches."""
-        return _renamed(self._eager.running(), self)
+        with self._eager.running():
+            yield self
+        for engine in self._all:
+            images = engine.known.images + self._eager_images
+            engine.known = replace(engine.known, images=images)
+            engine.leave()
 
     def __call__(self, batch: np.ndarray) -> dict[Tap, np.ndarray]:
         """As TorchEngine's."""
@@ -236,24 +278,34 @@ class MeasuredEngine:
 
     def start(self, batch: np.ndarray) -> Callable[[], dict[Tap, np.ndarray]]:
         """As TorchEngine's, which is waited for as long as there is something to measure."""
+        if not self._warm:
+            self._resume(batch)
         self._left -= len(batch)
         if not self._candidates:
             return self._engine.start(batch)
         began = time.perf_counter()
         rows = self._engine(batch)
         seconds = time.perf_counter() - began
+        self._eager_images += len(batch)
         if self._warm:
-            candidate = self._candidates.pop(0)
-            if GAIN * seconds / len(batch) * self._left > candidate.start_seconds:
-                self._try(candidate, batch, rows, seconds)
+            candidate, engine = self._candidates.pop(0)
+            start_seconds = candidate.start_seconds if engine.known.call is None else 0.0
+            # passes over parts of a whole go on for about as long as they have gone on
+            ahead = self._left + engine.known.images
+            if engine.known.is_usable and GAIN * seconds / len(batch) * ahead > start_seconds:
+                self._try(engine, batch, rows, seconds)
             self.trial_seconds += time.perf_counter() - began - seconds
         self._warm = True
         return lambda: rows
 
-    def _try(
-        self, candidate: "EngineCandidate", batch: np.ndarray, rows: dict, seconds: float
-    ) -> None:
-        engine = candidate.make(self._eager, self._numerics)
+    def _resume(self, batch: np.ndarray) -> None:
+        """Go on with what was faster in an earlier pass; few images are not filled up for it."""
+        for engine in self._all:
+            if engine.resume(batch).is_faster and self._left >= engine.batch_size:
+                self._engine, self._candidates = engine, []
+                return
+
+    def _try(self, engine: CompiledEngine, batch: np.ndarray, rows: dict, seconds: float) -> None:
         try:
             found = engine(batch)
             began = time.perf_counter()
@@ -261,6 +313,7 @@ class MeasuredEngine:
             spent = time.perf_counter() - began
         # any, as above; the pass goes on without it
         except Exception as error:
+            engine.known = Known(is_usable=False)
             log.warning(
                 "%s can't run this network (%s): it stays with torch",
                 engine.name,
@@ -276,10 +329,13 @@ class MeasuredEngine:
             apart,
         )
         if not apart <= CLOSE:
+            engine.known = Known(is_usable=False)
             log.warning(
                 "%s gives other features (%.1e relative): it stays with torch", engine.name, apart
             )
-        elif spent < seconds:
+            return
+        engine.known = replace(engine.known, is_faster=spent < seconds)
+        if spent < seconds:
             self._engine = engine
             self._candidates = []
 

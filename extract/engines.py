@@ -180,7 +180,7 @@ class TorchEngine:
 
     def _take(self) -> Any:
         """The network made ready, this engine's alone: one that was left, or a new copy."""
-        ready = self._backbone.ready.pop(self._left_as(), None)
+        ready = self.take(self._left_as())
         if ready is None:
             with one_thread():
                 ready = self._prepared()
@@ -189,12 +189,28 @@ class TorchEngine:
     def _leave(self) -> None:
         """Leave the network to whoever runs it next, unless it is large; the last one is held."""
         self._is_left = True
-        if sum(parameter.numel() for parameter in self.network.parameters()) <= LARGEST_LEFT:
-            self._backbone.ready.clear()
-            self._backbone.ready[self._left_as()] = self.network
+        self.leave(self._left_as(), self.network, most=1)
 
     def _left_as(self) -> tuple:
-        return self.device, self._type, self._pairs
+        return "network", self.device, self._type, self._pairs
+
+    def leave(self, key: tuple, made: Any, most: int) -> None:
+        """Keep what was made of the network as long as the backbone, for whoever runs it next.
+
+        Nothing of a large network is kept, and of one kind, the key's first part, the last `most`.
+        """
+        ready = self._backbone.ready
+        if sum(parameter.numel() for parameter in self.network.parameters()) > LARGEST_LEFT:
+            return
+        ready.pop(key, None)
+        alike = [other for other in list(ready) if other[0] == key[0]]
+        for other in alike[: len(alike) + 1 - most]:
+            ready.pop(other, None)
+        ready[key] = made
+
+    def take(self, key: tuple) -> Any:
+        """What was left under this key, from now on the caller's alone, or None."""
+        return self._backbone.ready.pop(key, None)
 
     def _prepared(self) -> Any:
         from extract.fusing import fuse

@@ -11,9 +11,8 @@ from heads.calibration import as_columns
 from heads.closed_forms import class_means, fit_lda, fit_ridge
 from heads.linear import PROBLEMS, Grid, HeadFit, fit_iterative, one_hot
 from heads.reduction import Fold
+from heads.svm import one_against_rest, pair_decisions
 
-# pairs of classes at a time: of hundreds of classes all pairs' coefficients would fill memory
-PAIRS = 500
 # libsvm leaves a coefficient at its bound this near to it
 AT_BOUND = 1e-6
 
@@ -106,41 +105,12 @@ def _is_free(svc: SVC, codes: np.ndarray, class_weights: np.ndarray | None) -> b
 
 
 def _svc_answers(svc: SVC, K: np.ndarray) -> Scored:
-    """What SVC's `decision_function` and `predict` give, by one product for many of its pairs."""
-    support = K[:, svc.support_]
-    k = len(svc.classes_)
-    if k == 2:
-        margins = support @ svc.dual_coef_[0] + svc.intercept_[0]
-        return Scored(as_columns(margins), (margins > 0).astype(int))
-    first, second = np.triu_indices(k, 1)
-    blocks = []
-    for at in range(0, len(first), PAIRS):
-        some = slice(at, at + PAIRS)
-        blocks.append(support @ _pair_coefficients(svc, first[some], second[some]))
-    pairs = np.hstack(blocks) + svc.intercept_
-    won = pairs > 0
-    votes = np.zeros((len(K), k))
-    sums = np.zeros((len(K), k))
-    for pair, (i, j) in enumerate(zip(first, second, strict=True)):
-        votes[:, i] += won[:, pair]
-        votes[:, j] += ~won[:, pair]
-        sums[:, i] += pairs[:, pair]
-        sums[:, j] -= pairs[:, pair]
-    # votes are whole; the sums of the pairs' values move them by less than half, scikit-learn's
-    # own rule (`_ovr_decision_function`)
-    return Scored(votes + sums / (3 * (np.abs(sums) + 1)), votes.argmax(axis=1))
-
-
-def _pair_coefficients(svc: SVC, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Dual coefficients (support vectors, pairs) of pairs of classes, first < second.
-
-    libsvm keeps of each support vector k - 1 coefficients, against the classes other than its own
-    in their order; support vectors come class by class.
-    """
-    own = np.repeat(np.arange(len(svc.classes_)), svc.n_support_)[:, None]
-    against = svc.dual_coef_.T
-    of_second = (own == second) * against[:, first]
-    return np.where(own == first, against[:, second - 1], of_second)
+    """What SVC's `decision_function` and `predict` give."""
+    pairs = pair_decisions(svc, K[:, svc.support_])
+    if len(svc.classes_) == 2:
+        return Scored(as_columns(pairs[:, 0]), (pairs[:, 0] > 0).astype(int))
+    found, votes = one_against_rest(pairs, len(svc.classes_))
+    return Scored(found, votes.argmax(axis=1))
 
 
 def _score_knn(

@@ -7,6 +7,7 @@ import numpy as np
 
 from heads.calibration import as_columns, as_logits
 from heads.catalog import HEADS, find_name
+from heads.svm import rbf_decisions
 
 
 def head_scores(estimator: Any, X: np.ndarray) -> np.ndarray:
@@ -46,8 +47,18 @@ def _centroid_scores(estimator: Any, X: np.ndarray) -> np.ndarray:
     return -euclidean_distances(estimator[:-1].transform(X), centroids, squared=True)
 
 
-# heads whose decision function is not what `predict` goes by
-OWN_SCORES: dict[str, Callable[[Any, np.ndarray], np.ndarray]] = {"centroid": _centroid_scores}
+def _svm_scores(estimator: Any, X: np.ndarray) -> np.ndarray:
+    svc = estimator[-1]
+    if svc.kernel != "rbf" or svc.decision_function_shape != "ovr":
+        return as_columns(estimator.decision_function(X))
+    return as_columns(rbf_decisions(svc, estimator[:-1].transform(X)))
+
+
+# heads whose decision function is not what `predict` goes by, or takes long
+OWN_SCORES: dict[str, Callable[[Any, np.ndarray], np.ndarray]] = {
+    "centroid": _centroid_scores,
+    "rbf_svm": _svm_scores,
+}
 
 
 def head_logits(estimator: Any, X: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from data import DataError, ImageError
 from data.names import counted, shown
 from extract.errors import DISK_ERRORS, ExtractError, StoreError, is_out_of_memory
 from pipelines.errors import BundleError, WorkFailed, WrongCall, WrongSetting
+from pipelines.progress import STAGES, ProgressLine, TimeLeft, time_in_words
 from pipelines.report.reading import left_out_in_words, reading_in_words
 from pipelines.settings import CHOICES, RunSettings
 from pipelines.stopping import raising
@@ -112,7 +113,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": Path,
         "metavar": "FIXES.csv",
         "help": "corrected labels (path,label; a label of drop leaves the image out), laid over "
-        "those of IMAGES, such as a run's page copies them",
+        "those of IMAGES, such as a run's page copies them; files that are none of IMAGES are "
+        "added, such as `predict --review` asks for",
     },
     "split": {
         "type": Path,
@@ -355,8 +357,10 @@ class Narrator:
 
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
-        self._bar: Any = None
-        self._shown: Any = None  # what the bar is of
+        self._line = ProgressLine()
+        self._left = TimeLeft()
+        self._stage = ""  # in words
+        self._what, self._total, self._done = "", 0, 0
 
     def __call__(self, event: Any) -> None:
         """Take one event; of a kind it does not know it says nothing."""
@@ -364,8 +368,22 @@ class Narrator:
         if tell is not None and not self._quiet:
             tell(event)
 
+    def _say(self, text: str) -> None:
+        """A line above that of the progress."""
+        self._line.clear()
+        say(text)
+        self._show()
+
+    def _on_RunPlanned(self, event: Any) -> None:
+        self._left.plan(event)
+
+    def _on_StageBegun(self, event: Any) -> None:
+        self._left.begin(event.name)
+        self._stage, self._what = STAGES[event.name], ""
+        self._show()
+
     def _on_RangeFound(self, event: Any) -> None:
-        say(
+        self._say(
             f"images deeper than 8 bits: {event.low:g} is black and {event.high:g} is white in all "
             "of them, as found over these images without a given test part; "
             "--intensity LOW:HIGH sets it"
@@ -373,7 +391,7 @@ class Narrator:
 
     def _on_SamplesRead(self, event: Any) -> None:
         for line in reading_in_words(event.samples):
-            say(line)
+            self._say(line)
 
     def _on_SplitTaken(self, event: Any) -> None:
         parts = [counted(event.n_known, "image is where it was", "images are where they were")]
@@ -381,48 +399,60 @@ class Narrator:
             parts.append(f"{counted(event.n_new, 'new one is', 'new ones are')} placed as usual")
         if event.n_gone:
             parts.append(f"{counted(event.n_gone, 'image')} of it not among these")
-        say(f"split of {event.file}: {', '.join(parts)}")
+        self._say(f"split of {event.file}: {', '.join(parts)}")
 
     def _on_PassPlanned(self, event: Any) -> None:
         plan = event.plan
-        say(
+        self._say(
             f"{event.backbone}: {counted(plan.compute, 'image')} to compute "
             f"({plan.kept} kept already), {counted(len(event.taps), 'tap')}, "
             f"{plan.n_bytes / 1e6:.0f} MB to write, about {plan.seconds:.0f} s"
         )
-        self._show("images", plan.compute, 0)
+        self._left.begin_pass(plan.compute, plan.seconds)
+        self._count("images", plan.compute, 0)
 
     def _on_PassAdvanced(self, event: Any) -> None:
-        if self._bar is not None:  # a pass that computes nothing is not planned
-            self._show("images", self._bar.total, event.done)
+        if self._what == "images":  # a pass that computes nothing is not planned
+            self._left.advance(event.done, self._total)
+            self._count("images", self._total, event.done)
 
     def _on_SearchAdvanced(self, event: Any) -> None:
-        self._show("taps", event.total, event.done)
+        what = "taps looked at" if event.screening else "taps"
+        if event.screening:
+            self._left.count(event.total)
+        else:
+            self._left.advance(event.done, event.total)
+        self._count(what, event.total, event.done)
 
     def _on_BadImages(self, event: Any) -> None:
         where = str(event.file or "the list of them")
         left_out = left_out_in_words(event.n_bad, event.n_duplicates, event.n_images, where)
         if left_out:
-            say(left_out)
+            self._say(left_out)
         if event.n_noted:
             used = counted(event.n_noted, "image is", "images are")
-            say(f"{used} used with a note ({event.note}): see {event.file}")
+            self._say(f"{used} used with a note ({event.note}): see {event.file}")
 
-    def _show(self, what: str, total: int, done: int) -> None:
-        """Move the bar of this work; a new one where another was shown, none once it is done."""
-        if self._bar is None or (self._shown, self._bar.total) != (what, total):
-            self.close()
-            self._bar = progress(total, what)
-            self._shown = what
-        self._bar.update(done - self._bar.n)
-        if done == total:
-            self.close()
+    def _count(self, what: str, total: int, done: int) -> None:
+        at_once = (what, total) != (self._what, self._total) or done == total
+        self._what, self._total, self._done = what, total, done
+        self._show(at_once)
+
+    def _show(self, at_once: bool = True) -> None:
+        """The stage, how far it is, and the time until the run is done, where that is known."""
+        parts = [self._stage or "computing features"] if self._stage or self._what else []
+        if self._what:
+            parts.append(f"{self._done} of {self._total} {self._what}")
+        left = self._left.left()
+        if left is not None:
+            parts.append(time_in_words(left))
+        if parts:
+            self._line.draw(", ".join(parts), at_once)
 
     def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
-        self._bar = None
+        """Take the line away."""
+        self._what = ""
+        self._line.clear()
 
 
 def progress(total: int | None, what: str) -> Any:

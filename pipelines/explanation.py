@@ -16,12 +16,15 @@ from extract import FeatureExtractor, Tap, kept_pictures
 from extract.attribution import (
     Box,
     Located,
+    Seen,
     evidence_maps,
     has_places,
+    images_at_once,
     occlusion_maps,
     place_of,
+    see,
 )
-from extract.extractor import check_inputs, extractors_of
+from extract.extractor import JoinedExtractor, check_inputs, extractors_of
 from extract.pooling import find_pooling
 from extract.preprocessing import parse_view
 from heads import Calibration, as_logits, head_logits
@@ -35,8 +38,6 @@ if TYPE_CHECKING:
     from pipelines.classifier import ImageClassifier
     from pipelines.features import FeatureTable
     from pipelines.outcome import RunResult
-
-AT_A_TIME = 64  # images whose weights and pictures are in memory together
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,12 +85,26 @@ class _Part:
 
 
 @dataclass(frozen=True, eq=False)
+class _Read:
+    """Features (m, d) and ids (m, 16) of images that could be read, at these places."""
+
+    rows: np.ndarray
+    features: np.ndarray
+    ids: np.ndarray
+    bad: dict[int, ImageError]
+
+
+@dataclass(frozen=True, eq=False)
 class _Asked:
-    """Images that could be read, their features, and which classes are weighed in each."""
+    """Images that could be read, their features, and which classes are weighed in each.
+
+    seen: by extractor, where any head is exact.
+    """
 
     inputs: list
     features: np.ndarray
     contrasts: np.ndarray
+    seen: Sequence[Seen] = ()
 
 
 class _Whole:
@@ -139,6 +154,28 @@ class _Whole:
             if _meet(part.columns, span)
         )
 
+    def is_exact_in(self, span: slice) -> bool:
+        """Whether any of the evidence from these features is a sum over places."""
+        return any(_meet(part.columns, span) for part in self.exact)
+
+    def at_a_time(self) -> int:
+        """Images whose weights, maps and pictures are in memory together."""
+        return min(map(images_at_once, self.extractors))
+
+    def read(
+        self, extractor: FeatureExtractor | JoinedExtractor, inputs: list, with_maps: bool
+    ) -> tuple["_Read", list[Seen]]:
+        """The features, and the maps in the same pass where any are wanted."""
+        if not (self.exact and with_maps):
+            rows, features, bad = extractor.transform_readable(inputs)
+            return _Read(rows, features, self.extractors[0].extraction_.ids[rows], bad), []
+        seen = [see(own, inputs, self.is_exact_in(span)) for own, span in self.spans()]
+        bad = {row: error for own in seen for row, error in own.bad.items()}
+        rows = np.setdiff1d(np.arange(len(inputs)), list(bad))
+        seen = [own.of(rows) for own in seen]
+        features = np.hstack([own.features for own in seen])
+        return _Read(rows, features, seen[0].ids, bad), seen
+
     def evidence(self, asked: _Asked) -> np.ndarray:
         """(n,) log-odds of the label over the runner-up."""
         bias = asked.contrasts @ self._bias
@@ -156,9 +193,9 @@ class _Whole:
             own = part.weights(asked.contrasts)
             weights[:, part.columns] += own
             taken[:, part.columns] += own * part.linear.centre  # type: ignore[union-attr]
-        for extractor, span in self.spans():
-            if any(_meet(part.columns, span) for part in self.exact):
-                yield from evidence_maps(extractor, asked.inputs, weights[:, span], taken[:, span])
+        for place, (extractor, span) in enumerate(self.spans()):
+            if self.is_exact_in(span):
+                yield evidence_maps(asked.seen[place], weights[:, span], taken[:, span])
             others = [part for part in self.others if _meet(part.columns, span)]
             if others:
                 score = _scoring(others, asked, span)
@@ -250,8 +287,9 @@ def explain(
         A name that is none of the classes.
     """
     inputs, whole = check_inputs(inputs), _Whole(classifier)
-    for start in range(0, len(inputs), AT_A_TIME):
-        places = range(start, min(start + AT_A_TIME, len(inputs)))
+    step = whole.at_a_time()
+    for start in range(0, len(inputs), step):
+        places = range(start, min(start + step, len(inputs)))
         named = [None if own is None else [own[i] for i in places] for own in (labels, against)]
         chunk = [inputs[place] for place in places]
         for row, found in enumerate(_explain_some(classifier, whole, chunk, named)):
@@ -267,8 +305,9 @@ def _explain_some(
     pictures: list[Image.Image] | None = None,
 ) -> list[Explanation | ImageError]:
     """In order; where pictures of them are given, by the features alone."""
-    rows, features, bad = classifier.extractor_.transform_readable(inputs)
-    made: dict[int, Any] = dict(bad)
+    read, seen = whole.read(classifier.extractor_, inputs, with_maps=pictures is None)
+    rows, features = read.rows, read.features
+    made: dict[int, Any] = dict(read.bad)
     if len(rows):
         own_names = [None if own is None else [own[row] for row in rows] for own in named]
         pairs = _pairs(classifier, features, *own_names)
@@ -276,9 +315,9 @@ def _explain_some(
         contrasts = np.zeros((len(rows), len(classifier.classes_)))
         contrasts[every, pairs[:, 0]] += 1
         contrasts[every, pairs[:, 1]] -= 1
-        asked = _Asked([inputs[row] for row in rows], features, contrasts)
+        asked = _Asked([inputs[row] for row in rows], features, contrasts, seen)
         shown = None if pictures is None else [pictures[row] for row in rows]
-        ids = [own.tobytes().hex() for own in whole.extractors[0].extraction_.ids[rows]]
+        ids = [own.tobytes().hex() for own in read.ids]
         near = _nearest(classifier.reference_, features, ids)
         for own, found in _explained(whole, asked, shown).items():
             if isinstance(found, Explanation):

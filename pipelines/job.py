@@ -1,5 +1,6 @@
 """A whole run as one call: images and settings in, leaderboard, classifier and figures out."""
 
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from pipelines.evaluation.differences import compare_others, compare_rows
 from pipelines.evaluation.leaderboard import Entry
 from pipelines.features import FeatureTable, Listener, choose_taps, ignore, load_backbones
 from pipelines.outcome import Found, Job, RunResult, Tested
+from pipelines.progress import STAGES, RunPlanned, StageBegun
 from pipelines.report.advice import give_advice
 from pipelines.report.extraction import describe_extraction
 from pipelines.report.files import (
@@ -35,10 +37,11 @@ from pipelines.report.results import (
     describe_views,
     versions,
 )
+from pipelines.report.since import compare_since, find_earlier
 from pipelines.report.split import describe_split, read_split, take_split
 from pipelines.results_folder import BUNDLE, ResultsFolder, refuse_others, results_folder
 from pipelines.samples import SamplesRead, group_by_path, read_samples
-from pipelines.settings import RunSettings
+from pipelines.settings import AUTO, RunSettings
 from pipelines.stages.classifier import make_classifier, rows_kept
 from pipelines.stages.familiarity import describe_familiar, find_familiar
 from pipelines.stages.images import keep_images, settle_copies, settle_range, split_together
@@ -46,6 +49,8 @@ from pipelines.stages.mistakes import explain_mistakes
 from pipelines.stages.report import draw_map, judge_answers, tabulate_images
 from pipelines.stages.search import audit_images, find_baselines, score_choice, search_taps, trace
 from pipelines.stages.views import add_views
+
+NEXT = dict(itertools.pairwise(STAGES))  # the stage after each
 
 
 def run_job(
@@ -63,8 +68,8 @@ def run_job(
         A folder, manifest or named set to read samples from, or labelled samples.
     settings : RunSettings or None
     on_event : callable
-        Called with SamplesRead, RangeFound, PassPlanned, PassAdvanced, BadImages, SplitTaken and
-        SearchAdvanced.
+        Called with SamplesRead, RunPlanned, StageBegun, RangeFound, PassPlanned, PassAdvanced,
+        BadImages, SplitTaken and SearchAdvanced.
     command : sequence of str
         What results.json names as the call.
 
@@ -79,7 +84,7 @@ def run_job(
     WorkFailed
         More unreadable images than `max_bad` allows, or results that can't be written.
     """
-    watch = Stopwatch()
+    watch = Stopwatch(on_event)
     job = prepare(images, settings or RunSettings(), on_event)
     with results_folder(job.settings.out) as out, arrays_within():
         result = work_through(job, out, watch, command)
@@ -133,7 +138,7 @@ def work_through(
     watch.lap("refit")
     drawn = draw_map(job, found)
     watch.lap("map")
-    images = tabulate_images(found, tested, drawn)
+    images = tabulate_images(found, tested, familiar.of_test, drawn)
     explained = explain_mistakes(job, table, as_tested, images)
     watch.lap("explain")
     leave_classifier(tested, familiar.of_test, classifier, images, out)
@@ -152,8 +157,11 @@ def work_through(
         "answers": judge_answers(images, found.board.classes.tolist()),
         "map": drawn and drawn.described,
         "explained": explained,
+        "compared": None,
     }
     results = describe(job, table, found, blocks, watch.seconds)
+    if job.earlier is not None:
+        results["compared"] = compare_since(job.earlier, images, results)
     return RunResult(table, found, tested, classifier, images, results)
 
 
@@ -191,10 +199,35 @@ def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) ->
     if known is not None:  # of other images it is refused at once; the pass remembers their ids
         take_split(known, image_ids(samples.inputs, store.cache / "ids", cores())[0])
     backbones = load_backbones(samples, settings, store)
-    for backbone in backbones:
-        choose_taps(backbone.card, settings.layers, settings.poolings)
+    n_taps = sum(
+        len(choose_taps(own.card, settings.layers, settings.poolings)) for own in backbones
+    )
     on_event(SamplesRead(samples))
-    return Job(samples, settings, store, backbones, on_event, known)
+    on_event(plan_run(settings, len(samples), n_taps))
+    return Job(
+        samples,
+        settings,
+        store,
+        backbones,
+        on_event,
+        known,
+        find_earlier(settings.split, settings.out),
+    )
+
+
+def plan_run(settings: RunSettings, n_images: int, n_taps: int) -> RunPlanned:
+    """What is ahead, for the time that it will take."""
+    wanted = {
+        "views": settings.view_names == [AUTO],
+        "baselines": settings.baselines,
+        "refit": settings.final == "all",
+        "map": settings.report,
+        "explain": settings.report,
+        "report": settings.report and settings.out is not None,
+    }
+    skipped = frozenset(name for name, is_wanted in wanted.items() if not is_wanted)
+    n_heads, n_backbones = len(settings.head_names), len(settings.backbones)
+    return RunPlanned(n_images, n_taps, n_heads, n_backbones, skipped)
 
 
 def compare(
@@ -231,6 +264,7 @@ def describe(
     results = {
         "schema": RESULTS_SCHEMA,
         "versions": versions(),
+        "settings": settings.told(),
         "seed": settings.seed,
         "scoring": settings.scoring,
         "class_weight": settings.class_weight,
@@ -253,9 +287,10 @@ def describe(
 
 
 class Stopwatch:
-    """Seconds by stage: a lap ends one and begins the next."""
+    """Seconds by stage: a lap ends one and begins the next, which is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_event: Listener = ignore) -> None:
+        self._on_event = on_event
         self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
 
@@ -264,3 +299,6 @@ class Stopwatch:
         now = time.perf_counter()
         self.seconds[name] = round(now - self._last, 3)
         self._last = now
+        following = NEXT.get(name)
+        if following is not None:
+            self._on_event(StageBegun(following))

@@ -18,6 +18,7 @@ from pipelines.features import FeatureTable, Listener, Source
 from pipelines.findings import Findings
 from pipelines.report.files import write_page
 from pipelines.report.images import ImageTable
+from pipelines.report.since import Earlier
 from pipelines.report.split import NEW, KnownSplit
 from pipelines.samples import Split
 from pipelines.settings import RunSettings
@@ -52,7 +53,7 @@ class SearchAdvanced:
 class Job:
     """What a run is about.
 
-    known : the split of an earlier run, where it is to be taken.
+    known : the split of an earlier run, where it is to be taken. earlier : a run to compare with.
     """
 
     samples: Samples
@@ -61,6 +62,7 @@ class Job:
     backbones: list[Backbone]
     on_event: Listener
     known: KnownSplit | None = None
+    earlier: Earlier | None = None
 
     @property
     def findings(self) -> Findings:

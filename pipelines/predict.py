@@ -27,6 +27,7 @@ EXAMPLE = "example: python -m pipelines.predict runs/photos/model new.jpg more/ 
 CHUNKS = (4, 16, 64)  # images until the first answers come, then the next, and so on
 # features in memory at once, of the chunks that follow: each is a pass, which takes 2 s to start
 MOST_NUMBERS = 1 << 22
+ASKED = 40  # images that a review asks for
 
 
 def share(text: str) -> float:
@@ -44,6 +45,16 @@ def number_of_classes(text: str) -> int:
     """A whole number of 1 or more."""
     if not text.isdecimal() or not 0 < int(text) < 10_000:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of 1 or more")
+    return int(text)
+
+
+def number_to_ask(text: str) -> int:
+    """A whole number of 1 or more, as `--review` takes it."""
+    if not text.isdecimal() or not 0 < int(text) < 100_000:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected how many images to ask for, such as {ASKED}, or --review as the "
+            "last word"
+        )
     return int(text)
 
 
@@ -71,7 +82,8 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="a new folder for pictures of where the evidence for each label lies, their table and "
-        "a page that shows them; it takes one or two further passes over the images",
+        "a page that shows them; heads that are not linear take the network 33 times over the "
+        "images",
     )
     parser.add_argument(
         "--reject",
@@ -92,6 +104,15 @@ def build_parser() -> argparse.ArgumentParser:
         default=1,
         metavar="K",
         help="the K most probable classes in text and CSV; JSON has them all (default: 1)",
+    )
+    parser.add_argument(
+        "--review",
+        type=number_to_ask,
+        nargs="?",
+        const=ASKED,
+        metavar="N",
+        help="instead of answers, the N images whose labels would teach the classifier most, as a "
+        f"CSV whose labels can be mended and given to `run --labels` (default of N: {ASKED})",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -118,6 +139,7 @@ def _predict(options: argparse.Namespace) -> int:
     from pipelines.bundle import load_classifier
     from pipelines.said import Rules
 
+    _refuse_with_review(options)
     store = ReadOnlyStore(options.cache)
     classifier = load_classifier(options.bundle, cache=store, device=options.device, on_warning=say)
     if options.reject is not None and classifier.reference_ is None:
@@ -126,23 +148,56 @@ def _predict(options: argparse.Namespace) -> int:
             "make it again with this version"
         )
     asking = Asking(options.images, sys.stdin)
+    if options.review is not None:
+        return _review(options, classifier, asking)
     rules = Rules(options.reject, options.min_probability)
     explained = None if options.explain is None else _open_folder(options.explain)
-    width = classifier.head_.n_features_in_
+    chunks = _chunks(asking, classifier.head_.n_features_in_)
+    if explained is not None:
+        chunks = _explained_first(chunks, classifier, explained)
     write = None
     done = failed = 0
-    for answers in _shown_as_they_come(_chunks(asking, width), classifier, rules):
+    for answers in _shown_as_they_come(chunks, classifier, rules):
         write = write or _writer(options, asking)
         for answer in answers:
             write(answer)
         sys.stdout.flush()  # a pipe would hold the lines back
-        if explained is not None:
-            _explain(classifier, answers, explained)
         done += len(answers)
         failed += sum(answer["error"] is not None for answer in answers)
     if explained is not None:
         explained.close()
     return _close(options, asking, done, failed)
+
+
+def _refuse_with_review(options: argparse.Namespace) -> None:
+    """A review is a table of its own, without answers."""
+    names = ("json", "csv", "explain", "reject", "min_probability")
+    given = [name for name in names if getattr(options, name) not in (None, False)]
+    given += ["top"] if options.top != 1 else []
+    if options.review is not None and given:
+        raise WrongCall(
+            f"--review and --{given[0].replace('_', '-')} were given: leave one of them out"
+        )
+
+
+def _review(options: argparse.Namespace, classifier: "ImageClassifier", asking: Asking) -> int:
+    """Print the images that a label would be worth most for -> exit code."""
+    from pipelines.review import HEADER, Reviewing
+
+    reviewing = Reviewing(classifier)
+    done = 0
+    for chunk in _counted(_chunks(asking, classifier.head_.n_features_in_)):
+        done += len(chunk)
+        for path, reason in reviewing.add(chunk):
+            say(f"error: {path}: {reason}")
+        gc.enable()
+    code = _close(options, asking, done, reviewing.n_failed)
+    rows = csv.writer(sys.stdout)
+    rows.writerow(HEADER)
+    rows.writerows(as_cells(row) for row in reviewing.rank(options.review))
+    if reviewing.unlike_in_words:
+        say(reviewing.unlike_in_words)
+    return code
 
 
 def _open_folder(folder: Path) -> "ExplanationFolder":
@@ -154,19 +209,27 @@ def _open_folder(folder: Path) -> "ExplanationFolder":
         raise WrongCall(f"--explain {error}") from error
 
 
-def _explain(
-    classifier: "ImageClassifier", answers: Sequence[dict], folder: "ExplanationFolder"
-) -> None:
-    """Write why images that could be read have their most probable classes."""
+def _explained_first(
+    chunks: Iterable[list[Asked]], classifier: "ImageClassifier", folder: "ExplanationFolder"
+) -> Iterator[list[Asked]]:
+    """The chunks, once it is written why their images have their most probable classes.
+
+    First, since the network's pass for the maps leaves the features too, in memory.
+    """
     from data import ImageError
     from pipelines.explanation import explain
 
-    paths = [answer["path"] for answer in answers if answer["error"] is None]
-    for found in explain(classifier, paths) if paths else ():
-        if isinstance(found, ImageError):
-            say(f"not explained: {found}")
-        else:
-            folder.add(found)
+    for chunk in itertools.chain.from_iterable(map(_in_short, chunks)):
+        paths = [asked.path for asked in chunk if asked.problem is None]
+        for found in explain(classifier, paths) if paths else ():
+            if not isinstance(found, ImageError):  # which its answer says
+                folder.add(found)
+        yield chunk
+
+
+def _in_short(chunk: list[Asked]) -> Iterator[list[Asked]]:
+    for at in range(0, len(chunk), CHUNKS[-1]):
+        yield chunk[at : at + CHUNKS[-1]]
 
 
 def _close(options: argparse.Namespace, asking: Asking, done: int, failed: int) -> int:
@@ -199,15 +262,22 @@ def _shown_as_they_come(
     chunks: Iterable[list[Asked]], classifier: "ImageClassifier", rules: "Rules"
 ) -> Iterator[list[dict]]:
     """The answers of each chunk, and on a terminal how many there are."""
+    # where both are one terminal the answers show how far it is
+    hidden = sys.stdout.isatty()
+    for chunk in _counted(chunks, hidden):
+        yield _answers(classifier, chunk, rules)
+        gc.enable()
+
+
+def _counted(chunks: Iterable[list[Asked]], hidden: bool = False) -> Iterator[list[Asked]]:
+    """The chunks, and on a terminal how many images are done."""
     bar: Any = None
-    # where both are one terminal the answers show how far it is; tqdm takes long to import
-    if sys.stderr.isatty() and not sys.stdout.isatty():
+    if sys.stderr.isatty() and not hidden:  # tqdm takes long to import
         bar = progress(None, "images")
     for chunk in chunks:
-        yield _answers(classifier, chunk, rules)
+        yield chunk
         if bar is not None:
             bar.update(len(chunk))
-        gc.enable()
     if bar is not None:
         bar.close()
 

@@ -1,7 +1,7 @@
 """What a run is asked for: every option with its default and its check."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +110,8 @@ class FeatureSettings:
 
 
 AUTO = "auto"
+# where things are kept and written decides no figure
+NO_FIGURES = {"cache", "device", "split", "report", "max_bad", "out"}
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,17 @@ class RunSettings(FeatureSettings):
         """The views, one by one."""
         return _listed(self.views)
 
+    def told(self) -> dict[str, Any]:
+        """Every option that figures may depend on, as it was asked for and as JSON has it."""
+        asked = {own.name: getattr(self, own.name) for own in fields(self)}
+        asked |= {
+            "backbone": [getattr(own, "name", own) for own in self.backbones],
+            "pooling": self.poolings,
+            "heads": self.head_names,
+            "views": self.view_names,
+        }
+        return {name: _plain(value) for name, value in asked.items() if name not in NO_FIGURES}
+
     def check(self, samples: "Samples") -> None:
         """Refuse before the pass what would fail after it.
 
@@ -239,6 +252,13 @@ class RunSettings(FeatureSettings):
                 ",".join(names) or self.views,
                 f"expected {AUTO}, or one or more of {', '.join(NAMED_VIEWS)}, separated by commas",
             )
+
+
+def _plain(value: Any) -> Any:
+    """What JSON gives back as it was."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(own) for own in value]
+    return value if value is None or isinstance(value, (bool, int, float)) else str(value)
 
 
 def _refuse_none(name: str, value: Any) -> None:

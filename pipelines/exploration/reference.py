@@ -161,6 +161,21 @@ class Reference:
         """
         return self._share_of(self.distances(features))
 
+    def places(self, features: np.ndarray) -> np.ndarray:
+        """Where images lie among the training images, in few numbers.
+
+        Parameters
+        ----------
+        features : ndarray of shape (m, d)
+            All those of the classifier.
+
+        Returns
+        -------
+        ndarray of shape (m, k + 1), float32
+            On the principal axes, and their length off them.
+        """
+        return self._project(features[:, slice(*self.columns)])
+
     def judge(self, features: np.ndarray) -> np.ndarray:
         """As `familiarity`, of features (m, d) that are its own alone."""
         return self._share_of(self._nearest(features, NEAR)[1].mean(axis=1))

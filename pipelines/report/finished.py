@@ -1,5 +1,6 @@
 """What a finished run left in its folder, read back."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def read_finished(folder: Path) -> tuple[dict, ImageTable]:
         images.ids  # noqa: B018  # what is no id is found here
     except OSError as error:
         raise WrongCall(f"can't read {folder / name} ({error.strerror}): {expected}") from error
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, csv.Error) as error:
         raise WrongCall(f"{folder / name} is not as a run wrote it: {expected}") from error
     lacking = sorted(NEEDED - set(results)) if isinstance(results, dict) else sorted(NEEDED)
     if lacking:

@@ -32,6 +32,8 @@ class ImageTable:
     label, predicted : (n,) str
     probability, probability_of_label : (n,) float
         Of the predicted class, and of the label's.
+    familiarity : (n,) float
+        Of test images, as of a `Reference`; NaN for training images.
     x, y : (n,) float
         Place on the map; NaN for an image that was not drawn for it.
     """
@@ -43,6 +45,7 @@ class ImageTable:
     predicted: np.ndarray
     probability: np.ndarray
     probability_of_label: np.ndarray
+    familiarity: np.ndarray
     x: np.ndarray
     y: np.ndarray
 

@@ -22,6 +22,7 @@ from pipelines.report.caveats import find_warnings
 from pipelines.report.galleries import describe_images, find_galleries
 from pipelines.report.images import ImageTable
 from pipelines.report.layer_table import make_layer_tables
+from pipelines.report.since import changes_in_words, verdict_in_words
 
 ANSWER_AT = 0.9  # threshold that the page begins with
 MOST_CELLS = 24  # classes of which a matrix can be read; of more, the pairs confused are listed
@@ -126,6 +127,10 @@ class Figures:
         share = self.results["scoring"] in ("accuracy", "balanced_accuracy")
         return self.percent(*place) if share else self.number(*place)
 
+    def points(self, *place: str | int) -> Markup:
+        """A difference of shares in points of a hundred."""
+        return self._written(place, 100, 1, "")
+
     def of(self, n: int, *place: str | int) -> Markup:
         """A share of so many images, in whole ones."""
         return self._written(place, n, 0, "")
@@ -161,6 +166,8 @@ def _environment(results: dict) -> jinja2.Environment:
         "short": _short,
         "of_hundreds": of_hundreds,
         "interval": interval,
+        "verdict_in_words": verdict_in_words,
+        "changes_in_words": changes_in_words,
     }
     environment.filters |= {"sentence": _sentence, "params": _params}
     return environment

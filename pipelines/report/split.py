@@ -76,8 +76,7 @@ def read_split(file: str | Path) -> KnownSplit:
         path = path / RESULTS
     expected = f"expected the {RESULTS} of a run that held images out, or its folder"
     try:
-        block = json.loads(path.read_bytes())["split"]
-        parts = {side: _ids(block[side]) for side in (TRAIN, TEST)}
+        parts = parts_of(json.loads(path.read_bytes())["split"])
     except OSError as error:
         raise WrongCall(f"--split {file}: can't be read ({error.strerror}); {expected}") from error
     except (ValueError, LookupError, TypeError, RecursionError) as error:
@@ -86,6 +85,14 @@ def read_split(file: str | Path) -> KnownSplit:
     if not all(parts.values()) or len(sides) != sum(map(len, parts.values())):
         raise WrongCall(f"--split {file}: its split is not as a run wrote it; {expected}")
     return KnownSplit(str(path), sides)
+
+
+def parts_of(block: dict) -> dict[str, list[bytes]]:
+    """The image ids of each part, of the `split` block of a results.json.
+
+    Raises ValueError, LookupError or TypeError for what no run wrote.
+    """
+    return {side: _ids(block[side]) for side in (TRAIN, TEST)}
 
 
 def _ids(text: str) -> list[bytes]:

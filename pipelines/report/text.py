@@ -12,6 +12,7 @@ from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.scoring import SCORINGS, Scoring
 from pipelines.exploration.table import EXPLORATIONS
 from pipelines.report.files import REPORT
+from pipelines.report.since import since_in_words
 from pipelines.report.timing import time_in_words
 
 MAJORITY_WORDS = "majority class"
@@ -29,6 +30,8 @@ def summary(results: dict, out: Path) -> str:
         *_leaderboard_in_words(results, scoring, several),
         "",
         *_choice_in_words(results, scoring, several),
+        *_familiar_in_words(results["familiarity"]),
+        *since_in_words(results["compared"]),
         *[f"- {line}" for line in results["advice"]],
         *[f"- {line}" for line in audit_in_words(results["audit"])],
         "",
@@ -105,6 +108,19 @@ def _choice_in_words(results: dict, scoring: Scoring, several: bool) -> list[str
     if data["imbalance"]["imbalanced"]:
         lines.append(f"recall of each class: {_recalls(chosen)}")
     return lines
+
+
+def _familiar_in_words(found: dict) -> list[str]:
+    """How many test images are unlike the training ones; none where it can't be told of any."""
+    n, share = found["n_flagged"], found["share_flagged"]
+    usual = f"{100 * found['threshold']:.0f} % of images like the training ones are"
+    if not n:
+        return [f"unlike the training images: no test image ({usual})"]
+    line = f"unlike the training images: {counted(n, 'test image')} ({100 * share:.1f} %; {usual})"
+    right = [found["accuracy_flagged"], found["accuracy_others"]]
+    if right[1] is not None:
+        line += f", {right[0]:.2f} of them right, of the others {right[1]:.2f}"
+    return [line]
 
 
 def _why(results: dict, scoring: Scoring) -> str:

@@ -9,7 +9,7 @@ from pipelines.evaluation.answers import describe_answers
 from pipelines.exploration.maps import MOST, even_order, map_images
 from pipelines.features import Source
 from pipelines.outcome import Found, Job, Tested
-from pipelines.report.files import as_probability
+from pipelines.report.files import as_familiarity, as_probability
 from pipelines.report.images import ImageTable
 from pipelines.report.split import TEST, TRAIN
 from pipelines.stages.remembered import sources_of
@@ -63,8 +63,13 @@ def _named(source: Source) -> dict:
     return {name: getattr(source, name) for name in names}
 
 
-def tabulate_images(found: Found, tested: Tested, drawn: Mapped | None) -> ImageTable:
-    """What became of each image, in the order of the samples."""
+def tabulate_images(
+    found: Found, tested: Tested, familiarity: np.ndarray, drawn: Mapped | None
+) -> ImageTable:
+    """What became of each image, in the order of the samples.
+
+    familiarity : (n_test,).
+    """
     samples, split, board = found.table.samples, found.split, found.board
     n = len(samples)
     probabilities = np.empty((n, len(board.classes)))
@@ -74,6 +79,8 @@ def tabulate_images(found: Found, tested: Tested, drawn: Mapped | None) -> Image
     own = np.searchsorted(board.classes, samples.labels)
     part = np.full(n, TRAIN, object)
     part[split.test] = TEST
+    familiar = np.full(n, np.nan)
+    familiar[split.test] = [float(as_familiarity(value)) for value in familiarity]
     places = np.full((n, 2), np.nan)
     if drawn is not None:
         places[drawn.rows] = drawn.places
@@ -85,6 +92,7 @@ def tabulate_images(found: Found, tested: Tested, drawn: Mapped | None) -> Image
         predicted=board.classes[answers].astype(object),
         probability=_as_written(probabilities[np.arange(n), answers]),
         probability_of_label=_as_written(probabilities[np.arange(n), own]),
+        familiarity=familiar,
         x=places[:, 0],
         y=places[:, 1],
     )

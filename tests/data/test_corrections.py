@@ -112,3 +112,23 @@ def test_tables_that_are_none(data, said, tmp_path):
 def test_a_table_that_is_not_there(tmp_path):
     with pytest.raises(DataError, match="No such file"):
         read_corrections(tmp_path / "gone.csv")
+
+
+def test_a_file_that_is_no_sample_yet_is_one_more(tmp_path):
+    for name in ("a.png", "b.png", "new.png", "no.png"):
+        (tmp_path / name).touch()
+    paths = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    samples = Samples(paths, labels=["cat", "dog"], split=["train", "test"], groups=["g", "h"])
+    new = str(tmp_path / "new.png")
+    found = correct_labels(samples, {paths[1]: "cat", new: "dog", str(tmp_path / "no.png"): "drop"})
+    assert found.paths == (*paths, new)
+    assert found.labels.tolist() == ["cat", "cat", "dog"]
+    assert found.split.tolist() == ["train", "test", "train"]
+    assert found.groups.tolist() == ["g", "h", new]
+    assert found.notes == ("corrected: 1 image with another label, 0 dropped, 1 added",)
+    with pytest.raises(
+        DataError, match=r"gone\.png: expected paths as in images\.csv, or of files"
+    ):
+        correct_labels(samples, {str(tmp_path / "gone.png"): "cat"})
+    with pytest.raises(DataError, match=r"'cow' of .*new\.png is no class"):
+        correct_labels(samples, {new: "cow"})

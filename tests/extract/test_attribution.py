@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from extract import FeatureExtractor, Preprocessing, Tap, load_backbone
-from extract.attribution import evidence_maps, has_places, occlusion_maps, place_of
+from extract.attribution import evidence_maps, has_places, occlusion_maps, place_of, see
 from extract.pooling import POOLINGS, Activation, find_pooling
 
 SUMS = ["avg", "grid2", "grid3", "flatten"]
@@ -32,11 +32,11 @@ def random_weights(extractor, pixels):
 def test_maps_add_up_to_the_weighted_sum(pixels, tap, view):
     extractor = make_extractor(tap, view=view)
     features, weights, taken = random_weights(extractor, pixels)
-    total, seen = np.zeros(len(pixels)), []
-    for located in evidence_maps(extractor, list(pixels), weights, taken):
-        total[located.rows] += sum(own.sum(axis=(1, 2)) for own in located.maps)
-        seen += located.rows.tolist()
-    assert seen == list(range(len(pixels)))
+    seen = see(extractor, list(pixels))
+    np.testing.assert_allclose(seen.features, features, rtol=1e-4, atol=1e-5)
+    located = evidence_maps(seen, weights, taken)
+    total = sum(own.sum(axis=(1, 2)) for own in located.maps)
+    assert located.rows.tolist() == list(range(len(pixels)))
     expected = (weights * features - taken).sum(axis=1)
     np.testing.assert_allclose(total, expected, atol=1e-5 * np.abs(expected).max())
 
@@ -61,7 +61,7 @@ def test_evidence_lies_where_the_image_differs():
         extractor = make_extractor("features.0:avg", view=view)
         weights = np.tile(np.random.default_rng(0).normal(size=16), (2, 1))
         extractor.fit_transform([gray, corner])
-        located = next(evidence_maps(extractor, [gray, corner], weights, 0 * weights))
+        located = evidence_maps(see(extractor, [gray, corner]), weights, 0 * weights)
         differs = np.abs(np.diff(located.maps[0], axis=0)[0]) > 1e-6
         half = len(differs) // 2
         assert differs[:half, :half].any()
@@ -114,7 +114,8 @@ def test_an_image_that_cannot_be_read_any_more_is_named(photos):
     _, weights, taken = random_weights(extractor, photos[:3])
     with open(photos[1], "wb") as file:
         file.write(b"no image")
-    (located,) = list(evidence_maps(extractor, photos[:3], weights, taken))
+    seen = see(extractor, photos[:3])
+    located = evidence_maps(seen, weights[seen.rows], taken[seen.rows])
     assert located.rows.tolist() == [0, 2]
     assert list(located.bad) == [1]
     assert len(located.maps[0]) == len(located.boxes) == len(located.pictures) == 2

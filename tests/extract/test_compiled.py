@@ -1,7 +1,10 @@
 """Compiled engines give what eager torch gives, run where measuring says so, and are left where
 they fail."""
 
+import gc
 import importlib.util
+import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -182,6 +185,122 @@ def test_an_engine_is_left_where_it_is_no_gain(why, eager, batch, monkeypatch, c
     said |= dict.fromkeys(["other features", "no numbers"], "gives other features")
     assert len(caplog.messages) == (why in said)
     assert said.get(why, "") in caplog.text
+
+
+class Counted(Renamed):
+    """Compiled once for each kind of batch; as if it were faster."""
+
+    compiled = 0
+
+    def _compile(self, example):
+        type(self).compiled += 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tracing, as in OpenVinoEngine
+            traced = torch.jit.trace(
+                self._eager.forward, torch.from_numpy(example), check_trace=False
+            )
+        return lambda part: traced(torch.from_numpy(part))
+
+
+@pytest.fixture
+def measured(tiny_net, monkeypatch):
+    """Makes the engine of a pass over one backbone; the candidate takes half of torch's time."""
+    backbone = load_backbone(tiny_net(), preprocessing=Preprocessing(size=32))
+    make = type("Counted", (Counted,), {})
+
+    def engine(images=1000, taps=TAPS, second=0.5, start_seconds=0.0):
+        clock = iter(np.cumsum([0.0, 1, 1, 1, 1, second] + [9] * 99))
+        monkeypatch.setattr(compiled_file.time, "perf_counter", lambda: next(clock))
+        eager = TorchEngine(backbone, "cpu", "float32", taps)
+        return MeasuredEngine(eager, "float32", [candidate(make, start_seconds)], images)
+
+    engine.make, engine.backbone = make, backbone
+    return engine
+
+
+def run(engine, batch, times=3):
+    with engine.running() as running:
+        return [(running(batch), engine.name)[1] for _ in range(times)]
+
+
+def test_the_faster_engine_is_kept_with_the_backbone(measured, batch):
+    """Each part of what predict streams compiled it again: a quarter of its time."""
+    assert run(measured(), batch) == ["torch-eager", "renamed", "renamed"]
+    assert run(measured(), batch) == ["renamed"] * 3
+    assert measured.make.compiled == 1
+
+
+def test_another_kind_of_batch_is_compiled_for_anew(measured, batch, monkeypatch):
+    run(measured(), batch)
+    for change in ("type", "taps", "threads"):
+        other, taps = batch, TAPS
+        if change == "type":
+            other = np.float32(batch.transpose(0, 3, 1, 2) / 255)
+        elif change == "taps":
+            taps = TAPS[:1]
+        else:
+            monkeypatch.setattr(compiled_file, "cores", lambda: 77)
+        before = measured.make.compiled
+        assert run(measured(taps=taps), other)[0] == "torch-eager", change
+        assert measured.make.compiled == before + 1, change
+
+
+def test_a_compiled_network_is_lent_to_one_pass_at_a_time(measured, batch):
+    run(measured(), batch)
+    first, second = measured(), measured()
+    with first.running(), second.running():
+        first(batch)
+        second(batch)
+        assert (first.name, second.name) == ("renamed", "torch-eager")
+
+
+def test_few_images_are_not_filled_up_for_an_engine_that_is_kept(measured, batch):
+    run(measured(), batch)
+    assert run(measured(images=2), batch[:2], times=1) == ["torch-eager"]
+    assert run(measured(), batch) == ["renamed"] * 3  # it is still kept
+
+
+@pytest.mark.parametrize("why", ["slower", "fails"])
+def test_an_engine_that_was_no_gain_costs_no_second_start(why, measured, batch, caplog):
+    if why == "fails":
+        measured.make._compile = lambda self, example: 1 / 0
+    assert run(measured(second=2.0), batch) == ["torch-eager"] * 3
+    assert run(measured(second=2.0), batch) == ["torch-eager"] * 3
+    assert measured.make.compiled == (why == "slower")
+    assert len(caplog.messages) == (why == "fails")
+
+
+def test_parts_that_are_too_short_to_pay_for_an_engine_pay_together(measured, batch):
+    """Of wide features a part is of a few hundred images, and none of them was worth a start."""
+    images = 3 * len(batch)
+    names = [run(measured(images, start_seconds=0.2 * 5), batch)[-1] for _ in range(5)]
+    assert names[0] == "torch-eager"
+    assert names[-1] == "renamed"
+
+
+@needs_openvino
+def test_what_is_kept_goes_with_its_backbone(tiny_net, batch):
+    backbone = load_backbone(tiny_net(), preprocessing=Preprocessing(size=32))
+    eager = TorchEngine(backbone, "cpu", "float32", TAPS)
+    with eager.running():
+        expected = eager(batch)
+    for _ in range(2):
+        engine = OpenVinoEngine(TorchEngine(backbone, "cpu", "float32", TAPS), "float32")
+        with engine.running() as running:
+            assert apart(running(batch), expected) <= 1e-4
+    kept = weakref.ref(backbone)
+    assert any(key[0] == "compiled" for key in backbone.ready)
+    del backbone, eager, engine, running
+    gc.collect()
+    assert kept() is None
+
+
+def test_the_last_engines_alone_are_kept(measured, batch):
+    for tap in TAPS:
+        run(measured(taps=[tap]), batch)
+    run(measured(), batch)
+    kept = [key for key in measured.backbone.ready if key[0] == "compiled"]
+    assert len(kept) == compiled_file.MOST_LEFT
 
 
 @pytest.mark.parametrize("change", [0.0, 9.0, float("nan"), None])

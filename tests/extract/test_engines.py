@@ -313,6 +313,7 @@ def test_a_network_made_ready_is_left_to_the_next_engine_and_lent_to_one_at_a_ti
     """To copy and fuse it took three times as long as one image."""
     taps = [Tap("layer2.0", "avg")]
     make = partial(TorchEngine, backbone, "cpu", "float32", taps)
+    backbone.ready.clear()
     with make().running() as first, make().running() as second:
         assert second.network is not first.network
     left = first.network

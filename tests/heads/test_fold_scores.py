@@ -51,7 +51,7 @@ def test_dual_coefficients_of_an_svc_give_its_decision_values(k):
     scores = found.scores if k > 2 else found.scores[:, 1] - found.scores[:, 0]
     assert scores == pytest.approx(expected, abs=1e-9), (
         "scikit-learn's SVC orders `dual_coef_` or `intercept_` in another way, or breaks ties of "
-        "its pairs' votes by another rule; see `_pair_coefficients` and `_svc_answers`"
+        "its pairs' votes by another rule; see `_pair_coefficients` and `one_against_rest`"
     )
     assert found.labels.tolist() == svc.predict(K).tolist()
 

@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 from sklearn.naive_bayes import GaussianNB
 
 from data import ImageError, read_image_folder
+from extract import loader
 from extract.extractor import JoinedExtractor
 from heads import HEADS, Calibration
 from heads.blended import BlendedHead, Member
@@ -198,7 +199,7 @@ def test_without_decoding_maps_are_of_the_kept_features(
     side = 2 if pooling == "grid2" else 1
     for own, other in zip(found.values(), decoded.values(), strict=True):
         assert own.map.shape == (side, side)
-        assert own.evidence == other.evidence
+        assert own.evidence == pytest.approx(other.evidence, rel=1e-5)
         assert own.map.sum(dtype=float) + own.rest == pytest.approx(own.evidence)
         assert own.box == pytest.approx(other.box, abs=0.02)
         if (head, pooling) == ("logistic", "grid2"):
@@ -244,6 +245,27 @@ def test_the_folder_of_a_prediction(photos, tmp_path, capsys):
     assert "http" not in page
     assert main([str(bundle), str(odd), "--explain", str(out)]) == 2
     assert "expected a new or an empty folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("view", ["plain", "flipped"])
+def test_answers_and_explanations_are_of_one_decode(photos, tmp_path, capsys, monkeypatch, view):
+    """The network ran once for the answer, once more for the features and again for the maps."""
+    classifier, _ = fitted(photos, tmp_path, layer="features.4:grid2", view=view)
+    bundle = save_classifier(classifier, tmp_path / "bundle")
+    decoded, decode_noted = [], loader.decode_noted
+
+    def counting(data, name, *rest, **more):
+        decoded.append(name)
+        return decode_noted(data, name, *rest, **more)
+
+    monkeypatch.setattr(loader, "decode_noted", counting)
+    asked = [str(bundle), str(photos / "cats"), "--cache", str(tmp_path / "none"), "--csv"]
+    assert main(asked) == 0
+    alone = capsys.readouterr().out
+    assert len(decoded) == 12
+    assert main([*asked, "--explain", str(tmp_path / "why")]) == 0
+    assert capsys.readouterr().out == alone
+    assert len(decoded) == 24
 
 
 def test_an_overlay_is_as_small_as_it_is_asked_for(photos, tmp_path):

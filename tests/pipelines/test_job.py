@@ -16,6 +16,7 @@ from pipelines.errors import WorkFailed, WrongCall, WrongSetting
 from pipelines.exploration.copies import Copies
 from pipelines.features import PassAdvanced, PassPlanned, Source
 from pipelines.outcome import BadImages, SearchAdvanced
+from pipelines.progress import STAGES, RunPlanned, StageBegun
 from pipelines.samples import SamplesRead
 from pipelines.stages.familiarity import _deepest
 
@@ -121,7 +122,9 @@ def test_events_tell_of_the_pass_the_search_and_bad_images(photos, settings):
     events = []
     run_job(str(photos), settings(**BRIEF), on_event=events.append)
     kinds = [type(event) for event in events]
-    assert kinds[:2] == [SamplesRead, PassPlanned]
+    assert kinds[:4] == [SamplesRead, RunPlanned, StageBegun, PassPlanned]
+    begun = [event.name for event in events if isinstance(event, StageBegun)]
+    assert begun == [name for name in STAGES if name != "read"]
     assert [event.done for event in events if isinstance(event, PassAdvanced)][-1] == 24
     assert [(e.n_bad, e.n_images, e.file) for e in events if isinstance(e, BadImages)] == [
         (1, 25, None)
@@ -192,7 +195,9 @@ def test_a_final_fit_on_all_images_changes_no_figure(photos, settings, tmp_path,
     )
     assert honest.results["final"] == {"fitted_on": "train", "n_images": 18}
     assert final.results["final"] == {"fitted_on": "all", "n_images": 24}
-    figures = [without_times(one.results) | {"final": None} for one in (honest, final)]
+    figures = [
+        without_times(one.results) | {"final": None, "settings": None} for one in (honest, final)
+    ]
     assert figures[0] == figures[1]
     tested = [(tmp_path / kind / "test_predictions.csv").read_text() for kind in ("train", "all")]
     assert tested[0] == tested[1]
@@ -247,6 +252,7 @@ def test_stages_are_named_by_what_they_do(photos, settings):
         "comparisons",
         "refit",
         "map",
+        "explain",
         "save",
         "total",
     ]

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data import read_image_folder
 from pipelines import ImageClassifier, load_classifier, save_classifier
@@ -330,3 +331,64 @@ def test_no_garbage_is_looked_for_until_the_first_answers(bundle, photos, tmp_pa
     assert looked == [False, True, True]
     assert main([str(tmp_path / "nowhere"), str(photos)]) == 2
     assert gc.isenabled()
+
+
+def test_a_review_is_a_table_that_the_next_run_learns_from(
+    run, photos, add_photos, tmp_path, capsys
+):
+    few = ["--layers", "features.4", "--pooling", "avg", "--heads", "logistic"]
+    few += ["--baselines", "off", "--report", "off"]
+    assert run(photos, *few)[0] == 0
+    new = add_photos(tmp_path / "new", 8, start=40)
+    (new / "broken.png").write_bytes(b"none")
+    code, out, err = call(capsys, tmp_path / "out", new, "--review", "5")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 1
+    assert "broken.png" in err
+    assert [row["rank"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert all(float(row["probability"]) >= float(row["runner_up_probability"]) for row in rows)
+    familiar = [float(row["familiarity"]) >= 0.05 for row in rows]
+    assert familiar == sorted(familiar, reverse=True)
+    (tmp_path / "asked.csv").write_text(out)
+    code, _, err = run(
+        photos, *few, "--labels", tmp_path / "asked.csv", "--split", tmp_path / "out"
+    )
+    assert code == 0, err
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert "5 added" in results["data"]["notes"][-1]
+    assert results["compared"]["n_added"] == 5
+
+
+def test_what_a_review_can_not_be_asked_with(bundle, photos, capsys):
+    code, _, err = call(capsys, bundle, photos, "--json", "--review")
+    assert code == 2
+    assert err == "error: --review and --json were given: leave one of them out\n"
+    with pytest.raises(SystemExit):
+        call(capsys, bundle, "--review", photos)
+    assert "or --review as the last word" in capsys.readouterr().err
+
+
+STREAMED = 2000  # files; a benchmark may raise it
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is read from /proc")
+def test_memory_stays_flat_over_many_files(bundle, tmp_path):
+    """After the first 500 answers it grows by less than 100 MB, whatever number follows."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(STREAMED):
+        picture = Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8))
+        picture.save(folder / f"{number:05}.png")
+    command = [sys.executable, "-m", "pipelines.predict", str(bundle), str(folder), "--csv"]
+    command += ["--cache", str(tmp_path / "none")]
+    sizes = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as done:
+        for number, _ in enumerate(done.stdout):
+            if number > 500 and number % 100 == 0:
+                with open(f"/proc/{done.pid}/status") as status:
+                    lines = [line for line in status if line.startswith("VmRSS")]
+                sizes += [int(line.split()[1]) / 1024 for line in lines]
+    assert (done.returncode, number) == (0, STREAMED)
+    assert max(sizes) - min(sizes) < 100

@@ -70,6 +70,10 @@ def test_each_image_is_told_with_what_was_said_of_it(job, tmp_path):
     assert images.label.tolist() == result.samples.labels.tolist()
     assert np.array_equal(images.ids, result.ids)
     assert np.isfinite(images.x).all()
+    tested = images.part == "test"
+    assert np.array_equal(np.isnan(images.familiarity), ~tested)
+    flagged = (images.familiarity < 0.05).sum()
+    assert flagged == result.results["familiarity"]["n_flagged"]
     # what is kept is what was written, to the last digit: a page of either says the same
     for name in ("probability", "probability_of_label", "x", "y"):
         assert np.array_equal(getattr(images, name), getattr(result.images, name))
@@ -246,7 +250,7 @@ def test_what_is_no_finished_run_is_refused_in_a_line(tmp_path, capsys, file, co
     out.mkdir()
     needed = ("data", "leaderboard", "chosen", "audit", "answers", "map", "explained")
     (out / "results.json").write_text(json.dumps(dict.fromkeys(needed)))
-    header = "path,id,part,label,predicted,probability,probability_of_label,x,y"
+    header = "path,id,part,label,predicted,probability,probability_of_label,familiarity,x,y"
     (out / "images.csv").write_text(header)
     (out / file).unlink()
     if content is not None:

@@ -13,8 +13,10 @@ def looks():
 
 
 @pytest.mark.parametrize("block", [1, 7, 512])
-def test_neighbours_are_the_same_for_any_block(monkeypatch, looks, block):
+@pytest.mark.parametrize("group", [1, 3, 8, 10, 64])
+def test_neighbours_are_the_same_for_any_block(monkeypatch, looks, block, group):
     monkeypatch.setattr(neighbours, "BLOCK", block)
+    monkeypatch.setattr(neighbours, "GROUP", group)
     units = looks / np.linalg.norm(looks, axis=1, keepdims=True)
     full = units @ units.T
     np.fill_diagonal(full, -np.inf)

@@ -18,6 +18,7 @@ def table():
         predicted=np.array(["ant", "ant", "-1"], object),
         probability=np.array([0.987654321, 0.5, 1.0]),
         probability_of_label=np.array([0.987654321, 1e-12, 1.0]),
+        familiarity=np.array([np.nan, 0.012345, 1.0]),
         x=np.array([-3.5, np.nan, 2.25]),
         y=np.array([0.0, np.nan, -12.125]),
     )

@@ -24,6 +24,7 @@ def make_images(n, seed=0):
         predicted=predicted,
         probability=rng.uniform(0.4, 1, n),
         probability_of_label=rng.uniform(0, 0.4, n),
+        familiarity=rng.uniform(0, 1, n),
         x=x,
         y=x,
     )

@@ -9,6 +9,7 @@ import pytest
 
 FIGURES = (Path(__file__).parents[3] / "docs" / "figures.md").read_text(encoding="utf-8")
 NAMED_BY_DATA = {"params", "layers", "test_recall", "test_recall_intervals", "passed_over"}
+NAMED_BY_DATA |= {"settings"}  # which are the options of `run`
 TIMES = re.compile(
     r"seconds|images_per_second|in_words|command|bottleneck|engine|from_store|computed"
 )

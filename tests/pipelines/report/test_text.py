@@ -73,6 +73,14 @@ def results(place, why, imbalanced=False):
             "n_flat": 0,
             "flat": [],
         },
+        "familiarity": {
+            "threshold": 0.05,
+            "n_flagged": 0,
+            "share_flagged": 0.0,
+            "accuracy_flagged": None,
+            "accuracy_others": 0.85,
+        },
+        "compared": None,
         "extraction": {"computed": 0, "from_store": 0, "in_words": None, "unused_gpu": None},
         "seconds": {"total": 1.0, "heads": 1.0},
     }
@@ -171,3 +179,23 @@ def test_the_leaderboard_has_80_columns(scoring, view, backbones):
     assert max(map(len, lines)) == 80
     assert sum(":grid3" in line for line in lines) == 11
     assert all("C=10" in line for line in lines if ":grid3" in line)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ((0, 0.0, None, 0.85), "no test image (5 % of images like the training ones are)"),
+        (
+            (3, 0.03, 0.667, 0.9),
+            "3 test images (3.0 %; 5 % of images like the training ones are), 0.67 of them right, "
+            "of the others 0.90",
+        ),
+        ((1, 1.0, 0.0, None), "1 test image (100.0 %; 5 % of images like the training ones are)"),
+    ],
+)
+def test_it_is_said_how_many_test_images_are_strangers(found, said):
+    names = ("n_flagged", "share_flagged", "accuracy_flagged", "accuracy_others")
+    told = results(0, "best")
+    told["familiarity"] |= dict(zip(names, found, strict=True))
+    lines = summary(told, Path("out")).splitlines()
+    assert f"unlike the training images: {said}" in lines
