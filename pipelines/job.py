@@ -49,6 +49,7 @@ from pipelines.stages.mistakes import explain_mistakes
 from pipelines.stages.report import draw_map, judge_answers, tabulate_images
 from pipelines.stages.search import audit_images, find_baselines, score_choice, search_taps, trace
 from pipelines.stages.views import add_views
+from pipelines.threads import one_blas_thread
 
 NEXT = dict(itertools.pairwise(STAGES))  # the stage after each
 
@@ -86,7 +87,7 @@ def run_job(
     """
     watch = Stopwatch(on_event)
     job = prepare(images, settings or RunSettings(), on_event)
-    with results_folder(job.settings.out) as out, arrays_within():
+    with results_folder(job.settings.out) as out, arrays_within(), one_blas_thread():
         result = work_through(job, out, watch, command)
         if out is not None:
             leave_page(result, job, out, watch)

@@ -1,6 +1,8 @@
 """Nearest neighbours of unit rows by cosine, exact and in blocks of rows."""
 
 import numpy as np
+from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
 
 # rows of a block: its products with all other rows are in memory at once
 BLOCK = 512
@@ -46,7 +48,8 @@ def find_neighbours(
     k = max(0, min(k, n - 1))
     cosines = np.empty((n, k), np.float32)
     rows = np.empty((n, k), int)
-    for start in range(0, n, BLOCK):
+
+    def fill(start: int) -> None:
         block = slice(start, start + BLOCK)
         products = units[block] @ others.T
         own = np.arange(len(products))
@@ -57,6 +60,12 @@ def find_neighbours(
         order = np.argsort(-values, axis=1, kind="stable")
         cosines[block] = np.take_along_axis(values, order, axis=1)
         rows[block] = np.take_along_axis(near, order, axis=1)
+
+    # a block a thread: those of BLAS would wait for one another by spinning
+    with threadpool_limits(1):
+        Parallel(n_jobs=-1 if n > BLOCK else 1, prefer="threads")(
+            delayed(fill)(start) for start in range(0, n, BLOCK)
+        )
     return cosines, rows
 
 
