@@ -1,9 +1,11 @@
 """What runs found, remembered under all that decides it, so that nothing is searched twice."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
@@ -64,8 +66,13 @@ class Findings:
 
     def recall(self, kind: str, decided: Sequence[Any]) -> Any:
         """What is remembered; None where nothing is."""
-        found = read_remembered(self._file(kind, decided))
-        return None if found is None else _arrays_back(found)
+        file = self._file(kind, decided)
+        found = read_remembered(file)
+        if found is None:
+            return None
+        with contextlib.suppress(OSError):  # what was not used for long is pruned first
+            os.utime(file)
+        return _arrays_back(found)
 
     def remember(self, kind: str, decided: Sequence[Any], found: Any) -> None:
         """Keep it, where it is not too long and the disk takes it."""
