@@ -360,6 +360,7 @@ class Narrator:
         self._line = ProgressLine()
         self._left = TimeLeft()
         self._stage = ""  # in words
+        self._skipped: frozenset[str] = frozenset()
         self._what, self._total, self._done = "", 0, 0
 
     def __call__(self, event: Any) -> None:
@@ -376,9 +377,12 @@ class Narrator:
 
     def _on_RunPlanned(self, event: Any) -> None:
         self._left.plan(event)
+        self._skipped = event.skipped
 
     def _on_StageBegun(self, event: Any) -> None:
         self._left.begin(event.name)
+        if event.name in self._skipped:
+            return
         self._stage, self._what = STAGES[event.name], ""
         self._show()
 
@@ -392,6 +396,12 @@ class Narrator:
     def _on_SamplesRead(self, event: Any) -> None:
         for line in reading_in_words(event.samples):
             self._say(line)
+
+    def _on_PageFailed(self, event: Any) -> None:
+        self._say(
+            f"no page could be made ({event.reason}); all else is there: "
+            f"python -m pipelines.report {event.out} tries again"
+        )
 
     def _on_SplitTaken(self, event: Any) -> None:
         parts = [counted(event.n_known, "image is where it was", "images are where they were")]

@@ -23,6 +23,7 @@ def results_of(out):
     return json.loads((out / "results.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("low", "high"), [(0, 255), (200, 4095), (1000, 1600)])
 def test_a_range_is_found_over_the_set(photos, run, tmp_path, low, high):
     code, _, err = run(deepen(photos, low, high), *QUICK)
