@@ -368,7 +368,7 @@ def _encoding(path: str) -> str:
 def _csv_rows(table: _Table, file: TextIO) -> NumberedRows:
     """(line number, {column: text}) of every row under the header."""
     first = file.readline(LONGEST_LINE)
-    delimiter = _delimiter(first)
+    delimiter = delimiter_of(first)
     reader = csv.reader(_lines(table, first, file), strict=True, delimiter=delimiter)
     try:
         header = [_column_name(name) for name in next(reader, [])]
@@ -399,7 +399,7 @@ def _lines(table: _Table, first: str, file: TextIO) -> Iterator[str]:
         line = file.readline(LONGEST_LINE)
 
 
-def _delimiter(header: str) -> str:
+def delimiter_of(header: str) -> str:
     """What separates the cells of a header: the first with which it has the column path."""
     for delimiter in DELIMITERS:
         try:

@@ -112,7 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
         const=ASKED,
         metavar="N",
         help="instead of answers, the N images whose labels would teach the classifier most, as a "
-        f"CSV whose labels can be mended and given to `run --labels` (default of N: {ASKED})",
+        f"CSV whose labels can be filled in and given to `run --labels` (default of N: {ASKED})",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="one JSON object a line")

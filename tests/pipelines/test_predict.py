@@ -349,14 +349,23 @@ def test_a_review_is_a_table_that_the_next_run_learns_from(
     assert all(float(row["probability"]) >= float(row["runner_up_probability"]) for row in rows)
     familiar = [float(row["familiarity"]) >= 0.05 for row in rows]
     assert familiar == sorted(familiar, reverse=True)
-    (tmp_path / "asked.csv").write_text(out)
+    assert [row["label"] for row in rows] == [""] * 5
+    assert {row["guess"] for row in rows} <= {"cats", "dogs"}
+    labelled = [f"{row['path']},{row['guess']}" for row in rows[:3]]
+    labelled += [f"{row['path']}," for row in rows[3:]]
+    (tmp_path / "asked.csv").write_text("\n".join(["path,label", *labelled]))
     code, _, err = run(
         photos, *few, "--labels", tmp_path / "asked.csv", "--split", tmp_path / "out"
     )
     assert code == 0, err
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert "5 added" in results["data"]["notes"][-1]
-    assert results["compared"]["n_added"] == 5
+    said = "0 dropped, 3 added to train on, 2 without a label skipped"
+    assert said in results["data"]["notes"][-1]
+    assert said in err
+    assert results["compared"]["n_added"] == 3
+    with open(tmp_path / "out" / "images.csv", encoding="utf-8", newline="") as file:
+        part_of = {row["path"]: row["part"] for row in csv.DictReader(file)}
+    assert {part_of[row["path"]] for row in rows[:3]} == {"train"}
 
 
 def test_what_a_review_can_not_be_asked_with(bundle, photos, capsys):
