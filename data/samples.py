@@ -173,7 +173,7 @@ def _column(
     """`values` as an (n,) array, of strings by default, or None."""
     if values is None:
         return None
-    column = np.asarray(values, dtype=dtype)
+    column: np.ndarray = np.asarray(values, dtype=dtype)
     if column.shape != (n,):
         raise DataError(
             f"{name} has shape {column.shape} for {n} paths; give one value for each path"
