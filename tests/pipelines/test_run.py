@@ -678,3 +678,20 @@ def test_many_taps_are_screened_and_those_left_out_are_listed(photos, run, tmp_p
         for member in chosen["members"] or [{"tap": f"{chosen['layer']}:{chosen['pooling']}"}]
     }
     assert set(map(str, loaded.extractor_.taps())) == taps
+
+
+def test_a_class_called_drop_is_learnt_and_labels_are_refused_before_any_work(
+    run, photos, tmp_path
+):
+    (photos / "dogs").rename(photos / "drop")
+    (tmp_path / "fixes.csv").write_text(f"path,label\n{photos}/cats/0.png,drop\n")
+    few = ["--layers", "features.4", "--pooling", "avg", "--heads", "ridge", "--baselines", "off"]
+    code, out, err = run(photos, *few, "--labels", tmp_path / "fixes.csv")
+    assert (code, out) == (2, "")
+    assert "has a class 'drop'" in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "cache").exists()
+    assert run(photos, *few)[0] == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    assert "drop" in results["data"]["classes"]
