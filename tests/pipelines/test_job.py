@@ -180,6 +180,7 @@ def test_names_may_be_written_with_commas_or_as_a_sequence():
     assert RunSettings() == RunSettings()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ["knn", "rbf_svm", "blend"])
 def test_a_final_fit_on_all_images_changes_no_figure(photos, settings, tmp_path, monkeypatch, row):
     def chosen(board, how):

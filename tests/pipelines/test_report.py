@@ -225,6 +225,7 @@ def test_every_image_is_decoded_once_and_none_again_for_the_page(job, page, tmp_
     assert made == []
 
 
+@pytest.mark.slow
 def test_the_page_is_the_same_however_it_is_made(job, page, tmp_path):
     result = job()
     del result.results["seconds"]["report"]  # the page was made before
@@ -258,6 +259,7 @@ def test_pictures_come_of_the_files_where_the_cache_has_none(job, page, tmp_path
     assert (code, err.split(";")[0]) == (0, "0 of 24 images have a picture in it")
 
 
+@pytest.mark.slow
 def test_the_script_makes_it_too(job, tmp_path, capsys):
     job(report=False)
     assert permafrost(["report", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]) == 0

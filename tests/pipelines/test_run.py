@@ -306,6 +306,7 @@ def test_joined_taps_are_a_row_and_a_bundle(photos, run, tmp_path):
     assert_the_bundle_predicts_as_the_run(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_blend_across_backbones_is_predicted_with(photos, run, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "choose_row", lambda board, how: next(
         i for i, row in enumerate(board.rows) if "+" in row.backbone))  # fmt: skip
@@ -340,6 +341,7 @@ def all_alike(shares, codes, folds, scoring=None, kinds=None):
     return Blend(weights, 0.5, np.tensordot(weights, shares, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scoring", ["balanced_accuracy", "f1_macro", "neg_log_loss", "roc_auc"])
 def test_the_run_chooses_by_the_scoring(photos, run, tmp_path, scoring):
     for file in list((photos / "dogs").iterdir())[4:]:
