@@ -16,7 +16,7 @@ from data import DataError, ImageError
 from data.names import counted, shown
 from extract.errors import DISK_ERRORS, ExtractError, StoreError, is_out_of_memory
 from pipelines.errors import BundleError, WorkFailed, WrongCall, WrongSetting
-from pipelines.progress import STAGES, ProgressLine, TimeLeft, time_in_words
+from pipelines.progress import ProgressLine, TimeLeft, time_in_words
 from pipelines.report.reading import left_out_in_words, reading_in_words
 from pipelines.settings import CHOICES, RunSettings
 from pipelines.stopping import raising
@@ -383,7 +383,7 @@ class Narrator:
         self._left.begin(event.name)
         if event.name in self._skipped:
             return
-        self._stage, self._what = STAGES[event.name], ""
+        self._stage, self._what = STAGES[event.name].words, ""
         self._show()
 
     def _on_RangeFound(self, event: Any) -> None:

@@ -19,7 +19,7 @@ from pipelines.evaluation.differences import compare_others, compare_rows
 from pipelines.evaluation.leaderboard import Entry
 from pipelines.features import FeatureTable, Listener, choose_taps, ignore, load_backbones
 from pipelines.outcome import Found, Job, PageFailed, RunResult, Tested
-from pipelines.progress import STAGES, RunPlanned, StageBegun
+from pipelines.progress import RunPlanned, StageBegun
 from pipelines.report.advice import give_advice
 from pipelines.report.extraction import describe_extraction
 from pipelines.report.files import (
@@ -42,6 +42,7 @@ from pipelines.report.results import (
 )
 from pipelines.report.since import compare_since, find_earlier
 from pipelines.report.split import describe_split, read_split, take_split
+from pipelines.report.timing import STAGES
 from pipelines.results_folder import BUNDLE, ResultsFolder, refuse_others, results_folder
 from pipelines.samples import SamplesRead, group_by_path, read_samples
 from pipelines.settings import AUTO, RunSettings

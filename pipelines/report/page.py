@@ -26,6 +26,7 @@ from pipelines.report.layer_table import make_layer_tables
 from pipelines.report.pictures import ALL_UP_TO
 from pipelines.report.since import changes_in_words, verdict_in_words
 from pipelines.report.text import n_taps
+from pipelines.report.timing import STAGES
 
 ANSWER_AT = 0.9  # threshold that the page begins with
 MOST_CELLS = 24  # classes of which a matrix can be read; of more, the pairs confused are listed
@@ -221,30 +222,11 @@ def _baselines(results: dict) -> list[tuple[str, int]]:
     return [(names.get(rows[i]["backbone"], "the same network untrained"), i) for i in order]
 
 
-STAGES = {
-    "read": "reading names and labels",
-    "extract": "the pass through the network",
-    "copies": "finding near copies",
-    "views": "a first look at other views",
-    "heads": "searching heads",
-    "baselines": "baselines",
-    "curve": "the learning curve",
-    "test": "predicting the test images",
-    "audit": "suspect labels and outliers",
-    "comparisons": "comparing rows",
-    "refit": "fitting on all images",
-    "save": "saving the classifier",
-    "map": "the map",
-    "explain": "why the mistakes were made",
-    "report": "this page",
-}
-
-
 def _stages(seconds: dict) -> list[tuple[str, str, float]]:
     """Key, words and share of the longest, of the stages that took any time, in their order."""
     timed = {name: value for name, value in seconds.items() if name != "total" and value}
     longest = max(timed.values(), default=1)
-    return [(name, STAGES.get(name, name), value / longest) for name, value in timed.items()]
+    return [(name, STAGES[name].words, value / longest) for name, value in timed.items()]
 
 
 def _confused(cells: list[dict]) -> list[int]:

@@ -16,7 +16,8 @@ from pipelines.errors import WorkFailed, WrongCall, WrongSetting
 from pipelines.exploration.copies import Copies
 from pipelines.features import PassAdvanced, PassPlanned, Source
 from pipelines.outcome import BadImages, SearchAdvanced
-from pipelines.progress import STAGES, RunPlanned, StageBegun
+from pipelines.progress import RunPlanned, StageBegun
+from pipelines.report.timing import STAGES
 from pipelines.samples import SamplesRead
 from pipelines.stages.familiarity import _deepest
 
