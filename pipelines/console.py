@@ -114,7 +114,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "FIXES.csv",
         "help": "corrected labels (path,label; a label of drop leaves the image out), laid over "
         "those of IMAGES, such as a run's page copies them; files that are none of IMAGES are "
-        "added, such as `predict --review` asks for",
+        "added to train on, such as `predict --review` asks for",
     },
     "split": {
         "type": Path,
