@@ -18,6 +18,7 @@ from extract.errors import DISK_ERRORS, ExtractError, StoreError, is_out_of_memo
 from pipelines.errors import BundleError, WorkFailed, WrongCall, WrongSetting
 from pipelines.progress import ProgressLine, TimeLeft, time_in_words
 from pipelines.report.reading import left_out_in_words, reading_in_words
+from pipelines.report.timing import STAGES
 from pipelines.settings import CHOICES, RunSettings
 from pipelines.stopping import raising
 
