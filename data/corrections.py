@@ -2,12 +2,13 @@
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from data.images import FilePath
+from data.manifests import delimiter_of
 from data.names import counted, from_cell, listed_briefly
 from data.samples import DataError, Samples
 
@@ -20,50 +21,75 @@ def read_corrections(file: FilePath) -> dict[str, str]:
     Parameters
     ----------
     file : path
-        A .csv with the columns `path` and `label`, such as a run's page copies; other columns are
-        passed over. A label of `drop` leaves the image out.
+        A .csv with the columns `path` and `label`, in letters of any case and separated by commas,
+        semicolons or tabs, such as a run's page copies; other columns are passed over. A label of
+        `drop` leaves the image out; an empty one says that there is none yet.
 
     Returns
     -------
     dict of str to str
-        Label, or `drop`, by path as it is written.
+        Label, `drop` or nothing, by path; as they are written, spaces too.
 
     Raises
     ------
     DataError
         For a table that can't be read or lacks a column, and, with its line, for a row without a
-        path or label, or with another label than a line before.
+        path, or with another label than a line before.
 
     Examples
     --------
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     table = pathlib.Path(folder, "fixes.csv")
-    ...     _ = table.write_text("path,label\\na.jpg,cat\\nb.jpg,drop\\n")
+    ...     _ = table.write_text("path,label\\na.jpg,cat\\nb.jpg,drop\\nc.jpg,\\n")
     ...     read_corrections(table)
-    {'a.jpg': 'cat', 'b.jpg': 'drop'}
+    {'a.jpg': 'cat', 'b.jpg': 'drop', 'c.jpg': ''}
     """
     found: dict[str, str] = {}
     try:
         with open(file, newline="", encoding="utf-8-sig") as opened:
-            rows = csv.DictReader(opened)
-            lacking = [name for name in ("path", "label") if name not in (rows.fieldnames or ())]
-            if lacking:
-                raise DataError(f"{file} has no column {lacking[0]!r}: expected path,label")
+            first = opened.readline()
+            opened.seek(0)
+            rows = csv.DictReader(opened, delimiter=delimiter_of(first.lower()))
+            rows.fieldnames = _header(file, rows.fieldnames or ())
             for row in rows:
-                path, label = (from_cell((row[name] or "").strip()) for name in ("path", "label"))
-                where = f"{file} line {rows.line_num}"
-                if not path or not label:
-                    raise DataError(f"{where} lacks a path or a label: expected both, or {DROP}")
-                if found.setdefault(path, label) != label:
-                    raise DataError(
-                        f"{where} gives {path} the label {label!r}, and a line before "
-                        f"{found[path]!r}: leave one of them out"
-                    )
+                _take(found, row, f"{file} line {rows.line_num}")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"can't read {file} ({reason}): expected a CSV of path,label") from error
     return found
+
+
+def _header(file: FilePath, names: Sequence[str]) -> list[str]:
+    """The names of the columns in small letters; DataError where one is lacking or there twice."""
+    small = [name.strip().lower() for name in names]
+    for name in ("path", "label"):
+        if name not in small:
+            raise DataError(
+                f"{file} has no column {name!r}, but {', '.join(names) or 'none'}: expected "
+                "path,label"
+            )
+        if small.count(name) > 1:
+            raise DataError(f"{file} has two columns {name!r}: leave one of them out")
+    return small
+
+
+def _take(found: dict[str, str], row: Mapping[str, str | None], where: str) -> None:
+    """Put one more row among those found."""
+    # a name may begin or end with a space: whether it does is settled beside the samples
+    path, label = (from_cell(row[name] or "") for name in ("path", "label"))
+    if not path.strip():
+        raise DataError(f"{where} lacks a path: every row needs one")
+    if not label.strip():
+        found.setdefault(path, "")
+        return
+    known = found.get(path) or label
+    if known != label:
+        raise DataError(
+            f"{where} gives {path} the label {label!r}, and a line before {known!r}: leave one of "
+            "them out"
+        )
+    found[path] = label
 
 
 def correct_labels(samples: Samples, corrections: Mapping[str, str]) -> Samples:
@@ -75,17 +101,18 @@ def correct_labels(samples: Samples, corrections: Mapping[str, str]) -> Samples:
         With labels.
     corrections : mapping of str to str
         As `read_corrections` gives; paths as the samples have them, or others of the same files.
-        A file that is no sample is one more, to train on where there is a split.
+        A file that is no sample is one more, always trained on. A path without a label is skipped.
 
     Returns
     -------
     Samples
-        With a note of how many were given another label, dropped and added.
+        With a note of how many were given another label, dropped, added and skipped.
 
     Raises
     ------
     DataError
-        For a path that is no sample's and no file, and a label that is no class.
+        For a path that is no sample's and no file, a label that is no class, and two paths of one
+        image that contradict one another.
 
     Examples
     --------
@@ -100,15 +127,23 @@ def correct_labels(samples: Samples, corrections: Mapping[str, str]) -> Samples:
             f"{samples.name} has a class {DROP!r}, which leaves images out among corrections: "
             "give the class another name"
         )
+    n_empty = sum(not label.strip() for label in corrections.values())
+    corrections = {
+        _path_meant(samples, path): _label_meant(samples, path, label)
+        for path, label in corrections.items()
+        if label.strip()
+    }
     n_known, samples = len(samples), _with_new(samples, corrections)
     assert samples.labels is not None  # they were there
     rows = _rows(samples, list(corrections))
     labels = np.array(samples.labels, object)
+    first: dict[int, str] = {}
     for (path, label), row in zip(corrections.items(), rows, strict=True):
-        if label != DROP and label not in samples.classes:
+        before = first.setdefault(row, path)
+        if corrections[before] != label:
             raise DataError(
-                f"the corrected label {label!r} of {path} is no class: expected {DROP} or one of "
-                f"{listed_briefly(samples.classes)}"
+                f"{path} is given the label {label!r}, and {before}, the same image, "
+                f"{corrections[before]!r}: leave one of them out"
             )
         labels[row] = label
     dropped = labels == DROP
@@ -119,7 +154,9 @@ def correct_labels(samples: Samples, corrections: Mapping[str, str]) -> Samples:
         f"{int(dropped[:n_known].sum())} dropped"
     )
     if len(samples) > n_known:
-        note += f", {int((~dropped[n_known:]).sum())} added"
+        note += f", {int((~dropped[n_known:]).sum())} added to train on"
+    if n_empty:
+        note += f", {n_empty} without a label skipped"
     return replace(
         kept,
         passed_over=samples.passed_over,
@@ -128,28 +165,53 @@ def correct_labels(samples: Samples, corrections: Mapping[str, str]) -> Samples:
     )
 
 
+def _path_meant(samples: Samples, path: str) -> str:
+    """A path as it is written, or without the spaces around it where nothing else is there."""
+    if path == path.strip() or path in samples.paths or os.path.lexists(path):
+        return path
+    return path.strip()
+
+
+def _label_meant(samples: Samples, path: str, label: str) -> str:
+    """A label that is `drop` or a class, or is one without the spaces around it."""
+    names = (DROP, *samples.classes)
+    for own in (label, label.strip()):
+        if own in names:
+            return own
+    near = [name for name in names if name.casefold() == label.strip().casefold()]
+    raise DataError(
+        f"the corrected label {label!r} of {path} is no class: expected {DROP} or one of "
+        f"{listed_briefly(samples.classes)}" + (f"; did you mean {near[0]}?" if near else "")
+    )
+
+
 def _with_new(samples: Samples, corrections: Mapping[str, str]) -> Samples:
     """Samples and, behind them, the files with a label that are none of them yet."""
     if samples.pixels is not None:
         return samples
     known = {*samples.paths, *map(os.path.realpath, samples.paths)}
-    new = [
-        path
-        for path in corrections
-        if path not in known and os.path.realpath(path) not in known and os.path.isfile(path)
-    ]
+    new = {
+        real: path
+        for path in reversed(list(corrections))  # of two ways to one file the first is kept
+        if path not in known
+        and (real := os.path.realpath(path)) not in known
+        and os.path.isfile(path)
+    }
     if not new:
         return samples
+    more = list(reversed(new.values()))
 
-    def longer(column: np.ndarray | None, more: list[str]) -> np.ndarray | None:
+    def longer(column: np.ndarray | None, more: list) -> np.ndarray | None:
         return None if column is None else np.array([*column.tolist(), *more])
 
+    train_only = np.zeros(len(samples), bool) if samples.train_only is None else samples.train_only
     return replace(
         samples,
-        paths=(*samples.paths, *new),
-        labels=longer(samples.labels, [samples.classes[0]] * len(new)),  # until they are corrected
-        groups=longer(samples.groups, new),
-        split=longer(samples.split, ["train"] * len(new)),
+        paths=(*samples.paths, *more),
+        labels=longer(samples.labels, [samples.classes[0]] * len(more)),  # until they are corrected
+        groups=longer(samples.groups, more),
+        split=longer(samples.split, ["train"] * len(more)),
+        train_only=longer(train_only, [True] * len(more)),
     )
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import itertools
 import json
 import os
 import re
@@ -90,7 +91,8 @@ def read_listed(path: FilePath) -> Iterator[tuple[str, str | None, dict]]:
     Yields
     ------
     (str, str or None, dict)
-        Where a row's file lies, why it can't be read, and its columns but the path.
+        Where a row's file lies, why it can't be read, and its columns but the path; a row without a
+        path has an empty one. Of columns with one name the second is `name_2`.
 
     Raises
     ------
@@ -109,11 +111,15 @@ def read_listed(path: FilePath) -> Iterator[tuple[str, str | None, dict]]:
     table = _Table(os.fspath(path), labelled=False)
     for line, row in _numbered_rows(table):
         cell = row.get("path")
-        if not isinstance(cell, str) or not cell.strip():
-            raise table.refuse(line, "no path; every row needs one")
-        place = table._place(table._checked(line, "path", cell))
         others = {name: value for name, value in row.items() if name != "path"}
-        yield place, file_problem(place), others
+        try:
+            if not isinstance(cell, str) or not cell.strip():
+                raise table.refuse(line, "no path; every row needs one")
+            place = table._place(table._checked(line, "path", cell))
+        except DataError as error:  # the other rows are there all the same
+            yield "", str(error), others
+        else:
+            yield place, file_problem(place), others
 
 
 def listed_columns(path: FilePath) -> list[str]:
@@ -368,7 +374,7 @@ def _encoding(path: str) -> str:
 def _csv_rows(table: _Table, file: TextIO) -> NumberedRows:
     """(line number, {column: text}) of every row under the header."""
     first = file.readline(LONGEST_LINE)
-    delimiter = _delimiter(first)
+    delimiter = delimiter_of(first)
     reader = csv.reader(_lines(table, first, file), strict=True, delimiter=delimiter)
     try:
         header = [_column_name(name) for name in next(reader, [])]
@@ -377,6 +383,7 @@ def _csv_rows(table: _Table, file: TextIO) -> NumberedRows:
         if delimiter != ",":
             table.found.notes.append(f"{table.path}: cells are separated by {delimiter!r}")
         table.check_header(header)
+        header = _distinct(header)
         for row in reader:
             if not row:
                 continue
@@ -390,6 +397,16 @@ def _csv_rows(table: _Table, file: TextIO) -> NumberedRows:
         ) from error
 
 
+def _distinct(header: Sequence[str]) -> list[str]:
+    """The names of columns, the second of one name with `_2` and so on: no column is lost."""
+    names: list[str] = []
+    for name in header:
+        numbered = (f"{name}_{number}" for number in itertools.count(2))
+        taken = {*names, *header} if name in names else ()
+        names.append(next(own for own in itertools.chain([name], numbered) if own not in taken))
+    return names
+
+
 def _lines(table: _Table, first: str, file: TextIO) -> Iterator[str]:
     line = first
     while line:
@@ -399,7 +416,7 @@ def _lines(table: _Table, first: str, file: TextIO) -> Iterator[str]:
         line = file.readline(LONGEST_LINE)
 
 
-def _delimiter(header: str) -> str:
+def delimiter_of(header: str) -> str:
     """What separates the cells of a header: the first with which it has the column path."""
     for delimiter in DELIMITERS:
         try:

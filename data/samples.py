@@ -62,6 +62,8 @@ class Samples:
         Names of what belongs together (a patient, a burst of photos).
     split : ndarray of shape (n,), str, optional
         "train" or "test"; None where no split was given.
+    train_only : ndarray of shape (n,), bool, optional
+        Images that are never held out, such as those picked for being hard; None where all may be.
     pixels : sequence of n images, optional
         For sets that are not files: uint8 arrays (h, w, 3) or PIL images, maybe lazy.
     name : str, default="images"
@@ -97,11 +99,13 @@ class Samples:
     passed_over: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    train_only: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self._settle("paths", tuple(str(path) for path in self.paths))
         for name in ("labels", "groups", "split"):
             self._settle(name, _column(name, getattr(self, name), len(self)))
+        self._settle("train_only", _column("train_only", self.train_only, len(self), bool))
         if self.pixels is not None and len(self.pixels) != len(self):
             raise DataError(
                 f"pixels has {len(self.pixels)} images for {len(self)} paths; "
@@ -146,6 +150,7 @@ class Samples:
             labels=_rows_of(self.labels, at),
             groups=_rows_of(self.groups, at),
             split=_rows_of(self.split, at),
+            train_only=_rows_of(self.train_only, at),
             pixels=None if self.pixels is None else PixelRows(self.pixels, at),
             passed_over={},
             problems=(),
@@ -162,11 +167,13 @@ def _rows_of(column: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
     return None if column is None else column[rows]
 
 
-def _column(name: str, values: Sequence | np.ndarray | None, n: int) -> np.ndarray | None:
-    """`values` as an (n,) array of strings, or None."""
+def _column(
+    name: str, values: Sequence | np.ndarray | None, n: int, dtype: type = str
+) -> np.ndarray | None:
+    """`values` as an (n,) array, of strings by default, or None."""
     if values is None:
         return None
-    column = np.asarray(values, dtype=str)
+    column: np.ndarray = np.asarray(values, dtype=dtype)
     if column.shape != (n,):
         raise DataError(
             f"{name} has shape {column.shape} for {n} paths; give one value for each path"

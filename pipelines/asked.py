@@ -2,12 +2,15 @@
 
 import itertools
 import os
+import select
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
 STDIN = "-"
+LONGEST_WAIT = 1.0  # seconds that a name on standard input waits for others
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,15 @@ class Asking:
         self.stdin = stdin
         self.passed_over: Counter[str] = Counter()
 
-    def __iter__(self) -> Iterator[Asked]:
+    def __iter__(self) -> Iterator[Asked | None]:
+        """The images, and None where those before it have waited long enough for others."""
         for source in self.sources:
             if source == STDIN:
-                for name in filter(None, (line.rstrip("\r\n") for line in self.stdin)):
-                    yield from self._met(name)
+                for name in _names(self.stdin):
+                    if name is None:
+                        yield None
+                    elif name:
+                        yield from self._met(name)
             elif _is_table(source):
                 yield from _rows(source)
             else:
@@ -68,6 +75,32 @@ class Asking:
         self.passed_over += found.passed_over
         yield from (Asked(path) for path in found.paths)
         yield from (Asked(path, problem) for path, problem in found.problems)
+
+
+def _names(stdin: TextIO) -> Iterator[str | None]:
+    """Lines without their ends, and None where one has waited long and no other is there."""
+    try:
+        number = stdin.fileno()
+        select.select([number], [], [], 0)
+    except (OSError, ValueError, AttributeError):  # no file, or of Windows, which selects sockets
+        yield from (line.rstrip("\r\n") for line in stdin)
+        return
+    left, since = b"", None
+    while True:
+        wait = None if since is None else max(0.0, since + LONGEST_WAIT - time.monotonic())
+        if not select.select([number], [], [], wait)[0]:
+            since = None
+            yield None
+            continue
+        read = os.read(number, 1 << 16)
+        *lines, left = (left + read).split(b"\n")
+        if lines and since is None:
+            since = time.monotonic()
+        yield from (os.fsdecode(line.rstrip(b"\r")) for line in lines)
+        if not read:
+            break
+    if left:
+        yield os.fsdecode(left.rstrip(b"\r"))
 
 
 def _is_table(source: str) -> bool:

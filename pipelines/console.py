@@ -16,8 +16,9 @@ from data import DataError, ImageError
 from data.names import counted, shown
 from extract.errors import DISK_ERRORS, ExtractError, StoreError, is_out_of_memory
 from pipelines.errors import BundleError, WorkFailed, WrongCall, WrongSetting
-from pipelines.progress import STAGES, ProgressLine, TimeLeft, time_in_words
+from pipelines.progress import ProgressLine, TimeLeft, time_in_words
 from pipelines.report.reading import left_out_in_words, reading_in_words
+from pipelines.report.timing import STAGES
 from pipelines.settings import CHOICES, RunSettings
 from pipelines.stopping import raising
 
@@ -114,7 +115,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "FIXES.csv",
         "help": "corrected labels (path,label; a label of drop leaves the image out), laid over "
         "those of IMAGES, such as a run's page copies them; files that are none of IMAGES are "
-        "added, such as `predict --review` asks for",
+        "added to train on, such as `predict --review` asks for",
     },
     "split": {
         "type": Path,
@@ -360,6 +361,7 @@ class Narrator:
         self._line = ProgressLine()
         self._left = TimeLeft()
         self._stage = ""  # in words
+        self._skipped: frozenset[str] = frozenset()
         self._what, self._total, self._done = "", 0, 0
 
     def __call__(self, event: Any) -> None:
@@ -376,10 +378,13 @@ class Narrator:
 
     def _on_RunPlanned(self, event: Any) -> None:
         self._left.plan(event)
+        self._skipped = event.skipped
 
     def _on_StageBegun(self, event: Any) -> None:
         self._left.begin(event.name)
-        self._stage, self._what = STAGES[event.name], ""
+        if event.name in self._skipped:
+            return
+        self._stage, self._what = STAGES[event.name].words, ""
         self._show()
 
     def _on_RangeFound(self, event: Any) -> None:
@@ -392,6 +397,12 @@ class Narrator:
     def _on_SamplesRead(self, event: Any) -> None:
         for line in reading_in_words(event.samples):
             self._say(line)
+
+    def _on_PageFailed(self, event: Any) -> None:
+        self._say(
+            f"no page could be made ({event.reason}); all else is there: "
+            f"python -m pipelines.report {event.out} tries again"
+        )
 
     def _on_SplitTaken(self, event: Any) -> None:
         parts = [counted(event.n_known, "image is where it was", "images are where they were")]

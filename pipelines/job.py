@@ -1,6 +1,7 @@
 """A whole run as one call: images and settings in, leaderboard, classifier and figures out."""
 
 import itertools
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +17,15 @@ from pipelines.classifier import ImageClassifier, MeasuredAccuracy, arrays_withi
 from pipelines.evaluation.differences import compare_others, compare_rows
 from pipelines.evaluation.leaderboard import Entry
 from pipelines.features import FeatureTable, Listener, choose_taps, ignore, load_backbones
-from pipelines.outcome import Found, Job, RunResult, Tested
-from pipelines.progress import STAGES, RunPlanned, StageBegun
+from pipelines.outcome import Found, Job, PageFailed, RunResult, Tested
+from pipelines.progress import RunPlanned, StageBegun
 from pipelines.report.advice import give_advice
 from pipelines.report.extraction import describe_extraction
 from pipelines.report.files import (
     PREDICTIONS,
     REPORT,
     RESULTS,
+    write_page,
     write_predictions,
     write_results,
 )
@@ -39,6 +41,7 @@ from pipelines.report.results import (
 )
 from pipelines.report.since import compare_since, find_earlier
 from pipelines.report.split import describe_split, read_split, take_split
+from pipelines.report.timing import STAGES
 from pipelines.results_folder import BUNDLE, ResultsFolder, refuse_others, results_folder
 from pipelines.samples import SamplesRead, group_by_path, read_samples
 from pipelines.settings import AUTO, RunSettings
@@ -50,6 +53,8 @@ from pipelines.stages.report import draw_map, judge_answers, tabulate_images
 from pipelines.stages.search import audit_images, find_baselines, score_choice, search_taps, trace
 from pipelines.stages.views import add_views
 from pipelines.threads import one_blas_thread
+
+log = logging.getLogger(__name__)
 
 NEXT = dict(itertools.pairwise(STAGES))  # the stage after each
 
@@ -100,8 +105,14 @@ def leave_page(result: RunResult, job: Job, out: ResultsFolder, watch: "Stopwatc
     """The page, where it is asked for; its own time comes beside the total that it shows."""
     if not job.settings.report:
         return
+    try:
+        page = result.report()
+    except Exception as error:  # whatever it is: hours of work must not hang on their picture
+        log.debug("no page", exc_info=True)
+        job.on_event(PageFailed(f"{type(error).__name__}: {error}", out.out))
+        return
     with out.writing(REPORT) as file:
-        result.report(file)
+        write_page(file, page)
     watch.lap("report")
     result.results["seconds"]["report"] = watch.seconds["report"]
 

@@ -41,6 +41,14 @@ class BadImages:
 
 
 @dataclass(frozen=True)
+class PageFailed:
+    """All is done but the page, for this reason; `out` is the run's folder."""
+
+    reason: str
+    out: Path
+
+
+@dataclass(frozen=True)
 class SearchAdvanced:
     """So many of `total` taps are searched, or looked at before the search while `screening`."""
 

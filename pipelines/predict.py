@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import contextlib
 import csv
 import gc
 import itertools
@@ -112,7 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
         const=ASKED,
         metavar="N",
         help="instead of answers, the N images whose labels would teach the classifier most, as a "
-        f"CSV whose labels can be mended and given to `run --labels` (default of N: {ASKED})",
+        f"CSV whose labels can be filled in and given to `run --labels` (default of N: {ASKED})",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -147,6 +148,8 @@ def _predict(options: argparse.Namespace) -> int:
             f"{options.bundle} holds no training images to compare with, expected for --reject: "
             "make it again with this version"
         )
+    _refuse_no_reject(options.reject, classifier)
+    options.top = min(options.top, len(classifier.classes_))
     asking = Asking(options.images, sys.stdin)
     if options.review is not None:
         return _review(options, classifier, asking)
@@ -157,16 +160,27 @@ def _predict(options: argparse.Namespace) -> int:
         chunks = _explained_first(chunks, classifier, explained)
     write = None
     done = failed = 0
-    for answers in _shown_as_they_come(chunks, classifier, rules):
-        write = write or _writer(options, asking)
-        for answer in answers:
-            write(answer)
-        sys.stdout.flush()  # a pipe would hold the lines back
-        done += len(answers)
-        failed += sum(answer["error"] is not None for answer in answers)
-    if explained is not None:
-        explained.close()
+    # what is drawn by then has its page, also where it ends by Ctrl-C or an error
+    with contextlib.nullcontext() if explained is None else contextlib.closing(explained):
+        for answers in _shown_as_they_come(chunks, classifier, rules):
+            write = write or _writer(options, asking)
+            for answer in answers:
+                write(answer)
+            sys.stdout.flush()  # a pipe would hold the lines back
+            done += len(answers)
+            failed += sum(answer["error"] is not None for answer in answers)
     return _close(options, asking, done, failed)
+
+
+def _refuse_no_reject(reject: float | None, classifier: "ImageClassifier") -> None:
+    """A share so small that no image can be rejected for it."""
+    reference = classifier.reference_
+    if reject is not None and reference is not None and reject <= reference.least:
+        raise WrongCall(
+            f"--reject {reject:g} would reject nothing: of {len(reference.judged)} training images "
+            f"that are compared with no familiarity is below {reference.least:.6g}; expected more "
+            "than that"
+        )
 
 
 def _refuse_with_review(options: argparse.Namespace) -> None:
@@ -247,14 +261,21 @@ def _close(options: argparse.Namespace, asking: Asking, done: int, failed: int) 
     return FAILED if failed else DONE
 
 
-def _chunks(asking: Iterable[Asked], width: int) -> Iterator[list[Asked]]:
+def _chunks(asking: Iterable[Asked | None], width: int) -> Iterator[list[Asked]]:
     """What is asked about in growing chunks; one of them is in memory at a time.
 
-    width : of the features of an image.
+    width : of the features of an image. None in `asking` ends a chunk early.
     """
-    left, sizes = iter(asking), iter(CHUNKS)
+    sizes = iter(CHUNKS)
     most = max(CHUNKS[-1], MOST_NUMBERS // width)
-    while chunk := list(itertools.islice(left, next(sizes, most))):
+    size, chunk = next(sizes), list[Asked]()
+    for asked in asking:
+        if asked is not None:
+            chunk.append(asked)
+        if len(chunk) == size or (asked is None and chunk):
+            yield chunk
+            size, chunk = next(sizes, most), []
+    if chunk:
         yield chunk
 
 

@@ -8,25 +8,8 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from data.names import shown
+from pipelines.report.timing import STAGES
 
-# what is done in each stage of a run, in their order; the names are those of `seconds`
-STAGES = {
-    "read": "reading names and labels",
-    "extract": "the pass over the images",
-    "copies": "finding near copies",
-    "views": "a first look at other views",
-    "heads": "searching heads",
-    "baselines": "baselines",
-    "curve": "the learning curve",
-    "test": "predicting the test images",
-    "audit": "looking for wrong labels",
-    "comparisons": "comparing rows",
-    "refit": "fitting on all images",
-    "map": "the map",
-    "explain": "why the mistakes were made",
-    "save": "saving the classifier",
-    "report": "the page",
-}
 # where nothing is measured yet: 1,797 digits, 12 taps and 4 heads took 39 s on 2 cores, their
 # baselines 0.44 and their learning curve 0.15 times as long, the map 2.8 ms an image
 SEARCH_SECONDS = 0.00045  # of an image, a tap and a head

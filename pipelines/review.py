@@ -1,4 +1,4 @@
-"""Which of many unlabelled images to label next, as rows that `--labels` takes once mended."""
+"""Which of many unlabelled images to label next, as rows that `--labels` takes once labelled."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pipelines.classifier import ImageClassifier
 
 HEADER = (
-    "rank", "path", "label", "probability", "runner_up", "runner_up_probability", "familiarity",
-    "reason",
+    "rank", "path", "label", "guess", "probability", "runner_up", "runner_up_probability",
+    "familiarity", "reason",
 )  # fmt: skip
 SURE = 0.9  # a margin above which an answer is not called unsure
 
@@ -109,7 +109,7 @@ class Reviewing:
 
     def _row(self, rank: int, row: int, figures: np.ndarray, n_alike: int) -> tuple:
         first, second, probability, other, familiarity, margin = figures.tolist()
-        label, runner_up = (str(self._classifier.classes_[int(own)]) for own in (first, second))
+        guess, runner_up = (str(self._classifier.classes_[int(own)]) for own in (first, second))
         reasons = [f"or {runner_up}?" if margin < SURE else "rather sure"]
         if n_alike > 1:
             reasons.append(f"{n_alike - 1} more like it")
@@ -117,4 +117,5 @@ class Reviewing:
             reasons.append("unlike the training images")
         shares = map(as_probability, (probability, other))
         own = (as_familiarity(familiarity), "; ".join(reasons))
-        return rank, self._paths[row], label, next(shares), runner_up, next(shares), *own
+        # the label is left to who looks: a guess in its place would be learnt as if it were one
+        return rank, self._paths[row], "", guess, next(shares), runner_up, next(shares), *own

@@ -1,5 +1,6 @@
 """What a classifier says of one image, as a row: its label, or why it is refused one."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,12 +41,22 @@ class Rules:
         """Why an answer is rejected, or None."""
         if self.reject is not None and familiarity is not None and familiarity < self.reject:
             return (
-                f"unlike the training images (familiarity {as_familiarity(familiarity)}, "
+                f"unlike the training images (familiarity {_below(familiarity, self.reject)}, "
                 f"below {self.reject:g})"
             )
         if self.min_probability is not None and probability < self.min_probability:
-            return f"probability {probability:.3g}, below {self.min_probability:g}"
+            return (
+                f"probability {_below(probability, self.min_probability)}, "
+                f"below {self.min_probability:g}"
+            )
         return None
+
+
+def _below(value: float, limit: float) -> str:
+    """A number that is below a limit, in three digits, or more where it else looked no smaller."""
+    return next(
+        (text for n in range(3, 17) if float(text := f"{value:.{n}g}") < limit), repr(float(value))
+    )
 
 
 def answers_of(
@@ -111,7 +122,12 @@ def cells_of(answer: dict, top: int, given: Sequence[str]) -> list:
     cells = [answer[name] for name in COLUMNS]
     others = [cell for pair in most_probable(answer, top)[1:] for cell in pair]
     cells += others + [None] * (2 * (top - 1) - len(others))
-    return cells + [answer.get("given", {}).get(name) for name in given]
+    return cells + [_as_text(answer.get("given", {}).get(name)) for name in given]
+
+
+def _as_text(value: object) -> object:
+    """A value of a table as a cell: what JSON alone has, as JSON."""
+    return json.dumps(value) if isinstance(value, (list, dict, bool)) else value
 
 
 def line_of(answer: dict, top: int) -> str:
@@ -122,5 +138,5 @@ def line_of(answer: dict, top: int) -> str:
     if answer["rejected"]:
         return f"{answer['path']}  rejected: {answer['rejected']}; else {'  '.join(parts)}"
     if answer["unlike_training"]:
-        parts.append(f"unlike the training images ({answer['familiarity']:g})")
+        parts.append(f"unlike the training images (familiarity {answer['familiarity']:.3g})")
     return "  ".join([answer["path"], *parts])

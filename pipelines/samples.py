@@ -181,13 +181,16 @@ def split_samples(
         their paths.
     sides : (n,) "train", "test", or "" for images that an earlier run's split has not.
 
-    A given split stays as it is. Raises DataError where a class is too small for the parts.
+    A given split stays as it is; what is to train only is in no test part. Raises DataError where a
+    class is too small for the parts.
     """
     keys = samples.paths if keys is None else keys
     grouped = with_groups(samples, copies, keys)
     try:
-        train, test = split_rows(grouped if samples.split is None else samples, seed, keys=keys)
+        train, test = _usual_parts(samples, grouped, seed, keys)
         if sides is not None:
+            if samples.train_only is not None:
+                sides = np.where(samples.train_only, TRAIN, sides)
             train, test = _as_known(samples, grouped.groups, sides, test)
         refuse_small_classes(grouped, train, n_folds)
         return Split(train, test, make_folds(grouped, train, n_folds, seed), grouped.groups)
@@ -197,6 +200,23 @@ def split_samples(
         raise DataError(
             f"{error}; near copies are kept together: --duplicates drop or keep may help"
         ) from None
+
+
+def _usual_parts(
+    samples: Samples, grouped: Samples, seed: int, keys: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Training and test rows where no earlier run says so: as given, else drawn from all but what
+    is to train only and the like of it, so that such images change nothing of the test part."""
+    if samples.split is not None:
+        return split_rows(samples, seed, keys=keys)
+    if samples.train_only is None:
+        return split_rows(grouped, seed, keys=keys)
+    fixed = samples.train_only
+    if grouped.groups is not None:
+        fixed = np.isin(grouped.groups, grouped.groups[fixed])
+    free = np.flatnonzero(~fixed)
+    _, test = split_rows(grouped[free], seed, keys=[keys[row] for row in free.tolist()])
+    return np.setdiff1d(np.arange(len(samples)), free[test]), free[test]
 
 
 def _as_known(

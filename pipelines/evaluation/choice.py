@@ -160,10 +160,15 @@ def describe_choice(
         "test_score_low": ends[0],
         "test_score_high": ends[-1],
         "test_balanced_accuracy": measured["balanced_accuracy"]["value"],
-        "test_metrics": measured,
+        "test_metrics": {name: _if_told(own) for name, own in measured.items()},
         "test_recall": per_class_recall(labels, predicted),
         "test_recall_intervals": per_class_recall_intervals(labels, predicted),
     }
+
+
+def _if_told(figure: dict[str, float]) -> dict[str, float | None]:
+    """A figure that is none, as of a class without an image, is null: JSON has no word for NaN."""
+    return {name: None if np.isnan(value) else value for name, value in figure.items()}
 
 
 def _reason(board: Leaderboard, place: int) -> str:

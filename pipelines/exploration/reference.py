@@ -81,6 +81,11 @@ class Reference:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def least(self) -> float:
+        """The least familiarity that an image can have."""
+        return 1 / (1 + len(self.judged))
+
     def nearest(self, features: np.ndarray, k: int = NEAR) -> tuple[np.ndarray, np.ndarray]:
         """The training images nearest to each image.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data.names import counted, shown
 from pipelines.console import DONE, add_options, run_command, say
+from pipelines.errors import WorkFailed, WrongCall
 
 EXAMPLE = "example: python -m pipelines.report runs/photos"
 
@@ -26,19 +27,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Write the page and say where it is -> exit code."""
+    from jinja2 import TemplateError
+
     from extract import ReadOnlyStore
     from pipelines.report.charts import KEPT
-    from pipelines.report.files import REPORT, disk_errors_named, write_page
+    from pipelines.report.files import REPORT, RESULTS, write_page
     from pipelines.report.finished import read_finished
     from pipelines.report.page import make_page
     from pipelines.report.pictures import gather_pictures
 
     results, images = read_finished(options.run)
     store = ReadOnlyStore(options.cache)
-    pictures = gather_pictures(results, images, images.path.tolist(), store)
     file = options.run / REPORT
-    with disk_errors_named(file):
-        write_page(file, make_page(results, images, pictures, store.cache / KEPT))
+    try:
+        pictures = gather_pictures(results, images, images.path.tolist(), store)
+        page = make_page(results, images, pictures, store.cache / KEPT)
+    except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
+        raise WrongCall(
+            f"{options.run / RESULTS} is not as this version writes it "
+            f"({type(error).__name__}: {error}): run again"
+        ) from error
+    try:
+        write_page(file, page)
+    except OSError as error:
+        raise WorkFailed(f"can't write {file} ({error.strerror or error}): make room") from error
     print(shown(f"page: {file}"))
     if len(pictures) < len(images):
         shown_of = f"{len(pictures)} of {counted(len(images), 'image')} have a picture in it"

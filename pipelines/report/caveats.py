@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from pipelines.evaluation.differences import BETTER, WORSE
+from data.names import shown
+from pipelines.evaluation.differences import BETTER, OPEN, WORSE
 
 if TYPE_CHECKING:
     from pipelines.report.page import Figures
@@ -55,9 +56,13 @@ def _on_nothing_learnt(results: dict, figures: "Figures") -> Markup | None:
     found = results["comparisons"].get("learnt")
     if found is None or found["verdict"] == BETTER:
         return None
+    if found["verdict"] == OPEN:
+        return Markup(
+            "<strong>Not shown yet:</strong> the images are too few to tell whether any head does "
+            "better than always naming the largest class."
+        )
     return Markup(
-        "<strong>Nothing learnt:</strong> no head surely does better than always naming the "
-        "largest class."
+        "<strong>Nothing learnt:</strong> no head does better than always naming the largest class."
     )
 
 
@@ -97,9 +102,9 @@ def _on_imbalance(results: dict, figures: "Figures") -> Markup | None:
         "<strong>Unequal classes:</strong> {} has {} training images, {} has {}. Read the recall "
         'of <a href="#classes">each class</a>; their mean is {}.'
     ).format(
-        found["largest"],
+        shown(found["largest"]),
         figures.number("data", "imbalance", "n_largest", digits=0),
-        found["smallest"],
+        shown(found["smallest"]),
         figures.number("data", "imbalance", "n_smallest", digits=0),
         figures.percent("chosen", "test_balanced_accuracy"),
     )
@@ -112,7 +117,7 @@ def _on_flat(results: dict, figures: "Figures") -> Markup | None:
     return Markup(
         "<strong>Flat images:</strong> {} came out of one gray all over, such as {}. Where that is "
         "wrong, <code>--intensity LOW:HIGH</code> may be."
-    ).format(figures.number("audit", "n_flat", digits=0), results["audit"]["flat"][0])
+    ).format(figures.number("audit", "n_flat", digits=0), shown(results["audit"]["flat"][0]))
 
 
 def _on_unread(results: dict, figures: "Figures") -> Markup | None:

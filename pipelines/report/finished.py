@@ -27,9 +27,12 @@ def read_finished(folder: Path) -> tuple[dict, ImageTable]:
         raise WrongCall(f"can't read {folder / name} ({error.strerror}): {expected}") from error
     except (ValueError, RecursionError, csv.Error) as error:
         raise WrongCall(f"{folder / name} is not as a run wrote it: {expected}") from error
-    lacking = sorted(NEEDED - set(results)) if isinstance(results, dict) else sorted(NEEDED)
+    there = set(results) if isinstance(results, dict) else set()
+    lacking = sorted(NEEDED - there)
     if lacking:
         raise WrongCall(
             f"{folder / RESULTS} has no {lacking[0]!r}: run again, this version adds it"
         )
+    if not results["leaderboard"] or not len(images):
+        raise WrongCall(f"{folder} holds a run without rows or images: {expected}")
     return results, images

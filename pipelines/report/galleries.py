@@ -13,8 +13,13 @@ from data.names import as_cell, shown
 from pipelines.report.images import ImageTable
 from pipelines.report.overlay import as_jpeg, draw_overlay
 
-DROP = "drop"
+DROP = None  # in place of a label: the image is none of any class
 OVERLAY_SIDE = 160
+SIDES_WITH_LABEL = (
+    "No map: having trained on this image, the classifier sides with its label. The wrong answer "
+    "is that of heads which had not seen it."
+)
+NO_PLACES = "No map: its features are averages over the whole image. predict --explain draws one."
 COPY_WORDS = {
     "exact": "the same file",
     "copy": "the same picture",
@@ -28,7 +33,7 @@ class Gallery:
     """Images to look at.
 
     items : each with `rows` of the image table, one or a pair's two; the `reason` in words; its
-        `figure`; `propose`, the label that a tick begins with; and where it is known `why`.
+        `figure`; `propose`, the label that a tick begins with, or DROP; and `why`, if known.
     found : how many there are, of which the items may be a part.
     """
 
@@ -119,6 +124,7 @@ def _reasons(
             "for": shown(own["predicted"]),
             "over": shown(own["label"]),
             "drawn": _drawn(own, pictures.get(own["id"])),
+            "no_map": SIDES_WITH_LABEL if own["evidence"] <= 0 else NO_PLACES,
             "nearest": [
                 {
                     "row": rows[near["id"]],

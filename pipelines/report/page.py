@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from data.corrections import DROP as WORD_FOR_NONE
 from data.names import counted, shown
 from extract.backbones import BASELINES
 from extract.preprocessing import name_of
@@ -19,14 +20,18 @@ from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.scoring import SCORINGS
 from pipelines.report import charts
 from pipelines.report.caveats import find_warnings
-from pipelines.report.galleries import describe_images, find_galleries
+from pipelines.report.galleries import DROP, describe_images, find_galleries
 from pipelines.report.images import ImageTable
 from pipelines.report.layer_table import make_layer_tables
+from pipelines.report.pictures import ALL_UP_TO
 from pipelines.report.since import changes_in_words, verdict_in_words
+from pipelines.report.text import n_taps
+from pipelines.report.timing import STAGES
 
 ANSWER_AT = 0.9  # threshold that the page begins with
 MOST_CELLS = 24  # classes of which a matrix can be read; of more, the pairs confused are listed
 LISTED_PAIRS = 60
+DROPPED = -1  # in place of a class number
 
 
 def make_page(
@@ -52,11 +57,13 @@ def make_page(
     str
         HTML; names are escaped, and a policy in it forbids every request.
     """
+    classes = results["data"]["classes"]
     galleries = find_galleries(results, images, pictures)
     scripts = [charts.figure_script(kept), _read("page.js")]
     page_data = {
-        "images": describe_images(images, pictures, results["data"]["classes"]),
-        "galleries": {own.key: own.items for own in galleries},
+        "images": describe_images(images, pictures, classes),
+        "galleries": {own.key: _by_number(own.items, classes) for own in galleries},
+        "mends": WORD_FOR_NONE not in classes,
         "specs": _specifications(results),
         "curve": results["answers"]["test"]["by_confidence"],
     }
@@ -66,12 +73,20 @@ def make_page(
         galleries=galleries,
         n_drawn=int((images.x == images.x).sum()),
         n_images=len(images),
+        many=ALL_UP_TO,
+        mends=WORD_FOR_NONE not in classes,
         n_pictures=sum(own in pictures for own in images.id),
         style=Markup(_read("page.css")),
         scripts=list(map(Markup, scripts)),
         policy=_policy(scripts),
         page_data=_embedded(page_data),
     )
+
+
+def _by_number(items: list[dict], classes: list[str]) -> list[dict]:
+    """With the labels that are proposed as numbers of classes: names are shown in other letters."""
+    number = {name: i for i, name in enumerate(classes)} | {DROP: DROPPED}
+    return [item | {"propose": number[item["propose"]]} for item in items]
 
 
 def _specifications(results: dict) -> dict[str, dict]:
@@ -166,6 +181,7 @@ def _environment(results: dict) -> jinja2.Environment:
         "short": _short,
         "of_hundreds": of_hundreds,
         "interval": interval,
+        "n_taps": n_taps,
         "verdict_in_words": verdict_in_words,
         "changes_in_words": changes_in_words,
     }
@@ -206,30 +222,11 @@ def _baselines(results: dict) -> list[tuple[str, int]]:
     return [(names.get(rows[i]["backbone"], "the same network untrained"), i) for i in order]
 
 
-STAGES = {
-    "read": "reading names and labels",
-    "extract": "the pass through the network",
-    "copies": "finding near copies",
-    "views": "a first look at other views",
-    "heads": "searching heads",
-    "baselines": "baselines",
-    "curve": "the learning curve",
-    "test": "predicting the test images",
-    "audit": "suspect labels and outliers",
-    "comparisons": "comparing rows",
-    "refit": "fitting on all images",
-    "save": "saving the classifier",
-    "map": "the map",
-    "explain": "why the mistakes were made",
-    "report": "this page",
-}
-
-
 def _stages(seconds: dict) -> list[tuple[str, str, float]]:
     """Key, words and share of the longest, of the stages that took any time, in their order."""
     timed = {name: value for name, value in seconds.items() if name != "total" and value}
     longest = max(timed.values(), default=1)
-    return [(name, STAGES.get(name, name), value / longest) for name, value in timed.items()]
+    return [(name, STAGES[name].words, value / longest) for name, value in timed.items()]
 
 
 def _confused(cells: list[dict]) -> list[int]:

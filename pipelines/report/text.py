@@ -88,7 +88,7 @@ def _choice_in_words(results: dict, scoring: Scoring, several: bool) -> list[str
     chosen, data = results["chosen"], results["data"]
     metrics = {name: figure["value"] for name, figure in chosen["test_metrics"].items()}
     # accuracy has a line of its own
-    others = [name for name in METRICS if name in metrics and name != "accuracy"]
+    others = [name for name in METRICS if metrics.get(name) is not None and name != "accuracy"]
     lines = [
         f"chosen: {chosen['head']} on {_source(chosen, several)}{_why(results, scoring)}",
         f"test accuracy {chosen['test_accuracy']:.4f} (95 % interval {_interval(chosen, 'test')}) "
@@ -112,6 +112,8 @@ def _choice_in_words(results: dict, scoring: Scoring, several: bool) -> list[str
 
 def _familiar_in_words(found: dict) -> list[str]:
     """How many test images are unlike the training ones; none where it can't be told of any."""
+    if found["n_judged"] < 1 / found["threshold"]:
+        return []
     n, share = found["n_flagged"], found["share_flagged"]
     usual = f"{100 * found['threshold']:.0f} % of images like the training ones are"
     if not n:
@@ -230,9 +232,13 @@ def _cut_end(text: str, width: int) -> str:
 
 def _source(row: dict, several: bool) -> str:
     if row["head"] == "blend":
-        taps = {(member["backbone"], member["tap"], member["view"]) for member in row["members"]}
-        return counted(len(taps), "tap")
+        return counted(n_taps(row), "tap")
     return (f"{row['backbone']} " if several else "") + row["tap"] + SEEN.get(row["view"], "")
+
+
+def n_taps(row: dict) -> int:
+    """How many features a blend takes: a tap in two views is two."""
+    return len({(own["backbone"], own["tap"], own["view"]) for own in row["members"]})
 
 
 def _predict_call(backbone: dict, model: Path) -> str:

@@ -17,6 +17,7 @@ class Stage:
     remedy: str = ""
 
 
+# in their order; the names are those of `seconds`
 STAGES = {
     "read": Stage("reading the names"),
     "extract": Stage("the pass over the images"),

@@ -49,6 +49,7 @@ def describe_familiar(found: Found, familiar: Familiar, tested: Tested) -> dict:
         "view": source.view,
         "tap": source.tap,
         "threshold": UNFAMILIAR,
+        "n_judged": len(familiar.reference.judged),
         "n_flagged": int(flagged.sum()),
         "share_flagged": float(flagged.mean()),
         "accuracy_flagged": float(right[flagged].mean()) if flagged.any() else None,

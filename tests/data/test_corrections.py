@@ -57,6 +57,15 @@ def test_a_path_may_lead_to_the_file_otherwise(samples, tmp_path, monkeypatch):
             {"p/a.jpg": "cow"},
             "label 'cow' of p/a.jpg is no class: expected drop or one of cat, dog",
         ),
+        (
+            {"p/a.jpg": "DROP"},
+            "'DROP' of p/a.jpg is no class: expected drop or one of cat, dog; did you mean drop?",
+        ),
+        ({"p/a.jpg": "Cat"}, "did you mean cat?"),
+        (
+            {"p/a.jpg": "cat", "p/../p/a.jpg": "drop"},
+            "p/../p/a.jpg is given the label 'drop', and p/a.jpg, the same image, 'cat': leave one",
+        ),
     ],
 )
 def test_what_fits_no_image_or_class_is_refused(samples, corrections, said):
@@ -83,6 +92,11 @@ def test_named_pixels_are_found_by_their_names():
         ("\ufefflabel,why,path\ncat,odd,a.jpg\ncat,odd,a.jpg\n", {"a.jpg": "cat"}),
         ("path,label\n'=x.jpg,'-1\n", {"=x.jpg": "-1"}),
         ("path,label\n", {}),
+        ("Path;LABEL;why\na, b.jpg;cat;odd\n", {"a, b.jpg": "cat"}),
+        ("path\tlabel\na.jpg\tcat\n", {"a.jpg": "cat"}),
+        ("path,label\na.jpg ,cat \n", {"a.jpg ": "cat "}),
+        ("path,label\na.jpg,\nb.jpg\n", {"a.jpg": "", "b.jpg": ""}),
+        ("path,label\na,\na,cat\na,\n", {"a": "cat"}),
     ],
 )
 def test_tables(text, expected, tmp_path):
@@ -93,10 +107,10 @@ def test_tables(text, expected, tmp_path):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"path,name\na,b\n", "no column 'label': expected path,label"),
-        (b"", "no column 'path'"),
-        (b"path,label\na.jpg,\n", "line 2 lacks a path or a label"),
-        (b"path,label\na.jpg\n", "line 2 lacks a path or a label"),
+        (b"path,name\na,b\n", "no column 'label', but path, name: expected path,label"),
+        (b"", "no column 'path', but none"),
+        (b"path,label,Label\na,b,c\n", "two columns 'label'"),
+        (b"path,label\n,cat\n", "line 2 lacks a path"),
         (b"path,label\na,cat\na,dog\n", "line 3 gives a the label 'dog', and a line before 'cat'"),
         (b"\xff\xfe\x00", "can't read"),
     ],
@@ -124,11 +138,38 @@ def test_a_file_that_is_no_sample_yet_is_one_more(tmp_path):
     assert found.paths == (*paths, new)
     assert found.labels.tolist() == ["cat", "cat", "dog"]
     assert found.split.tolist() == ["train", "test", "train"]
+    assert found.train_only.tolist() == [False, False, True]
     assert found.groups.tolist() == ["g", "h", new]
-    assert found.notes == ("corrected: 1 image with another label, 0 dropped, 1 added",)
+    assert found.notes == ("corrected: 1 image with another label, 0 dropped, 1 added to train on",)
     with pytest.raises(
         DataError, match=r"gone\.png: expected paths as in images\.csv, or of files"
     ):
         correct_labels(samples, {str(tmp_path / "gone.png"): "cat"})
     with pytest.raises(DataError, match=r"'cow' of .*new\.png is no class"):
         correct_labels(samples, {new: "cow"})
+
+
+def test_two_ways_to_one_new_file_add_it_once(tmp_path):
+    (tmp_path / "new.png").touch()
+    samples = Samples(("a", "b"), labels=["cat", "dog"])
+    new, again = str(tmp_path / "new.png"), os.path.join(tmp_path, ".", "new.png")
+    found = correct_labels(samples, {new: "dog", again: "dog"})
+    assert found.paths == ("a", "b", new)
+    assert found.train_only.tolist() == [False, False, True]
+    with pytest.raises(DataError, match="the same image, 'dog': leave one of them out"):
+        correct_labels(samples, {new: "dog", again: "cat"})
+
+
+def test_spaces_are_part_of_a_name_where_one_has_them():
+    samples = Samples(("a.jpg ", "b.jpg"), labels=["cat ", "dog"])
+    found = correct_labels(samples, {"a.jpg ": "dog ", " b.jpg": "cat "})
+    assert found.labels.tolist() == ["dog", "cat "]
+
+
+def test_a_path_without_a_label_is_skipped_and_counted(samples):
+    found = correct_labels(samples, {"p/a.jpg": "dog", "p/b.jpg": "", "gone.jpg": " "})
+    assert found.labels.tolist() == ["dog", "dog", "cat", "dog"]
+    assert found.notes[-1] == (
+        "corrected: 1 image with another label, 0 dropped, 2 without a label skipped"
+    )
+    assert found.train_only is None

@@ -23,6 +23,7 @@ def results_of(out):
     return json.loads((out / "results.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("low", "high"), [(0, 255), (200, 4095), (1000, 1600)])
 def test_a_range_is_found_over_the_set(photos, run, tmp_path, low, high):
     code, _, err = run(deepen(photos, low, high), *QUICK)
@@ -37,6 +38,7 @@ def test_a_range_is_found_over_the_set(photos, run, tmp_path, low, high):
     assert high - 0.3 * spread <= found_high <= high + 0.05 * spread
 
 
+@pytest.mark.slow
 def test_predict_reads_a_single_image_by_the_range_of_the_training_images(photos, run, tmp_path):
     from pipelines import load_classifier
 
@@ -54,6 +56,7 @@ def test_predict_reads_a_single_image_by_the_range_of_the_training_images(photos
     assert np.abs(deep - plain).max() < 0.02
 
 
+@pytest.mark.slow
 def test_a_given_range_is_another_recipe_and_stays(photos, run, tmp_path):
     deepen(photos, 0, 4095)
     ids = set()
@@ -65,12 +68,14 @@ def test_a_given_range_is_another_recipe_and_stays(photos, run, tmp_path):
     assert len(ids) == 3
 
 
+@pytest.mark.slow
 def test_a_range_may_begin_below_zero(photos, run, tmp_path):
     deepen(photos, 0, 400)
     assert run(photos, *QUICK, "--intensity", "-1000:400")[0] == 0
     assert results_of(tmp_path / "out")["data"]["intensity"] == [-1000, 400]
 
 
+@pytest.mark.slow
 def test_the_full_range_of_dim_images_is_flat_and_counted(photos, run, tmp_path):
     code, out, _ = run(deepen(photos, 0, 255), *QUICK, "--intensity", "full")
     assert code == 0
@@ -104,6 +109,7 @@ def test_a_wrong_reading_is_one_line(photos, run, arguments, message):
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_range_comes_from_the_training_images_alone(photos, run, tmp_path):
     """A bright test image must not move the range."""
     deepen(photos, 0, 1000)

@@ -16,7 +16,8 @@ from pipelines.errors import WorkFailed, WrongCall, WrongSetting
 from pipelines.exploration.copies import Copies
 from pipelines.features import PassAdvanced, PassPlanned, Source
 from pipelines.outcome import BadImages, SearchAdvanced
-from pipelines.progress import STAGES, RunPlanned, StageBegun
+from pipelines.progress import RunPlanned, StageBegun
+from pipelines.report.timing import STAGES
 from pipelines.samples import SamplesRead
 from pipelines.stages.familiarity import _deepest
 
@@ -180,6 +181,7 @@ def test_names_may_be_written_with_commas_or_as_a_sequence():
     assert RunSettings() == RunSettings()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ["knn", "rbf_svm", "blend"])
 def test_a_final_fit_on_all_images_changes_no_figure(photos, settings, tmp_path, monkeypatch, row):
     def chosen(board, how):

@@ -40,6 +40,7 @@ def one_process(monkeypatch):
     monkeypatch.setattr("pipelines.stages.search.cores", lambda: 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NINTH)
 def test_a_head_is_one_row(photos, run, tmp_path, monkeypatch, capsys, name):
     monkeypatch.setitem(HEADS, name, NINTH[name])

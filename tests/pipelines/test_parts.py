@@ -94,6 +94,7 @@ def test_unreadable_images_and_contradicted_labels_are_told(photos, refused, tmp
     assert "mend the labels" in said
 
 
+@pytest.mark.slow
 def test_of_an_earlier_runs_split_what_is_gone_is_told(photos, ran, refused, tmp_path):
     first = ran(str(photos), out=tmp_path / "out")
     dogs = [row for row in first.split.train if first.samples.labels[row] == "dogs"]

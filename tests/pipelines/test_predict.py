@@ -15,8 +15,10 @@ from PIL import Image
 
 from data import read_image_folder
 from pipelines import ImageClassifier, load_classifier, save_classifier
+from pipelines import asked as asked_file
 from pipelines import predict as predict_file
 from pipelines.__main__ import main as permafrost
+from pipelines.asked import Asking
 from pipelines.predict import main
 
 KEYS = [
@@ -278,7 +280,14 @@ def test_strangers_are_flagged_and_rejected_where_it_is_asked_for(bundle, photos
     (row,) = csv.DictReader(io.StringIO(out))
     assert (code, row["label"], row["familiarity"]) == (0, "", "0.04")
     assert row["rejected"].startswith("unlike the training images")
-    assert call(capsys, bundle, image, "--csv", "--reject", "0.03")[1].count(",cats,") == 1
+    assert call(capsys, bundle, image, "--csv", "--reject", "0.041")[1].count(",cats,") == 0
+    for share in ("0.03", "0.04"):
+        code, out, err = call(capsys, bundle, image, "--csv", "--reject", share)
+        assert (code, out) == (2, "")
+        assert err == (
+            f"error: --reject {share} would reject nothing: of 24 training images that are "
+            "compared with no familiarity is below 0.04; expected more than that\n"
+        )
     text = call(capsys, bundle, image, "--min-probability", "0.999999")[1]
     assert "rejected: probability" in text
 
@@ -349,14 +358,23 @@ def test_a_review_is_a_table_that_the_next_run_learns_from(
     assert all(float(row["probability"]) >= float(row["runner_up_probability"]) for row in rows)
     familiar = [float(row["familiarity"]) >= 0.05 for row in rows]
     assert familiar == sorted(familiar, reverse=True)
-    (tmp_path / "asked.csv").write_text(out)
+    assert [row["label"] for row in rows] == [""] * 5
+    assert {row["guess"] for row in rows} <= {"cats", "dogs"}
+    labelled = [f"{row['path']},{row['guess']}" for row in rows[:3]]
+    labelled += [f"{row['path']}," for row in rows[3:]]
+    (tmp_path / "asked.csv").write_text("\n".join(["path,label", *labelled]))
     code, _, err = run(
         photos, *few, "--labels", tmp_path / "asked.csv", "--split", tmp_path / "out"
     )
     assert code == 0, err
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert "5 added" in results["data"]["notes"][-1]
-    assert results["compared"]["n_added"] == 5
+    said = "0 dropped, 3 added to train on, 2 without a label skipped"
+    assert said in results["data"]["notes"][-1]
+    assert said in err
+    assert results["compared"]["n_added"] == 3
+    with open(tmp_path / "out" / "images.csv", encoding="utf-8", newline="") as file:
+        part_of = {row["path"]: row["part"] for row in csv.DictReader(file)}
+    assert {part_of[row["path"]] for row in rows[:3]} == {"train"}
 
 
 def test_what_a_review_can_not_be_asked_with(bundle, photos, capsys):
@@ -366,6 +384,45 @@ def test_what_a_review_can_not_be_asked_with(bundle, photos, capsys):
     with pytest.raises(SystemExit):
         call(capsys, bundle, "--review", photos)
     assert "or --review as the last word" in capsys.readouterr().err
+
+
+def test_names_that_come_slowly_are_answered_after_a_second(monkeypatch):
+    monkeypatch.setattr(asked_file, "LONGEST_WAIT", 0.05)
+    reading, writing = os.pipe()
+    with open(reading) as stdin:
+        chunks = predict_file._chunks(Asking(["-"], stdin), 1280)
+        sizes = []
+        for names in (b"a.png\n", b"b.png\nc.p", b"ng\r\nd\xe9.png\n"):
+            os.write(writing, names)
+            sizes.append([asked.path for asked in next(chunks)])
+        os.write(writing, b"\ne.png")
+        os.close(writing)
+        sizes += [[asked.path for asked in chunk] for chunk in chunks]
+    expected = [["a.png"], ["b.png"], ["c.png", os.fsdecode(b"d\xe9.png")], ["e.png"]]
+    assert sizes == expected
+
+
+def test_a_row_without_a_path_and_columns_of_one_name(bundle, photos, tmp_path, capsys):
+    image = photos / "cats" / "0.png"
+    (tmp_path / "t.csv").write_text(f"x,path,x\n1,,2\n3,{image},4\n", encoding="utf-8")
+    code, out, err = call(capsys, bundle, tmp_path / "t.csv", "--csv", "--top", "99")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 1
+    assert "1 of 2 images can't be read" in err
+    assert rows[0]["error"].endswith("t.csv, line 2: no path; every row needs one")
+    assert (rows[1]["label"], rows[1]["x"], rows[1]["x_2"]) == ("cats", "3", "4")
+    assert [name for name in rows[0] if name.startswith("label")] == ["label", "label_2"]
+
+
+def test_what_is_explained_when_it_is_interrupted_has_its_page(
+    bundle, photos, tmp_path, monkeypatch
+):
+    def interrupted(classifier, chunk, rules):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict_file, "_answers", interrupted)
+    assert main([str(bundle), str(photos), "--explain", str(tmp_path / "why")]) == 130
+    assert (tmp_path / "why" / "index.html").read_text().count("<figure>") == 4
 
 
 STREAMED = 2000  # files; a benchmark may raise it

@@ -13,13 +13,13 @@ from pipelines.progress import (
     OF_SEARCH,
     RISE,
     SEARCH_SECONDS,
-    STAGES,
     STARTS,
     ProgressLine,
     RunPlanned,
     StageBegun,
     TimeLeft,
 )
+from pipelines.report.timing import STAGES
 
 PLANNED = RunPlanned(1000, 12, 4, 1)
 SEARCH = SEARCH_SECONDS * 1000 * 12 * 4
@@ -165,6 +165,6 @@ def test_a_run_is_told_stage_by_stage(monkeypatch, quiet):
     narrator.close()
     say("the end")
     text = stream.getvalue()
-    seen = re.findall(r"searching heads, 2 of 20 taps looked at|12 of 12 taps|the map, a", text)
+    seen = re.findall(r"over heads, 2 of 20 taps looked at|12 of 12 taps|the map, a", text)
     assert len(seen) == (0 if quiet else 3)
     assert text.rpartition("\r")[2] == "the end\n"

@@ -124,6 +124,37 @@ def test_of_many_images_a_part_is_mapped_and_every_class_in_it(job, monkeypatch)
     assert np.array_equal(drawn, ~np.isnan(result.images.y))
 
 
+def test_a_page_that_fails_takes_nothing_with_it(job, photos, run, page, tmp_path, monkeypatch):
+    def fails(*given):
+        raise ValueError("no page today")
+
+    few = ("--heads", "knn", "--layers", "features.4", "--pooling", "avg", "--baselines", "off")
+    with monkeypatch.context() as patched:
+        patched.setattr("pipelines.report.page.make_page", fails)
+        code, printed, err = run(photos, *few, "--report", "on")
+    assert code == 0
+    assert "no page could be made (ValueError: no page today); all else is there" in err
+    assert "page:" not in printed
+    assert sorted(os.listdir(tmp_path / "out")) == [
+        *("images.csv", "model", "results.json", "test_predictions.csv")
+    ]
+    assert page("--cache", tmp_path / "cache")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("comparisons", {}), ("seconds", None), ("chosen", {}), ("leaderboard", [])]
+)
+def test_results_of_another_shape_are_refused_in_a_line(job, tmp_path, capsys, name, value):
+    job(report=False)
+    file = tmp_path / "out" / "results.json"
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | {name: value}))
+    assert main([str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
 def test_the_surest_mistakes_are_explained_by_what_is_kept(job, photos):
     for i in (3, 4, 7):
         (photos / "cats" / f"{i}.png").rename(photos / "dogs" / f"cat {i}.png")
@@ -194,6 +225,7 @@ def test_every_image_is_decoded_once_and_none_again_for_the_page(job, page, tmp_
     assert made == []
 
 
+@pytest.mark.slow
 def test_the_page_is_the_same_however_it_is_made(job, page, tmp_path):
     result = job()
     del result.results["seconds"]["report"]  # the page was made before
@@ -209,6 +241,7 @@ def test_the_page_is_the_same_however_it_is_made(job, page, tmp_path):
     assert again == first
 
 
+@pytest.mark.slow
 def test_pictures_come_of_the_files_where_the_cache_has_none(job, page, tmp_path, photos):
     job()
     first = page("--cache", tmp_path / "cache")
@@ -226,6 +259,7 @@ def test_pictures_come_of_the_files_where_the_cache_has_none(job, page, tmp_path
     assert (code, err.split(";")[0]) == (0, "0 of 24 images have a picture in it")
 
 
+@pytest.mark.slow
 def test_the_script_makes_it_too(job, tmp_path, capsys):
     job(report=False)
     assert permafrost(["report", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]) == 0

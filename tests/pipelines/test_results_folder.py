@@ -152,6 +152,7 @@ def test_without_a_folder_there_is_none():
         assert folder is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kills processes")
 @pytest.mark.skipif(HOWS == ["fallback"], reason="folders can't be exchanged")
 def test_killed_at_any_call_the_old_or_the_new_results_are_there(tmp_path):
@@ -399,6 +400,7 @@ def test_after_a_run_that_failed_the_next_one_takes_its_folder(photos, run, tmp_
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["write_predictions", "write_bundle", "write_results"])
 def test_a_disk_that_fails_in_any_file_leaves_the_earlier_run(
     photos, run, tmp_path, monkeypatch, stage

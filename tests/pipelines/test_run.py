@@ -306,6 +306,7 @@ def test_joined_taps_are_a_row_and_a_bundle(photos, run, tmp_path):
     assert_the_bundle_predicts_as_the_run(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_blend_across_backbones_is_predicted_with(photos, run, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "choose_row", lambda board, how: next(
         i for i, row in enumerate(board.rows) if "+" in row.backbone))  # fmt: skip
@@ -340,6 +341,7 @@ def all_alike(shares, codes, folds, scoring=None, kinds=None):
     return Blend(weights, 0.5, np.tensordot(weights, shares, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scoring", ["balanced_accuracy", "f1_macro", "neg_log_loss", "roc_auc"])
 def test_the_run_chooses_by_the_scoring(photos, run, tmp_path, scoring):
     for file in list((photos / "dogs").iterdir())[4:]:
@@ -678,3 +680,20 @@ def test_many_taps_are_screened_and_those_left_out_are_listed(photos, run, tmp_p
         for member in chosen["members"] or [{"tap": f"{chosen['layer']}:{chosen['pooling']}"}]
     }
     assert set(map(str, loaded.extractor_.taps())) == taps
+
+
+def test_a_class_called_drop_is_learnt_and_labels_are_refused_before_any_work(
+    run, photos, tmp_path
+):
+    (photos / "dogs").rename(photos / "drop")
+    (tmp_path / "fixes.csv").write_text(f"path,label\n{photos}/cats/0.png,drop\n")
+    few = ["--layers", "features.4", "--pooling", "avg", "--heads", "ridge", "--baselines", "off"]
+    code, out, err = run(photos, *few, "--labels", tmp_path / "fixes.csv")
+    assert (code, out) == (2, "")
+    assert "has a class 'drop'" in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "cache").exists()
+    assert run(photos, *few)[0] == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    assert "drop" in results["data"]["classes"]

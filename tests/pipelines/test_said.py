@@ -60,7 +60,8 @@ def test_what_cannot_be_read_has_its_reason_in_its_place():
 def test_the_most_probable_classes_in_csv_and_text():
     first, second = said(Rules())
     assert (
-        line_of(second, 2) == "b.jpg  bees  0.500  wasps  0.400  unlike the training images (0.01)"
+        line_of(second, 2)
+        == "b.jpg  bees  0.500  wasps  0.400  unlike the training images (familiarity 0.01)"
     )
     assert line_of(first, 1) == "a.jpg  ants  0.700"
     header = header_of(5, [])
@@ -81,3 +82,28 @@ def test_a_probability_has_nine_digits_however_small_it_is():
     found = Judged(np.array([0]), np.array(["y"]), shares, None, {})
     row = answers_of([Asked("a.jpg")], found, np.array(["x", "y"]), Rules())[0]
     assert row["probabilities"] == {"x": 1.23456789e-8, "y": 0.999999988}
+
+
+@pytest.mark.parametrize(
+    ("probability", "limit", "words"),
+    [
+        (0.98999, 0.99, "probability 0.98999, below 0.99"),
+        (0.8999999, 0.9, "probability 0.8999999, below 0.9"),
+        (0.51234, 0.6, "probability 0.512, below 0.6"),
+    ],
+)
+def test_a_reason_shows_a_figure_below_its_limit(probability, limit, words):
+    assert Rules(min_probability=limit).reason(probability, None) == words
+
+
+def test_a_familiarity_is_shown_below_its_limit():
+    assert Rules(reject=0.05).reason(1, 0.04999999999) == (
+        "unlike the training images (familiarity 0.04999999999, below 0.05)"
+    )
+
+
+def test_lists_and_objects_of_a_table_are_json_in_a_cell():
+    row = said(Rules())[0] | {"given": {"a": ["x", "y"], "b": {"c": None}, "d": True, "e": 3}}
+    assert cells_of(row, 1, ["a", "b", "d", "e", "f"])[-5:] == [
+        '["x", "y"]', '{"c": null}', "true", 3, None,
+    ]  # fmt: skip

@@ -1,11 +1,13 @@
 """Tests of pipelines/samples.py: the test part that is given, and samples without labels."""
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from data import read_images
+from data import Samples, read_images
 from pipelines.errors import WrongCall
-from pipelines.samples import read_any, read_samples
+from pipelines.exploration.copies import Copies
+from pipelines.samples import read_any, read_samples, split_samples
 
 
 @pytest.fixture
@@ -54,3 +56,33 @@ def test_why_labels_are_not_used_is_noted(tree):
     assert "labels are not used: .: ants, bees come again" in samples.notes[0]
     assert read_any("north").notes == ()
     assert read_any(".", 2).labels.tolist() == read_images(".", class_level=2).labels.tolist()
+
+
+@pytest.mark.parametrize("sides", [None, "known"])
+def test_what_is_to_train_only_is_never_tested_on_and_moves_no_other(sides):
+    labels = ["cat", "dog"] * 30
+    paths = tuple(f"{i}.png" for i in range(60))
+    plain = split_samples(Samples(paths, labels=labels), [], 3, seed=0)
+    new = tuple(f"new{i}.png" for i in range(20))
+    train_only = [False] * 60 + [True] * 20
+    more = Samples((*paths, *new), labels=[*labels, *labels[:20]], train_only=train_only)
+    known = None
+    if sides:
+        known = np.array(["train"] * 80, dtype="<U5")
+        known[60:] = ""
+        known[plain.test] = known[79] = "test"  # one was tested once
+    found = split_samples(more, [], 3, seed=0, sides=known)
+    assert found.test.tolist() == plain.test.tolist()
+    assert found.train.tolist() == sorted([*plain.train.tolist(), *range(60, 80)])
+
+
+def test_the_like_of_what_is_to_train_only_is_trained_on_too():
+    labels = ["cat", "dog"] * 20
+    plain = split_samples(Samples(tuple(map(str, range(40))), labels=labels), [], 3, seed=0)
+    tested = int(plain.test[0])
+    paths = (*map(str, range(40)), "new")
+    samples = Samples(paths, labels=[*labels, labels[tested]], train_only=[False] * 40 + [True])
+    copies = [Copies(tested, 40, "copy", 0.99)]
+    found = split_samples(samples, copies, 3, seed=0)
+    assert {tested, 40} <= set(found.train.tolist())
+    assert not {tested, 40} & set(found.test.tolist())

@@ -173,6 +173,7 @@
         list.append(make("li", { title: images.folder + images.path[near.row] }, small(near.row), words));
       }
       frame.append(make("p", {}, "Nearest training images, with how far they are:"), list);
+      if (!found.drawn) frame.append(make("p", {}, found.no_map));
     });
     return frame;
   }
@@ -190,6 +191,7 @@
     for (const row of item.rows) {
       const one = make("div", { className: "one" }, picture(row), told(row));
       both.append(one);
+      if (!data.mends) continue;
       const line = mend(row, item.propose);
       one.querySelector(".told").append(line);
       showMend(line);
@@ -226,7 +228,7 @@
   }
 
   for (const frame of all("[data-gallery]")) {
-    const items = galleries[frame.dataset.gallery].map((item) => ({ ...item, propose: proposed(item.propose) }));
+    const items = galleries[frame.dataset.gallery];
     const cards = frame.querySelector("[data-cards]");
     cards.classList.remove("cards");
     const open = () => {
@@ -242,10 +244,6 @@
       const target = byId(link.getAttribute("href").slice(1));
       if (target?.tagName === "DETAILS") target.open = true;
     });
-  }
-
-  function proposed(name) {
-    return name === "drop" ? DROP : classes.indexOf(name);
   }
 
   const plain = (row) => ({ rows: [row], propose: images.predicted[row] });

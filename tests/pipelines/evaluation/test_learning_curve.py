@@ -66,6 +66,7 @@ def test_sizes_double_and_the_curve_rises(problem):
     assert all(point.images == pytest.approx(4 * point.per_class) for point in points)
 
 
+@pytest.mark.slow
 def test_two_runs_print_the_same_and_another_seed_does_not(problem):
     def curve(**options):
         return curve_of(problem, folds(problem[1], 4), "logistic", **options)

@@ -144,6 +144,7 @@ def test_measure_gives_every_metric_inside_its_interval(classes):
     assert found == measure(names[labels], names[predicted], shares, names)
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_metric_covers_its_true_value():
     labels, predicted, shares = answers(3, n=60_000, seed=1)
     rng = np.random.default_rng(0)

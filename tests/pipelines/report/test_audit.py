@@ -38,6 +38,7 @@ def test_near_copies_stay_on_one_side(big, run, tmp_path):
     assert results["data"]["n_train"] + results["data"]["n_test"] == 30
 
 
+@pytest.mark.slow
 def test_near_copies_are_dropped(big, run, tmp_path):
     run(big, "--heads", "ridge", "--baselines", "off", "--duplicates", "drop")
     results = results_of(tmp_path)
@@ -45,6 +46,7 @@ def test_near_copies_are_dropped(big, run, tmp_path):
     assert planted(results) == set()
 
 
+@pytest.mark.slow
 def test_a_given_split_stays_and_copies_across_it_are_warned_of(big, run, tmp_path, add_photos):
     for i in range(6):
         (tmp_path / "set" / "test" / "cats").mkdir(parents=True, exist_ok=True)

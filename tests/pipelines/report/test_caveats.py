@@ -25,7 +25,7 @@ WELL = {
         "learnt": {"verdict": "better"},
         "test": {"verdict": "same", "first_score": 0.8, "second_score": 0.95},
     },
-    "audit": {"n_copies_across_split": 0, "n_flat": 0, "flat": ["dark.png"]},
+    "audit": {"n_copies_across_split": 0, "n_flat": 0, "flat": ["dark\x1b.png"]},
     "familiarity": {"n_flagged": 20, "share_flagged": 0.05, "threshold": 0.05},
 }
 CASES = [
@@ -33,10 +33,11 @@ CASES = [
     (("audit", "n_copies_across_split"), 1, "1</data> pair of near copies has one image in"),
     (("data", "n_test"), 40, "Few test images"),
     (("chosen", "test_low"), 0.5, "anything from"),
-    (("comparisons", "learnt", "verdict"), "can't tell", "Nothing learnt"),
+    (("comparisons", "learnt", "verdict"), "can't tell", "too few to tell whether any head"),
+    (("comparisons", "learnt", "verdict"), "same", "Nothing learnt"),
     (("comparisons", "test", "verdict"), "worse", "80.0</data>"),
     (("data", "imbalance", "imbalanced"), True, "a&lt;b has"),
-    (("audit", "n_flat"), 3, "such as dark.png"),
+    (("audit", "n_flat"), 3, "such as dark\\x1b.png"),
     (("data", "n_bad"), 1, "1</data> image could not be used"),
     (("familiarity", "share_flagged"), 0.4, "unlike the training images"),
 ]

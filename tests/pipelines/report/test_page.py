@@ -112,6 +112,51 @@ def test_pictures_lie_in_it_once(finished):
     assert text.count(base64.b64encode(b"\xff\xd8\xff one").decode()) == 1
 
 
+def test_labels_are_proposed_by_number_whatever_their_letters(finished):
+    results, images = finished
+    name = "dogs\udce9\x1b"
+    results = renamed(results, "dogs", name)
+    for column in (images.label, images.predicted):
+        column[:] = renamed(column.tolist(), "dogs", name)
+    images.predicted[0] = name if images.label[0] == "cats" else "cats"
+    held = json.loads(Elements(make_page(results, images, {})).scripts[0])
+    number = {own: i for i, own in enumerate(results["data"]["classes"])}
+    mistakes = held["galleries"]["mistakes"]
+    assert mistakes
+    for item in mistakes:
+        [row] = item["rows"]
+        assert item["propose"] == number[images.predicted[row]] >= 0
+    assert {item["propose"] for item in held["galleries"]["outliers"]} <= {-1}
+    assert held["mends"]
+
+
+def test_where_a_class_is_called_drop_no_label_is_mended(finished):
+    results, images = finished
+    results = renamed(results, "cats", "drop")
+    for column in (images.label, images.predicted):
+        column[:] = renamed(column.tolist(), "cats", "drop")
+    text = make_page(results, images, {})
+    assert not json.loads(Elements(text).scripts[0])["mends"]
+    assert "give it another name to mend labels from here" in text
+
+
+def test_a_figure_that_is_none_is_left_out(finished):
+    results, images = finished
+    results["chosen"]["test_metrics"]["roc_auc"] = dict.fromkeys(("value", "low", "high"))
+    text = make_page(results, images, {})
+    assert "None</" not in text
+    assert "\u2013 to" not in text
+
+
+def test_of_few_training_images_nothing_is_said_of_strangers(finished):
+    results, images = finished
+    heading = "Images unlike the training ones"
+    results["familiarity"]["n_judged"] = 19
+    assert heading not in make_page(results, images, {})
+    results["familiarity"]["n_judged"] = 20
+    assert heading in make_page(results, images, {})
+
+
 def test_a_run_without_a_map_says_so(finished):
     results, images = finished
     images.x[:] = images.y[:] = float("nan")
@@ -162,6 +207,7 @@ def test_the_answer_is_told_of_as_many_images_as_tell_its_ends_apart(low, high, 
     assert of_hundreds(low, high) == n
 
 
+@pytest.mark.slow
 def test_the_script_of_the_figures_is_remembered(tmp_path, monkeypatch):
     monkeypatch.undo()
     charts.figure_script.cache_clear()

@@ -117,6 +117,7 @@ def job(photos, tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_a_run_takes_an_earlier_ones_split_with_labels_and_names_changed(
     photos, job, add_photos, tmp_path
 ):
@@ -138,6 +139,7 @@ def test_a_run_takes_an_earlier_ones_split_with_labels_and_names_changed(
     assert {own for own, side in known.items() if side == "test"} == again
 
 
+@pytest.mark.slow
 def test_of_copies_dropped_the_image_that_was_there_stays(photos, job, tmp_path, monkeypatch):
     first, _ = job(out=tmp_path / "out")
     row = int(first.split.test[-1])

@@ -75,6 +75,7 @@ def results(place, why, imbalanced=False):
         },
         "familiarity": {
             "threshold": 0.05,
+            "n_judged": 100,
             "n_flagged": 0,
             "share_flagged": 0.0,
             "accuracy_flagged": None,
