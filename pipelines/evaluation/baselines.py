@@ -1,6 +1,8 @@
 """What the pretrained network has to beat: the majority class, a plain head on plain features."""
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -30,14 +32,27 @@ def measure_baselines(
         backbone the best is given.
     """
     found = [_majority_entry(majority, labels, search)]
-    search = replace(search, heads=GRID)
-    for source, X in features:
-        entry = _best_entry(source, X, labels, search)
+    for entry in _best_entries(features, labels, replace(search, heads=GRID)):
         if found[-1].row.backbone != entry.row.backbone:
             found.append(entry)
         elif entry.row.cv_score > found[-1].row.cv_score:
             found[-1] = entry
     return found
+
+
+def _best_entries(
+    features: Iterable[tuple[RowSource, np.ndarray]], labels: np.ndarray, search: Search
+) -> Iterator[Entry]:
+    """In their order, searched in threads while the features of the next are computed here."""
+    n_jobs, alone = max(1, search.n_jobs or 1), replace(search, n_jobs=None)
+    with ThreadPoolExecutor(n_jobs) as pool:
+        pending: deque = deque()
+        for source, X in features:
+            pending.append(pool.submit(_best_entry, source, X, labels, alone))
+            if len(pending) > n_jobs:  # no more features are held than are searched
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def _best_entry(source: RowSource, X: np.ndarray, labels: np.ndarray, search: Search) -> Entry:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from joblib import delayed
 
 from heads import HEADS, HeadSearchCV, oof_probabilities
 from heads.blended import Member
@@ -11,7 +12,7 @@ from heads.catalog import find_head
 from pipelines.evaluation.comparison import paired_interval
 from pipelines.evaluation.intervals import wilson_interval
 from pipelines.evaluation.scoring import no_score
-from pipelines.evaluation.search import Search
+from pipelines.evaluation.search import Search, in_parallel
 
 POINTS, DRAWS, LEAST = 6, 3, 2
 Splits = Sequence[tuple[np.ndarray, np.ndarray]]
@@ -72,11 +73,19 @@ def learning_curve(
     means = [[np.zeros((len(labels), len(classes))) for _ in draws] for draws in drawn]
     for features, own in members:
         unknown = [replace(member, oof=None) for member in own]
-        for of_size, draws in zip(means, drawn, strict=True):
-            whole = of_size is means[-1]
-            for mean, reduced in zip(of_size, draws, strict=True):
-                part = replace(search, folds=reduced)
-                mean += _probabilities(features, labels, own if whole else unknown, part)
+        # a thread a draw, the largest first so that they end together
+        places = [(i, j) for i in reversed(range(len(drawn))) for j in range(len(drawn[i]))]
+        jobs = (
+            delayed(_probabilities)(
+                features,
+                labels,
+                own if i == len(drawn) - 1 else unknown,
+                replace(search, folds=drawn[i][j], n_jobs=None),
+            )
+            for i, j in places
+        )
+        for (i, j), found in zip(places, in_parallel(jobs, search.n_jobs), strict=True):
+            means[i][j] += found
     points, right_means, draw_variances = [], [], []
     for of_size, draws in zip(means, drawn, strict=True):
         right = np.array([mean[tested].argmax(axis=1) == codes[tested] for mean in of_size], float)
