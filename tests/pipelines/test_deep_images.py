@@ -125,6 +125,7 @@ def test_the_range_comes_from_the_training_images_alone(photos, run, tmp_path):
     assert results_of(tmp_path / "out")["data"]["intensity"][1] <= 1050
 
 
+@pytest.mark.slow
 def test_pages_and_channels_are_chosen(run, tmp_path):
     import tifffile
 
@@ -148,6 +149,7 @@ def test_pages_and_channels_are_chosen(run, tmp_path):
     assert results_of(tmp_path / "out")["chosen"]["test_accuracy"] == 1.0
 
 
+@pytest.mark.slow
 def test_notes_on_pixels_are_listed_and_remembered(photos, run, tmp_path):
     """A file of two pages and one without its end are used; the store's rows keep their notes."""
     import tifffile
@@ -170,6 +172,7 @@ def test_notes_on_pixels_are_listed_and_remembered(photos, run, tmp_path):
         assert len(rows) == 3
 
 
+@pytest.mark.slow
 def test_predict_says_which_page_it_read(photos, run, tmp_path, capsys):
     import tifffile
 
@@ -183,6 +186,7 @@ def test_predict_says_which_page_it_read(photos, run, tmp_path, capsys):
     assert capsys.readouterr().err == f"note: {pages}: 1 of 3 pages\n"
 
 
+@pytest.mark.slow
 def test_renaming_a_deep_image_computes_nothing_again(photos, run, tmp_path):
     deepen(photos, 0, 4095)
     assert run(photos, *QUICK)[0] == 0

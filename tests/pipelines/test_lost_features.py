@@ -13,11 +13,11 @@ from pipelines import job
 from pipelines.features import FeatureTable
 
 TIMES = re.compile(
-    r"seconds|images_per_second|in_words|command|bottleneck|engine|from_store|computed"
+    r"seconds|images_per_second|in_words|command|bottleneck|engine|from_store|computed|^compared$"
 )
-# before which read of a run, counted from 1: the audit's, the search's; and from the end: the
-# learning curve's, the test rows', the audit's last
-STAGES = (1, 2, -3, -2, -1)
+# before which read of a run, counted from 1: the audit's, the search's; and from the end: the test
+# rows' by the heads and by the reference, the audit's last, the map's
+STAGES = (1, 2, -5, -3, -2, -1)
 
 
 def without_times(value):

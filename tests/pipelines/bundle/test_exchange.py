@@ -64,6 +64,7 @@ def save(folder, text):
             (aside / name).write_text(text)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kills processes")
 @pytest.mark.parametrize("how", HOWS)
 def test_killed_at_any_call_one_of_the_two_is_there(tmp_path, how):

@@ -54,7 +54,8 @@ def test_every_key_is_named_in_the_docs(photos, run, tmp_path):
     assert sorted(key for key in keys if f"`{key}`" not in FIGURES) == []
 
 
-@pytest.mark.parametrize("scoring", ["accuracy", pytest.param("roc_auc", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scoring", ["accuracy", "roc_auc"])
 def test_two_runs_with_one_seed_print_the_same_figures(photos, run, tmp_path, monkeypatch, scoring):
     """Features computed afresh each time; once with one thread, once with two."""
     found = []

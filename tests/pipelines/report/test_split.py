@@ -172,6 +172,7 @@ def test_that_of_other_images_is_refused_before_the_pass(photos, run, tmp_path):
     assert (code, len(err.splitlines())) == (2, 1)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_became_of_the_split(photos, run, tmp_path):
     short = ("--heads", "knn", "--layers", "features.4", "--pooling", "avg", "--baselines", "off")
     run(photos, *short)
