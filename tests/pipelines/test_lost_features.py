@@ -99,7 +99,7 @@ def break_images(photos, cache):
 JOB_STAGES = (
     "settle_copies",
     "find_baselines",
-    "trace_curve",
+    "trace",
     "score_choice",
     "audit_images",
     "leave_classifier",
