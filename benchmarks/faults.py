@@ -319,6 +319,7 @@ def main() -> int:
     options = parser.parse_args()
     for name in ("pipelines.job", "pipelines.extract", "pipelines.run", "torchvision", "skops.io"):
         import_module(name)  # once for all trials
+    import_module("pipelines.report.charts").joined_script()
     # more would wait for one another, actively
     import_module("torch").set_num_threads(1)
     threadpool_limits(1)

@@ -41,7 +41,8 @@ def report(options: argparse.Namespace) -> int:
     file = options.run / REPORT
     try:
         pictures = gather_pictures(results, images, images.path.tolist(), store)
-        page = make_page(results, images, pictures, store.cache / KEPT)
+        kept = store.cache / KEPT if store.cache.exists() else None  # no cache is made for it
+        page = make_page(results, images, pictures, kept)
     except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
         raise WrongCall(
             f"{options.run / RESULTS} is not as this version writes it "

@@ -34,23 +34,29 @@ CONFIG = {
 }
 
 
-@cache
 def figure_script(kept: Path | None = None) -> str:
     """Vega, Vega-Lite and Vega-Embed as one script.
 
     kept : a folder in which it is remembered, since to join it takes seconds; None is nowhere.
     """
     file = kept and kept / f"vega-{version('vl-convert-python')}.json"
-    script = read_remembered(file) if file else None
+    is_joined = joined_script.cache_info().currsize > 0
+    script = read_remembered(file) if file and not is_joined else None
     if isinstance(script, str):
         return script
-    import vl_convert
-
-    script = vl_convert.javascript_bundle(SNIPPET)
-    if file:
+    script = joined_script()
+    if file and not (is_joined and file.exists()):
         with contextlib.suppress(OSError):  # it saves time alone
             write_remembered(file, script)
     return script
+
+
+@cache
+def joined_script() -> str:
+    """Joined once in a process: it takes seconds."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle(SNIPPET)
 
 
 def learning_curve(points: list[dict[str, Any]]) -> dict[str, Any]:

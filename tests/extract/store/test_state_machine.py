@@ -186,8 +186,11 @@ class StoreMachine(RuleBasedStateMachine):
     def disk_full_while_adding(self, recipe, taps, rows, name, call):
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(os, name, failing(getattr(os, name), call))
-            with contextlib.suppress(ExtractError):
+            before = set(self.unused)
+            try:
                 self._add(recipe, taps, rows)
+            except ExtractError:
+                self.unused = before  # nothing may have been written that would tell of a use
 
     @precondition(lambda self: set(self._parts()) - self.damaged)
     @rule(data=st.data(), damage=damages)

@@ -210,11 +210,11 @@ def test_the_answer_is_told_of_as_many_images_as_tell_its_ends_apart(low, high, 
 @pytest.mark.slow
 def test_the_script_of_the_figures_is_remembered(tmp_path, monkeypatch):
     monkeypatch.undo()
-    charts.figure_script.cache_clear()
+    charts.joined_script.cache_clear()
     script = charts.figure_script(tmp_path / "kept")
     assert "vegaEmbed" in script
     assert "</script" not in script.lower()
-    charts.figure_script.cache_clear()
+    charts.joined_script.cache_clear()
     monkeypatch.setattr("vl_convert.javascript_bundle", None)
     assert charts.figure_script(tmp_path / "kept") == script
-    charts.figure_script.cache_clear()
+    charts.joined_script.cache_clear()
