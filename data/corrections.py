@@ -187,15 +187,14 @@ def _label_meant(samples: Samples, path: str, label: str) -> str:
 
 def _with_new(samples: Samples, corrections: Mapping[str, str]) -> Samples:
     """Samples and, behind them, the files with a label that are none of them yet."""
-    if samples.pixels is not None:
+    other = set(corrections).difference(samples.paths)
+    if samples.pixels is not None or not other:
         return samples
-    known = {*samples.paths, *map(os.path.realpath, samples.paths)}
+    known = set(map(os.path.realpath, samples.paths))
     new = {
         real: path
         for path in reversed(list(corrections))  # of two ways to one file the first is kept
-        if path not in known
-        and (real := os.path.realpath(path)) not in known
-        and os.path.isfile(path)
+        if path in other and (real := os.path.realpath(path)) not in known and os.path.isfile(path)
     }
     if not new:
         return samples

@@ -160,7 +160,7 @@ def evidence_maps(seen: Seen, weights: np.ndarray, taken: np.ndarray) -> Located
     """
     extractor = seen.extractor
     card = extractor.load_backbone().card
-    spans = [span for span in _spans(extractor, card) if has_places(card, span[0])]
+    spans = [span for span in tap_spans(extractor) if has_places(card, span[0])]
     maps: list = [0.0] * len(spans)
     for part, found in zip(_parts(extractor), seen.maps, strict=False):
         for i, (tap, span) in enumerate(spans):
@@ -348,9 +348,9 @@ def _parts(extractor: FeatureExtractor) -> tuple[str, ...]:
     return parse_view(extractor.recipe().view).parts
 
 
-def _spans(extractor: FeatureExtractor, card: Card) -> Iterator[tuple[Tap, slice]]:
-    """The taps with the columns of their features."""
-    start = 0
+def tap_spans(extractor: FeatureExtractor, start: int = 0) -> Iterator[tuple[Tap, slice]]:
+    """The taps with the columns of their features, which begin at `start`."""
+    card = extractor.load_backbone().card
     for tap in extractor.taps():
         stop = start + card.width(tap)
         yield tap, slice(start, stop)

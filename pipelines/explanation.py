@@ -23,6 +23,7 @@ from extract.attribution import (
     occlusion_maps,
     place_of,
     see,
+    tap_spans,
 )
 from extract.extractor import JoinedExtractor, check_inputs, extractors_of
 from extract.pooling import find_pooling
@@ -134,11 +135,9 @@ class _Whole:
         """The extractors' taps with the columns of their features."""
         start = 0
         for extractor in self.extractors:
-            card = extractor.load_backbone().card
-            for tap in extractor.taps():
-                stop = start + card.width(tap)
-                yield extractor, tap, slice(start, stop)
-                start = stop
+            for tap, span in tap_spans(extractor, start):
+                yield extractor, tap, span
+                start = span.stop
 
     def spans(self) -> Iterator[tuple[FeatureExtractor, slice]]:
         """The extractors with the columns of their features."""

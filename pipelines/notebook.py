@@ -10,7 +10,8 @@ from extract.extractor import extractors_of
 from extract.notebook import UNUSABLE, describe_network, describe_taps, known_card
 from heads.blended import BlendedHead
 from heads.catalog import find_name
-from pipelines.evaluation.scoring import SCORINGS
+from pipelines.evaluation.scoring import SCORINGS, SHARES
+from pipelines.report.text import n_taps, params_in_words, place_of_chosen
 
 if TYPE_CHECKING:
     from pipelines.classifier import ImageClassifier, MeasuredAccuracy
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 MOST_ROWS = 8
 MOST_NAMES = 12
 MOST_PARAMS = 28  # letters
-SHARES = ("accuracy", "balanced_accuracy")  # scorings that are told as per cent
 
 
 def run_view(results: dict) -> str:
@@ -63,8 +63,7 @@ def _warnings(results: dict) -> list[Markup | str]:
 def _leaderboard(results: dict) -> Markup:
     """The first rows and the chosen one, each with its interval."""
     several = len(results["backbones"]) > 1
-    rows, chosen = results["leaderboard"], results["chosen"]
-    place = next(i for i, row in enumerate(rows) if row.items() <= chosen.items())
+    rows, place = results["leaderboard"], place_of_chosen(results)
     places = list(range(min(MOST_ROWS, len(rows))))
     places += [place] if place not in places else []
     start = min(rows[i]["cv_score_low"] for i in places)
@@ -98,17 +97,13 @@ def _leaderboard(results: dict) -> Markup:
 def _features_of(row: dict, several: bool) -> str:
     """The tap of a row; of a blend how many there are."""
     if row["tap"] is None:
-        taps = {(own["backbone"], own["tap"], own["view"]) for own in row["members"]}
-        return counted(len(taps), "tap")
+        return counted(n_taps(row), "tap")
     seen = "" if row["view"] == "plain" else f", {row['view']}"
     return f"{row['backbone']} {row['tap']}{seen}" if several else f"{row['tap']}{seen}"
 
 
 def _params(row: dict) -> str:
-    if row["tap"] is None:
-        return counted(len(row["members"]), "head")
-    parts = row["params"].items()
-    words = " ".join(f"{name.rpartition('__')[2]}={_short(value)}" for name, value in parts)
+    words = params_in_words(row)
     return words if len(words) <= MOST_PARAMS else f"{words[: MOST_PARAMS - 1]}…"
 
 
@@ -176,7 +171,3 @@ def _percent(share: float) -> str:
 
 def _number(value: float) -> str:
     return f"{value:z.4f}".replace("-", "\u2212")
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

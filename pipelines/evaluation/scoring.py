@@ -141,6 +141,8 @@ SCORINGS = {
     )
 }
 
+SHARES = ("accuracy", "balanced_accuracy")  # scorings that are told as per cent
+
 
 def find_scoring(name: str, n_classes: int | None = None) -> Scoring:
     """The scoring of a name; ValueError for one unknown, or not defined for so many classes."""

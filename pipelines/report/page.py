@@ -17,7 +17,7 @@ from data.names import counted, shown
 from extract.backbones import BASELINES
 from extract.preprocessing import name_of
 from pipelines.evaluation.metrics import METRICS
-from pipelines.evaluation.scoring import SCORINGS
+from pipelines.evaluation.scoring import SCORINGS, SHARES
 from pipelines.report import charts
 from pipelines.report.caveats import find_warnings
 from pipelines.report.galleries import DROP, describe_images, find_galleries
@@ -25,7 +25,7 @@ from pipelines.report.images import ImageTable
 from pipelines.report.layer_table import make_layer_tables
 from pipelines.report.pictures import ALL_UP_TO
 from pipelines.report.since import changes_in_words, verdict_in_words
-from pipelines.report.text import n_taps
+from pipelines.report.text import n_taps, params_in_words
 from pipelines.report.timing import STAGES
 
 ANSWER_AT = 0.9  # threshold that the page begins with
@@ -139,8 +139,8 @@ class Figures:
 
     def score(self, *place: str | int) -> Markup:
         """A figure of the run's scoring: per cent where that is a share."""
-        share = self.results["scoring"] in ("accuracy", "balanced_accuracy")
-        return self.percent(*place) if share else self.number(*place)
+        is_share = self.results["scoring"] in SHARES
+        return self.percent(*place) if is_share else self.number(*place)
 
     def points(self, *place: str | int) -> Markup:
         """A difference of shares in points of a hundred."""
@@ -178,14 +178,13 @@ def _environment(results: dict) -> jinja2.Environment:
         "counted": counted,
         "METRICS": METRICS,
         "name_of": name_of,
-        "short": _short,
         "of_hundreds": of_hundreds,
         "interval": interval,
         "n_taps": n_taps,
         "verdict_in_words": verdict_in_words,
         "changes_in_words": changes_in_words,
     }
-    environment.filters |= {"sentence": _sentence, "params": _params}
+    environment.filters |= {"sentence": _sentence, "params": params_in_words}
     return environment
 
 
@@ -238,14 +237,6 @@ def _confused(cells: list[dict]) -> list[int]:
 def _sentence(text: str) -> str:
     """Advice begins like a sentence and ends like one."""
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?")) else ".")
-
-
-def _params(params: dict) -> str:
-    return " ".join(f"{key.rpartition('__')[2]}={_short(v)}" for key, v in params.items())
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _embedded(value: Any) -> Markup:

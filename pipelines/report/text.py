@@ -48,7 +48,7 @@ def summary(results: dict, out: Path) -> str:
 def _leaderboard_in_words(results: dict, scoring: Scoring, several: bool) -> list[str]:
     rows = results["leaderboard"]
     header = ("features", "head", "params", f"cv {scoring.words} (95 %)", "")
-    place = _place(results)
+    place = place_of_chosen(results)
     shown = [place] if place >= SHOWN_ROWS else []
     shown = [*range(min(SHOWN_ROWS, len(rows))), *shown]
     cells = [_shown(rows[i], several, "chosen" if i == place else "") for i in shown]
@@ -180,7 +180,7 @@ def _final_in_words(results: dict) -> str:
     )
 
 
-def _place(results: dict) -> int:
+def place_of_chosen(results: dict) -> int:
     """Where the chosen row stands in the table."""
     chosen = results["chosen"]
     rows = results["leaderboard"]
@@ -188,13 +188,10 @@ def _place(results: dict) -> int:
 
 
 def _shown(row: dict, several: bool, note: str) -> tuple[str, ...]:
-    params = " ".join(f"{k.rpartition('__')[2]}={_short(v)}" for k, v in row["params"].items())
-    if row["head"] == "blend":
-        params = counted(len(row["members"]), "head")
     return (
         _source(row, several),
         row["head"],
-        params,
+        params_in_words(row),
         f"{row['cv_score']:z.4f} ({_interval(row, 'cv_score', 3)})",
         f"{'=' if row['tied'] else ' '} {note}".rstrip(),
     )
@@ -252,6 +249,13 @@ def _predict_call(backbone: dict, model: Path) -> str:
 
 def _interval(row: dict, name: str, digits: int = 4) -> str:
     return f"{row[name + '_low']:z.{digits}f} to {row[name + '_high']:z.{digits}f}"
+
+
+def params_in_words(row: dict) -> str:
+    """`C=10 gamma=0.01` of a row or a blend's member; of a blend how many heads it has."""
+    if row["head"] == "blend":
+        return counted(len(row["members"]), "head")
+    return " ".join(f"{k.rpartition('__')[2]}={_short(v)}" for k, v in row["params"].items())
 
 
 def _short(value: Any) -> str:

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.faults import FAULTS
 
 ROOT = Path(__file__).parent.parent.parent
-KILLS, STEPS = 6, 5  # of each kind; the benchmark tries all steps and 250 kills
+KILLS, STEPS = 6, 8  # of each kind; the benchmark tries all steps and 250 kills
 
 pytestmark = [
     pytest.mark.slow,

@@ -2,11 +2,17 @@
 
 import contextlib
 import io
+import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+# `npm install axe-core` into a folder that AXE_CORE names
+AXE = Path(os.environ.get("AXE_CORE", "node_modules/axe-core")) / "axe.min.js"
 SMALL = ["--backbone", "mobilenet_v3_small", "--weights", "random", "--size", "32", "--cv", "3"]
 
 
@@ -109,3 +115,22 @@ def run(tmp_path, small, capsys):
         return code, *capsys.readouterr()
 
     return call
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's chromium."""
+    if BROWSER is None:
+        pytest.skip("NO BROWSER: what is drawn is not looked at; install Debian's chromium")
+    api = pytest.importorskip(
+        "playwright.sync_api",
+        reason="NO PLAYWRIGHT: pip install '.[browser]' to have what is drawn seen",
+    )
+    with api.sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+
+
+@pytest.fixture
+def axe():
+    """The script by which what a screen reader meets is looked at; None where it is not there."""
+    return AXE.read_text(encoding="utf-8") if AXE.is_file() else None

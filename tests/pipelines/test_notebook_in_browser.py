@@ -1,9 +1,5 @@
 """The views of a notebook as a browser shows them, light and dark, under a notebook's own rules."""
 
-import os
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -14,9 +10,6 @@ from pipelines.notebook import run_view
 
 pytestmark = pytest.mark.slow
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-# `npm install axe-core` into a folder that AXE_CORE names
-AXE = Path(os.environ.get("AXE_CORE", "node_modules/axe-core")) / "axe.min.js"
 COLOURS = {"light": ("#111", "#fff"), "dark": ("#ddd", "#111")}
 # those of JupyterLab for what a cell shows
 RULES = """
@@ -25,18 +18,6 @@ RULES = """
 :not(.text).lab td, :not(.text).lab th { text-align: right; }
 .lab tbody tr:nth-child(even) { background: #f00; }
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("NO BROWSER: the views are not looked at; install Debian's chromium")
-    api = pytest.importorskip(
-        "playwright.sync_api",
-        reason="NO PLAYWRIGHT: pip install '.[browser]' to have the views seen",
-    )
-    with api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
 
 
 def views(result):
@@ -55,7 +36,7 @@ def views(result):
 
 @pytest.mark.parametrize("scheme", COLOURS)
 @pytest.mark.parametrize("width", [900, 390])
-def test_views_are_whole_in_a_notebook(browser, made_result, scheme, width):
+def test_views_are_whole_in_a_notebook(browser, axe, made_result, scheme, width):
     page = browser.new_page(viewport={"width": width, "height": 500}, color_scheme=scheme)
     complaints = []
     page.on("console", lambda said: complaints.append(said.text))
@@ -76,8 +57,8 @@ def test_views_are_whole_in_a_notebook(browser, made_result, scheme, width):
         grounds = "[...document.querySelectorAll('tr')].map(own => getComputedStyle(own))"
         clear = page.evaluate(f"{grounds}.map(own => own.backgroundColor)")
         assert set(clear) <= {"rgba(0, 0, 0, 0)"}
-        if AXE.exists():
-            page.add_script_tag(path=str(AXE))
+        if axe is not None:
+            page.evaluate(axe)
             found = page.evaluate("axe.run()")["violations"]
             grave = [own for own in found if own["impact"] in ("serious", "critical")]
             assert [(own["id"], own["nodes"][0]["html"]) for own in grave] == []

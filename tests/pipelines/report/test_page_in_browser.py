@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -11,25 +10,10 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-# `npm install axe-core` into a folder that AXE_CORE names
-AXE = Path(os.environ.get("AXE_CORE", "node_modules/axe-core")) / "axe.min.js"
 SIZES = {1280: 900, 390: 844}
 GRAVE = {"serious", "critical"}
 CLASSES = ("cats", "dogs")
 WRONG = (3, 4, 7)  # cats among the dogs
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("NO BROWSER: the page is not looked at; install Debian's chromium")
-    api = pytest.importorskip(
-        "playwright.sync_api",
-        reason="NO PLAYWRIGHT: pip install '.[browser]' to have the page seen",
-    )
-    with api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +267,7 @@ def test_ticked_labels_come_out_as_csv(page, finished):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", SIZES)
-def test_nothing_overflows_and_axe_finds_nothing_grave(browser, finished, width, scheme):
+def test_nothing_overflows_and_axe_finds_nothing_grave(browser, axe, finished, width, scheme):
     page = opened(browser, finished, width, scheme)
     for frame in page.locator("details").all():
         frame.evaluate("own => { own.open = true; }")
@@ -297,10 +281,10 @@ def test_nothing_overflows_and_axe_finds_nothing_grave(browser, finished, width,
     )
     assert wide == []
     assert page.complaints == []
-    if not AXE.is_file():
+    if axe is None:
         pytest.skip("NO AXE: what a screen reader meets is not looked at; npm install axe-core")
     # what the page forbids itself holds for a script of the test as well, unless it is evaluated
-    page.evaluate(AXE.read_text(encoding="utf-8"))
+    page.evaluate(axe)
     found = page.evaluate("axe.run()")["violations"]
     assert [
         (own["id"], [node["html"] for node in own["nodes"]])
