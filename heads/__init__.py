@@ -16,6 +16,8 @@ _EXPORTS = {
     "oof_probabilities": "calibration",
     "Blend": "blend",
     "blend_candidates": "blend",
+    "beaten": "racing",
+    "grids_of": "racing",
     "screen_features": "screen",
     "screen_probabilities": "screen",
 }

@@ -102,11 +102,13 @@ def solve_together(
     spent = {}
     folds = [validation.whole, *validation.folds]
     complete = validation.complete()
+    # of one fold the start on all rows would cost as much as it saves
+    several = len(validation.folds) > 1
     for name, grid in heads.items():
         started = time.perf_counter()
         if complete and all(solved_by_rows(name, part.fold) for part in complete):
             _solve_wide(name, complete, grid, n_jobs, few)
-        elif name == "logistic" and not any(fold.reduced for fold in folds):
+        elif name == "logistic" and several and not any(fold.reduced for fold in folds):
             _solve_tall(validation, complete, grid, n_jobs)
         spent[name] = (time.perf_counter() - started) / len(validation.folds)
     return spent

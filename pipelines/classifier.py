@@ -378,7 +378,7 @@ class ImageClassifier(ClassifierMixin, ShownEstimator):
         from pipelines.evaluation.search import Search, search_heads
 
         scoring = find_scoring(self.scoring)
-        search = Search([self.head], folds, scoring, self.class_weight, self.seed, None)
+        search = Search([self.head], folds, scoring, self.class_weight, self.seed, n_jobs=None)
         best = search_heads(features, y, search).best[self.head]
         head = fit_head(self.head, best.params, features, y, self.class_weight)
         logits = as_logits(best.oof, HEADS[self.head].scores)

@@ -160,6 +160,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "measure what raw pixels, colours, Gabor filters and the untrained network give "
         "(default: on)",
     },
+    "thorough": {
+        "action": "store_true",
+        "help": "search every setting on every fold, those too that the best has beaten beyond "
+        "chance after the first",
+    },
     "scoring": {
         "metavar": "S",
         "help": "what settings, rows and the blend are chosen by: accuracy, balanced_accuracy, "

@@ -50,6 +50,10 @@ class Findings:
     def __init__(self, folder: Path) -> None:
         self._folder = folder / FOLDER
 
+    def exist(self) -> bool:
+        """Whether anything was ever found."""
+        return self._folder.exists()
+
     def of(self, kind: str, decided: Sequence[Any], make: Callable[[], Any]) -> Any:
         """What is remembered, or what `make` returns, which is remembered then.
 

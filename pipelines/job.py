@@ -4,6 +4,7 @@ import itertools
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,13 @@ from pipelines.bundle.save import write_bundle
 from pipelines.classifier import ImageClassifier, MeasuredAccuracy, arrays_within
 from pipelines.evaluation.differences import compare_others, compare_rows
 from pipelines.evaluation.leaderboard import Entry
+from pipelines.evaluation.workers import Workers
 from pipelines.features import FeatureTable, Listener, choose_taps, ignore, load_backbones
+from pipelines.findings import Findings
 from pipelines.outcome import Found, Job, PageFailed, RunResult, Tested
 from pipelines.progress import RunPlanned, StageBegun
 from pipelines.report.advice import give_advice
+from pipelines.report.charts import KEPT, figure_script
 from pipelines.report.extraction import describe_extraction
 from pipelines.report.files import (
     PREDICTIONS,
@@ -56,6 +60,8 @@ from pipelines.threads import one_blas_thread
 
 log = logging.getLogger(__name__)
 
+MANY_IMAGES = 600
+
 NEXT = dict(itertools.pairwise(STAGES))  # the stage after each
 
 
@@ -91,13 +97,14 @@ def run_job(
         More unreadable images than `max_bad` allows, or results that can't be written.
     """
     watch = Stopwatch(on_event)
-    job = prepare(images, settings or RunSettings(), on_event)
-    with results_folder(job.settings.out) as out, arrays_within(), one_blas_thread():
-        result = work_through(job, out, watch, command)
-        if out is not None:
-            leave_page(result, job, out, watch)
-            with out.writing(RESULTS) as file:
-                write_results(file, result.results)
+    with Workers(cores()) as workers:
+        job = prepare(images, settings or RunSettings(), on_event, workers)
+        with results_folder(job.settings.out) as out, arrays_within(), one_blas_thread():
+            result = work_through(job, out, watch, command)
+            if out is not None:
+                leave_page(result, job, out, watch)
+                with out.writing(RESULTS) as file:
+                    write_results(file, result.results)
     return result
 
 
@@ -132,27 +139,29 @@ def work_through(
     watch.lap("views")
     found = search_taps(job, table, split)
     watch.lap("heads")
+    curve_of = job.beside(lambda: trace(job, found))
+    map_of = job.beside(lambda: draw_map(job, found))
     baselines = find_baselines(job, table, found)
     watch.lap("baselines")
-    curve = trace(job, found)
-    watch.lap("curve")
     tested = score_choice(job, found)
     familiar = find_familiar(found)
     watch.lap("test")
     audit = audit_images(job, table, copies, flat, found)
     watch.lap("audit")
-    comparisons = compare(table, found, baselines, tested, curve)
-    watch.lap("comparisons")
     as_tested = make_classifier(job, found, familiar, "train")
     final = job.settings.final
     classifier = as_tested if final == "train" else make_classifier(job, found, familiar, final)
     classifier.accuracy_ = MeasuredAccuracy.of(tested.samples.labels, tested.predicted, "test")
     watch.lap("refit")
-    drawn = draw_map(job, found)
+    drawn = map_of()
     watch.lap("map")
     images = tabulate_images(found, tested, familiar.of_test, drawn)
     explained = explain_mistakes(job, table, as_tested, images)
     watch.lap("explain")
+    curve = curve_of()
+    watch.lap("curve")
+    comparisons = compare(table, found, baselines, tested, curve)
+    watch.lap("comparisons")
     leave_classifier(tested, familiar.of_test, classifier, images, out)
     watch.lap("save")
     blocks = {
@@ -197,7 +206,9 @@ def leave_classifier(
         write_bundle(classifier, folder)
 
 
-def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) -> Job:
+def prepare(
+    images: str | Samples, settings: RunSettings, on_event: Listener, workers: Workers
+) -> Job:
     """Read and check all that is asked for, before anything is computed or written."""
     if settings.out is not None:
         refuse_others(Path(settings.out), settings.cache)
@@ -207,6 +218,14 @@ def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) ->
     samples = group_by_path(samples, settings.groups)
     settings.check(samples)
     store = FeatureStore(settings.cache)
+    # of few images a search is over before a process could begin it
+    many = workers.n > 1 and len(samples) >= MANY_IMAGES
+    if many and not Findings(store.cache).exist():
+        # all has yet to be searched: processes begin while this one reads
+        workers.start()
+        if settings.report and settings.out is not None:
+            join_script = partial(workers.call, figure_script, lambda: (store.cache / KEPT,))
+            workers.begin(join_script)
     known = None if settings.split is None else read_split(settings.split)
     if known is not None:  # of other images it is refused at once; the pass remembers their ids
         take_split(known, image_ids(samples.inputs, store.cache / "ids", cores())[0])
@@ -224,6 +243,7 @@ def prepare(images: str | Samples, settings: RunSettings, on_event: Listener) ->
         on_event,
         known,
         find_earlier(settings.split, settings.out),
+        workers if many else None,
     )
 
 

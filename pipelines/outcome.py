@@ -1,8 +1,9 @@
 """What a run is about, what it found, and what it tells on the way."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from pipelines.evaluation.choice import ChosenHead
 from pipelines.evaluation.frames import make_frame, probability_columns
 from pipelines.evaluation.leaderboard import Leaderboard
 from pipelines.evaluation.search import Search
+from pipelines.evaluation.workers import Workers
 from pipelines.features import FeatureTable, Listener, Source
 from pipelines.findings import Findings
 from pipelines.report.files import write_page
@@ -22,6 +24,8 @@ from pipelines.report.since import Earlier
 from pipelines.report.split import NEW, KnownSplit
 from pipelines.samples import Split
 from pipelines.settings import RunSettings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Job:
     """What a run is about.
 
     known : the split of an earlier run, where it is to be taken. earlier : a run to compare with.
+    workers : processes to search with, while the run lasts.
     """
 
     samples: Samples
@@ -71,11 +76,19 @@ class Job:
     on_event: Listener
     known: KnownSplit | None = None
     earlier: Earlier | None = None
+    workers: Workers | None = None
 
     @property
     def findings(self) -> Findings:
         """What earlier runs over this cache found."""
         return Findings(self.store.cache)
+
+    def beside(self, make: Callable[[], T]) -> Callable[[], T]:
+        """What `make` returns, when it is asked for: from now on in the background, or made then.
+
+        Where there are processes to compute, it waits for nothing but them.
+        """
+        return make if self.workers is None else self.workers.begin(make).result
 
     def sides(self, table: FeatureTable) -> np.ndarray:
         """(n,) "train", "test", or "" where no split says so before the images are split."""

@@ -33,7 +33,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_options(parser, ("test", "class_level", *FEATURE_OPTIONS))
     add_options(parser, ("heads", "cv", "groups", "choose", "duplicates"))
-    add_options(parser, ("baselines", "scoring", "class_weight", "views", "out", "max_bad"))
+    add_options(
+        parser, ("baselines", "thorough", "scoring", "class_weight", "views", "out", "max_bad")
+    )
     add_options(parser, ("labels", "split", "final", "report"))
     parser.add_argument("--json", action="store_true", help="print results.json instead of tables")
     add_quiet(parser)

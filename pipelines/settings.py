@@ -145,6 +145,9 @@ class RunSettings(FeatureSettings):
         `auto`, those of them that a first look says are worth their time.
     baselines : bool
         Whether raw pixels, colours, Gabor filters and the untrained network are measured.
+    thorough : bool
+        Whether every setting of every head sees every fold; else those that are beaten beyond
+        chance after the first are stopped (with the scoring accuracy, and three folds or more).
     scoring : str
         What settings, rows and the blend are chosen by, such as "balanced_accuracy".
     class_weight : None or "balanced"
@@ -169,6 +172,7 @@ class RunSettings(FeatureSettings):
     duplicates: str = "group"
     views: str | Sequence[str] = "auto"
     baselines: bool = True
+    thorough: bool = False
     scoring: str = "accuracy"
     class_weight: str | None = None
     final: str = "train"

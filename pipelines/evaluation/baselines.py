@@ -11,6 +11,7 @@ from heads import HeadSearchCV
 from heads.blended import Member
 from pipelines.evaluation.leaderboard import Entry, RowSource, make_entry
 from pipelines.evaluation.search import Search, search_heads
+from pipelines.evaluation.workers import compute
 
 HEAD = "logistic"
 UNTRAINED = " untrained"  # ends the name of a network that is compared with itself untrained
@@ -44,11 +45,11 @@ def _best_entries(
     features: Iterable[tuple[RowSource, np.ndarray]], labels: np.ndarray, search: Search
 ) -> Iterator[Entry]:
     """In their order, searched in threads while the features of the next are computed here."""
-    n_jobs, alone = max(1, search.n_jobs or 1), replace(search, n_jobs=None)
+    n_jobs = max(1, search.n_jobs or 1)
     with ThreadPoolExecutor(n_jobs) as pool:
         pending: deque = deque()
         for source, X in features:
-            pending.append(pool.submit(_best_entry, source, X, labels, alone))
+            pending.append(pool.submit(_best_entry, source, X, labels, search))
             if len(pending) > n_jobs:  # no more features are held than are searched
                 yield pending.popleft().result()
         while pending:
@@ -56,7 +57,8 @@ def _best_entries(
 
 
 def _best_entry(source: RowSource, X: np.ndarray, labels: np.ndarray, search: Search) -> Entry:
-    best = search_heads(X, labels, search).best[HEAD]
+    found = compute(search.workers, search_heads, lambda: (X, labels, search.alone()))
+    best = found.best[HEAD]
     member = Member(HEAD, best.params, oof=best.oof)
     return make_entry(source, member, labels, search, round(best.seconds, 3))
 

@@ -186,7 +186,8 @@ class _Sides:
         ]
 
     def rows(self, wanted: Callable[[Row], bool]) -> list[_Side]:
-        return [side for side in self._board if wanted(side.row)]
+        """Of those that saw every fold."""
+        return [side for side in self._board if wanted(side.row) and not side.row.stopped]
 
     def baselines(self, wanted: Callable[[Row], bool]) -> list[_Side]:
         return [side for side in self._baselines if wanted(side.row)]

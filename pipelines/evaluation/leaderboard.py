@@ -19,7 +19,8 @@ from pipelines.evaluation.frames import make_frame
 from pipelines.evaluation.intervals import nadeau_bengio_interval, wilson_interval
 from pipelines.evaluation.metrics import log_loss
 from pipelines.evaluation.scoring import ACCURACY, Scoring
-from pipelines.evaluation.search import KnownSearches, Search, search_sources
+from pipelines.evaluation.search import BestSetting, Search, judged_probabilities
+from pipelines.evaluation.sources import KnownSearches, search_sources
 
 BLEND = "blend"
 
@@ -58,6 +59,9 @@ class Row:
     cv_score, cv_score_low, cv_score_high : of the scoring that the leaderboard is ordered by.
     seconds : what the search on this tap took.
     tied : whether the best row does not beat this one beyond chance.
+    stopped : whether the row was beaten beyond chance after the first fold: its figures are of that
+        fold's images alone, calibrated on themselves, and it stands behind the others.
+    n_stopped : how many of the head's settings were stopped so, in a row that went on too.
     """
 
     backbone: str
@@ -80,6 +84,8 @@ class Row:
     cv_score_low: float
     cv_score_high: float
     tied: bool = False
+    stopped: bool = False
+    n_stopped: int = 0
 
 
 @dataclass(repr=False)
@@ -88,9 +94,9 @@ class Leaderboard:
 
     members : by row, the heads it is made of: one, or a blend's.
     probabilities : by row, out-of-fold (n, classes): of each fold by calibration, and of a blend by
-        weights, that saw the other folds alone.
+        weights, that saw the other folds alone; of a stopped row NaN but for the first fold.
     blend_logits : (n, classes) what a blend's own calibration is fitted on; None without a blend.
-    tried : how many settings were compared.
+    tried : how many settings were compared, stopped ones too.
     corrected : score of the choice with its luck taken out, and its interval.
     nested : score of the best single row where it is chosen without the fold that scores it.
     """
@@ -170,34 +176,60 @@ def make_leaderboard(
     scoring = search.scoring
     classes, codes = np.unique(labels, return_inverse=True)
     widths = [source.dim for source in sources]
-    found = search_sources(features, widths, labels, search, on_progress, known)
-    entries = []
-    for i, (best_by_head, _) in enumerate(found):
-        for head, best in best_by_head.items():
+    layers = [f"{source.backbone} {source.layer or source.tap}" for source in sources]
+    found = search_sources(features, widths, labels, search, on_progress, known, layers)
+    entries, stopped = [], []
+    for i, searched in enumerate(found):
+        for head, best in searched.best.items():
             member = Member(head, best.params, 1.0, i, best.oof)
-            entries.append(make_entry(sources[i], member, labels, search, round(best.seconds, 3)))
+            if best.is_stopped:
+                stopped.append(_stopped_entry(sources[i], member, labels, search, best))
+            else:
+                seconds = round(best.seconds, 3)
+                entry = make_entry(sources[i], member, labels, search, seconds, best.judged)
+                entries.append(entry._replace(row=replace(entry.row, n_stopped=best.n_stopped)))
     entries.sort(key=_order)
     facts = np.array([entry.facts for entry in entries])
     nested = choose_without_fold(facts, codes, search.folds, scoring)
-    tried = [facts for _, facts in found]
+    tried = [searched.facts for searched in found]
+    n_tried = sum(searched.n_tried for searched in found)
     blended = _blend(entries, sources, labels, search)
     if blended is not None:
         entries = sorted([*entries, blended], key=_order)
         tried.append(blended.facts[None])
+        n_tried += 1
     facts_of_all = np.concatenate(tried)
     seed = search.seed or 0
     tied = tied_with_best(np.array([entry.facts for entry in entries]), scoring, codes, seed=seed)
+    rows = [replace(entry.row, tied=bool(own)) for entry, own in zip(entries, tied, strict=True)]
+    stopped.sort(key=_order)
+    entries += stopped
     return Leaderboard(
-        [replace(entry.row, tied=bool(own)) for entry, own in zip(entries, tied, strict=True)],
+        [*rows, *(entry.row for entry in stopped)],
         [entry.members for entry in entries],
         [entry.probabilities for entry in entries],
         None if blended is None else blended.logits,
-        len(facts_of_all),
+        n_tried,
         classes,
         corrected_score(facts_of_all, scoring, codes, seed=seed),
         float(scoring.values(codes, nested[None])[0]),
         scoring,
     )
+
+
+def _stopped_entry(
+    source: RowSource, member: Member, labels: np.ndarray, search: Search, best: BestSetting
+) -> Entry:
+    """As `make_entry`, of a head that saw the first fold alone."""
+    classes = np.unique(labels)
+    seen = search.folds[0][1]
+    # there are no other folds to calibrate by
+    judged = oof_probabilities(
+        member.oof, HEADS[member.head].scores, labels, classes, None, search.class_weight
+    )
+    first = replace(search, folds=search.folds[:1])
+    row = _row_of(source, member, labels, first, round(best.seconds, 3), judged, seen)
+    return Entry(replace(row, stopped=True, n_stopped=best.n_stopped), [member], judged, best.facts)
 
 
 def _order(entry: Entry) -> tuple:
@@ -233,7 +265,7 @@ def _blend(
     facts = scoring.facts(codes, judged.argmax(axis=1), judged)
     seconds = round(time.perf_counter() - started, 3)
     described = _describe_blend(sources, members, judged, labels, seconds)
-    row = Row(**described, **_figures(judged, facts, labels, search))
+    row = Row(**described, **_figures(judged, labels, search, np.arange(len(labels))))
     mean = np.tensordot(found.weights, probabilities, 1)
     return Entry(row, members, judged, facts, as_logits(mean, "probabilities"))
 
@@ -262,19 +294,41 @@ def _averages_scorer(scoring: Scoring) -> Callable[[np.ndarray, np.ndarray], np.
 
 
 def make_entry(
-    source: RowSource, member: Member, labels: np.ndarray, search: Search, seconds: float
+    source: RowSource,
+    member: Member,
+    labels: np.ndarray,
+    search: Search,
+    seconds: float,
+    judged: np.ndarray | None = None,
 ) -> Entry:
-    """The leaderboard row of one head on one source, from its out-of-fold scores."""
+    """The leaderboard row of one head on one source, from its out-of-fold scores.
+
+    judged : their probabilities (n, classes), where they are known.
+    """
+    codes = np.unique(labels, return_inverse=True)[1]
+    if judged is None:
+        judged = judged_probabilities(member.oof, member.head, labels, search)
+    facts = search.scoring.facts(codes, judged.argmax(axis=1), judged)
+    row = _row_of(source, member, labels, search, seconds, judged, np.arange(len(labels)))
+    return Entry(row, [member], judged, facts)
+
+
+def _row_of(
+    source: RowSource,
+    member: Member,
+    labels: np.ndarray,
+    search: Search,
+    seconds: float,
+    judged: np.ndarray,
+    rows: np.ndarray,
+) -> Row:
+    """The row of probabilities (n, classes), its figures of some of the images."""
     taps = source.tap.split("+") if source.tap else []
     members = None
     if len(taps) > 1:
         members = [_describe_member(source, tap, member) for tap in taps]
-    classes, codes = np.unique(labels, return_inverse=True)
-    validation = [val for _, val in search.folds]
-    kind = HEADS[member.head].scores
-    judged = oof_probabilities(member.oof, kind, labels, classes, validation, search.class_weight)
-    facts = search.scoring.facts(codes, judged.argmax(axis=1), judged)
-    row = Row(
+    codes = np.unique(labels, return_inverse=True)[1]
+    return Row(
         backbone=source.backbone,
         view=source.view,
         layer=source.layer,
@@ -284,11 +338,10 @@ def make_entry(
         head=member.head,
         params=member.params,
         members=members,
-        cv_log_loss=log_loss(codes, None, judged),
+        cv_log_loss=log_loss(codes[rows], None, judged[rows]),
         seconds=seconds,
-        **_figures(judged, facts, labels, search),
+        **_figures(judged, labels, search, rows),
     )
-    return Entry(row, [member], judged, facts)
 
 
 def _describe_blend(
@@ -331,19 +384,23 @@ def _describe_member(source: RowSource, tap: str | None, member: Member) -> dict
 
 
 def _figures(
-    probabilities: np.ndarray, facts: np.ndarray, labels: np.ndarray, search: Search
+    probabilities: np.ndarray, labels: np.ndarray, search: Search, rows: np.ndarray
 ) -> dict:
-    """The figures of a row that do not depend on what it is made of."""
+    """The figures of a row that do not depend on what it is made of, of some of the images."""
     scoring = search.scoring
     codes = np.unique(labels, return_inverse=True)[1]
-    right = probabilities.argmax(axis=1) == codes
-    low, high = wilson_interval(right.sum(), len(right))
+    answers = probabilities.argmax(axis=1)
+    right = answers == codes
+    low, high = wilson_interval(right[rows].sum(), len(rows))
     by_fold = [right[val].mean() for _, val in search.folds]
     sizes = np.mean([[len(train), len(val)] for train, val in search.folds], axis=0)
-    fold_low, fold_high = nadeau_bengio_interval(by_fold, *sizes)
+    # of one fold there is nothing that varies
+    ends = nadeau_bengio_interval(by_fold, *sizes) if len(by_fold) > 1 else (low, high)
+    fold_low, fold_high = ends
+    codes, facts = codes[rows], scoring.facts(codes[rows], answers[rows], probabilities[rows])
     score_low, score_high = score_interval(facts, scoring, codes)
     return {
-        "cv_accuracy": float(right.mean()),
+        "cv_accuracy": float(right[rows].mean()),
         "cv_low": low,
         "cv_high": high,
         # folds that are all right have no variance

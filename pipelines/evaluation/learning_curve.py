@@ -1,6 +1,7 @@
 """The learning curve: accuracy against training images per class, from features that are there."""
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipelines.evaluation.comparison import paired_interval
 from pipelines.evaluation.intervals import wilson_interval
 from pipelines.evaluation.scoring import no_score
 from pipelines.evaluation.search import Search, in_parallel
+from pipelines.evaluation.workers import compute
 
 POINTS, DRAWS, LEAST = 6, 3, 2
 Splits = Sequence[tuple[np.ndarray, np.ndarray]]
@@ -71,21 +73,21 @@ def learning_curve(
     tested = np.unique(np.concatenate([val for _, val in search.folds]))
     drawn = _draw(labels, search)
     means = [[np.zeros((len(labels), len(classes))) for _ in draws] for draws in drawn]
-    for features, own in members:
-        unknown = [replace(member, oof=None) for member in own]
-        # a thread a draw, the largest first so that they end together
-        places = [(i, j) for i in reversed(range(len(drawn))) for j in range(len(drawn[i]))]
-        jobs = (
-            delayed(_probabilities)(
-                features,
-                labels,
-                own if i == len(drawn) - 1 else unknown,
-                replace(search, folds=drawn[i][j], n_jobs=None),
-            )
-            for i, j in places
-        )
-        for (i, j), found in zip(places, in_parallel(jobs, search.n_jobs), strict=True):
-            means[i][j] += found
+    # the largest first, dealt out in turn so that all parts take as long
+    places = [(i, j) for i in reversed(range(len(drawn))) for j in range(len(drawn[i]))]
+    n_parts = max(1, search.n_jobs or 1)
+    parts = [places[first::n_parts] for first in range(n_parts) if places[first:]]
+
+    def jobs() -> Iterator:
+        for features, own in members:
+            for part in parts:
+                yield delayed(_of_part)(features, labels, own, search, drawn, part)
+
+    for part, found in zip(
+        itertools.cycle(parts), in_parallel(jobs(), search.n_jobs), strict=False
+    ):
+        for (i, j), of_place in zip(part, found, strict=True):
+            means[i][j] += of_place
     points, right_means, draw_variances = [], [], []
     for of_size, draws in zip(means, drawn, strict=True):
         right = np.array([mean[tested].argmax(axis=1) == codes[tested] for mean in of_size], float)
@@ -140,6 +142,34 @@ def _first(labels: np.ndarray, train: np.ndarray, ranks: np.ndarray, share: floa
     """The rows of `train` among the first `share` of their class, LEAST where there are as many."""
     _, codes, counts = np.unique(labels[train], return_inverse=True, return_counts=True)
     return train[ranks < np.maximum(np.round(share * counts), LEAST)[codes]]
+
+
+def _of_part(
+    features: np.ndarray,
+    labels: np.ndarray,
+    members: Sequence[Member],
+    search: Search,
+    drawn: Sequence[Sequence[Splits]],
+    places: Sequence[tuple[int, int]],
+) -> list[np.ndarray]:
+    """`_probabilities` of the draws at some places, from a worker."""
+    unknown = [replace(member, oof=None) for member in members]
+    tasks = [
+        (
+            list(members) if i == len(drawn) - 1 else unknown,
+            replace(search.alone(), folds=drawn[i][j]),
+        )
+        for i, j in places
+    ]
+    return compute(search.workers, _all_probabilities, lambda: (features, labels, tasks))
+
+
+def _all_probabilities(
+    features: np.ndarray,
+    labels: np.ndarray,
+    tasks: Sequence[tuple[Sequence[Member], Search]],
+) -> list[np.ndarray]:
+    return [_probabilities(features, labels, members, search) for members, search in tasks]
 
 
 def _probabilities(

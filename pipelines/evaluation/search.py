@@ -1,18 +1,17 @@
-"""Heads searched on features: which taps are worth it, and the best setting of every head."""
+"""Heads searched on one array of features: the best setting of each."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel
 from threadpoolctl import threadpool_limits
 
-from heads import HEADS, HeadSearchCV, oof_probabilities, screen_features
+from heads import HEADS, HeadSearchCV, oof_probabilities
 from pipelines.evaluation.metrics import log_loss
 from pipelines.evaluation.scoring import ACCURACY, Scoring, best_first, head_facts, no_score
-
-SEARCHED = 12
+from pipelines.evaluation.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,10 @@ class Search:
     scoring : of the pooled out-of-fold answers; parameters, rows and the blend are chosen by it.
     class_weight : None or "balanced", for the heads that take weights.
     seed : of the folds where they are a number, and of every bootstrap.
+    raced : whether settings that are beaten beyond chance after the first fold are stopped, where
+        many sources are searched; else every setting sees every fold.
     n_jobs : threads; their number changes no figure.
+    workers : processes that compute in place of the threads, where there are any.
     """
 
     heads: Sequence[str] | Mapping[str, Mapping]
@@ -32,110 +34,34 @@ class Search:
     scoring: Scoring = ACCURACY
     class_weight: str | None = None
     seed: int | None = 0
+    raced: bool = False
     n_jobs: int | None = 1
+    workers: Workers | None = None
+
+    def alone(self) -> "Search":
+        """The same in the thread that it is called in."""
+        return replace(self, n_jobs=None, workers=None)
 
 
 @dataclass(frozen=True)
 class BestSetting:
     """A head's best setting on one array of features.
 
-    oof : (n, classes) out-of-fold scores. facts : (n,) what the scoring makes of them.
+    oof : (n, classes) out-of-fold scores, NaN where it was stopped before.
+    judged : (n, classes) their calibrated probabilities, where they are known.
+    facts : (n,) what the scoring makes of them.
     seconds : of the head's whole search.
+    n_stopped : how many settings of the head were stopped after the first fold.
+    is_stopped : whether all were, this one too.
     """
 
     params: dict
     oof: np.ndarray
     facts: np.ndarray
     seconds: float
-
-
-class KnownSearches(Protocol):
-    """What earlier runs found of a head on a source: its best setting, and (candidates, n) facts.
-
-    The setting is None where every parameter of the head's grid asks for more images.
-    """
-
-    def recall(self, source: int, head: str) -> tuple[BestSetting | None, np.ndarray] | None: ...
-    def remember(
-        self, source: int, head: str, best: BestSetting | None, facts: np.ndarray
-    ) -> None: ...
-
-
-def screen_sources(
-    features: Callable[[int], np.ndarray],
-    n_sources: int,
-    labels: np.ndarray,
-    *,
-    n_jobs: int | None = 1,
-    on_progress: Callable[[int], None] | None = None,
-) -> tuple[list[int], dict[int, float]]:
-    """Which sources are worth the full search -> (their numbers, {every other's: its score}).
-
-    Up to SEARCHED sources are all searched. Of more, those with the best leave-one-out accuracy of
-    ridge regression are; that accuracy saw every label, so it ranks sources and estimates nothing.
-
-    features : number of a source -> its (n, d) training rows.
-    """
-    if n_sources <= SEARCHED:
-        return list(range(n_sources)), {}
-    jobs = (delayed(screen_features)(features(i), labels) for i in range(n_sources))
-    scores: list[float] = []
-    for score in in_parallel(jobs, n_jobs):
-        scores.append(score)
-        if on_progress:
-            on_progress(len(scores))
-    best = sorted(range(n_sources), key=lambda i: (-round(scores[i], 9), i))
-    return sorted(best[:SEARCHED]), {i: scores[i] for i in best[SEARCHED:]}
-
-
-def search_sources(
-    features: Callable[[int], np.ndarray],
-    widths: Sequence[int],
-    labels: np.ndarray,
-    search: Search,
-    on_progress: Callable[[int], None] | None = None,
-    known: KnownSearches | None = None,
-) -> list[tuple[dict[str, BestSetting], np.ndarray]]:
-    """What `search_heads` finds on every source, in the sources' order.
-
-    features : number of a source -> its (n, d) float32 training rows; called once for each that
-        anything is left to search on.
-    widths : d of each. on_progress : called with the number of sources done.
-    known : what need not be searched; what is found is added to it.
-    """
-    heads = list(search.heads)
-    by_head: list[dict[str, Any]] = [{} for _ in widths]
-    if known is not None:
-        for i, own in enumerate(by_head):
-            own |= {head: known.recall(i, head) for head in heads}
-    lacking = [[head for head in heads if own.get(head) is None] for own in by_head]
-    # the widest first, so that threads end together
-    left = sorted((i for i in range(len(widths)) if lacking[i]), key=lambda i: -widths[i])
-    # a thread a source: more inside of one would only wait for the others
-    jobs = (
-        delayed(search_heads)(features(i), labels, _search_of(search, lacking[i])) for i in left
-    )
-    for done, (i, found) in enumerate(zip(left, in_parallel(jobs, search.n_jobs), strict=True)):
-        for head, of_head in _by_head(found, lacking[i]).items():
-            by_head[i][head] = of_head
-            if known is not None:
-                known.remember(i, head, *of_head)
-        if on_progress:
-            on_progress(len(widths) - len(left) + done + 1)
-    return [
-        (
-            {head: own[head][0] for head in heads if own[head][0] is not None},
-            np.concatenate([own[head][1] for head in heads]),
-        )
-        for own in by_head
-    ]
-
-
-def _search_of(search: Search, heads: Sequence[str]) -> Search:
-    """The same of some heads, in the thread that it is called in."""
-    given = search.heads
-    own = {head: given[head] for head in heads} if isinstance(given, Mapping) else list(heads)
-    return replace(search, heads=own, n_jobs=None)
+    n_stopped: int = 0
+    is_stopped: bool = False
+    judged: np.ndarray | None = None
 
 
 def in_parallel(jobs: Iterable, n_jobs: int | None) -> Iterator:
@@ -149,27 +75,43 @@ def in_parallel(jobs: Iterable, n_jobs: int | None) -> Iterator:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """Settings cross-validated: `params` of each with its head, and the seconds it took.
+
+    scores : (settings, n, classes) out of fold, NaN for rows in no validation part.
+    """
+
+    params: list[dict]
+    scores: np.ndarray
+    seconds: np.ndarray
+
+    @property
+    def heads(self) -> np.ndarray:
+        """(settings,) the head of each."""
+        return np.array([own["head"] for own in self.params])
+
+
+@dataclass(frozen=True)
 class HeadsSearched:
-    """The best setting of each head, and of all candidates (candidates, n) facts and the head."""
+    """The best setting of each head; and of all settings (settings, n) facts and the head."""
 
     best: dict[str, BestSetting]
     facts: np.ndarray
     names: np.ndarray
 
 
-def _by_head(
-    found: HeadsSearched, heads: Sequence[str]
-) -> dict[str, tuple[BestSetting | None, np.ndarray]]:
-    return {head: (found.best.get(head), found.facts[found.names == head]) for head in heads}
-
-
 def search_heads(X: np.ndarray, labels: np.ndarray, search: Search) -> HeadsSearched:
-    """Cross-validate heads on features (n, d).
+    """Cross-validate heads on features (n, d), every setting over all folds.
 
     A head every parameter of whose grid asks for more images than there are is left out.
 
     Raises ValueError for an unknown head.
     """
+    return judge_settings(try_settings(X, labels, search), labels, search)
+
+
+def try_settings(X: np.ndarray, labels: np.ndarray, search: Search) -> Tried:
+    """Every setting of the heads on features (n, d), over the folds."""
     found = HeadSearchCV(
         search.heads,
         cv=search.folds,
@@ -179,29 +121,49 @@ def search_heads(X: np.ndarray, labels: np.ndarray, search: Search) -> HeadsSear
         n_jobs=search.n_jobs,
         random_state=search.seed,
     ).fit(X, labels)
-    tried = found.cv_results_["params"]
-    names = np.array([params["head"] for params in tried])
+    by_fold = found.cv_results_["mean_fit_time"] + found.cv_results_["mean_score_time"]
+    return Tried(found.cv_results_["params"], found.oof_scores_, by_fold * found.n_splits_)
+
+
+def judge_settings(tried: Tried, labels: np.ndarray, search: Search) -> HeadsSearched:
+    """The best setting of each head, by the scoring of its out-of-fold answers."""
+    names = tried.heads
     facts = np.array(
         [
             head_facts(search.scoring, head, oof, labels, search.class_weight)
-            for head, oof in zip(names, found.oof_scores_, strict=True)
+            for head, oof in zip(names, tried.scores, strict=True)
         ]
     )
     scores = search.scoring.values(np.unique(labels, return_inverse=True)[1], facts)
-    by_fold = found.cv_results_["mean_fit_time"] + found.cv_results_["mean_score_time"]
     best_by_head = {}
     for head in search.heads:
         own = np.flatnonzero(names == head)
         if not len(own):
             continue
-        best = _best_setting(own, scores, head, found.oof_scores_, labels, search)
+        best = _best_setting(own, scores, head, tried.scores, labels, search)
         best_by_head[head] = BestSetting(
-            {name: value for name, value in tried[best].items() if name != "head"},
-            np.asarray(found.oof_scores_[best]),
+            plain_params(tried.params[best]),
+            np.asarray(tried.scores[best]),
             facts[best],
-            float(by_fold[own].sum() * found.n_splits_),
+            float(tried.seconds[own].sum()),
         )
     return HeadsSearched(best_by_head, facts, names)
+
+
+def judged_probabilities(
+    oof: np.ndarray, head: str, labels: np.ndarray, search: Search
+) -> np.ndarray:
+    """(n, classes) of out-of-fold scores, each fold by the calibration of the others."""
+    validation = [val for _, val in search.folds]
+    classes = np.unique(labels)
+    return oof_probabilities(
+        oof, HEADS[head].scores, labels, classes, validation, search.class_weight
+    )
+
+
+def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What a setting says but for its head."""
+    return {name: value for name, value in params.items() if name != "head"}
 
 
 def _best_setting(

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# what a row has seen, the most first
+SEARCHED, STOPPED, SCREENED = range(3)
+
 
 @dataclass(frozen=True)
 class LayerCell:
@@ -33,28 +36,31 @@ def make_layer_tables(results: dict) -> list[LayerTable]:
 
 
 def _make_table(results: dict, backbone: str, layers: list[str]) -> LayerTable:
-    best: dict[tuple[str, str], tuple[bool, float, int]] = {}
+    best: dict[tuple[str, str], tuple[int, float, int]] = {}
     kinds = (
-        (True, results["screened_out"], "screening_accuracy"),
-        (False, results["leaderboard"], "cv_score"),
+        (SCREENED, results["screened_out"], "screening_accuracy"),
+        (SEARCHED, results["leaderboard"], "cv_score"),
     )
-    for screened, rows, score in kinds:
+    for kind, rows, score in kinds:
         for place, row in enumerate(rows):
             key = row["layer"], row["pooling"]
             if row["backbone"] != backbone or None in key or key[0] not in layers:
                 continue
             known = best.get(key)
-            # a cross-validated row says more than a screened one of another view
-            if known is None or (known[0], -known[1]) > (screened, -row[score]):
-                best[key] = (screened, row[score], place)
+            # of all folds a row says more than of the first alone, and that more than one that was
+            # screened in another view
+            worth = STOPPED if row.get("stopped") else kind
+            if known is None or (known[0], -known[1]) > (worth, -row[score]):
+                best[key] = (worth, row[score], place)
     poolings = list(dict.fromkeys(pooling for _, pooling in best))
     cells = [[_cell(best, best.get((layer, pooling))) for layer in layers] for pooling in poolings]
     return LayerTable(backbone, layers, poolings, cells)
 
 
-def _cell(best: dict, own: tuple[bool, float, int] | None) -> LayerCell | None:
+def _cell(best: dict, own: tuple[int, float, int] | None) -> LayerCell | None:
     if own is None:
         return None
-    scores = [score for screened, score, _ in best.values() if screened == own[0]]
+    screened = own[0] == SCREENED
+    scores = [score for kind, score, _ in best.values() if (kind == SCREENED) == screened]
     span = max(scores) - min(scores)
-    return LayerCell(own[2], own[0], (own[1] - min(scores)) / span if span else 1.0)
+    return LayerCell(own[2], screened, (own[1] - min(scores)) / span if span else 1.0)

@@ -57,6 +57,7 @@ def _leaderboard_in_words(results: dict, scoring: Scoring, several: bool) -> lis
         lines.append(f"… and {len(rows) - len(shown)} more in results.json")
     n_tied = sum(row["tied"] for row in rows)
     lines.append(f"= tied: not beaten by the best beyond chance ({counted(n_tied, 'row')})")
+    lines += _stopped_in_words(rows)
     n_left_out = len(results["screened_out"])
     if n_left_out:
         were = counted(n_left_out, "more tap was", "more taps were")
@@ -178,6 +179,18 @@ def _final_in_words(results: dict) -> str:
         f"saved: as tested, fitted on the {n_train} training images; --final all refits it on all "
         f"{n_train + data['n_test']}, the figures stay"
     )
+
+
+def _stopped_in_words(rows: list[dict]) -> list[str]:
+    n_settings = sum(row["n_stopped"] for row in rows)
+    if not n_settings:
+        return []
+    n_rows = sum(row["stopped"] for row in rows)
+    were = counted(n_settings, "setting was", "settings were")
+    whole = f", {counted(n_rows, 'row')} with all of theirs" if n_rows else ""
+    return [
+        f"{were} stopped after the first fold, beaten beyond chance{whole}; --thorough stops none"
+    ]
 
 
 def place_of_chosen(results: dict) -> int:

@@ -27,13 +27,13 @@ STAGES = {
         "the search over heads", "fewer --layers, --pooling or --heads would make it shorter"
     ),
     "baselines": Stage("the baselines", "--baselines off leaves them out"),
-    "curve": Stage("the learning curve", "fewer --heads or --pooling may make it shorter"),
     "test": Stage("the test"),
     "audit": Stage("the audit"),
-    "comparisons": Stage("the comparisons"),
     "refit": Stage("the refit"),
     "map": Stage("the map", "--report off leaves it out"),
     "explain": Stage("explaining the mistakes", "--report off leaves it out"),
+    "curve": Stage("the learning curve", "fewer --heads or --pooling may make it shorter"),
+    "comparisons": Stage("the comparisons"),
     "save": Stage("saving"),
     "report": Stage("the page", "--report off leaves it out"),
 }

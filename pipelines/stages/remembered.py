@@ -9,7 +9,7 @@ import numpy as np
 from heads.blended import Member
 from pipelines.evaluation.leaderboard import Entry, Leaderboard, Row
 from pipelines.evaluation.scoring import Scoring
-from pipelines.evaluation.search import BestSetting, Search
+from pipelines.evaluation.search import Search
 from pipelines.features import FeatureTable
 from pipelines.findings import Findings
 
@@ -35,7 +35,7 @@ def sources_of(table: FeatureTable) -> list[str]:
 
 @dataclass(frozen=True)
 class RememberedSearches:
-    """The searches of single heads on single sources, as `search_sources` asks for them.
+    """What was found of single heads on single sources, as `search_sources` asks for it.
 
     sources : as of `sources_of`.
     """
@@ -44,18 +44,13 @@ class RememberedSearches:
     task: Decided
     sources: Sequence[str]
 
-    def recall(self, source: int, head: str) -> tuple[BestSetting | None, np.ndarray] | None:
-        """What is remembered of a head on a source."""
-        found = self.findings.recall("search", [*self.task, self.sources[source], head])
-        if found is None:
-            return None
-        best = found["best"]
-        return None if best is None else BestSetting(**best), found["facts"]
+    def recall(self, kind: str, source: int, decided: Decided) -> Any:
+        """What is remembered of a source."""
+        return self.findings.recall(kind, [*self.task, self.sources[source], *decided])
 
-    def remember(self, source: int, head: str, best: BestSetting | None, facts: np.ndarray) -> None:
+    def remember(self, kind: str, source: int, decided: Decided, found: Any) -> None:
         """Keep what was found."""
-        found = {"best": None if best is None else vars(best), "facts": facts}
-        self.findings.remember("search", [*self.task, self.sources[source], head], found)
+        self.findings.remember(kind, [*self.task, self.sources[source], *decided], found)
 
 
 def recall_board(

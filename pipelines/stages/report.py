@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from pipelines.evaluation.answers import describe_answers
+from pipelines.evaluation.workers import compute
 from pipelines.exploration.maps import MOST, even_order, map_images
 from pipelines.features import Source
 from pipelines.outcome import Found, Job, Tested
@@ -39,7 +40,13 @@ def draw_map(job: Job, found: Found) -> Mapped | None:
     drawn = job.findings.of(
         "map",
         decided,
-        lambda: asdict(map_images(found.table.read(source, rows), job.settings.seed)),
+        lambda: asdict(
+            compute(
+                job.workers,
+                map_images,
+                lambda: (found.table.read(source, rows), job.settings.seed),
+            )
+        ),
     )
     described = {
         **_named(found.table.sources[source]),

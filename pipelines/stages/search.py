@@ -12,7 +12,8 @@ from pipelines.evaluation.choice import choose_row, describe_choice, fit_chosen,
 from pipelines.evaluation.labels import rank_labels
 from pipelines.evaluation.leaderboard import Entry, Leaderboard, make_leaderboard
 from pipelines.evaluation.scoring import find_scoring
-from pipelines.evaluation.search import Search, screen_sources
+from pipelines.evaluation.search import Search
+from pipelines.evaluation.sources import screen_sources
 from pipelines.exploration.copies import Copies
 from pipelines.exploration.table import EXPLORATIONS
 from pipelines.features import FeatureTable, Source, baseline_features
@@ -47,7 +48,9 @@ def search_taps(job: Job, table: FeatureTable, split: Split) -> Found:
         scoring,
         settings.class_weight,
         settings.seed,
+        not settings.thorough,
         count_workers(n_sources),
+        job.workers,
     )
     task = task_of(table, split.train, search)
 
@@ -78,7 +81,7 @@ def search_taps(job: Job, table: FeatureTable, split: Split) -> Found:
             known,
         )
 
-    decided = [*task, known.sources, list(search.heads)]
+    decided = [*task, known.sources, list(search.heads), search.raced]
     board = recall_board(job.findings, decided, scoring, searched_through)
     place = choose_row(board, settings.choose)
     head = fit_chosen(board, place, read, labels, settings.class_weight)
@@ -150,7 +153,8 @@ def audit_images(
 ) -> dict:
     """Copies, flat images, suspect labels, and images unlike all others, for results.json."""
     board = found.board
-    believed = range(min(BELIEVED, len(board.rows)))
+    # those that were stopped stand last, and know some of the images alone
+    believed = [place for place, row in enumerate(board.rows) if not row.stopped][:BELIEVED]
     probabilities = np.mean([board.probabilities[place] for place in believed], axis=0)
     audit = {
         "duplicates": job.settings.duplicates,

@@ -8,7 +8,7 @@ import pytest
 
 from heads import search as heads_search
 from pipelines import RunSettings, findings, run_job
-from pipelines.evaluation import search as searches
+from pipelines.evaluation import sources as searches
 from pipelines.findings import Findings
 
 FIGURES = {

@@ -49,7 +49,8 @@ with ThreadPoolExecutor(2) as pool:
     list(pool.map(time.sleep, [60, 60]))""",
     "in a search": """
 import numpy as np
-from pipelines.evaluation.search import Search, search_sources
+from pipelines.evaluation.search import Search
+from pipelines.evaluation.sources import search_sources
 rng = np.random.default_rng(0)
 X, y = rng.normal(size=(3000, 900)).astype('f'), rng.integers(0, 9, 3000).astype(str)
 ready()

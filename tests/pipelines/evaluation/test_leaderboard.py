@@ -12,7 +12,8 @@ from data import folds
 from heads import HEADS
 from pipelines.evaluation.leaderboard import make_leaderboard
 from pipelines.evaluation.scoring import SCORINGS
-from pipelines.evaluation.search import Search, screen_sources, search_heads
+from pipelines.evaluation.search import Search, search_heads
+from pipelines.evaluation.sources import screen_sources
 from pipelines.features import Source
 
 HEAD_NAMES = ["logistic", "linear_svm", "rbf_svm", "knn"]
@@ -87,7 +88,7 @@ def test_sources_are_searched_in_threads_that_leave_nothing_behind(problem, monk
         threads.append(threading.get_ident())
         return search_heads(*args)
 
-    monkeypatch.setattr("pipelines.evaluation.search.search_heads", noting)
+    monkeypatch.setattr("pipelines.evaluation.sources.search_heads", noting)
     with threadpool_limits(3):
         before = threadpool_info()
         board_of(problem, n_jobs=2)
