@@ -1,5 +1,5 @@
 """Whether the intervals hold what they say: `python -m benchmarks.coverage [--problems 500]
-[--null 40] [--answers 20] [--gains 200]`.
+[--null 40] [--answers 20] [--gains 200] [--thorough]`.
 
 Test sets of 20 to 500 images are drawn from populations of known accuracy, up to all right, and
 every metric's interval is held against the metric of the population.
@@ -7,28 +7,31 @@ every metric's interval is held against the metric of the population.
 The gain of the last doubling of images is held against that of many draws.
 
 Problems are drawn over a table of n, classes and accuracy: a cloud per class, seen through three
-noisy rectified projections (the taps). Heads and parameters on every tap are cross-validated, the
-best is chosen and trained on all n rows, and its true accuracy is that on 6,000 further rows. Then
-the same with labels that mean nothing and more configurations, against nested cross-validation.
+noisy rectified projections (the taps). Heads and parameters on every tap are cross-validated, those
+that the best beats beyond chance after the first fold are stopped as in a run, the best is chosen
+and trained on all n rows, and its true accuracy is that on 6,000 further rows. Then the same with
+labels that mean nothing and more configurations, against nested cross-validation.
 """
 
 import argparse
 import itertools
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from data import folds
-from heads import HeadSearchCV, make_head
+from heads import make_head
 from heads.blended import Member
 from pipelines.evaluation.comparison import corrected_score, tied_with_best
 from pipelines.evaluation.intervals import wilson_interval
 from pipelines.evaluation.learning_curve import learning_curve
 from pipelines.evaluation.metrics import METRICS, measure
 from pipelines.evaluation.search import Search
+from pipelines.evaluation.sources import search_sources
 
 SIZES, CLASSES, SEPARATIONS = (20, 60, 120, 240, 480, 1000), (2, 5, 10), (0.3, 0.8, 2.0, 5.0)
 FOLDS = 5
@@ -95,15 +98,19 @@ def population(rng, classes, separation, taps=3, latent=16, width=24):
     return draw
 
 
-def search(taps, labels, grids, seed):
-    """(right (candidates, n), [(tap, params)]) of every setting on every tap, by FOLDS folds."""
-    parts, right, tried = folds(labels, FOLDS, seed=seed), [], []
-    for tap, X in enumerate(taps):
-        # scikit-learn's scorer takes longer than these heads do; the scores are not used
-        found = HeadSearchCV(grids, cv=parts, refit=False, scoring=lambda *_: 0.0).fit(X, labels)
-        right.append(found.classes_[found.oof_scores_.argmax(axis=2)] == labels)
-        tried += [(tap, params) for params in found.cv_results_["params"]]
-    return np.concatenate(right), tried
+def search(taps, labels, grids, seed, raced):
+    """(right (settings, n), rows, stopped) over FOLDS folds: of all settings that saw every fold,
+    of the best of each tap and head ((tap, params), right (n,)), and how many were stopped."""
+    own = Search(grids, folds(labels, FOLDS, seed=seed), raced=raced)
+    found = search_sources(lambda tap: taps[tap], [X.shape[1] for X in taps], labels, own)
+    rows = [
+        ((tap, {"head": head, **best.params}), best.facts)
+        for tap, searched in enumerate(found)
+        for head, best in searched.best.items()
+        if not best.is_stopped
+    ]
+    right = np.concatenate([searched.facts for searched in found])
+    return right, rows, sum(searched.n_tried for searched in found) - len(right)
 
 
 def train(setting, taps, labels):
@@ -117,7 +124,8 @@ def train(setting, taps, labels):
 @dataclass(frozen=True)
 class Drawn:
     """One problem: its cell of the table, the true accuracy of what was chosen, and what was said
-    of it; `rows_held` is the share of the leaderboard's rows whose interval holds their truth."""
+    of it; `rows_held` is the share of the leaderboard's rows whose interval holds their truth,
+    `stopped` that of the settings that saw the first fold alone."""
 
     cell: tuple
     true: float
@@ -127,57 +135,51 @@ class Drawn:
     test_interval: tuple
     best_kept: bool
     rows_held: float
+    stopped: float
 
 
-def draw_problem(n, classes, separation, seed) -> Drawn:
+def draw_problem(n, classes, separation, seed, raced) -> Drawn:
     """Draw a problem, choose by cross-validation, and compare with the truth."""
     rng = np.random.default_rng(seed)
     with threadpool_limits(1):
         draw = population(rng, classes, separation)
         taps, labels = draw(n)
-        right, tried = search(taps, labels, GRIDS, seed)
+        right, rows, n_stopped = search(taps, labels, GRIDS, seed, raced)
         more, truth = draw(TRUTH)
-        scores = right.mean(axis=1)
-        chosen = scores.argmax()
-        true = np.mean(train(tried[chosen], taps, labels)(more) == truth)
-        # the leaderboard's rows: the best setting of each tap and head
-        rows = [max(group, key=scores.__getitem__) for group in _by_row(tried)]
-        trues = [np.mean(train(tried[row], taps, labels)(more) == truth) for row in rows]
+        of_rows = np.array([own for _, own in rows])
+        trues = [np.mean(train(row, taps, labels)(more) == truth) for row, _ in rows]
+    scores = of_rows.mean(axis=1)
+    true = trues[scores.argmax()]
     corrected, low, high = corrected_score(right, seed=seed + 1)
     test_interval = wilson_interval(rng.binomial(n, true), n)
-    kept = tied_with_best(right[rows], seed=seed + 2)[int(np.argmax(trues))]
-    ends = [wilson_interval(right[row].sum(), n) for row in rows]
+    kept = tied_with_best(of_rows, seed=seed + 2)[int(np.argmax(trues))]
+    ends = [wilson_interval(own.sum(), n) for own in of_rows]
     held = np.mean([low <= true <= high for (low, high), true in zip(ends, trues, strict=True)])
-    cell = (n, classes, separation)
-    return Drawn(cell, true, scores[chosen], corrected, (low, high), test_interval, kept, held)
+    stopped = n_stopped / (n_stopped + len(right))
+    cell, interval = (n, classes, separation), (low, high)
+    return Drawn(cell, true, scores.max(), corrected, interval, test_interval, kept, held, stopped)
 
 
-def _by_row(tried):
-    keys = [(tap, params["head"]) for tap, params in tried]
-    return [[i for i, key in enumerate(keys) if key == own] for own in dict.fromkeys(keys)]
-
-
-def draw_null(seed):
+def draw_null(seed, raced):
     """Labels that mean nothing: accuracies (raw best, corrected, nested) of the best of 200
     configurations."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(NULL_ROWS) % NULL_CLASSES)
     taps = [rng.normal(size=(NULL_ROWS, 24)).astype(np.float32) for _ in range(5)]
     with threadpool_limits(1):
-        right, _ = search(taps, labels, NULL_GRIDS, seed)
+        right, _, n_stopped = search(taps, labels, NULL_GRIDS, seed, raced)
         nested = []
         for rows, held in folds(labels, 5, seed=seed + 1):
             inner = [X[rows] for X in taps]
-            scores, tried = search(inner, labels[rows], NULL_GRIDS, seed)
-            predicted = train(tried[scores.mean(axis=1).argmax()], inner, labels[rows])(
-                [X[held] for X in taps]
-            )
+            _, found, _ = search(inner, labels[rows], NULL_GRIDS, seed, raced)
+            best, _ = max(found, key=lambda row: row[1].mean())
+            predicted = train(best, inner, labels[rows])([X[held] for X in taps])
             nested.append(np.mean(predicted == labels[held]))
     return (
         right.mean(axis=1).max(),
         corrected_score(right, seed=seed + 2)[0],
         np.mean(nested),
-        len(right),
+        len(right) + n_stopped,
     )
 
 
@@ -193,30 +195,31 @@ def summarise(name, drawn):
     )
     kept = np.mean([d.best_kept for d in drawn])
     rows = np.mean([d.rows_held for d in drawn])
+    stopped = np.mean([d.stopped for d in drawn])
     true = np.mean([d.true for d in drawn])
     print(
         f"{name:16} {len(drawn):5} {true:9.3f} {raw:+9.3f} {corrected:+10.3f} {test:9.3f} "
         f"{ours:9.3f} "
-        f"{wide / narrow:7.2f} {kept:10.3f} {rows:9.3f}",
+        f"{wide / narrow:7.2f} {kept:10.3f} {rows:9.3f} {stopped:9.3f}",
         flush=True,
     )
     return test, ours, wide / narrow, rows
 
 
-def table(problems, jobs):
+def table(problems, jobs, raced):
     """The first three bars, over all cells and by each of their parts."""
     cells = itertools.product(SIZES, CLASSES, SEPARATIONS)
     # every class is in every fold
     cells = [cell for cell in cells if cell[0] >= 2 * FOLDS * cell[1]]
-    wanted = [(*cells[i % len(cells)], i) for i in range(problems)]
+    wanted = [(*cells[i % len(cells)], i, raced) for i in range(problems)]
     drawn = Parallel(n_jobs=jobs)(delayed(draw_problem)(*each) for each in wanted)
     print(
         "                           true       raw  corrected      test corrected   times"
-        "  best row      rows"
+        "  best row      rows  settings"
     )
     print(
         "problems             n accuracy      bias       bias    covers    covers    test"
-        "      tied     cover"
+        "      tied     cover   stopped"
     )
     test, ours, wider, rows = summarise("all", drawn)
     for place, name in enumerate(("n", "classes", "separation")):
@@ -228,10 +231,10 @@ def table(problems, jobs):
     _say("corrected interval no wider than 1.7 test intervals", wider <= 1.7)
 
 
-def null(draws, jobs):
+def null(draws, jobs, raced):
     """The bars for labels that mean nothing."""
     drawn = np.array(
-        Parallel(n_jobs=jobs)(delayed(draw_null)(10_000 + seed) for seed in range(draws))
+        Parallel(n_jobs=jobs)(delayed(draw_null)(10_000 + seed, raced) for seed in range(draws))
     )
     (raw, corrected, nested, tried), noise = drawn.mean(axis=0), drawn.std(axis=0) / np.sqrt(draws)
     print(
@@ -367,6 +370,7 @@ def main():
     )
     parser.add_argument("--answers", type=int, default=20, help="test sets of each kind (20)")
     parser.add_argument("--gains", type=int, default=200, help="learning curves (200)")
+    parser.add_argument("--thorough", action="store_true", help="without a race of the settings")
     parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
     chosen = parser.parse_args()
     started = time.perf_counter()
@@ -374,8 +378,8 @@ def main():
     for part, count in (
         (answers, chosen.answers),
         (gains, chosen.gains),
-        (table, chosen.problems),
-        (null, chosen.null),
+        (partial(table, raced=not chosen.thorough), chosen.problems),
+        (partial(null, raced=not chosen.thorough), chosen.null),
     ):
         if count:
             part(count, chosen.jobs)

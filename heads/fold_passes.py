@@ -17,6 +17,8 @@ CHUNK = 2048
 SLAB = 2**20
 # slabs of one array at least, so that two threads end together
 SLABS = 4
+# of so few values of X threads would wait for one another, and a slab is hardly any work
+FEW_VALUES = 1 << 18
 # above this many rows the folds' square matrices are made one at a time
 MOST_SHARED_ROWS = 2000
 # a fold's mean so many of its standard deviations away from that of all rows costs too many digits
@@ -125,7 +127,8 @@ def share_grams(X: np.ndarray, folds: Sequence["Fold"], n_jobs: int | None = Non
 
     base = np.zeros((len(X), len(X)))
     above = np.zeros((len(folds), len(X), len(X)))
-    for shared, own in _over_slabs(work, X, min(CHUNK, -(-X.shape[1] // SLABS)), n_jobs):
+    n_slabs = 1 if X.size <= FEW_VALUES else SLABS
+    for shared, own in _over_slabs(work, X, min(CHUNK, -(-X.shape[1] // n_slabs)), n_jobs):
         base += shared
         above += own
     for fold, own in zip(folds, above, strict=True):

@@ -18,15 +18,18 @@ from heads.candidates import list_settings, make_candidates
 from heads.catalog import HEADS, find_head, make_head
 from heads.cv_results import comparable, out_of_fold, tabulate
 from heads.fold_batches import CrossValidation, solve_together
-from heads.fold_passes import MOST_SHARED_ROWS, share_crosses, share_grams, share_moments
+from heads.fold_passes import (
+    FEW_VALUES,
+    MOST_SHARED_ROWS,
+    share_crosses,
+    share_grams,
+    share_moments,
+)
 from heads.fold_scores import FOLD_SCORERS
 from heads.linear import PROBLEMS
 from heads.reduction import Fold
 from heads.refit import REFITS, fit_pipeline, weights_of
 from heads.validation import Task, Validated, validate_candidates
-
-# of so few values of X threads would wait for one another
-FEW_VALUES = 1 << 18
 
 
 def _best_has(method: str) -> Callable[[Any], bool]:

@@ -88,8 +88,9 @@ def settings_left(
 ) -> list[dict[str, list[int]]]:
     """By source and head, the settings that the best of all has not beaten beyond chance.
 
-    Where none of a head, or of a group of sources, is left, its best goes on alone: layers are
-    compared with one another, and heads, and all that is compared has seen all folds.
+    Where none of a head, or of a group of sources, is left, its best row goes on, with all that the
+    row's own best has not beaten: layers are compared with one another, and heads, and what is
+    compared is the best of each over all folds.
 
     groups : by source, such as its layer.
     """
@@ -105,7 +106,8 @@ def settings_left(
             if not any(left[place] for place in own):
                 best = max(own, key=lambda place: (n_right[place], -place))
                 i, head = rows[best]
-                left[best] = [firsts[i][head].best]
+                own_right = firsts[i][head].right
+                left[best] = np.flatnonzero(~beaten(own_right, firsts[i][head].best)).tolist()
     found: list[dict[str, list[int]]] = [{} for _ in firsts]
     for (i, head), settings in zip(rows, left, strict=True):
         found[i][head] = settings

@@ -110,6 +110,7 @@ def job(photos, tmp_path):
             "layers": "features.4,features.8",
             "pooling": "avg",
             "views": "plain",
+            "thorough": True,
             "cache": tmp_path / "cache",
             **options,
         }
@@ -135,17 +136,19 @@ def without_times(results):
     return {key: own for key, own in results.items() if key not in ("seconds", "extraction")}
 
 
-def test_a_run_that_changes_nothing_searches_nothing(job, counted, monkeypatch):
-    first = job(views="auto")
-    assert set(map(tuple, counted)) == {("ridge", "knn")}
-    monkeypatch.setattr(searches, "search_heads", never)
+@pytest.mark.parametrize("thorough", [True, False])
+def test_a_run_that_changes_nothing_searches_nothing(job, counted, monkeypatch, thorough):
+    first = job(views="auto", thorough=thorough)
+    assert set(map(tuple, counted)) == ({("ridge", "knn")} if thorough else set())
+    assert sum(row["n_stopped"] > 0 for row in first["leaderboard"]) == 0 or not thorough
+    monkeypatch.setattr(searches, "_search_source", never)
     monkeypatch.setattr("pipelines.stages.search.make_leaderboard", never)
     monkeypatch.setattr("pipelines.stages.search.measure_baselines", never)
     monkeypatch.setattr("pipelines.stages.search.trace_curve", never)
     monkeypatch.setattr("pipelines.stages.report.map_images", never)
     monkeypatch.setattr("pipelines.stages.images.find_copies", never)
     monkeypatch.setattr("pipelines.stages.views.look_twice", never)
-    second = job(views="auto")
+    second = job(views="auto", thorough=thorough)
     assert without_times(second) == without_times(first)
 
 
@@ -162,10 +165,32 @@ def test_one_head_or_layer_more_is_all_that_is_searched(job, counted):
     assert len(rows) == 6
 
 
-def test_what_was_searched_in_parts_is_what_is_searched_at_once(job, tmp_path):
-    job()
-    in_parts = job(heads="ridge,knn,logistic")
-    at_once = job(heads="ridge,knn,logistic", cache=tmp_path / "other")
+def test_of_a_race_one_head_more_is_tried_alone_and_what_is_left_then(job, monkeypatch):
+    seen = []
+    search = searches._search_source
+
+    def noting(kind, *given):
+        seen.append((kind, *given[-1]))
+        return search(kind, *given)
+
+    monkeypatch.setattr(searches, "_search_source", noting)
+    job(thorough=False)
+    assert {own for own in seen if own[0] == "first fold"} == {("first fold", "ridge", "knn")}
+    seen.clear()
+    job(thorough=False, heads="ridge,knn,logistic")
+    assert {own for own in seen if own[0] == "first fold"} == {("first fold", "logistic")}
+    assert all("logistic" in own for own in seen)
+    seen.clear()
+    job(heads="ridge,knn,logistic")  # a thorough search is another one
+    assert seen == [("search", "ridge", "knn", "logistic")] * 2
+
+
+@pytest.mark.parametrize("thorough", [True, False])
+def test_what_was_searched_in_parts_is_what_is_searched_at_once(job, tmp_path, thorough):
+    job(thorough=thorough)
+    in_parts = job(heads="ridge,knn,logistic", thorough=thorough)
+    other = tmp_path / "other"
+    at_once = job(heads="ridge,knn,logistic", thorough=thorough, cache=other)
     for one, other in zip(in_parts["leaderboard"], at_once["leaderboard"], strict=True):
         for name in ("cv_log_loss", "cv_score", "cv_fold_low"):
             assert one[name] == pytest.approx(other[name], abs=1e-9)

@@ -115,11 +115,13 @@ def test_what_is_left_is_what_the_best_of_all_has_not_beaten():
     worse = [1] * 5 + [0] * 25
     firsts = [{"a": first_fold([good]), "b": first_fold([poor, worse])}]
     firsts.append({"a": first_fold([worse, poor]), "b": first_fold([worse])})
-    # the best of a group, and of a head, goes on alone; of equals the first
+    # of a group, and of a head, the best row goes on as a race of its own; of equals the first
     assert settings_left(firsts, ["one", "two"]) == [
-        {"a": [0], "b": [0]},
-        {"a": [1], "b": []},
+        {"a": [0], "b": [0, 1]},
+        {"a": [0, 1], "b": []},
     ]
+    firsts[1]["a"] = first_fold([[0] * 30, poor])
+    assert settings_left(firsts, ["one", "two"])[1] == {"a": [1], "b": []}
 
 
 def test_a_race_is_one_of_right_answers_over_three_folds_or_more(problem):
