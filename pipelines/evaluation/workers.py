@@ -16,9 +16,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 # what a worker starts from: where this process finds its packages; Ctrl-C is for this process alone
 BEGIN = (
-    "import pickle, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
-    "sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from pipelines.evaluation.workers import work; work()"
+    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    "sys.path[:] = sys.argv[1:]; from pipelines.evaluation.workers import work; work()"
 )
 # read by BLAS and OpenMP where they are loaded: a worker is one thread
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -123,7 +122,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", BEGIN],
+            [sys.executable, "-c", BEGIN, *map(str, sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | dict.fromkeys(ONE_THREAD, "1"),
@@ -132,7 +131,6 @@ class _Worker:
         assert self._process.stdin
         assert self._process.stdout
         self._to, self._from = self._process.stdin, self._process.stdout
-        pickle.dump(sys.path, self._to)
 
     @property
     def pid(self) -> int:

@@ -182,7 +182,8 @@ def _final_in_words(results: dict) -> str:
 
 
 def _stopped_in_words(rows: list[dict]) -> list[str]:
-    n_settings = sum(row["n_stopped"] for row in rows)
+    # runs of before there was a race have none
+    n_settings = sum(row.get("n_stopped", 0) for row in rows)
     if not n_settings:
         return []
     n_rows = sum(row["stopped"] for row in rows)

@@ -45,7 +45,7 @@ def board_of(problem, heads=HEADS, **options):
 
 
 def figures(row):
-    own = asdict(row)
+    own = asdict(row) | {"params": str(row.params), "members": str(row.members)}
     return {name: own[name] for name in own if name not in ("seconds", "tied", "n_stopped")}
 
 

@@ -25,6 +25,20 @@ def row(place, head="logistic"):
     }
 
 
+def test_it_is_said_how_many_settings_were_stopped():
+    said = results(0, "best")
+    assert "stopped" not in summary(said, Path("run"))
+    for own in (*said["leaderboard"], said["chosen"]):
+        own |= {"stopped": False, "n_stopped": 0}
+    assert "stopped" not in summary(said, Path("run"))
+    said["leaderboard"][3] |= {"n_stopped": 1}
+    one = "1 setting was stopped after the first fold, beaten beyond chance; --thorough stops none"
+    assert one in summary(said, Path("run")).splitlines()
+    said["leaderboard"][14] |= {"stopped": True, "n_stopped": 7}
+    more = "8 settings were stopped after the first fold, beaten beyond chance, 1 row with all of"
+    assert more in summary(said, Path("run"))
+
+
 def results(place, why, imbalanced=False):
     rows = [row(i) for i in range(15)]
     interval = {"low": 0.8, "high": 0.9}
