@@ -16,8 +16,6 @@ _EXPORTS = {
     "oof_probabilities": "calibration",
     "Blend": "blend",
     "blend_candidates": "blend",
-    "beaten": "racing",
-    "grids_of": "racing",
     "screen_features": "screen",
     "screen_probabilities": "screen",
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from heads import beaten, grids_of
+from heads.racing import beaten, grids_of
 from pipelines.evaluation.scoring import ACCURACY
 from pipelines.evaluation.search import (
     BestSetting,

@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ BEGIN = (
 )
 # read by BLAS and OpenMP where they are loaded: a worker is one thread
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ROOT = str(Path(__file__).resolve().parents[2])
 PROTOCOL = pickle.HIGHEST_PROTOCOL
 
 
@@ -122,7 +124,8 @@ class _Worker:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", BEGIN, *map(str, sys.path)],
+            # -P: the folder that one happens to be in holds no modules of ours
+            [sys.executable, "-P", "-c", BEGIN, ROOT, *filter(None, map(str, sys.path))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | dict.fromkeys(ONE_THREAD, "1"),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedKFold
 
-from heads import HeadSearchCV, beaten, grids_of
-from heads.racing import CHANCE
+from heads import HeadSearchCV
+from heads.racing import CHANCE, beaten, grids_of
 
 TRIES = 2000
 
