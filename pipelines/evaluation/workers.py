@@ -1,6 +1,7 @@
 """Processes that compute beside this one: of threads that search heads, one waits for another."""
 
 import contextlib
+import ctypes
 import os
 import pickle
 import queue
@@ -23,6 +24,7 @@ BEGIN = (
 # read by BLAS and OpenMP where they are loaded: a worker is one thread
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ROOT = str(Path(__file__).resolve().parents[2])
+LINUX = sys.platform == "linux"
 PROTOCOL = pickle.HIGHEST_PROTOCOL
 
 
@@ -161,9 +163,13 @@ def work() -> None:
     tasks: queue.SimpleQueue[tuple[Callable, tuple]] = queue.SimpleQueue()
     # read by a thread of its own: it is at once seen when the other process is no more
     threading.Thread(target=_take_tasks, args=(tasks,), daemon=True).start()
+    # glibc alone has it, and would keep what it was given
+    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None) if LINUX else None
     while True:
         answers.write(_answer(*tasks.get()))
         answers.flush()
+        if give_back:
+            give_back(0)
 
 
 def _take_tasks(tasks: queue.SimpleQueue) -> None:
