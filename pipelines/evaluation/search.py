@@ -29,7 +29,7 @@ class Search:
     workers : processes that compute in place of the threads, where there are any.
     """
 
-    heads: Sequence[str] | Mapping[str, Mapping]
+    heads: Sequence[str] | Mapping[str, Any]
     folds: Any
     scoring: Scoring = ACCURACY
     class_weight: str | None = None
