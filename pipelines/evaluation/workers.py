@@ -40,6 +40,7 @@ class Workers:
     def __init__(self, n: int) -> None:
         self.n = n
         self._closed = False
+        self._beginning = threading.Lock()
         self.started: list[_Worker] = []
         self._threads = ThreadPoolExecutor()
         # idle workers, and None for each that may still be started; the last used first
@@ -56,8 +57,11 @@ class Workers:
             self._idle.put(worker)
 
     def _begun(self) -> "_Worker":
-        worker = _Worker()
-        self.started.append(worker)
+        with self._beginning:  # none is begun that `close` does not see
+            if self._closed:
+                raise OSError("these workers are closed: no more can be computed by them")
+            worker = _Worker()
+            self.started.append(worker)
         return worker
 
     def call(self, function: Callable, arguments: Callable[[], tuple]) -> Any:
@@ -95,7 +99,8 @@ class Workers:
 
     def close(self) -> None:
         """End the processes, whatever they are at."""
-        self._closed = True
+        with self._beginning:
+            self._closed = True
         for worker in self.started:
             worker.end()
         self._threads.shutdown(cancel_futures=True)

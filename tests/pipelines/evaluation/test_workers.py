@@ -18,7 +18,7 @@ from pipelines.evaluation.workers import Workers, compute
 HERE = f"__import__('os').getpid() == {os.getpid()}"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def two():
     with Workers(2) as workers:
         yield workers
@@ -120,12 +120,19 @@ def test_closing_ends_them_whatever_they_are_at():
     with Workers(2) as workers:
         workers.start()
         pids = [worker.pid for worker in workers.started]
-        sleeping = workers.begin(lambda: run(workers, "__import__('time').sleep(600)"))
-        wait_until(lambda: sleeping.running())
+        # more than there are workers: one waits for another that is ended
+        sleeping = [
+            workers.begin(lambda: run(workers, "__import__('time').sleep(600)")) for _ in range(3)
+        ]
+        wait_until(lambda: sleeping[-1].running())
         time.sleep(0.2)
     assert not any(map(is_alive, pids))
-    with pytest.raises((OSError, EOFError)):
-        sleeping.result()
+    assert len(workers.started) == 2
+    for own in sleeping:
+        with pytest.raises((OSError, EOFError)):
+            own.result()
+    with pytest.raises(OSError, match="closed"):
+        run(workers, "1")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
