@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
-# the chance at which a candidate as good as the leader is stopped
+# the chance at which a candidate as good as a leader that was named before is stopped
 CHANCE = 0.01
 
 
@@ -15,7 +15,8 @@ def beaten(right: np.ndarray, leader: int, chance: float = CHANCE) -> np.ndarray
 
     By the exact sign test (McNemar's): of the rows that one of both has right and the other wrong,
     a candidate as good as the leader has at least half, but for chance. Nothing is corrected for
-    the leader being the best of many: that stops more, of what is not the best either way.
+    the leader being the luckiest of many: of hundreds that are equally good a third may be stopped,
+    and what is left is as good.
 
     Parameters
     ----------

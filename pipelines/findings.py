@@ -8,7 +8,6 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from extract.files import LONGEST_REMEMBERED, read_remembered, write_remembered
 log = logging.getLogger(__name__)
 
 FOLDER = "found"
-DECIDING = ("heads", "pipelines.evaluation", "pipelines.exploration")
+# where the code lies that makes results or what they are made of; which of it does is not guessed
+ROOMS = ("data", "extract", "heads", "pipelines")
 LIBRARIES = ("numpy", "scipy", "scikit-learn")
 ARRAY = "array"
 
@@ -80,7 +80,8 @@ class Findings:
 
     def remember(self, kind: str, decided: Sequence[Any], found: Any) -> None:
         """Keep it, where it is not too long and the disk takes it."""
-        self._write(kind, decided, _arrays_out(found))
+        if _n_bytes(found) <= LONGEST_REMEMBERED // 2:  # known before it is written out
+            self._write(kind, decided, _arrays_out(found))
 
     def _write(self, kind: str, decided: Sequence[Any], written: Any) -> None:
         if _n_bytes(written) > LONGEST_REMEMBERED // 2:
@@ -103,11 +104,11 @@ class Findings:
 def _code() -> str:
     """Digest of the code that makes results, and the versions of what it computes with."""
     digest = hashlib.blake2b(digest_size=16)
-    for package in DECIDING:
-        files = resources.files(package).iterdir()
-        for file in sorted(files, key=lambda own: own.name):
-            if file.name.endswith(".py"):
-                digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    root = Path(__file__).resolve().parents[1]
+    for room in ROOMS:
+        for file in sorted((root / room).rglob("*.py")):
+            name = file.relative_to(root).as_posix()
+            digest.update(name.encode() + b"\0" + file.read_bytes())
     digest.update(" ".join(f"{name} {version(name)}" for name in LIBRARIES).encode())
     return digest.hexdigest()
 
@@ -151,6 +152,8 @@ def _arrays_back(value: Any) -> Any:
 
 def _n_bytes(value: Any) -> int:
     """About how long it is as JSON: its arrays."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes * 4 // 3
     if isinstance(value, dict):
         return sum(map(_n_bytes, value.values()))
     if isinstance(value, list):

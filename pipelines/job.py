@@ -4,6 +4,7 @@ import itertools
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from data import Samples, correct_labels, read_corrections
 from extract import FeatureStore, Recipe
 from extract.cores import cores
 from extract.store.ids import image_ids
+from heads.catalog import is_shipped
 from pipelines.bundle.save import write_bundle
 from pipelines.classifier import ImageClassifier, MeasuredAccuracy, arrays_within
 from pipelines.evaluation.differences import compare_others, compare_rows
 from pipelines.evaluation.leaderboard import Entry
+from pipelines.evaluation.sources import SEARCHED
 from pipelines.evaluation.workers import Workers
 from pipelines.features import FeatureTable, Listener, choose_taps, ignore, load_backbones
 from pipelines.findings import Findings
@@ -97,9 +100,10 @@ def run_job(
         More unreadable images than `max_bad` allows, or results that can't be written.
     """
     watch = Stopwatch(on_event)
-    with Workers(cores()) as workers:
+    # what the workers' threads limit is put back before the limit around them is
+    with one_blas_thread(), Workers(min(cores(), SEARCHED)) as workers:
         job = prepare(images, settings or RunSettings(), on_event, workers)
-        with results_folder(job.settings.out) as out, arrays_within(), one_blas_thread():
+        with results_folder(job.settings.out) as out, arrays_within():
             result = work_through(job, out, watch, command)
             if out is not None:
                 leave_page(result, job, out, watch)
@@ -183,6 +187,8 @@ def work_through(
     results = describe(job, table, found, blocks, watch.seconds)
     if job.earlier is not None:
         results["compared"] = compare_since(job.earlier, images, results)
+    # the run's processes end with it
+    found = replace(found, search=replace(found.search, workers=None))
     return RunResult(table, found, tested, classifier, images, results)
 
 
@@ -218,8 +224,9 @@ def prepare(
     samples = group_by_path(samples, settings.groups)
     settings.check(samples)
     store = FeatureStore(settings.cache)
-    # of few images a search is over before a process could begin it
-    many = workers.n > 1 and len(samples) >= MANY_IMAGES
+    # of few images a search is over before a process could begin it; of heads that were added in
+    # this process another knows nothing
+    many = workers.n > 1 and len(samples) >= MANY_IMAGES and is_shipped()
     if many and not Findings(store.cache).exist():
         # all has yet to be searched: processes begin while this one reads
         workers.start()

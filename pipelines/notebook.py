@@ -11,7 +11,7 @@ from extract.notebook import UNUSABLE, describe_network, describe_taps, known_ca
 from heads.blended import BlendedHead
 from heads.catalog import find_name
 from pipelines.evaluation.scoring import SCORINGS, SHARES
-from pipelines.report.text import n_taps, params_in_words, place_of_chosen
+from pipelines.report.text import n_taps, params_in_words, place_of_chosen, stopped_in_words
 
 if TYPE_CHECKING:
     from pipelines.classifier import ImageClassifier, MeasuredAccuracy
@@ -76,7 +76,8 @@ def _leaderboard(results: dict) -> Markup:
         low, value, high = row["cv_score_low"], row["cv_score"], row["cv_score_high"]
         drawn = drawn_interval(low, value, high, start, end)
         ends = text(f"{written(low)} to {written(high)}")
-        note = "chosen" if i == place else "tied" if row["tied"] else ""
+        note = "tied" if row["tied"] else "stopped" if row.get("stopped") else ""
+        note = "chosen" if i == place else note
         lines.append(
             (
                 f"{i + 1}",
@@ -91,7 +92,8 @@ def _leaderboard(results: dict) -> Markup:
     header = ["", "features", "head", f"cv {scoring.words}", "95 % interval", "", "parameters"]
     found = table(header, lines, figures=[3], marked=places.index(place))
     left = len(rows) - len(places)
-    return found + paragraph(left and f"… and {counted(left, 'row')} more", "quiet")
+    said = [*([f"… and {counted(left, 'row')} more"] if left else []), *stopped_in_words(rows)]
+    return found + paragraph("; ".join(said), "quiet")
 
 
 def _features_of(row: dict, several: bool) -> str:

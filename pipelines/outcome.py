@@ -323,6 +323,9 @@ class RunResult:
         return self.table.read(self.table.find(tap, backbone, view))
 
     def oof_probabilities(self, place: int | None = None) -> np.ndarray:
-        """(n_train, classes) out-of-fold probabilities of a row, or of the chosen one."""
+        """(n_train, classes) out-of-fold probabilities of a row, or of the chosen one.
+
+        Of a stopped row NaN but for the first fold.
+        """
         place = self.found.place if place is None else place
         return self.leaderboard.probabilities[place]

@@ -10,11 +10,11 @@ from typing import TextIO
 from data.names import shown
 from pipelines.report.timing import STAGES
 
-# where nothing is measured yet: 1,797 digits, 12 taps and 4 heads took 39 s on 2 cores, their
-# baselines 0.44 and their learning curve 0.15 times as long, the map 2.8 ms an image
-SEARCH_SECONDS = 0.00045  # of an image, a tap and a head
-OF_SEARCH = {"baselines": 0.44, "curve": 0.15, "test": 0.03, "audit": 0.02}
-OF_IMAGES = {"copies": 0.0005, "map": 0.0028, "report": 0.001}
+# where nothing is measured yet: 1,797 digits, 12 taps and 4 heads took 28 s on 2 cores, their
+# baselines, the learning curve and the map beside them, 0.93 times as long
+SEARCH_SECONDS = 0.00032  # of an image, a tap and a head
+OF_SEARCH = {"baselines": 0.8, "curve": 0.05, "test": 0.03, "audit": 0.02}
+OF_IMAGES = {"copies": 0.0005, "map": 0.0005, "report": 0.001}
 STARTS = {"views": 3.0, "baselines": 4.0, "curve": 1.0, "map": 1.0, "report": 1.0}  # seconds
 RISE = 3.0  # seconds by which the time left may rise in a second: more would be a jump
 SLOWEST = 8.0  # times that a pass may take what was planned and still tell of the search

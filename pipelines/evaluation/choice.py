@@ -117,7 +117,7 @@ def trace_curve(
     """The `learning_curve` of results.json: of the row, a blend as the blend that it is."""
     row, members = board.rows[place], board.members[place]
     sources = sorted({member.source for member in members})
-    # one source's features at a time: they may be wide
+    # read when it is their turn: they may be wide
     by_source = (
         (read(source), [member for member in members if member.source == source])
         for source in sources

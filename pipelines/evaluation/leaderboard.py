@@ -154,7 +154,8 @@ def make_leaderboard(
     Parameters
     ----------
     features : callable
-        Number of a source -> its (n, d) float32 training rows; called once for each.
+        Number of a source -> its (n, d) float32 training rows; called once for each, in a race
+        twice.
     sources : sequence of length sources
         What the rows say of their features, such as `features.Source`.
     labels : (n,) class names

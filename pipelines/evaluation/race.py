@@ -19,7 +19,7 @@ from pipelines.evaluation.search import (
 
 # with fewer folds the first is too much of all to be looked at alone
 FEWEST_FOLDS = 3
-# scores of a head's settings are kept for the folds to come up to so many values, 32 MB; of more
+# scores of a source's settings are kept for the folds to come up to so many values, 32 MB; of more
 # (many classes) those that go on see the first fold again
 MOST_SCORES = 1 << 22
 
@@ -66,6 +66,9 @@ def try_first_fold(X: np.ndarray, labels: np.ndarray, search: Search) -> dict[st
     codes = np.unique(labels, return_inverse=True)[1]
     seen = search.folds[0][1]
     tried = try_settings(X, labels, replace(search, folds=search.folds[:1]))
+    n_classes = tried.scores.shape[2]
+    # of all heads or of none: where those of one are lacking, the first fold is seen again by all
+    is_kept = len(tried.params) * len(seen) * n_classes <= MOST_SCORES
     found = {}
     for head in search.heads:
         own = np.flatnonzero(tried.heads == head)
@@ -76,7 +79,7 @@ def try_first_fold(X: np.ndarray, labels: np.ndarray, search: Search) -> dict[st
         found[head] = FirstFold(
             [plain_params(tried.params[i]) for i in own],
             right,
-            scores if scores.size <= MOST_SCORES else None,
+            scores if is_kept else None,
             scores[right.sum(axis=1).argmax()],
             tried.seconds[own],
         )

@@ -65,7 +65,7 @@ class BestSetting:
 
 
 def in_parallel(jobs: Iterable, n_jobs: int | None) -> Iterator:
-    """The jobs' results in their order, from threads: processes would outlive a killed run."""
+    """The jobs' results in their order, from threads; each may wait for a worker of its own."""
     # set once around all: each thread would put back what another has set
     with threadpool_limits(1):
         # no more jobs are made than run: each holds its features

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from joblib import delayed
 
-from heads import screen_features
+from heads import HEADS, screen_features
 from pipelines.evaluation.race import (
     FirstFold,
     races,
@@ -100,30 +100,23 @@ def search_sources(
     if not races(search):
         on_each = over.find(SEARCHES, [dict.fromkeys(heads)] * n, on_progress)
         return [_searched(own, heads) for own in on_each]
-    halves = on_progress and _Halves(on_progress)
-    firsts = over.find(FIRST, [dict.fromkeys(heads)] * n, halves)
+    # each source is done twice
+    firsts = over.find(FIRST, [dict.fromkeys(heads)] * n, _half(on_progress, 0))
     left = settings_left(firsts, list(map(str, range(n))) if groups is None else groups)
     going = [
         {head: own[head].some(chosen) for head, chosen in of_source.items() if chosen}
         for own, of_source in zip(firsts, left, strict=True)
     ]
-    on_each = over.find(SEARCHES, going, halves)
+    on_each = over.find(SEARCHES, going, _half(on_progress, n))
     return [
         _raced(own, first, of_source, labels, search)
         for own, first, of_source in zip(on_each, firsts, left, strict=True)
     ]
 
 
-@dataclass
-class _Halves:
-    """Progress of a race: each source is done twice."""
-
-    on_progress: Callable[[int], None]
-    n_done: int = 0
-
-    def __call__(self, done: int) -> None:
-        self.n_done += 1
-        self.on_progress(self.n_done // 2)
+def _half(on_progress: Callable[[int], None] | None, before: int) -> Callable[[int], None] | None:
+    """Progress of a half of a race, `before` being done in the other."""
+    return on_progress and (lambda done: on_progress((before + done) // 2))
 
 
 @dataclass(frozen=True)
@@ -247,7 +240,9 @@ def _raced(
 
 
 def _decided(head: str, first: FirstFold | None) -> list:
-    return [head] if first is None else [head, first.params]
+    # a row of the catalogue may be another in another process
+    known = [head, repr(HEADS[head])]
+    return known if first is None else [*known, first.params]
 
 
 def _to_plain(kind: str, found: Any) -> dict:

@@ -8,6 +8,7 @@ import queue
 import subprocess
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,8 @@ BEGIN = (
 )
 # read by BLAS and OpenMP where they are loaded: a worker is one thread
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# so that a place warns as often as it would here
+_WARNED: dict[str | tuple[str, type[Warning], int], int] = {}
 ROOT = str(Path(__file__).resolve().parents[2])
 LINUX = sys.platform == "linux"
 PROTOCOL = pickle.HIGHEST_PROTOCOL
@@ -49,7 +52,7 @@ class Workers:
             self._idle.put(None)
 
     def start(self) -> None:
-        """Start all of them before they are needed, which they will be."""
+        """Start all of them now, where they will be needed soon."""
         taken = [self._idle.get() for _ in range(self.n)]
         for worker in taken:
             with contextlib.suppress(OSError):  # it is computed here, then
@@ -88,7 +91,8 @@ class Workers:
             return function(*arguments())
         succeeded, found, warned = answer
         for own in warned:
-            warnings.warn_explicit(*own)
+            message, category, file, line = own
+            warnings.warn_explicit(message, category, file, line, registry=_WARNED)
         if not succeeded:
             raise found
         return found
@@ -132,7 +136,7 @@ class _Worker:
     def __init__(self) -> None:
         self._process = subprocess.Popen(
             # -P: the folder that one happens to be in holds no modules of ours
-            [sys.executable, "-P", "-c", BEGIN, ROOT, *filter(None, map(str, sys.path))],
+            [sys.executable, "-P", "-c", BEGIN, *_paths()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | dict.fromkeys(ONE_THREAD, "1"),
@@ -159,6 +163,12 @@ class _Worker:
         for pipe in (self._to, self._from):
             with contextlib.suppress(OSError):  # what was not sent yet
                 pipe.close()
+
+
+def _paths() -> list[str]:
+    """Where this process finds its packages, ours among them."""
+    paths = [str(path) for path in sys.path if path]
+    return paths if ROOT in paths else [*paths, ROOT]
 
 
 def work() -> None:
@@ -192,9 +202,13 @@ def _answer(function: Callable, arguments: tuple) -> bytes:
         try:
             succeeded, found = True, function(*arguments)
         except Exception as error:
+            error.add_note(f"in a process that computes beside:\n{traceback.format_exc()}")
             succeeded, found = False, error
     warned = [(str(own.message), own.category, own.filename, own.lineno) for own in caught]
     try:
-        return pickle.dumps((succeeded, found, warned), PROTOCOL)
+        answer = pickle.dumps((succeeded, found, warned), PROTOCOL)
+        if not succeeded:
+            pickle.loads(answer)  # an exception may take more than it was pickled with
+        return answer
     except Exception as error:
         return pickle.dumps((False, NotSent(f"{found!r} can't be sent: {error}"), []), PROTOCOL)

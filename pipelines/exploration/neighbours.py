@@ -1,11 +1,12 @@
 """Nearest neighbours of unit rows by cosine, exact and in blocks of rows."""
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 from threadpoolctl import threadpool_limits
 
 # rows of a block: its products with all other rows are in memory at once
 BLOCK = 512
+MOST_THREADS = 4
 # products whose largest one is looked at first: to order all of them took most of the time
 GROUP = 64
 
@@ -63,7 +64,9 @@ def find_neighbours(
 
     # a block a thread: those of BLAS would wait for one another by spinning
     with threadpool_limits(1):
-        Parallel(n_jobs=-1 if n > BLOCK else 1, prefer="threads")(
+        # each thread holds a block's products: a few of them, whatever the machine
+        n_jobs = min(effective_n_jobs(-1), MOST_THREADS) if n > BLOCK else 1
+        Parallel(n_jobs=n_jobs, prefer="threads")(
             delayed(fill)(start) for start in range(0, n, BLOCK)
         )
     return cosines, rows

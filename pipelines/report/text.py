@@ -57,7 +57,7 @@ def _leaderboard_in_words(results: dict, scoring: Scoring, several: bool) -> lis
         lines.append(f"… and {len(rows) - len(shown)} more in results.json")
     n_tied = sum(row["tied"] for row in rows)
     lines.append(f"= tied: not beaten by the best beyond chance ({counted(n_tied, 'row')})")
-    lines += _stopped_in_words(rows)
+    lines += stopped_in_words(rows)
     n_left_out = len(results["screened_out"])
     if n_left_out:
         were = counted(n_left_out, "more tap was", "more taps were")
@@ -181,7 +181,8 @@ def _final_in_words(results: dict) -> str:
     )
 
 
-def _stopped_in_words(rows: list[dict]) -> list[str]:
+def stopped_in_words(rows: list[dict]) -> list[str]:
+    """A line about settings that a race stopped, where there are any."""
     # runs of before there was a race have none
     n_settings = sum(row.get("n_stopped", 0) for row in rows)
     if not n_settings:
@@ -207,7 +208,8 @@ def _shown(row: dict, several: bool, note: str) -> tuple[str, ...]:
         row["head"],
         params_in_words(row),
         f"{row['cv_score']:z.4f} ({_interval(row, 'cv_score', 3)})",
-        f"{'=' if row['tied'] else ' '} {note}".rstrip(),
+        # runs of before there was a race have no such mark
+        f"{'=' if row['tied'] else ' '} {note or 'stopped' * row.get('stopped', False)}".rstrip(),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 import numpy as np
 
 from extract.cores import cores
+from heads import HEADS
 from heads.blended import answers
 from pipelines.evaluation.baselines import measure_baselines
 from pipelines.evaluation.choice import choose_row, describe_choice, fit_chosen, trace_curve
@@ -48,7 +49,8 @@ def search_taps(job: Job, table: FeatureTable, split: Split) -> Found:
         scoring,
         settings.class_weight,
         settings.seed,
-        not settings.thorough,
+        # the sign test takes images for independent of one another, and those of a group are not
+        not settings.thorough and table.samples.groups is None,
         count_workers(n_sources),
         job.workers,
     )
@@ -81,7 +83,8 @@ def search_taps(job: Job, table: FeatureTable, split: Split) -> Found:
             known,
         )
 
-    decided = [*task, known.sources, list(search.heads), search.raced]
+    rows = [repr(HEADS[head]) for head in search.heads]
+    decided = [*task, known.sources, list(search.heads), rows, search.raced]
     board = recall_board(job.findings, decided, scoring, searched_through)
     place = choose_row(board, settings.choose)
     head = fit_chosen(board, place, read, labels, settings.class_weight)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,6 +69,31 @@ def test_other_code_or_libraries_make_other_results(known, monkeypatch):
     monkeypatch.undo()
     findings._code.cache_clear()
     assert known.recall("kind", []) == 1
+
+
+@pytest.mark.parametrize(
+    "place", ["heads/catalog.py", "extract/backbones/baselines.py", "data/thumbnails.py"]
+)
+def test_whatever_code_is_another_makes_other_results(known, monkeypatch, place):
+    known.remember("kind", [], 1)
+    read = Path.read_bytes
+    monkeypatch.setattr(
+        Path,
+        "read_bytes",
+        lambda file: read(file) + b" " * file.as_posix().endswith(f"/{place}"),
+    )
+    findings._code.cache_clear()
+    assert known.recall("kind", []) is None
+    monkeypatch.undo()
+    findings._code.cache_clear()
+    assert known.recall("kind", []) == 1
+
+
+def test_what_is_too_long_is_not_written_out_first(known, monkeypatch):
+    monkeypatch.setattr(findings, "_arrays_out", never)
+    monkeypatch.setattr(findings, "LONGEST_REMEMBERED", 1000)
+    known.remember("kind", [], {"rows": [np.zeros(1000)]})
+    assert known.recall("kind", []) is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"flipped", None])

@@ -3,14 +3,18 @@ it."""
 
 import csv
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from data import DataError, read_image_folder
+from heads import HEADS
 from heads.blend import Blend
 from heads.blended import probabilities
+from heads.catalog import is_shipped
 from pipelines import RunSettings, load_classifier, run_job
 from pipelines.errors import WorkFailed, WrongCall, WrongSetting
 from pipelines.exploration.copies import Copies
@@ -237,6 +241,42 @@ def all_alike(shares, codes, folds, scoring=None, kinds=None):
     """Every candidate, whatever it is worth."""
     weights = np.full(len(shares), 1 / len(shares))
     return Blend(weights, 0.5, np.tensordot(weights, shares, 1))
+
+
+def test_settings_race_unless_a_thorough_search_or_groups_say_otherwise(photos, settings):
+    def raced(**options):
+        result = run_job(str(photos), settings(**BRIEF, report=False, **options))
+        search = result.found.search
+        assert search.workers is None  # they ended with the run
+        return search.raced
+
+    assert raced()
+    assert not raced(thorough=True)
+    assert not raced(groups=r"(\d)\.png")
+
+
+def test_an_error_amid_a_run_leaves_the_threads_as_they_were(photos, settings, monkeypatch):
+    def stops(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.job.MANY_IMAGES", 1)
+    monkeypatch.setattr("pipelines.job.cores", lambda: 2)
+    monkeypatch.setattr("pipelines.job.find_baselines", stops)
+    with threadpool_limits(2):
+        before = threadpool_info()
+        with pytest.raises(KeyboardInterrupt):
+            run_job(str(photos), settings(**BRIEF))
+        assert threadpool_info() == before
+
+
+def test_heads_of_this_process_alone_are_searched_in_it(photos, settings, monkeypatch):
+    assert is_shipped()
+    monkeypatch.setattr("pipelines.job.MANY_IMAGES", 1)
+    monkeypatch.setattr("pipelines.job.cores", lambda: 2)
+    monkeypatch.setitem(HEADS, "nearest", replace(HEADS["knn"], grid={"n_neighbors": (1, 2)}))
+    assert not is_shipped()
+    result = run_job(str(photos), settings(**BRIEF, heads="nearest"))
+    assert {row.head for row in result.leaderboard.rows} == {"nearest"}
 
 
 def test_stages_are_named_by_what_they_do(photos, settings):

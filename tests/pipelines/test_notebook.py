@@ -69,6 +69,17 @@ def test_a_result_shows_its_answer_and_its_leaderboard(result):
     assert "Few test images" in text
 
 
+def test_stopped_rows_are_marked(result):
+    results = json.loads(json.dumps(result.results))
+    assert "stopped" not in run_view(results)
+    results["leaderboard"][-1] |= {"tied": False, "stopped": True, "n_stopped": 7}
+    page = words(run_view(results))
+    assert "7 settings were stopped after the first fold" in page
+    results["leaderboard"] = results["leaderboard"][:1] + results["leaderboard"][-1:]
+    results["chosen"] |= results["leaderboard"][0]
+    assert ">stopped<" in run_view(results)
+
+
 def test_what_a_result_is_called_is_escaped(result):
     results = json.loads(json.dumps(result.results))
     results["data"] |= {"name": ROGUE, "classes": [ROGUE, "b"]}

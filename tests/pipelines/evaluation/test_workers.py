@@ -78,6 +78,23 @@ def test_what_it_raises_and_warns_is_raised_and_warned_here(two):
         assert run(two, "2") == 2  # the worker lives on
 
 
+def test_a_place_warns_once_as_it_would_here_and_an_error_says_where_it_came_from(two):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            run(two, "__import__('numpy').log(__import__('numpy').array(-1.0))")
+    assert len(caught) == 1
+    with pytest.raises(ZeroDivisionError) as raised:
+        run(two, "1 / 0")
+    assert "in _answer" in raised.value.__notes__[0]
+
+
+def test_an_error_that_cant_be_sent_is_another(two):
+    odd = "exec('class Odd(Exception): pass\\nraise Odd(1)')"
+    with pytest.raises(module.NotSent, match="Odd"):
+        run(two, odd)
+
+
 def test_what_cant_be_sent_back_is_an_error_and_no_silence(two):
     with pytest.raises(module.NotSent, match="lambda"):
         run(two, "lambda: 1")

@@ -34,7 +34,10 @@ def test_it_is_said_how_many_settings_were_stopped():
     said["leaderboard"][3] |= {"n_stopped": 1}
     one = "1 setting was stopped after the first fold, beaten beyond chance; --thorough stops none"
     assert one in summary(said, Path("run")).splitlines()
+    assert not any(line.endswith(" stopped") for line in summary(said, Path("run")).splitlines())
     said["leaderboard"][14] |= {"stopped": True, "n_stopped": 7}
+    said["leaderboard"] = [said["leaderboard"][i] for i in (0, 3, 14)]
+    assert sum(line.endswith(" stopped") for line in summary(said, Path("run")).splitlines()) == 1
     more = "8 settings were stopped after the first fold, beaten beyond chance, 1 row with all of"
     assert more in summary(said, Path("run"))
 
