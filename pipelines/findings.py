@@ -1,11 +1,9 @@
 """What runs found, remembered under all that decides it, so that nothing is searched twice."""
 
 import base64
-import contextlib
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -14,7 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from extract.files import LONGEST_REMEMBERED, read_remembered, write_remembered
+from extract.files import (
+    LONGEST_REMEMBERED,
+    note_use,
+    read_remembered,
+    remove_abandoned,
+    write_remembered,
+)
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +78,7 @@ class Findings:
         found = read_remembered(file)
         if found is None:
             return None
-        with contextlib.suppress(OSError):  # what was not used for long is pruned first
-            os.utime(file)
+        note_use(file)  # what was not used for long is pruned first
         return _arrays_back(found)
 
     def remember(self, kind: str, decided: Sequence[Any], found: Any) -> None:
@@ -89,6 +92,7 @@ class Findings:
         file = self._file(kind, decided)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(file.parent)
             write_remembered(file, written)
         except OSError as error:
             log.debug("%s is not remembered: %s", kind, error)

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from extract.files import read_remembered, write_remembered
+from extract.files import read_remembered, remove_abandoned, write_remembered
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 # colours of the page's style sheet, so that a figure follows light and dark without being redrawn
@@ -47,6 +47,7 @@ def figure_script(kept: Path | None = None) -> str:
     script = joined_script()
     if file and not (is_joined and file.exists()):
         with contextlib.suppress(OSError):  # it saves time alone
+            remove_abandoned(file.parent)
             write_remembered(file, script)
     return script
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from extract import files
 from heads import search as heads_search
 from pipelines import RunSettings, findings, run_job
 from pipelines.evaluation import sources as searches
@@ -272,3 +273,15 @@ def test_a_search_that_stops_keeps_what_was_searched(job, counted, monkeypatch):
     counted.clear()
     job()
     assert len(counted) == 1
+
+
+def test_what_a_killed_process_left_half_written_is_removed(known, tmp_path):
+    known.remember("kind", [], 1)
+    host = files._host()
+    left = tmp_path / "found" / f".tmp-{host}-4194303-01234567"
+    left.write_text("{")
+    ours = tmp_path / "found" / f".tmp-{host}-{os.getpid()}-01234567"
+    ours.write_text("{")
+    known.remember("kind", [1], 1)
+    assert not left.exists()
+    assert ours.exists()

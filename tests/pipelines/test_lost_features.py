@@ -16,8 +16,8 @@ TIMES = re.compile(
     r"seconds|images_per_second|in_words|command|bottleneck|engine|from_store|computed|^compared$"
 )
 # before which read of a run, counted from 1: the audit's, the search's; and from the end: the test
-# rows' by the heads and by the reference, the audit's last, the map's
-STAGES = (1, 2, -5, -3, -2, -1)
+# rows' by the heads and by the reference, the audit's last, the map's, the curve's
+STAGES = (1, 2, -6, -4, -3, -2, -1)
 
 
 def without_times(value):
@@ -69,7 +69,7 @@ def run_harmed(photos, run, tmp_path, monkeypatch):
 def test_features_lost_before_any_stage_change_no_figure(run_harmed, harm):
     """A flipped byte in a chunk that only test rows need ended a run after the whole search."""
     expected, reads = run_harmed()
-    assert (reads[0], reads[1], *reads[-3:]) == (24, 18, 6, 24, 24)
+    assert (reads[0], reads[1], *reads[-4:]) == (24, 18, 6, 24, 24, 18)
     for stage in STAGES:
         found, _ = run_harmed(harm, stage % (len(reads) + 1))
         assert found == expected, stage
