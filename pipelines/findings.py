@@ -53,6 +53,7 @@ class Findings:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / FOLDER
+        self._is_cleared = False  # of what dead processes left half written
 
     def exist(self) -> bool:
         """Whether anything was ever found."""
@@ -68,7 +69,8 @@ class Findings:
         if found is None:
             # made or remembered, it is the same: tuples are lists in either
             written = _arrays_out(make())
-            self._write(kind, decided, written)
+            if _n_bytes(written) <= LONGEST_REMEMBERED // 2:
+                self._write(kind, decided, written)
             found = _arrays_back(written)
         return found
 
@@ -87,12 +89,12 @@ class Findings:
             self._write(kind, decided, _arrays_out(found))
 
     def _write(self, kind: str, decided: Sequence[Any], written: Any) -> None:
-        if _n_bytes(written) > LONGEST_REMEMBERED // 2:
-            return
         file = self._file(kind, decided)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            remove_abandoned(file.parent)
+            if not self._is_cleared:  # once: a folder of many runs is long
+                remove_abandoned(file.parent)
+                self._is_cleared = True
             write_remembered(file, written)
         except OSError as error:
             log.debug("%s is not remembered: %s", kind, error)

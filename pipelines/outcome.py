@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,7 +79,7 @@ class Job:
     earlier: Earlier | None = None
     workers: Workers | None = None
 
-    @property
+    @cached_property
     def findings(self) -> Findings:
         """What earlier runs over this cache found."""
         return Findings(self.store.cache)

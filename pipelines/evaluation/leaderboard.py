@@ -23,6 +23,7 @@ from pipelines.evaluation.search import BestSetting, Search, judged_probabilitie
 from pipelines.evaluation.sources import KnownSearches, search_sources
 
 BLEND = "blend"
+ALL = slice(None)
 
 
 class RowSource(Protocol):
@@ -266,7 +267,7 @@ def _blend(
     facts = scoring.facts(codes, judged.argmax(axis=1), judged)
     seconds = round(time.perf_counter() - started, 3)
     described = _describe_blend(sources, members, judged, labels, seconds)
-    row = Row(**described, **_figures(judged, labels, search, np.arange(len(labels))))
+    row = Row(**described, **_figures(judged, labels, search))
     mean = np.tensordot(found.weights, probabilities, 1)
     return Entry(row, members, judged, facts, as_logits(mean, "probabilities"))
 
@@ -310,7 +311,7 @@ def make_entry(
     if judged is None:
         judged = judged_probabilities(member.oof, member.head, labels, search)
     facts = search.scoring.facts(codes, judged.argmax(axis=1), judged)
-    row = _row_of(source, member, labels, search, seconds, judged, np.arange(len(labels)))
+    row = _row_of(source, member, labels, search, seconds, judged)
     return Entry(row, [member], judged, facts)
 
 
@@ -321,9 +322,9 @@ def _row_of(
     search: Search,
     seconds: float,
     judged: np.ndarray,
-    rows: np.ndarray,
+    rows: np.ndarray | slice = ALL,
 ) -> Row:
-    """The row of probabilities (n, classes), its figures of some of the images."""
+    """The row of probabilities (n, classes), its figures of all images or of some."""
     taps = source.tap.split("+") if source.tap else []
     members = None
     if len(taps) > 1:
@@ -385,14 +386,17 @@ def _describe_member(source: RowSource, tap: str | None, member: Member) -> dict
 
 
 def _figures(
-    probabilities: np.ndarray, labels: np.ndarray, search: Search, rows: np.ndarray
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    search: Search,
+    rows: np.ndarray | slice = ALL,
 ) -> dict:
-    """The figures of a row that do not depend on what it is made of, of some of the images."""
+    """The figures of a row that do not depend on what it is made of, of all images or of some."""
     scoring = search.scoring
     codes = np.unique(labels, return_inverse=True)[1]
     answers = probabilities.argmax(axis=1)
     right = answers == codes
-    low, high = wilson_interval(right[rows].sum(), len(rows))
+    low, high = wilson_interval(right[rows].sum(), len(right[rows]))
     by_fold = [right[val].mean() for _, val in search.folds]
     sizes = np.mean([[len(train), len(val)] for train, val in search.folds], axis=0)
     # of one fold there is nothing that varies

@@ -156,7 +156,7 @@ class _OverSources:
 
         def search_one(i: int) -> dict[str, Any]:
             def arguments() -> tuple:
-                own = replace(self._of(list(lacking[i])), n_jobs=None, workers=None)
+                own = self._of(list(lacking[i])).alone()
                 with reading:
                     X = self.features(i)
                 return kind, X, self.labels, own, lacking[i]

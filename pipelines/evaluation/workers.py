@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -90,8 +89,7 @@ class Workers:
         if answer is None:
             return function(*arguments())
         succeeded, found, warned = answer
-        for own in warned:
-            message, category, file, line = own
+        for message, category, file, line in warned:
             warnings.warn_explicit(message, category, file, line, registry=_WARNED)
         if not succeeded:
             raise found
@@ -112,12 +110,7 @@ class Workers:
     def __enter__(self) -> "Workers":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -203,13 +203,14 @@ def place_of_chosen(results: dict) -> int:
 
 
 def _shown(row: dict, several: bool, note: str) -> tuple[str, ...]:
+    # runs of before there was a race have no such mark
+    note = note or ("stopped" if row.get("stopped") else "")
     return (
         _source(row, several),
         row["head"],
         params_in_words(row),
         f"{row['cv_score']:z.4f} ({_interval(row, 'cv_score', 3)})",
-        # runs of before there was a race have no such mark
-        f"{'=' if row['tied'] else ' '} {note or 'stopped' * row.get('stopped', False)}".rstrip(),
+        f"{'=' if row['tied'] else ' '} {note}".rstrip(),
     )
 
 
