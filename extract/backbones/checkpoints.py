@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from extract.backbones.hub import hub_file
 from extract.errors import ExtractError
 
 CONFIG = "config.json"
@@ -79,129 +79,46 @@ def _fetched(name: str) -> Path | None:
     return find_fetched("hf", name)
 
 
-def _import_hub(name: str) -> Any:
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise ExtractError(
-            f"hf:{name} needs the package transformers: pip install 'permafrost[hf]'"
-        ) from error
-    return huggingface_hub
-
-
 def _cached(name: str, with_weights: bool) -> Path | None:
     """The model's folder in the hub's cache, where all that is needed is in it."""
-    config = _import_hub(name).try_to_load_from_cache(name, CONFIG)
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(name, CONFIG)
     if not isinstance(config, str):
         return None
     folder = Path(config).parent
-    if not with_weights:
-        return folder
     try:
-        _weights_in(folder)
+        if with_weights:
+            _weights_in(folder)
     except ExtractError:
         return None
     return folder
 
 
-def _is_offline() -> bool:
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        return True
-    try:
-        from data.offline import is_offline
-    except ImportError:
-        return False
-    return is_offline()
-
-
 def _download(name: str, with_weights: bool) -> Path:
     """Fetch what is needed into the hub's cache -> the folder there."""
-    hub = _import_hub(name)
-    if _is_offline():
-        cache = Path(hub.constants.HF_HUB_CACHE) / ("models--" + name.replace("/", "--"))
-        raise ExtractError(
-            f"hf:{name}: {_missing_in(cache, with_weights)} is not on this machine and offline "
-            f"is asked for: fetch it elsewhere into {cache}, or give a folder: hf:FOLDER"
-        )
-    with _hub_errors(name), _no_bars(hub):
-        folder = Path(hub.hf_hub_download(name, CONFIG)).parent
-        for optional in (PREPROCESSOR, PROCESSOR):
-            _download_if_there(hub, name, optional)
+    with _no_bars():
+        config = hub_file(name, (CONFIG,))
+        hub_file(name, (PREPROCESSOR, PROCESSOR, CONFIG))  # not every model has one of these
         if with_weights:
-            _download_weights(hub, name)
-    return folder
-
-
-def _download_if_there(hub: Any, name: str, file: str) -> Path | None:
-    """The path of a file of the hub's model in the cache; None where the model has none."""
-    from huggingface_hub.errors import RemoteEntryNotFoundError
-
-    try:
-        return Path(hub.hf_hub_download(name, file))
-    except RemoteEntryNotFoundError:
-        return None
-
-
-def _missing_in(cache: Path, with_weights: bool) -> str:
-    if any(cache.glob("blobs/*.incomplete")):
-        return "a part (its download was cut off)"
-    has_config = any(cache.glob(f"snapshots/*/{CONFIG}"))
-    return WEIGHTS[0] if has_config and with_weights else CONFIG
-
-
-def _download_weights(hub: Any, name: str) -> None:
-    for file in WEIGHTS:
-        found = _download_if_there(hub, name, file)
-        if found is not None:
-            for part in _parts_of(found) if file.endswith(INDEX) else ():
-                hub.hf_hub_download(name, part)
-            return
-    raise ExtractError(
-        f"hf:{name} has no weights that are read here on the hub: expected {WEIGHTS[0]} or "
-        f'{WEIGHTS[2]}; use another model, or weights="random"'
-    )
+            found = hub_file(name, WEIGHTS)
+            for part in _parts_of(found) if found.name.endswith(INDEX) else ():
+                hub_file(name, (part,))
+    return config.parent
 
 
 @contextlib.contextmanager
-def _hub_errors(name: str) -> Iterator[None]:
-    """What the hub's library raises becomes one line that says what to do."""
-    from huggingface_hub import errors
+def _no_bars() -> Iterator[None]:
+    from huggingface_hub import utils
 
-    page = f"https://huggingface.co/{name}"
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise ExtractError(
-            f"hf:{name} is gated: accept its licence on {page} and run `hf auth login`, "
-            "or give a folder with its files: hf:FOLDER"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise ExtractError(
-            f"hf:{name}: no such folder, and no model of this name on the hub that can be seen: "
-            "check the spelling, or run `hf auth login` where it is private"
-        ) from error
-    except errors.RemoteEntryNotFoundError as error:
-        raise ExtractError(
-            f"hf:{name} has no {CONFIG} on the hub: expected a model of transformers"
-        ) from error
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:150] or type(error).__name__
-        raise ExtractError(
-            f"could not fetch hf:{name} ({reason}): download its files by hand and give their "
-            "folder: hf:FOLDER"
-        ) from error
-
-
-@contextlib.contextmanager
-def _no_bars(hub: Any) -> Iterator[None]:
-    shown = not hub.utils.are_progress_bars_disabled()
+    shown = not utils.are_progress_bars_disabled()
     if shown:
-        hub.utils.disable_progress_bars()
+        utils.disable_progress_bars()
     try:
         yield
     finally:
         if shown:
-            hub.utils.enable_progress_bars()
+            utils.enable_progress_bars()
 
 
 def _weights_in(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:

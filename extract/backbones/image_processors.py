@@ -86,43 +86,21 @@ def _translations(transform: "ProcessorTransform", shape: tuple) -> Iterator[Pre
     height, width = shape[1:]
     size = height if height == width else (height, width)
     mean, std = (own.image_mean, own.image_std) if own.do_normalize else ((0.0,) * 3, (1.0,) * 3)
-    asked = dict(own.size)
-    for fit, edges in (
-        ("squash", [asked.get("height"), asked.get("shortest_edge")]),
-        ("shorter", _shorter_edges(asked.get("shortest_edge"), getattr(own, "crop_pct", None))),
-    ):
-        for edge in filter(None, edges):
-            if edge >= height:
+    for fit, shares in _shares(dict(own.size), height, getattr(own, "crop_pct", None)):
+        for share in shares:
+            if 0 < share <= 1:
                 yield Preprocessing(
-                    size, height / edge, resample, tuple(mean), tuple(std), fit, "torchvision"
+                    size, share, resample, tuple(mean), tuple(std), fit, "torchvision"
                 )
 
 
-def _shorter_edges(edge: int | None, crop_share: float | None) -> list[int]:
-    """To what a shorter side may be resized: as told, by a share, by LeViT's own."""
+def _shares(asked: dict, height: int, crop_share: float | None) -> list[tuple[str, list[float]]]:
+    """By fit, which share of the resized image may be kept: as told, or LeViT's own."""
+    edge = asked.get("shortest_edge")
     if not edge:
-        return []
-    return [edge, *([int(edge / crop_share)] if crop_share else []), int(256 / 224 * edge)]
-
-
-def processor_values(values: dict) -> dict:
-    """The settings of an image processor without those that name code, files or devices."""
-    return {
-        key: value
-        for key, value in values.items()
-        if not key.startswith("_")
-        and key not in RUN_SETTINGS
-        and key not in ("auto_map", "processor_class", "feature_extractor_type")
-    } | {"image_processor_type": _kind(values)}
-
-
-def _kind(values: dict) -> str:
-    """The class of transformers that a file names, in the words of today."""
-    kind = values.get("image_processor_type") or values.get("feature_extractor_type") or ""
-    kind = str(kind).removesuffix("Fast").removesuffix("Pil")
-    if kind.endswith("FeatureExtractor"):
-        kind = kind.removesuffix("FeatureExtractor") + "ImageProcessor"
-    return kind
+        return [("squash", [height / side for side in [asked.get("height")] if side])]
+    told = [] if crop_share is None else [crop_share]
+    return [("shorter", [*told, height / edge, height / int(256 / 224 * edge)]), ("squash", [1.0])]
 
 
 class ProcessorTransform:

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Container
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from extract.backbones.backbone import Backbone
@@ -65,7 +66,10 @@ def share(key: tuple, make: Callable[[], Backbone]) -> Backbone:
 def file_signature(weights: str | None) -> tuple | None:
     """What tells that the file of these weights was replaced; None where there is none."""
     path = weights_file(weights) if weights else None
-    if path is None:
-        return None
+    return None if path is None else path_signature(path)
+
+
+def path_signature(path: Path) -> tuple:
+    """What tells that a file was replaced."""
     stat = path.stat()
     return str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
