@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,7 +48,11 @@ def preprocessing_of(name: str, values: dict) -> "Preprocessing | ProcessorTrans
     """
     transform = ProcessorTransform(name, values)
     images = _odd_images()
-    wanted = [transform(image) for image in images]
+    try:
+        wanted = [transform(image) for image in images]
+    # any: a library's own on settings that it took
+    except Exception as error:
+        raise _unusable(name, transform.kind, error) from error
     shapes = {array.shape for array in wanted}
     if len(shapes) > 1:
         raise ExtractError(
@@ -80,8 +85,8 @@ def _as_input(preprocessing: Preprocessing, image: Image.Image) -> np.ndarray:
 def _translations(transform: "ProcessorTransform", shape: tuple) -> Iterator[Preprocessing]:
     """Preprocessings that may be what a processor does; whether one is, its values tell."""
     own = transform.processor
-    resample = RESAMPLING.get(int(getattr(own.resample, "value", own.resample) or 0))
-    if not (own.do_resize and own.do_rescale and resample):
+    resample = RESAMPLING.get(own.resample)
+    if not (own.do_resize and own.do_rescale and resample and own.size):
         return
     height, width = shape[1:]
     size = height if height == width else (height, width)
@@ -98,9 +103,35 @@ def _shares(asked: dict, height: int, crop_share: float | None) -> list[tuple[st
     """By fit, which share of the resized image may be kept: as told, or LeViT's own."""
     edge = asked.get("shortest_edge")
     if not edge:
-        return [("squash", [height / side for side in [asked.get("height")] if side])]
+        side = asked.get("height")
+        return [("squash", [_share(height, side)] if side else [])]
     told = [] if crop_share is None else [crop_share]
-    return [("shorter", [*told, height / edge, height / int(256 / 224 * edge)]), ("squash", [1.0])]
+    edges = (edge, int(256 / 224 * edge))
+    return [("shorter", [*told, *(_share(height, side) for side in edges)]), ("squash", [1.0])]
+
+
+def _share(kept: int, side: int) -> float:
+    """What part of a side is kept, such that dividing by it and rounding down gives the side."""
+    share = kept / side
+    return share if math.floor(kept / share) == side else math.nextafter(share, 0)
+
+
+def processor_values(values: dict) -> dict:
+    """The settings of an image processor without those that name code, files or devices."""
+    left_out = {"auto_map", "processor_class", "feature_extractor_type", *RUN_SETTINGS}
+    told = {
+        key: value for key, value in values.items() if key[:1] != "_" and key not in left_out
+    }
+    return {**told, "image_processor_type": _kind(values)}
+
+
+def _kind(values: dict) -> str:
+    """The class of transformers that a file names, in the words of today."""
+    kind = values.get("image_processor_type") or values.get("feature_extractor_type") or ""
+    kind = str(kind).removesuffix("Fast").removesuffix("Pil")
+    if kind.endswith("FeatureExtractor"):
+        kind = kind.removesuffix("FeatureExtractor") + "ImageProcessor"
+    return kind
 
 
 class ProcessorTransform:
@@ -160,7 +191,9 @@ def _make(name: str, kind: str, values: dict) -> Any:
         return made(**known)
     # any: a library's own checks of foreign settings
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ExtractError(
-            f"hf:{name}: its {kind} can't be made of its settings: {reason}"
-        ) from error
+        raise _unusable(name, kind, error) from error
+
+
+def _unusable(name: str, kind: str, error: Exception) -> ExtractError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return ExtractError(f"hf:{name}: its {kind} does not work with its settings: {reason}")
