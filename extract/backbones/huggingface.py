@@ -355,6 +355,8 @@ def _fill(name: str, made: Any, config: Any, tensors: dict) -> tuple[Any, set[st
             f"hf:{name}: tensor {key} has the shape {tuple(found)}, its {CONFIG} says "
             f"{tuple(expected)}: these are the weights of another model"
         )
+    if any(key.startswith("pooler.") for key in told["missing_keys"]):
+        network.pooler = None  # a classifier's checkpoint has none: it takes the class token itself
     filled = set(network.state_dict()) - set(told["missing_keys"])
     if not filled:
         raise ExtractError(

@@ -119,9 +119,7 @@ def _share(kept: int, side: int) -> float:
 def processor_values(values: dict) -> dict:
     """The settings of an image processor without those that name code, files or devices."""
     left_out = {"auto_map", "processor_class", "feature_extractor_type", *RUN_SETTINGS}
-    told = {
-        key: value for key, value in values.items() if key[:1] != "_" and key not in left_out
-    }
+    told = {key: value for key, value in values.items() if key[:1] != "_" and key not in left_out}
     return {**told, "image_processor_type": _kind(values)}
 
 

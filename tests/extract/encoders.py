@@ -125,13 +125,13 @@ def processor_of(kind: str) -> Any:
     side = TINY[kind].settings.get("image_size", 64)
     whole = made.size
     if "shortest_edge" in whole:
-        return made(
-            size={"shortest_edge": side + 8}, crop_size={"height": side, "width": side}
-        )
+        return made(size={"shortest_edge": side + 8}, crop_size={"height": side, "width": side})
     size = {"height": side, "width": side}
-    return made(size={"height": side + 8, "width": side + 8}, crop_size=size) if (
-        getattr(made, "do_center_crop", False)
-    ) else made(size=size)
+    return (
+        made(size={"height": side + 8, "width": side + 8}, crop_size=size)
+        if (getattr(made, "do_center_crop", False))
+        else made(size=size)
+    )
 
 
 def write_encoder(folder: Any, kind: str, seed: int = 0) -> str:
