@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from extract.backbones.hub import hub_file
 from extract.errors import ExtractError
@@ -57,7 +56,7 @@ def find_checkpoint(name: str, with_weights: bool) -> Checkpoint:
 
 def _folder_of(name: str, with_weights: bool) -> Path:
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return path
     if path.is_file():
         raise ExtractError(

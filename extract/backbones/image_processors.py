@@ -78,8 +78,8 @@ def _odd_images() -> list[Image.Image]:
 
 def _as_input(preprocessing: Preprocessing, image: Image.Image) -> np.ndarray:
     """What the network gets of an image, as an engine makes it of the pixels."""
-    mean, std = np.float32(255) * np.float32([preprocessing.mean, preprocessing.std])
-    return ((np.float32(preprocessing(image)) - mean) / std).transpose(2, 0, 1)
+    mean, std = np.array([preprocessing.mean, preprocessing.std], np.float32) * np.float32(255)
+    return ((preprocessing(image).astype(np.float32) - mean) / std).transpose(2, 0, 1)
 
 
 def _translations(transform: "ProcessorTransform", shape: tuple) -> Iterator[Preprocessing]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from extract import ExtractError, FeatureExtractor, MemoryStore, Preprocessing, load_backbone
+from extract import ExtractError, FeatureExtractor, Preprocessing, load_backbone
 from extract.backbones import huggingface, image_processors, named_backbone
 from extract.backbones import names as names_file
 from extract.backbones.huggingface import ENCODERS
@@ -379,7 +379,7 @@ def test_a_spoilt_folder_is_refused_in_one_line(vit, spoil, said):
 
 
 def test_weights_that_a_model_can_not_have_are_refused(vit):
-    with pytest.raises(ExtractError, match="expected random, a .pth or .safetensors file"):
+    with pytest.raises(ExtractError, match=r"expected random, a \.pth or .safetensors file"):
         load_backbone(f"hf:{vit}", "DEFAULT")
     with pytest.raises(ExtractError, match="brings its own preprocessing"):
         load_backbone(f"hf:{vit}", preprocessing=Preprocessing())
