@@ -81,4 +81,8 @@ def test_a_script_that_is_offline_by_the_variable_tells_the_hubs_library(online,
     assert HUB_OFFLINE not in os.environ
     monkeypatch.setenv(OFFLINE, "1")
     tell_libraries()
+    tell_libraries()
     assert os.environ[HUB_OFFLINE] == "1"
+    monkeypatch.delenv(OFFLINE)
+    tell_libraries()
+    assert HUB_OFFLINE not in os.environ
