@@ -111,8 +111,8 @@ class Preprocessing:
 
         Examples
         --------
-        >>> Preprocessing(size=160, crop=1.0, mean=(0.5,) * 3, std=(0.5,) * 3).in_words()
-        'box of the aspect of 160 x 160, all of its side, bilinear; mean 0.5 0.5 0.5, std 0.5 0.5 0.5'
+        >>> Preprocessing(160, 1.0, mean=(0, 0, 0), std=(1, 1, 1), fit="squash").in_words()
+        'squashed to 160 x 160, centre 160 x 160, bilinear; mean 0 0 0, std 1 1 1'
         """
         height, width = self.shape
         tall, wide = (math.floor(side / self.crop) for side in self.shape)

@@ -1,7 +1,6 @@
 """timm's models: every family by one small model, held against timm's own numbers."""
 
 import json
-import warnings
 
 import numpy as np
 import pytest
