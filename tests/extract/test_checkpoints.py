@@ -6,6 +6,7 @@ import http.server
 import shutil
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import huggingface_hub
 import pytest
@@ -29,9 +30,9 @@ def folder(tmp_path_factory):
 class Hub(http.server.BaseHTTPRequestHandler):
     """Answers as the hub does for `lab/NAME`: those of `files`, and the faults of `refused`."""
 
-    files: dict[str, Path] = {}
-    refused: dict[str, tuple[int, str]] = {}
-    asked: list[str] = []
+    files: ClassVar[dict[str, Path]] = {}
+    refused: ClassVar[dict[str, tuple[int, str]]] = {}
+    asked: ClassVar[list[str]] = []
 
     def do_HEAD(self):
         self.answer(with_body=False)

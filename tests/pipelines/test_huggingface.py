@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from pipelines import BundleError, RunSettings, load_classifier, run_job, save_classifier
+from pipelines.bundle.description import render
 from pipelines.bundle.files import FILE
 from pipelines.run import main
 from tests.extract.encoders import MAIN, write_encoder, write_pictures
@@ -73,7 +74,7 @@ def test_a_bundle_that_names_a_model_and_defines_none_is_refused(tmp_path, photo
     folder = save_classifier(classifier, tmp_path / "bundle")
     content = json.loads((folder / FILE).read_text())
     assert content["extractors"][0]["backbone"].pop("definition")["config"]["model_type"] == "vit"
-    (folder / FILE).write_text(json.dumps(content))
+    (folder / FILE).write_bytes(render(content))
     with pytest.raises(BundleError, match="names backbone"):
         load_classifier(folder)
 
