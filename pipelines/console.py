@@ -399,6 +399,9 @@ class Narrator:
             "--intensity LOW:HIGH sets it"
         )
 
+    def _on_WeightsFitted(self, event: Any) -> None:
+        self._say(f"{event.backbone} from {event.weights}: {event.fit.in_words()}")
+
     def _on_SamplesRead(self, event: Any) -> None:
         for line in reading_in_words(event.samples):
             self._say(line)

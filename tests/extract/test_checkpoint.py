@@ -166,7 +166,7 @@ def test_what_is_not_used_is_said_by_name_and_shape(tiny_net, state):
     assert fit.in_words() == (
         f"{len(kept) - 2} tensors taken, those under state_dict.module.; "
         f"no place for projector.0.weight; of the wrong shape: {wrong[0]}, {wrong[1]}; left "
-        "without weights: bn1, layer3.0.conv1, layer3.0.bn1 and 3 more; 1 tensors elsewhere in "
+        "without weights: bn1, layer3.0.conv1, layer3.0.bn1 and 3 more; 1 tensor elsewhere in "
         "the file not looked at"
     )
 
