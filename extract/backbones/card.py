@@ -184,7 +184,7 @@ def examine(name: str, built: Built, file_digest: str | None) -> Card:
         raise ExtractError(
             f"{name} does not run on {size} px: {str(error).splitlines()[0]}; try another size"
         ) from error
-    blocks = block_layers(built.network, activations)
+    blocks = block_layers(built.network, activations, batch.shape[-2] / batch.shape[-1])
     preprocessing = built.preprocessing
     return Card(
         name=name,
