@@ -19,9 +19,11 @@ from extract.backbones.download import (
     Told,
     bring,
     download,
+    file_name,
     has_named_hash,
     look_up,
     refuse_offline,
+    torch_folder,
 )
 from extract.backbones.fetched import (
     Fetched,
@@ -111,8 +113,8 @@ def _fetch_torchvision(
     wanted = Fetched(Path(), "torchvision", name, member.name, member.url)
 
     def fill(aside: Path) -> tuple[str, list[str]]:
-        own = aside / torchvision.file_name(member)
-        kept = torchvision.hub_folder() / own.name
+        own = aside / file_name(member.url)
+        kept = torch_folder() / own.name
         # what torch has brought already needs no second way, as long as it is what its name says
         if kept.is_file() and has_named_hash(kept):
             shutil.copyfile(kept, own)
