@@ -83,8 +83,8 @@ def run_job(
         A folder, manifest or named set to read samples from, or labelled samples.
     settings : RunSettings or None
     on_event : callable
-        Called with SamplesRead, RunPlanned, StageBegun, RangeFound, PassPlanned, PassAdvanced,
-        BadImages, SplitTaken and SearchAdvanced.
+        Called with WeightsFitted, SamplesRead, RunPlanned, StageBegun, RangeFound, PassPlanned,
+        PassAdvanced, BadImages, SplitTaken and SearchAdvanced.
     command : sequence of str
         What results.json names as the call.
 
@@ -236,7 +236,7 @@ def prepare(
     known = None if settings.split is None else read_split(settings.split)
     if known is not None:  # of other images it is refused at once; the pass remembers their ids
         take_split(known, image_ids(samples.inputs, store.cache / "ids", cores())[0])
-    backbones = load_backbones(samples, settings, store)
+    backbones = load_backbones(samples, settings, store, on_event)
     n_taps = sum(
         len(choose_taps(own.card, settings.layers, settings.poolings)) for own in backbones
     )
