@@ -6,11 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from data.offline import tell_libraries
-<<<<<<< HEAD
-from extract.backbones import baselines, huggingface, module, timm, torchvision
-=======
-from extract.backbones import baselines, module, timm, torchvision, wheels
->>>>>>> main
+from extract.backbones import baselines, huggingface, module, timm, torchvision, wheels
 from extract.backbones.backbone import Backbone
 from extract.backbones.baselines import BASELINES
 from extract.backbones.card import Card
@@ -48,12 +44,8 @@ BARE = {**dict.fromkeys(BASELINES, "baseline"), **dict.fromkeys(OF_WHEELS_ALONE,
 NAMED = {
     "torchvision": re.compile(r"torchvision\.([a-z0-9_]+)"),
     "timm": re.compile(r"timm\.([A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)?)(?:/[0-9a-f]+)?"),
-<<<<<<< HEAD
     "hf": re.compile(r"hf\.([a-z0-9_-]+)/[0-9a-f]+"),
-=======
-    "hf": re.compile(r"hf\.([a-z0-9_]+)/[0-9a-f]+"),
     "wheel": re.compile(r"wheel\.([a-z0-9_]+)"),
->>>>>>> main
     "baseline": re.compile(r"permafrost\.([a-z0-9_]+)/\d+"),
 }
 COPIED = ("timm", "hf")  # the schemes whose weights a bundle holds
@@ -75,13 +67,9 @@ def load_backbone(
     Parameters
     ----------
     name : str, torch.nn.Module or Backbone
-<<<<<<< HEAD
-        torchvision's name of a model, `"timm:NAME"` or `"timm:FOLDER"`, `"hf:ORG/NAME"` or
-        `"hf:FOLDER"`, `"pixels"`, `"histogram"` or `"gabor"` (baselines without weights, of one
-=======
         torchvision's name of a model, `"tf_efficientnet_lite0"`, `"timm:NAME"` or
-        `"timm:FOLDER"`, `"pixels"`, `"histogram"` or `"gabor"` (baselines without weights, of one
->>>>>>> main
+        `"timm:FOLDER"`, `"hf:ORG/NAME"` or `"hf:FOLDER"` (vision encoders of transformers),
+        `"pixels"`, `"histogram"` or `"gabor"` (baselines without weights, of one
         size), `"package.module:function"` returning a module, a module, or a Backbone.
     weights : str, path or None
         None (`wheel` for mobilenet_v2 and tf_efficientnet_lite0, else the `DEFAULT` of the library
