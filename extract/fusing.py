@@ -24,7 +24,7 @@ def find_fusable(
     import torch
     from torch import nn
 
-    norms = {name for name, own in network.named_modules() if isinstance(own, nn.BatchNorm2d)}
+    norms = {name for name, own in network.named_modules() if type(own) is nn.BatchNorm2d}
     pairs = _in_sequences(network, activations)
     if norms == {norm for _, norm in pairs}:
         return pairs
@@ -60,21 +60,18 @@ def _in_sequences(network: Any, activations: Mapping[str, Activation]) -> list[t
             for name, module in sequence.named_children()
         ]
         for (conv, first), (norm, second) in pairwise(inside):
-            kinds = isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d)
-            if (
-                kinds
-                and _can_fuse(first, second)
-                and is_plain(conv, first)
-                and is_plain(norm, second)
-            ):
+            if _can_fuse(first, second) and is_plain(conv, first) and is_plain(norm, second):
                 pairs.append((conv, norm))
     return sorted(pairs, key=lambda pair: activations[pair[0]].order)
 
 
 def _can_fuse(conv: Any, norm: Any) -> bool:
+    """Whether both do what torch's own do: a subclass may add an activation or a padding."""
+    from torch import nn
     from torch.nn.utils.parametrize import is_parametrized
 
-    return norm.running_mean is not None and not is_parametrized(conv)
+    are_plain = type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d
+    return are_plain and norm.running_mean is not None and not is_parametrized(conv)
 
 
 def fuse(network: Any, pairs: Sequence[tuple[str, str]]) -> Any:
@@ -106,12 +103,7 @@ def _adjacent(
             outputs[name] = values[:: max(1, len(values) // SAMPLE)].float().clone()
         if isinstance(module, nn.Conv2d):
             last = (name, output)
-        elif (
-            isinstance(module, nn.BatchNorm2d)
-            and inputs
-            and inputs[0] is last[1]
-            and _can_fuse(network.get_submodule(last[0]), module)
-        ):
+        elif inputs and inputs[0] is last[1] and _can_fuse(network.get_submodule(last[0]), module):
             pairs.append((last[0], name))
 
     once = {name for name, activation in activations.items() if activation.calls == 1}

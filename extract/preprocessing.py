@@ -1,8 +1,8 @@
-"""How an RGB image becomes the square the network sees: one resize, then mean and std."""
+"""How an RGB image becomes the square the network sees: resized and cropped, then mean and std."""
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -20,13 +20,18 @@ FILTERS = {
 }
 
 
+FITS = ("box", "shorter", "squash", "border")
+RESAMPLERS = ("pil", "torchvision")
+LONGEST = 128  # times what the network sees: a longer image is cropped before it is resized
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """Resize and crop on uint8, and the mean and std that the device applies afterwards.
 
-    The largest centred box with the aspect of `size` is shrunk by `crop` (the share of its side
-    that is kept: 224/256 in the usual preset) and resized with antialiasing, so a pixel outside the
-    crop is never made.
+    By default the largest centred box with the aspect of `size` is shrunk by `crop` (the share of
+    its side that is kept: 224/256 in the usual preset) and resized with antialiasing, so a pixel
+    outside the crop is never made. The other fits are those of timm and Hugging Face, to the pixel.
 
     Parameters
     ----------
@@ -38,11 +43,17 @@ class Preprocessing:
         One of FILTERS.
     mean, std : tuple of three float
         Per channel, of values scaled to [0, 1].
+    fit : str
+        `box`, as above. `shorter`: the image is resized until its shorter side has `size` / `crop`
+        pixels, rounded down, and the centre is cropped. `squash`: so are both sides, whatever the
+        aspect. `border`: the longer side has that many, and the rest is filled with the mean.
+    resampler : str
+        `pil`, or `torchvision`: its antialiased resize of a uint8 tensor, which rounds otherwise.
 
     Raises
     ------
     ExtractError
-        A size, crop or interpolation that can't be used.
+        A size, crop, interpolation, fit or resampler that can't be used.
 
     Examples
     --------
@@ -55,6 +66,8 @@ class Preprocessing:
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    fit: str = "box"
+    resampler: str = "pil"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", _checked_size(self.size))
@@ -62,9 +75,15 @@ class Preprocessing:
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
         if not 0 < self.crop <= 1:
             raise ExtractError(f"crop={self.crop!r}: expected a share in (0, 1], such as 0.875")
-        if self.interpolation not in FILTERS:
+        named = {"interpolation": FILTERS, "fit": FITS, "resampler": RESAMPLERS}
+        for name, known in named.items():
+            if getattr(self, name) not in known:
+                raise ExtractError(
+                    f"{name}={getattr(self, name)!r}: expected one of {', '.join(known)}"
+                )
+        if self.resampler == "torchvision" and self.fit == "box":
             raise ExtractError(
-                f"interpolation={self.interpolation!r}: expected one of {', '.join(FILTERS)}"
+                "fit='box' is a resize of Pillow's: choose another, or resampler='pil'"
             )
 
     @property
@@ -82,10 +101,26 @@ class Preprocessing:
         """What of it decides a feature's value, as text."""
         height, width = self.shape
         numbers = ",".join(f"{value:.6g}" for value in (*self.mean, *self.std))
-        return f"box-{self.interpolation}:{height}x{width}:crop{self.crop:.6g}:{numbers}"
+        filter_ = self.interpolation
+        if self.resampler != "pil":
+            filter_ = f"{self.resampler}-{filter_}"
+        return f"{self.fit}-{filter_}:{height}x{width}:crop{self.crop:.6g}:{numbers}"
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """RGB image of any size -> uint8 array (height, width, 3)."""
+        if self.fit == "box":
+            return self._boxed(image)
+        sides = self._resized(image.width, image.height)
+        if max(sides) > LONGEST * max(self.shape):
+            return self._window(image, sides)
+        if self.resampler == "torchvision":
+            pixels = _torchvision_resize(image, sides, self.interpolation)
+        else:
+            pixels = np.asarray(image.resize(sides, FILTERS[self.interpolation]))
+        fill = [round(255 * value) for value in self.mean]  # timm's, of a border
+        return _centred(pixels, self.shape, fill)
+
+    def _boxed(self, image: Image.Image) -> np.ndarray:
         height, width = self.shape
         scale = min(image.width / width, image.height / height) * self.crop
         left = max((image.width - width * scale) / 2, 0.0)
@@ -98,6 +133,32 @@ class Preprocessing:
         )
         return np.asarray(image.resize((width, height), FILTERS[self.interpolation], box=box))
 
+    def _window(self, image: Image.Image, sides: tuple[int, int]) -> np.ndarray:
+        """The centre alone, resized at once: a line of pixels would take gigabytes to resize."""
+        height, width = self.shape
+        wide, tall = sides
+        left, top = round((wide - width) / 2.0), round((tall - height) / 2.0)
+        across, down = image.width / wide, image.height / tall
+        box = (left * across, top * down, (left + width) * across, (top + height) * down)
+        return np.asarray(image.resize((width, height), FILTERS[self.interpolation], box=box))
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of the image before its centre is cropped.
+
+        Rounded as timm and torchvision do: the wanted sides down, the longer side of a square's fit
+        down too, of another aspect to the nearest.
+        """
+        tall, wide = (math.floor(side / self.crop) for side in self.shape)
+        if self.fit == "squash":
+            return wide, tall
+        if self.fit == "shorter" and tall == wide:
+            if width <= height:
+                return tall, int(tall * height / width)
+            return int(tall * width / height), tall
+        ratios = height / tall, width / wide
+        ratio = max(ratios) if self.fit == "border" else min(ratios)
+        return max(round(width / ratio), 1), max(round(height / ratio), 1)
+
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
         return asdict(self)
@@ -105,7 +166,37 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, values: dict) -> "Preprocessing":
         """The reverse of `to_dict`."""
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
+        own = (field.name for field in fields(cls))
+        return cls(**{name: values[name] for name in own if name in values})
+
+
+def _torchvision_resize(
+    image: Image.Image, sides: tuple[int, int], interpolation: str
+) -> np.ndarray:
+    import torch
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2.functional import resize
+
+    # a copy, as torch warns of memory that must not be written
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    mode = InterpolationMode(interpolation)
+    made = resize(pixels, [sides[1], sides[0]], interpolation=mode, antialias=True)
+    return made.permute(1, 2, 0).numpy()
+
+
+def _centred(pixels: np.ndarray, shape: tuple[int, int], fill: Sequence[int]) -> np.ndarray:
+    """The centre (height, width, 3), filled where there is less; rounded as torchvision does."""
+    less = [max(side - there, 0) for side, there in zip(shape, pixels.shape, strict=False)]
+    if any(less):
+        made = np.empty((*np.add(pixels.shape[:2], less), 3), np.uint8)
+        made[:] = fill
+        top, left = (side // 2 for side in less)
+        made[top : top + len(pixels), left : left + pixels.shape[1]] = pixels
+        pixels = made
+    top, left = (
+        round((there - side) / 2.0) for side, there in zip(shape, pixels.shape, strict=False)
+    )
+    return np.ascontiguousarray(pixels[top : top + shape[0], left : left + shape[1]])
 
 
 class Flipped:
@@ -136,8 +227,10 @@ class Whole:
     def __call__(self, image: Image.Image) -> np.ndarray:
         """RGB image of any size -> uint8 array (height, width, 3)."""
         height, width = self._preprocessing.shape
-        filter_ = FILTERS[self._preprocessing.interpolation]
-        return np.asarray(image.resize((width, height), filter_))
+        name = self._preprocessing.interpolation
+        if self._preprocessing.resampler == "torchvision":
+            return _torchvision_resize(image, (width, height), name)
+        return np.asarray(image.resize((width, height), FILTERS[name]))
 
 
 def _plain(preprocessing: Any) -> Any:

@@ -5,12 +5,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from extract.backbones import baselines, module, torchvision
+from extract.backbones import baselines, module, timm, torchvision
 from extract.backbones.backbone import Backbone
 from extract.backbones.baselines import BASELINES
 from extract.backbones.card import Card
 from extract.backbones.names import DEFAULT_BACKBONE, Asked, parse_name
 from extract.errors import ExtractError
+from extract.weights import is_file_source
 
 __all__ = [
     "BASELINES",
@@ -19,6 +20,7 @@ __all__ = [
     "NAMED",
     "Backbone",
     "Card",
+    "is_copied",
     "load_backbone",
     "named_backbone",
     "scheme_of",
@@ -27,14 +29,19 @@ __all__ = [
 # by scheme; a name without one is a baseline's, or torchvision's
 LOADERS: dict[str, Callable[[Asked], Backbone]] = {
     "torchvision": torchvision.load,
+    "timm": timm.load,
     "module": module.load,
     "baseline": baselines.load,
 }
-# the schemes that build from a name of our own tables, and how their architectures are written
+# the schemes that build from a name of a table, ours or their library's, or from what a bundle
+# holds, and how their architectures are written
 NAMED = {
     "torchvision": re.compile(r"torchvision\.([a-z0-9_]+)"),
+    "timm": re.compile(r"timm\.([A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)?)(?:/[0-9a-f]+)?"),
+    "hf": re.compile(r"hf\.([a-z0-9_]+)/[0-9a-f]+"),
     "baseline": re.compile(r"permafrost\.([a-z0-9_]+)/\d+"),
 }
+COPIED = ("timm", "hf")  # the schemes whose weights a bundle holds
 
 
 def load_backbone(
@@ -46,15 +53,16 @@ def load_backbone(
     preprocessing: Any = None,
     version: str = "",
     cache: Any = None,
+    definition: dict | None = None,
 ) -> Backbone:
-    """A frozen network by name, as `module:function`, or your own `torch.nn.Module`.
+    """A frozen network by name, from a folder, as `module:function`, or your own `torch.nn.Module`.
 
     Parameters
     ----------
     name : str, torch.nn.Module or Backbone
-        torchvision's name of a model, `"pixels"`, `"histogram"` or `"gabor"` (baselines without
-        weights, of one size), `"package.module:function"` returning a module, a module, or a
-        Backbone.
+        torchvision's name of a model, `"timm:NAME"` or `"timm:FOLDER"`, `"pixels"`, `"histogram"`
+        or `"gabor"` (baselines without weights, of one size), `"package.module:function"`
+        returning a module, a module, or a Backbone.
     weights : str, path or None
         None (`wheel` for mobilenet_v2, else torchvision's `DEFAULT`), an enum name such as
         `"IMAGENET1K_V2"`, a path to a `.pth` or `.safetensors` state dict, `"random"`, or
@@ -71,6 +79,8 @@ def load_backbone(
         For your own module: changes whenever its code outside its classes does.
     cache : path or None
         Folder in which what is known of named backbones is remembered; None remembers nothing.
+    definition : dict or None
+        What a bundle holds of a network that a folder defines, in place of the folder.
 
     Returns
     -------
@@ -100,7 +110,17 @@ def load_backbone(
         asked = Asked("", weights, seed, size, preprocessing, version, cache)
         return module.load_module(name, asked, preprocessing, None)
     scheme, rest = parse_name(name, LOADERS, BASELINES)
-    return LOADERS[scheme](Asked(rest, weights, seed, size, preprocessing, version, cache))
+    asked = Asked(rest, weights, seed, size, preprocessing, version, cache, definition)
+    return LOADERS[scheme](asked)
+
+
+def is_copied(name: str, weights: str) -> bool:
+    """Whether a bundle holds the weights of a backbone, whose names alone don't bring them.
+
+    >>> is_copied("resnet18", "IMAGENET1K_V1"), is_copied("timm:resnet18", "a1_in1k")
+    (False, True)
+    """
+    return is_file_source(weights) or (scheme_of(name) in COPIED and weights != "random")
 
 
 def scheme_of(name: Any) -> str:
@@ -124,8 +144,11 @@ def named_backbone(architecture: str) -> str | None:
     """
     for scheme, pattern in NAMED.items():
         match = pattern.fullmatch(architecture)
-        if match and scheme_of(match[1]) == scheme:
-            return match[1]
+        if not match:
+            continue
+        name = f"{scheme}:{match[1]}" if scheme in COPIED else match[1]
+        if scheme_of(name) == scheme:
+            return name
     return None
 
 

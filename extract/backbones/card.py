@@ -43,6 +43,8 @@ class Card:
         The layers worth keeping, in order of depth.
     first_untrained : int or None
         Order of the first call that needs weights which were not loaded.
+    definition : dict or None
+        What its loader needs beside the weights to build it again; None where its name is enough.
     folds : list of (str, str)
         Convolutions and the batch norms after them that are fused: together they give what one
         convolution gives. (The name is that of the remembered file.)
@@ -59,6 +61,7 @@ class Card:
     blocks: list[str]
     first_untrained: int | None = None
     folds: list[tuple[str, str]] = field(default_factory=list)
+    definition: dict | None = None
 
     def choose_layers(self, text: str) -> list[str]:
         """`auto`, `all` or `a,b` -> layer names; ExtractError for one that isn't there."""
@@ -115,6 +118,7 @@ class Built:
     architecture: str
     filled: set[str]
     preprocessing: Any  # Preprocessing, or a callable with a transform_id
+    definition: dict | None = None
 
 
 def memory_file(memory: Any, key: tuple | None, size: Any) -> Path | None:
@@ -184,6 +188,7 @@ def examine(name: str, built: Built, file_digest: str | None) -> Card:
         blocks=blocks,
         first_untrained=_first_untrained(built, activations),
         folds=folds,
+        definition=built.definition,
     )
 
 

@@ -15,7 +15,10 @@ SHARED_NETWORKS = 4
 
 @dataclass(frozen=True)
 class Asked:
-    """What `load_backbone` was called with; `name` is without its scheme."""
+    """What `load_backbone` was called with; `name` is without its scheme.
+
+    definition: what a bundle holds of a network that a folder defines.
+    """
 
     name: str
     weights: str | None = None
@@ -24,6 +27,7 @@ class Asked:
     preprocessing: Any = None
     version: str = ""
     cache: Any = None
+    definition: dict | None = None
 
 
 def parse_name(text: str, schemes: Container[str], baselines: Container[str]) -> tuple[str, str]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from extract import Recipe
+from extract.backbones import is_copied
 from extract.engines import NUMERICS
 from extract.preprocessing import NAMED_VIEWS
-from extract.weights import is_file_source
 from pipelines.bundle.files import (
     DIGEST_BYTES,
     FILE,
@@ -46,6 +46,8 @@ MEASURED_ON = ("test", "folds")
 FITTED_ON = (None, "train", "all")  # which images of a run
 EXTRACTOR_KEYS = {"recipe", "backbone", "size", "taps", "widths"}
 BACKBONE_KEYS = {"name", "weights", "seed"}
+DEFINITION = "definition"  # of a network that a folder defines
+MOST_DEFINITION = 1 << 16  # characters
 MEMBER_KEYS = {"columns", "weight", "calibration", "rows"}
 CALIBRATION_KEYS = {"scale", "bias", "classes"}
 FILE_KEYS = {"bytes", "blake2b"}
@@ -148,7 +150,10 @@ def _check_extractor(extractor: Any, where: str) -> None:
         raise Malformed(f"view {str(recipe['view'])[:40]!r}, expected one of {', '.join(VIEWS)}")
     for name in ("architecture", "weights"):
         _text(recipe[name], f"{name} of {where}")
-    backbone = _keys(extractor["backbone"], BACKBONE_KEYS, f"the backbone of {where}")
+    backbone = extractor["backbone"]
+    optional = {DEFINITION} & set(backbone) if isinstance(backbone, dict) else set()
+    _keys(backbone, BACKBONE_KEYS | optional, f"the backbone of {where}")
+    _check_definition(backbone.get(DEFINITION, {}), where)
     _text(backbone["name"], f"the backbone of {where}")
     _text(backbone["weights"], f"the weights of {where}")
     _whole(backbone["seed"], f"the seed of {where}", -LARGEST, LARGEST)
@@ -163,6 +168,12 @@ def _check_extractor(extractor: Any, where: str) -> None:
     for tap, width in zip(taps, widths, strict=True):
         _text(tap, f"a tap of {where}")
         _whole(width, f"a width of {where}", 1, LARGEST_WIDTH)
+
+
+def _check_definition(definition: Any, where: str) -> None:
+    """An object of moderate size; its loader takes of it what it knows."""
+    if not isinstance(definition, dict) or len(json.dumps(definition)) > MOST_DEFINITION:
+        raise Malformed(f"the definition of {where} is no object of moderate size")
 
 
 def _check_classes(classes: Any) -> None:
@@ -261,7 +272,8 @@ def needed_files(content: dict) -> set[str]:
     """Names of the files that a bundle of this description can't be without, but bundle.json."""
     needed = set(REFERENCE_FILES) if REFERENCE in content else set()
     for number, extractor in enumerate(content["extractors"]):
-        if is_file_source(extractor["backbone"]["weights"]):
+        source = extractor["backbone"]
+        if is_copied(source["name"], source["weights"]):
             needed.add(numbered(WEIGHTS, number))
     if content["members"] is None:
         return needed | {HEAD}

@@ -11,8 +11,8 @@ import numpy as np
 
 from data import Reading
 from data.names import counted
-from extract import Backbone, ExtractError, FeatureExtractor
-from extract.backbones import named_backbone
+from extract import Backbone, ExtractError, FeatureExtractor, load_backbone
+from extract.backbones import COPIED, named_backbone, scheme_of
 from extract.engines import choose_device, lacks_numerics
 from extract.extractor import JoinedExtractor
 from extract.preprocessing import name_of
@@ -22,7 +22,7 @@ from heads.blended import BlendedHead, Member, check_probable
 from heads.catalog import find_name, steps_of
 from heads.fitted import check_fitted
 from heads.rows import grow_tree, put_rows
-from pipelines.bundle.description import ACCURACY, read_description
+from pipelines.bundle.description import ACCURACY, DEFINITION, read_description
 from pipelines.bundle.exchange import find_folder
 from pipelines.bundle.files import (
     FILE,
@@ -291,7 +291,7 @@ def _load_extractor(
             f"{folder} was trained on {source['name'][:80]}, which is one's own, and a bundle "
             "holds no code: use load_classifier(path, backbone=…) in a script"
         )
-    if network is None and name != source["name"]:
+    if network is None and not _is_named(source, name):
         raise BundleError(
             f"{folder} names backbone {source['name'][:80]!r} for {name}: copy it again"
         )
@@ -299,6 +299,9 @@ def _load_extractor(
     if weights_file is not None and not isinstance(network, Backbone):
         weights = weights_file
     size, reading = described["size"], _reading(folder, recipe)
+    if network is None and DEFINITION in source:
+        network = _defined(folder, described, weights_file or source["weights"], place)
+        weights = None
     extractor = FeatureExtractor(
         layer="+".join(described["taps"]),
         backbone=network if network is not None else name,
@@ -315,6 +318,32 @@ def _load_extractor(
     )
     _check_same(folder, described, extractor)
     return extractor
+
+
+def _is_named(source: dict, name: str | None) -> bool:
+    """Whether the name that was typed may mean this one: a tag or a folder stands behind some."""
+    typed = source["name"]
+    return (
+        typed == name
+        if name is None or scheme_of(name) not in COPIED
+        else (scheme_of(typed) == scheme_of(name))
+    )
+
+
+def _defined(folder: Path, described: dict, weights: str, place: _Place) -> Backbone:
+    """The network that the bundle itself defines, of the weights beside it."""
+    source = described["backbone"]
+    try:
+        return load_backbone(
+            named_backbone(described["recipe"]["architecture"]),
+            weights,
+            seed=source["seed"],
+            size=_as_tuple(described["size"]),
+            cache=place.cache or None,
+            definition=source[DEFINITION],
+        )
+    except ExtractError as error:
+        raise BundleError(f"{folder} needs its backbone: {error}") from error
 
 
 def _reading(folder: Path, recipe: dict) -> Reading:

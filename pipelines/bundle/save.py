@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from extract import FeatureExtractor
+from extract.backbones import is_copied
 from extract.extractor import extractors_of
-from extract.weights import is_file_source, save_weights
+from extract.weights import save_weights
 from heads import Calibration
 from heads.blended import BlendedHead, Member, check_probable
 from heads.fitted import check_fitted
 from heads.rows import take_rows, without_tree
 from pipelines.bundle.description import (
     ACCURACY,
+    DEFINITION,
     REFERENCE,
     SCHEMA,
     read_description,
@@ -116,15 +118,13 @@ def write_bundle(classifier: ImageClassifier, folder: Path) -> None:
 
 def _write_extractor(extractor: FeatureExtractor, number: int, folder: Path) -> dict:
     backbone = extractor.load_backbone()
-    if is_file_source(backbone.weights):
+    card = backbone.card
+    if is_copied(backbone.name, card.weights):
         save_weights(backbone, folder / numbered(WEIGHTS, number))
+    source = {"name": backbone.name, "weights": card.weights, "seed": backbone.seed}
     return {
         "recipe": json.loads(extractor.recipe().to_json()),
-        "backbone": {
-            "name": backbone.name,
-            "weights": backbone.card.weights,
-            "seed": backbone.seed,
-        },
+        "backbone": source if card.definition is None else {**source, DEFINITION: card.definition},
         "size": backbone.size,
         "taps": [str(tap) for tap in extractor.taps()],
         "widths": [backbone.card.width(tap) for tap in extractor.taps()],
