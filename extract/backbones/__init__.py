@@ -5,11 +5,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from extract.backbones import baselines, module, timm, torchvision
+from extract.backbones import baselines, module, timm, torchvision, wheels
 from extract.backbones.backbone import Backbone
 from extract.backbones.baselines import BASELINES
 from extract.backbones.card import Card
 from extract.backbones.names import DEFAULT_BACKBONE, Asked, parse_name
+from extract.backbones.wheels import OF_WHEELS_ALONE
 from extract.errors import ExtractError
 from extract.weights import is_file_source
 
@@ -26,19 +27,23 @@ __all__ = [
     "scheme_of",
 ]
 
-# by scheme; a name without one is a baseline's, or torchvision's
+# by scheme; a name without one is of BARE, or torchvision's
 LOADERS: dict[str, Callable[[Asked], Backbone]] = {
     "torchvision": torchvision.load,
     "timm": timm.load,
     "module": module.load,
+    "wheel": wheels.load,
     "baseline": baselines.load,
 }
+# names without a scheme that are not torchvision's
+BARE = {**dict.fromkeys(BASELINES, "baseline"), **dict.fromkeys(OF_WHEELS_ALONE, "wheel")}
 # the schemes that build from a name of a table, ours or their library's, or from what a bundle
 # holds, and how their architectures are written
 NAMED = {
     "torchvision": re.compile(r"torchvision\.([a-z0-9_]+)"),
     "timm": re.compile(r"timm\.([A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)?)(?:/[0-9a-f]+)?"),
     "hf": re.compile(r"hf\.([a-z0-9_]+)/[0-9a-f]+"),
+    "wheel": re.compile(r"wheel\.([a-z0-9_]+)"),
     "baseline": re.compile(r"permafrost\.([a-z0-9_]+)/\d+"),
 }
 COPIED = ("timm", "hf")  # the schemes whose weights a bundle holds
@@ -109,7 +114,7 @@ def load_backbone(
     if not isinstance(name, str):
         asked = Asked("", weights, seed, size, preprocessing, version, cache)
         return module.load_module(name, asked, preprocessing, None)
-    scheme, rest = parse_name(name, LOADERS, BASELINES)
+    scheme, rest = parse_name(name, LOADERS, BARE)
     asked = Asked(rest, weights, seed, size, preprocessing, version, cache, definition)
     return LOADERS[scheme](asked)
 
@@ -129,7 +134,7 @@ def scheme_of(name: Any) -> str:
     >>> scheme_of("pixels"), scheme_of("resnet18"), scheme_of("package.module:function")
     ('baseline', 'torchvision', 'module')
     """
-    return parse_name(name, LOADERS, BASELINES)[0] if isinstance(name, str) else "module"
+    return parse_name(name, LOADERS, BARE)[0] if isinstance(name, str) else "module"
 
 
 def named_backbone(architecture: str) -> str | None:

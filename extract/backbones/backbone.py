@@ -146,7 +146,7 @@ class Backbone:
 
     def _make_card(self) -> Card:
         built = self._load()
-        source = weights_file(built.weights)
+        source = built.file or weights_file(built.weights)
         card = examine(self.name, built, None if source is None else file_sha256(source))
         path = self._memory_file()
         if path is not None:

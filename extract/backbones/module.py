@@ -20,8 +20,12 @@ def load(asked: Asked) -> Backbone:
     if asked.preprocessing:
         # one's own preprocessing may not be hashable, and is never given by name
         return _call(asked)
-    key = (asked.name, asked.weights, file_signature(asked.weights), asked.version, asked.size)
+    key = (asked.name, asked.weights, _signature(asked.weights), asked.version, asked.size)
     return share(key, lambda: _call(asked))
+
+
+def _signature(weights: str | None) -> tuple | None:
+    return file_signature(weights_file(weights) if weights else None)
 
 
 def _call(asked: Asked) -> Backbone:
@@ -66,8 +70,8 @@ def load_module(network: Any, asked: Asked, preprocessing: Any, name: str | None
     def build() -> Built:
         own = copy.deepcopy(network)  # the caller's stays as it is
         path = weights_file(weights) if weights else None
-        filled = load_file(own, path) if path else set(own.state_dict())
-        return Built(own, weights or "own", architecture, filled, preprocessing)
+        filled, fit = load_file(own, path) if path else (set(own.state_dict()), None)
+        return Built(own, weights or "own", architecture, filled, preprocessing, file=path, fit=fit)
 
     return Backbone(name, weights or "own", build, size=asked.size)
 

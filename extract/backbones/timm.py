@@ -15,6 +15,7 @@ from extract.backbones.backbone import Backbone
 from extract.backbones.card import Built
 from extract.backbones.hub import WEIGHT_FILES, hub_file
 from extract.backbones.names import Asked, file_signature, refuse_preprocessing, share
+from extract.checkpoint import Fit
 from extract.errors import ExtractError
 from extract.preprocessing import FILTERS, Preprocessing
 from extract.weights import is_file_source, load_file, read_state_dict, weights_file
@@ -47,7 +48,15 @@ def load(asked: Asked) -> Backbone:
     build = TimmBuild(asked.name, found, asked.seed, asked.size, _as_text(definition))
     seed = asked.seed if weights == "random" else None
     version = importlib.metadata.version("timm")
-    key = ("timm", asked.name, found, file_signature(found), seed, version, build.definition)
+    key = (
+        "timm",
+        asked.name,
+        found,
+        file_signature(weights_file(found)),
+        seed,
+        version,
+        build.definition,
+    )
     return share(
         (*key, asked.size, str(asked.cache)),
         lambda: Backbone(
@@ -128,11 +137,11 @@ class TimmBuild:
         if said is None and self.weights not in ("random",) and not is_file_source(self.weights):
             name = _tagged(name, self.weights)
             network = self._create(name, self._pretrained(name))
-            filled = set(network.state_dict())
+            filled, fit = set(network.state_dict()), None
             label = name.partition(".")[2] or "DEFAULT"
         else:
             network = self._create(name, arguments)
-            filled, label = self._filled(network)
+            filled, fit, label = *self._filled(network), self.weights
         settings = _data_settings(network, name)
         digest = (
             "" if said is None else "/" + hashlib.sha256(self._said().encode()).hexdigest()[:16]
@@ -144,21 +153,22 @@ class TimmBuild:
             filled,
             _preprocessing(settings, name),
             definition=said,
+            fit=fit,
         )
 
     def _said(self) -> str:
         return self.definition or ""
 
-    def _filled(self, network: Any) -> tuple[set[str], str]:
+    def _filled(self, network: Any) -> tuple[set[str], Fit | None]:
         if self.weights == "random":
-            return set(network.state_dict()), "random"
+            return set(network.state_dict()), None
         path = weights_file(self.weights)
         if path is None:
             raise ExtractError(
                 f"unknown weights {self.weights!r} for timm:{self.name}: expected random, or a "
                 ".pth or .safetensors file"
             )
-        return load_file(network, path), self.weights
+        return load_file(network, path)
 
     def _pretrained(self, name: str) -> dict[str, Any]:
         """What makes timm fill the network with its own weights, by its own rules."""
