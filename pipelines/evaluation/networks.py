@@ -125,7 +125,7 @@ def _judge(
     elif own.name in gains and gains[own.name] < WORTH:
         why = NO_GAIN
     else:
-        why = ENOUGH if fits else TOO_LONG
+        why = ENOUGH if fits and own.name in gains else TOO_LONG
     return replace(own, taken=own.name in taken, why=why, gain=gains.get(own.name))
 
 

@@ -1,5 +1,6 @@
 """Which networks a run takes features from, where it is to choose among those that are here."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,7 +16,13 @@ from extract.errors import ExtractError, StoreError
 from pipelines.errors import WrongCall
 from pipelines.evaluation.networks import DRAWN, NetworkTried, choose_networks, look_at
 from pipelines.evaluation.views import draw_look
-from pipelines.features import FeatureTable, choose_taps, load_backbones
+from pipelines.features import (
+    FeatureTable,
+    Listener,
+    PassAdvanced,
+    choose_taps,
+    load_backbones,
+)
 from pipelines.outcome import Job
 from pipelines.samples import Split
 from pipelines.settings import RunSettings
@@ -24,7 +31,7 @@ from pipelines.stages.search import count_workers
 from pipelines.stages.views import first_views, keep_more
 
 TIMED = 64  # images that a network's speed is told from: two batches, the first of which warms up
-LOOK_SHARE = 0.1  # of the time, that looking at a network may take
+LOOK_SHARE = 0.1  # of the time, that a look at a network may take whose pass does not fit
 
 Asked = tuple[str, str]  # name and weights, as `load_backbone` takes them
 
@@ -151,13 +158,13 @@ class _Trial:
         for candidate in candidates:
             backbone = _load(candidate.asked, job.samples, job.settings, job.store)
             try:
-                look, seconds = self._look(backbone)
+                look, rate = self._look(backbone)
             except StoreError:
                 raise
             except ExtractError as error:
                 tried.append(NetworkTried(*candidate.asked, problem=str(error)))
                 continue
-            rate = seconds and len(self.table.samples) / seconds
+            seconds = rate and len(self.table.samples) / rate
             weights = backbone.card.weights
             tried.append(
                 NetworkTried(candidate.name, weights, images_per_second=rate, seconds=seconds)
@@ -171,52 +178,86 @@ class _Trial:
         )
 
     def _look(self, backbone: Backbone) -> tuple[np.ndarray | None, float | None]:
-        """What a network knows of the drawn images, where that can be told in time, and the
-        seconds of its pass over all images; None where the store has it all."""
-        n_images = len(self.table.samples)
+        """What a network knows of the drawn images, where that can be told in time, and how many a
+        second it sees; None where nothing is to be seen, and that is not known."""
         is_first = backbone.name == self.job.backbones[0].name
         some = self.drawn[:: -(-len(self.drawn) // TIMED)]
-        passed = self.table.passes[0] if is_first else self._see(backbone, some).passes[0]
-        known, rate = self._speed(backbone, passed)
-        within = self.job.settings.within
-        if not is_first and rate and len(self.drawn) / rate > LOOK_SHARE * within:
-            return None, n_images / rate
-        seen = self._see(backbone, self.drawn)
-        if seen.passes[0].computed >= TIMED:  # more, and warm
-            rate = _images_per_second(seen.passes[0])
-        if rate:
-            self.job.findings.remember("speed", known, rate)
+        passed, rate = self.table.passes[0], _images_per_second(self.table.passes[0])
+        if not is_first:
+            seen, rate = self._see(backbone, some)
+            passed = seen.passes[0]
+        speed = self._speed(backbone, passed, rate)
+        if speed and not is_first and self._takes_too_long(speed):
+            return None, speed
+        seen, rate = self._see(backbone, self.drawn)
+        if seen.passes[0].computed >= TIMED:
+            speed = rate
+            self.job.findings.remember("speed", self._decides_speed(passed), speed)
         groups = None if self.split.groups is None else self.split.groups[self.drawn]
         n_sources = len(seen.sources)
         workers = count_workers(n_sources)
-        look = look_at(seen.read, n_sources, seen.samples.labels, groups, workers)
-        return look, n_images / rate if rate else None
+        return look_at(seen.read, n_sources, seen.samples.labels, groups, workers), speed
 
-    def _see(self, backbone: Backbone, rows: np.ndarray) -> FeatureTable:
-        """Some of the images through a network."""
-        job = replace(self.job, backbones=[backbone])
+    def _takes_too_long(self, speed: float) -> bool:
+        """Its pass, and even a look at it: what one would bring whose pass does not fit is worth a
+        little time."""
+        within = self.job.settings.within
+        fits = len(self.table.samples) / speed <= within
+        return not fits and len(self.drawn) / speed > LOOK_SHARE * within
+
+    def _see(self, backbone: Backbone, rows: np.ndarray) -> tuple[FeatureTable, float]:
+        """Some of the images through a network, and how many went through a second."""
+        timed = _Timed(self.job.on_event)
+        job = replace(self.job, backbones=[backbone], on_event=timed)
         seen = keep_more(job, self.table, rows, first_views(job.settings))
         self.passes += seen.passes
-        return seen
+        return seen, timed.images_per_second or _images_per_second(seen.passes[0])
 
-    def _speed(self, backbone: Backbone, passed: Extraction) -> tuple[list[Any], float | None]:
-        """What decides how fast a network is here, and its images a second: as it was remembered,
-        as it passed, or over some that it has yet to see; None where there are none."""
-        settings, request = self.job.settings, passed.request
+    def _speed(self, backbone: Backbone, passed: Extraction, rate: float) -> float | None:
+        """Images a second: as in this pass, else over some that it has yet to see, else as it was
+        when it saw them."""
+        findings, known, request = self.job.findings, self._decides_speed(passed), passed.request
         assert request is not None  # a run's pass keeps what it was asked for
-        taps = list(map(str, request.taps))
-        where = [choose_device(settings.device), cores()]
-        known = [passed.recipe.id, taps, first_views(settings), *where]
-        rate = self.job.findings.recall("speed", known)
-        if rate is not None:
-            return known, rate
         if 2 * passed.computed < min(TIMED, len(passed.ids)):
-            ids = self.table.ids
-            lacking = self.job.store.missing(passed.recipe, request.taps, ids).any(axis=1)
-            if not lacking.any():
-                return known, None
-            passed = self._see(backbone, np.flatnonzero(lacking)[:TIMED]).passes[0]
-        return known, _images_per_second(passed)
+            missing = self.job.store.missing(passed.recipe, request.taps, self.table.ids)
+            lacking = np.flatnonzero(missing.any(axis=1))
+            if not len(lacking):
+                return findings.recall("speed", known)
+            _, rate = self._see(backbone, lacking[:TIMED])
+        findings.remember("speed", known, rate)
+        return rate
+
+    def _decides_speed(self, passed: Extraction) -> list[Any]:
+        settings, request = self.job.settings, passed.request
+        taps = [] if request is None else list(map(str, request.taps))
+        return [
+            passed.recipe.id,
+            taps,
+            first_views(settings),
+            choose_device(settings.device),
+            cores(),
+        ]
+
+
+class _Timed:
+    """A listener that passes on all it hears, and times a pass from the end of its first part on:
+    the network has warmed up by then."""
+
+    def __init__(self, on_event: Listener) -> None:
+        self._on_event = on_event
+        self._first: tuple[float, int] | None = None
+        self.images_per_second: float | None = None
+
+    def __call__(self, event: Any) -> None:
+        self._on_event(event)
+        if not isinstance(event, PassAdvanced):
+            return
+        now = time.perf_counter()
+        if self._first is None:
+            self._first = now, event.done
+        elif event.done > self._first[1]:
+            since, done = self._first
+            self.images_per_second = (event.done - done) / max(now - since, 1e-6)
 
 
 def _images_per_second(passed: Extraction) -> float:

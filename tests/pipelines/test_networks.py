@@ -1,6 +1,7 @@
 """`--backbone auto`: a run tries the networks that are here, and says what came of it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from extract import ExtractError, FeatureExtractor, load_backbone
 from extract.weights import save_weights
 from pipelines import RunSettings, load_classifier, run_job
 from pipelines.evaluation.networks import BEST_ONE, GAIN, NO_GAIN, TOO_LONG, UNUSABLE
-from pipelines.features import PassPlanned
+from pipelines.features import PassAdvanced, PassPlanned
 from pipelines.outcome import Job
 from pipelines.progress import StageBegun
 from pipelines.report.text import summary
@@ -19,8 +20,8 @@ from pipelines.stages.networks import NetworksTried
 
 NAMES = ("mobilenet_v3_small", "squeezenet1_1", "resnet18")
 QUICK = {
-    **{"backbone": "auto", "size": 32, "cv": 3, "heads": ("ridge", "knn"), "views": "plain"},
-    **{"baselines": False, "pooling": "avg"},
+    **{"backbone": "auto", "size": 32, "cv": 3, "heads": ("ridge",), "views": "plain"},
+    **{"baselines": False, "pooling": "avg", "report": False},
 }
 
 
@@ -80,7 +81,7 @@ class Heard:
 
 def test_what_is_taken_is_searched_and_saved(photos, settings, tmp_path, here):
     here.insert(1, ("resnet34", str(tmp_path / "gone.pth")))
-    result = run_job(str(photos), settings(out=tmp_path / "out"))
+    result = run_job(str(photos), settings(out=tmp_path / "out", report=True))
     found = result.results["networks"]
     tried = {own["name"]: own for own in found["tried"]}
     assert set(tried) == {*NAMES, "resnet34"}
@@ -116,6 +117,7 @@ def test_a_second_run_passes_nothing_and_says_the_same(photos, settings):
     assert first.results["leaderboard"] == second.results["leaderboard"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_look_goes_on_from_there(photos, settings):
     """No image goes through a network twice."""
     ended = Heard(lambda event: isinstance(event, PassPlanned) and event.backbone == NAMES[2])
@@ -126,11 +128,11 @@ def test_an_interrupted_look_goes_on_from_there(photos, settings):
     assert NAMES[0] not in dict(heard.passes)
     looked_at = len(result.split.train)
     others = sum(n for name, n in heard.passes if name == NAMES[1])
-    taken = {own["name"] for own in result.results["networks"]["tried"] if own["taken"]}
-    assert others == (24 - looked_at if NAMES[1] in taken else 0)
+    assert others <= 24 - looked_at  # those that the look was not of
     assert judged(result) == judged(run_job(str(photos), settings(cache=None)))
 
 
+@pytest.mark.slow
 def test_without_time_the_first_alone_is_taken(photos, settings):
     """It is there already; the others are named with the time that their passes would take."""
     result = run_job(str(photos), settings(within=1e-6))
@@ -139,11 +141,10 @@ def test_without_time_the_first_alone_is_taken(photos, settings):
     for own in others:
         assert (own["taken"], own["why"], own["images"]) == (False, TOO_LONG, 0)
         assert own["seconds"] > 1e-6
-    assert "no time for its pass; about 1 s" in summary(result.results, photos) or any(
-        own["seconds"] >= 1.5 or own["seconds"] < 0.5 for own in others
-    )
+    assert "(no time for its pass; about " in summary(result.results, photos)
 
 
+@pytest.mark.slow
 def test_labels_of_test_images_decide_nothing(add_photos, settings, tmp_path):
     folder = tmp_path / "split"
     add_photos(folder / "train")
@@ -152,14 +153,13 @@ def test_labels_of_test_images_decide_nothing(add_photos, settings, tmp_path):
     other = samples.labels.copy()
     tests = np.flatnonzero(samples.split == "test")
     other[tests] = other[tests][::-1]
-    from dataclasses import replace
-
     changed = replace(samples, labels=other)
     assert not np.array_equal(samples.labels, changed.labels)
     found = [judged(run_job(own, settings(duplicates="keep"))) for own in (samples, changed)]
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_a_speed_is_told_anew_where_it_was_forgotten(photos, settings, tmp_path):
     """Rows that are kept say nothing of the time that the others take."""
     run_job(str(photos), settings(within=1e-6))
@@ -168,6 +168,17 @@ def test_a_speed_is_told_anew_where_it_was_forgotten(photos, settings, tmp_path)
     tried = run_job(str(photos), settings(within=1e-6)).results["networks"]["tried"]
     assert [own["why"] for own in tried[1:]] == [TOO_LONG, TOO_LONG]
     assert all(own["seconds"] > 1e-6 for own in tried[1:])
+
+
+def test_a_speed_is_told_from_the_second_part_of_a_pass_on(monkeypatch):
+    """The first is slow: the network warms up."""
+    heard, now = [], iter([10.0, 12.0, 13.0])
+    monkeypatch.setattr(networks.time, "perf_counter", lambda: next(now))
+    timed = networks._Timed(heard.append)
+    for done in (32, 64, 96):
+        timed(PassAdvanced(done))
+    assert timed.images_per_second == 64 / 3
+    assert heard == [PassAdvanced(32), PassAdvanced(64), PassAdvanced(96)]
 
 
 def test_of_one_network_that_is_here_it_is_searched(photos, settings, here):
