@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from data.names import counted
+
 # a part of a path that says its tensors are averages over training
 AVERAGED = frozenset({"ema", "swa", "averaged", "teacher"})
 COUNTER = "num_batches_tracked"  # of batch norms: takes no part in a forward pass
@@ -54,7 +56,7 @@ class Fit:
 
     def in_words(self) -> str:
         """One line: what was taken, and what was not used."""
-        parts = [f"{self.n_filled} tensors taken"]
+        parts = [f"{counted(self.n_filled, 'tensor')} taken"]
         if self.under:
             parts[0] += f", those under {self.under}"
         if self.unused:
@@ -64,7 +66,7 @@ class Fit:
         if self.without:
             parts.append(f"left without weights: {_few(self.without)}")
         if self.n_beside:
-            parts.append(f"{self.n_beside} tensors elsewhere in the file not looked at")
+            parts.append(f"{counted(self.n_beside, 'tensor')} elsewhere in the file not looked at")
         return "; ".join(parts)
 
 

@@ -177,6 +177,7 @@ class TorchEngine:
         self.batch_size = GPU_BATCH if device.startswith("cuda") else CPU_BATCH
         self._rows: dict[Tap, Any] = {}
         self._calls: Counter[str] = Counter()
+        self._n_images = 0
 
     def _take(self) -> Any:
         """The network made ready, this engine's alone: one that was left, or a new copy."""
@@ -280,6 +281,7 @@ class TorchEngine:
         """A batch on the device -> for each tap a tensor of rows (n, d), float32, there."""
         self._rows = {}
         self._calls = Counter()
+        self._n_images = len(images)
         with contextlib.suppress(_DeepestTapReached):
             self.network(self._as_input(images))
         rows, self._rows = self._rows, {}
@@ -298,7 +300,7 @@ class TorchEngine:
         if self._calls[layer] < activation.calls:
             return
         # pooled in float32: a sum over a map loses most of a bfloat16's 8 bits
-        tensor = first_tensor(output).float()
+        tensor = first_tensor(output, self._n_images).float()
         if tuple(tensor.shape[1:]) != activation.shape:
             raise ExtractError(
                 f"layer {layer} gave {tuple(tensor.shape[1:])}, expected {activation.shape}: "

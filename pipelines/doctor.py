@@ -97,7 +97,7 @@ def measure_backbone(
     from pipelines.features import choose_taps
 
     # the values of the weights change no time, so none are fetched
-    named = scheme_of(name) == "torchvision"
+    named = scheme_of(name) in ("torchvision", "wheel")
     weights = settings.weights or ("random" if named else None)
     backbone = load_backbone(name, weights, size=settings.size, cache=settings.cache)
     chosen = choose_taps(backbone.card, settings.layers, settings.poolings)
@@ -105,6 +105,7 @@ def measure_backbone(
     speed = measure_speed(backbone, taps, sample, settings.device, settings.numerics, seconds)
     return {
         "backbone": name,
+        "fit": backbone.card.fit and backbone.card.fit.in_words(),
         "size": backbone.preprocessing.shape,
         "taps": len(taps),
         **asdict(speed),
@@ -121,10 +122,11 @@ def described(row: dict, own_images: bool) -> str:
         for count, s in row["seconds"].items()
     )
     engines = ", ".join(f"{name} {rate:.0f}" for name, rate in row["forward"].items())
+    fit = f"{'weights':<10} {row['fit']}\n" if row["fit"] else ""
     return (
         f"\n{row['backbone']} at {height} x {width} pixels, {counted(row['taps'], 'tap')}, "
         f"{row['numerics']} on {row['device']}\n"
-        f"{'decoding':<10} {row['decode']:.0f} images/s, {images}\n"
+        f"{fit}{'decoding':<10} {row['decode']:.0f} images/s, {images}\n"
         f"{'forward':<10} images/s: {engines}\n"
         f"{'a pass':<10} {times}"
     )

@@ -21,7 +21,7 @@ from pipelines.evaluation.differences import compare_others, compare_rows
 from pipelines.evaluation.leaderboard import Entry
 from pipelines.evaluation.sources import SEARCHED
 from pipelines.evaluation.workers import Workers
-from pipelines.features import FeatureTable, Listener, choose_taps, ignore, load_backbones
+from pipelines.features import FeatureTable, Listener, choose_taps, ignore
 from pipelines.findings import Findings
 from pipelines.outcome import Found, Job, PageFailed, RunResult, Tested
 from pipelines.progress import RunPlanned, StageBegun
@@ -57,7 +57,7 @@ from pipelines.stages.classifier import make_classifier, rows_kept
 from pipelines.stages.familiarity import describe_familiar, find_familiar
 from pipelines.stages.images import keep_images, settle_copies, settle_range, split_together
 from pipelines.stages.mistakes import explain_mistakes
-from pipelines.stages.networks import first_network, try_networks
+from pipelines.stages.networks import first_backbones, try_networks
 from pipelines.stages.report import draw_map, judge_answers, tabulate_images
 from pipelines.stages.search import audit_images, find_baselines, score_choice, search_taps, trace
 from pipelines.stages.views import add_views
@@ -85,8 +85,8 @@ def run_job(
         A folder, manifest or named set to read samples from, or labelled samples.
     settings : RunSettings or None
     on_event : callable
-        Called with SamplesRead, RunPlanned, StageBegun, RangeFound, PassPlanned, PassAdvanced,
-        BadImages, SplitTaken and SearchAdvanced.
+        Called with WeightsFitted, SamplesRead, RunPlanned, StageBegun, RangeFound, PassPlanned,
+        PassAdvanced, BadImages, SplitTaken and SearchAdvanced.
     command : sequence of str
         What results.json names as the call.
 
@@ -241,12 +241,7 @@ def prepare(
     known = None if settings.split is None else read_split(settings.split)
     if known is not None:  # of other images it is refused at once; the pass remembers their ids
         take_split(known, image_ids(samples.inputs, store.cache / "ids", cores())[0])
-    here: list[tuple[str, str]] = []
-    if settings.chooses_networks:
-        first, here = first_network(samples, settings, store)
-        backbones = [first]
-    else:
-        backbones = load_backbones(samples, settings, store)
+    backbones, here = first_backbones(samples, settings, store, on_event)
     n_taps = sum(
         len(choose_taps(own.card, settings.layers, settings.poolings)) for own in backbones
     )

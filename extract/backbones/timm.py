@@ -48,15 +48,7 @@ def load(asked: Asked) -> Backbone:
     build = TimmBuild(asked.name, found, asked.seed, asked.size, _as_text(definition))
     seed = asked.seed if weights == "random" else None
     version = importlib.metadata.version("timm")
-    key = (
-        "timm",
-        asked.name,
-        found,
-        file_signature(weights_file(found)),
-        seed,
-        version,
-        build.definition,
-    )
+    key = ("timm", asked.name, found, file_signature(found), seed, version, build.definition)
     return share(
         (*key, asked.size, str(asked.cache)),
         lambda: Backbone(

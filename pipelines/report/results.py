@@ -61,6 +61,7 @@ def describe_backbone(backbone: Any, recipe: Any) -> dict:
         "architecture": card.architecture,
         "sha256": card.digest,
         "file_sha256": card.file_sha256,
+        "fit": card.fit and asdict(card.fit),
         "numerics": recipe.numerics,
         "size": (card.preprocessing or {}).get("size"),
         "recipe": recipe.id,

