@@ -109,6 +109,11 @@ def load_backbone(
         _refuse_settings({"weights": weights, "size": size, "preprocessing": preprocessing})
         return name
     size = tuple(size) if isinstance(size, list) else size
+    if name == "auto":
+        raise ExtractError(
+            "backbone 'auto' compares networks by labels, which runs alone do "
+            "(python -m pipelines.run --backbone auto): expected the name of one"
+        )
     if not isinstance(name, str):
         asked = Asked("", weights, seed, size, preprocessing, version, cache)
         return module.load_module(name, asked, preprocessing, None)
