@@ -21,7 +21,7 @@ from pipelines.evaluation.differences import compare_others, compare_rows
 from pipelines.evaluation.leaderboard import Entry
 from pipelines.evaluation.sources import SEARCHED
 from pipelines.evaluation.workers import Workers
-from pipelines.features import FeatureTable, Listener, choose_taps, ignore, load_backbones
+from pipelines.features import FeatureTable, Listener, choose_taps, ignore
 from pipelines.findings import Findings
 from pipelines.outcome import Found, Job, PageFailed, RunResult, Tested
 from pipelines.progress import RunPlanned, StageBegun
@@ -41,6 +41,7 @@ from pipelines.report.results import (
     RESULTS_SCHEMA,
     describe_backbone,
     describe_data,
+    describe_networks,
     describe_reading,
     describe_screened,
     describe_views,
@@ -56,6 +57,7 @@ from pipelines.stages.classifier import make_classifier, rows_kept
 from pipelines.stages.familiarity import describe_familiar, find_familiar
 from pipelines.stages.images import keep_images, settle_copies, settle_range, split_together
 from pipelines.stages.mistakes import explain_mistakes
+from pipelines.stages.networks import first_backbones, try_networks
 from pipelines.stages.report import draw_map, judge_answers, tabulate_images
 from pipelines.stages.search import audit_images, find_baselines, score_choice, search_taps, trace
 from pipelines.stages.views import add_views
@@ -139,6 +141,8 @@ def work_through(
     table, copies, flat = settle_copies(job, table)
     split, taken = split_together(job, table, copies)
     watch.lap("copies")
+    job, table, networks = try_networks(job, table, split)
+    watch.lap("networks")
     table, seen = add_views(job, table, split)
     watch.lap("views")
     found = search_taps(job, table, split)
@@ -170,6 +174,7 @@ def work_through(
     watch.lap("save")
     blocks = {
         "command": list(command),
+        "networks": networks and describe_networks(networks, job.settings.within),
         "views": describe_views(job.settings.view_names, seen),
         "split": describe_split(table.ids[split.train], table.ids[split.test], taken),
         "final": {"fitted_on": job.settings.final, "n_images": len(rows_kept(job, found))},
@@ -236,12 +241,12 @@ def prepare(
     known = None if settings.split is None else read_split(settings.split)
     if known is not None:  # of other images it is refused at once; the pass remembers their ids
         take_split(known, image_ids(samples.inputs, store.cache / "ids", cores())[0])
-    backbones = load_backbones(samples, settings, store, on_event)
+    backbones, here = first_backbones(samples, settings, store, on_event)
     n_taps = sum(
         len(choose_taps(own.card, settings.layers, settings.poolings)) for own in backbones
     )
     on_event(SamplesRead(samples))
-    on_event(plan_run(settings, len(samples), n_taps))
+    on_event(plan_run(settings, len(samples), n_taps, len(here)))
     return Job(
         samples,
         settings,
@@ -251,12 +256,14 @@ def prepare(
         known,
         find_earlier(settings.split, settings.out),
         workers if many else None,
+        here,
     )
 
 
-def plan_run(settings: RunSettings, n_images: int, n_taps: int) -> RunPlanned:
+def plan_run(settings: RunSettings, n_images: int, n_taps: int, n_here: int = 0) -> RunPlanned:
     """What is ahead, for the time that it will take."""
     wanted = {
+        "networks": settings.chooses_networks,
         "views": settings.view_names == [AUTO],
         "baselines": settings.baselines,
         "refit": settings.final == "all",
@@ -266,7 +273,7 @@ def plan_run(settings: RunSettings, n_images: int, n_taps: int) -> RunPlanned:
     }
     skipped = frozenset(name for name, is_wanted in wanted.items() if not is_wanted)
     n_heads, n_backbones = len(settings.head_names), len(settings.backbones)
-    return RunPlanned(n_images, n_taps, n_heads, n_backbones, skipped)
+    return RunPlanned(n_images, n_taps, n_heads, n_backbones, skipped, n_here)
 
 
 def compare(

