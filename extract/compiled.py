@@ -1,8 +1,10 @@
 """Engines that compile the network, cut after its deepest tap, and the choice by measuring."""
 
 import contextlib
+import importlib
 import logging
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -136,8 +138,9 @@ class OpenVinoEngine(CompiledEngine):
     batch_size = 16
 
     def _compile(self, example: np.ndarray) -> Callable[[np.ndarray], Sequence]:
-        import openvino
         import torch
+
+        openvino = _openvino()
         from openvino.frontend import FrontEndManager
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -163,6 +166,19 @@ class OpenVinoEngine(CompiledEngine):
             return [found[i] for i in range(n_taps)]
 
         return call
+
+
+def _openvino() -> Any:
+    """The package, without the message that its import sends to its maker over the network."""
+    telling = "openvino_telemetry"
+    before = sys.modules.get(telling)
+    sys.modules[telling] = None  # type: ignore[assignment]  # as if it were not installed
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        sys.modules.pop(telling)
+        if before is not None:
+            sys.modules[telling] = before
 
 
 OPENVINO_TYPES = {"float32": "f32", "bfloat16": "bf16"}

@@ -106,6 +106,27 @@ class Preprocessing:
             filter_ = f"{self.resampler}-{filter_}"
         return f"{self.fit}-{filter_}:{height}x{width}:crop{self.crop:.6g}:{numbers}"
 
+    def in_words(self) -> str:
+        """All of it in a line, as a person reads it.
+
+        Examples
+        --------
+        >>> Preprocessing(160, 1.0, mean=(0, 0, 0), std=(1, 1, 1), fit="squash").in_words()
+        'squashed to 160 x 160, centre 160 x 160, bilinear; mean 0 0 0, std 1 1 1'
+        """
+        height, width = self.shape
+        tall, wide = (math.floor(side / self.crop) for side in self.shape)
+        share = "all" if self.crop == 1 else f"{self.crop:.3g}"
+        steps = {
+            "box": f"box of the aspect of {height} x {width}, {share} of its side",
+            "shorter": f"shorter side to {min(tall, wide)}, centre {height} x {width}",
+            "squash": f"squashed to {tall} x {wide}, centre {height} x {width}",
+            "border": f"longer side to {max(tall, wide)}, filled to {height} x {width}",
+        }
+        by = self.interpolation + ("" if self.resampler == "pil" else f" of {self.resampler}")
+        numbers = (" ".join(f"{value:.4g}" for value in own) for own in (self.mean, self.std))
+        return "{}, {}; mean {}, std {}".format(steps[self.fit], by, *numbers)
+
     def __call__(self, image: Image.Image) -> np.ndarray:
         """RGB image of any size -> uint8 array (height, width, 3)."""
         if self.fit == "box":
@@ -118,7 +139,9 @@ class Preprocessing:
         else:
             pixels = np.asarray(image.resize(sides, FILTERS[self.interpolation]))
         fill = [round(255 * value) for value in self.mean]  # timm's, of a border
-        return _centred(pixels, self.shape, fill)
+        # Hugging Face's processors round a half down, where torchvision and timm round to even
+        half = math.floor if self.resampler == "torchvision" else round
+        return _centred(pixels, self.shape, fill, half)
 
     def _boxed(self, image: Image.Image) -> np.ndarray:
         height, width = self.shape
@@ -184,8 +207,11 @@ def _torchvision_resize(
     return made.permute(1, 2, 0).numpy()
 
 
-def _centred(pixels: np.ndarray, shape: tuple[int, int], fill: Sequence[int]) -> np.ndarray:
-    """The centre (height, width, 3), filled where there is less; rounded as torchvision does."""
+def _centred(
+    pixels: np.ndarray, shape: tuple[int, int], fill: Sequence[int], half: Callable[[float], int]
+) -> np.ndarray:
+    """The centre (height, width, 3), filled where there is less; half of what is left is rounded
+    by `half`."""
     less = [max(side - there, 0) for side, there in zip(shape, pixels.shape, strict=False)]
     if any(less):
         made = np.empty((*np.add(pixels.shape[:2], less), 3), np.uint8)
@@ -194,7 +220,7 @@ def _centred(pixels: np.ndarray, shape: tuple[int, int], fill: Sequence[int]) ->
         made[top : top + len(pixels), left : left + pixels.shape[1]] = pixels
         pixels = made
     top, left = (
-        round((there - side) / 2.0) for side, there in zip(shape, pixels.shape, strict=False)
+        half((there - side) / 2.0) for side, there in zip(shape, pixels.shape, strict=False)
     )
     return np.ascontiguousarray(pixels[top : top + shape[0], left : left + shape[1]])
 

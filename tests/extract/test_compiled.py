@@ -3,6 +3,9 @@ they fail."""
 
 import gc
 import importlib.util
+import os
+import subprocess
+import sys
 import warnings
 import weakref
 
@@ -385,3 +388,28 @@ def test_a_gpu_that_torch_can_not_use_is_named(monkeypatch, tmp_path):
     assert "has an NVIDIA GPU that torch" in engines_file.unused_gpu()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert engines_file.unused_gpu() is None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="no openvino")
+def test_openvinos_import_tells_nobody(tmp_path):
+    """It sends an event to an address of Google's where nothing keeps it from that."""
+    code = (
+        "import os, sys, time\n"
+        "tried = []\n"
+        "events = ('urllib.Request', 'socket.connect', 'socket.getaddrinfo')\n"
+        "sys.addaudithook(lambda name, given: name in events and tried.append(name))\n"
+        "from extract.compiled import _openvino\n"
+        "assert _openvino().Core().available_devices\n"
+        "assert 'openvino_telemetry' not in sys.modules\n"
+        "time.sleep(1)\n"  # a thread of its own would send it
+        "assert not tried, tried\n"
+        "assert os.listdir(os.environ['HOME']) == []\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
