@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from extract.backbones.fetched import networks_fetched
 from extract.backbones.wheels import wheels_here
 
 Here = Iterable[tuple[str, str]]
@@ -56,4 +57,4 @@ def _of_torchvision() -> Here:
 
 
 # each says which of its networks are here; of the same name the first one's weights are taken
-SOURCES: tuple[Callable[[], Here], ...] = (_of_wheels, _of_torchvision)
+SOURCES: tuple[Callable[[], Here], ...] = (_of_wheels, networks_fetched, _of_torchvision)
