@@ -56,7 +56,7 @@ FAMILIES = {
         "cpubone_nano",
         None,
         None,
-        "stages.0.0 stages.1.0 stages.2.1 stages.3.0 stages.3.2 head.in_conv",
+        "stages.0.0 stages.1.0 stages.2.1 stages.3.0 stages.3.2 head.in_conv.norm",
     ),
     "crossvit": (
         "crossvit_tiny_240",
