@@ -54,7 +54,7 @@ from pipelines.results_folder import BUNDLE, ResultsFolder, refuse_others, resul
 from pipelines.samples import SamplesRead, group_by_path, read_samples
 from pipelines.settings import AUTO, RunSettings
 from pipelines.stages.classifier import make_classifier, rows_kept
-from pipelines.stages.familiarity import describe_familiar, find_familiar
+from pipelines.stages.familiarity import Familiar, describe_familiar, find_familiar
 from pipelines.stages.images import keep_images, settle_copies, settle_range, split_together
 from pipelines.stages.mistakes import explain_mistakes
 from pipelines.stages.networks import first_backbones, try_networks
@@ -156,10 +156,7 @@ def work_through(
     watch.lap("test")
     audit = audit_images(job, table, copies, flat, found)
     watch.lap("audit")
-    as_tested = make_classifier(job, found, familiar, "train")
-    final = job.settings.final
-    classifier = as_tested if final == "train" else make_classifier(job, found, familiar, final)
-    classifier.accuracy_ = MeasuredAccuracy.of(tested.samples.labels, tested.predicted, "test")
+    as_tested, classifier = make_classifiers(job, found, familiar, tested)
     watch.lap("refit")
     drawn = map_of()
     watch.lap("map")
@@ -195,6 +192,16 @@ def work_through(
     # the run's processes end with it
     found = replace(found, search=replace(found.search, workers=None))
     return RunResult(table, found, tested, classifier, images, results)
+
+
+def make_classifiers(
+    job: Job, found: Found, familiar: Familiar, tested: Tested
+) -> tuple[ImageClassifier, ImageClassifier]:
+    """The one that was tested, and the one that is kept, which may be it."""
+    as_tested, final = make_classifier(job, found, familiar, "train"), job.settings.final
+    kept = as_tested if final == "train" else make_classifier(job, found, familiar, final)
+    kept.accuracy_ = MeasuredAccuracy.of(tested.samples.labels, tested.predicted, "test")
+    return as_tested, kept
 
 
 def leave_classifier(

@@ -92,7 +92,8 @@ def choose_networks(
     network whose pass is done, and takes no more time; it was looked at.
     """
     codes = np.unique(labels, return_inverse=True)[1]
-    seconds = {own.name: own.seconds or 0.0 for own in tried} | {passed: 0.0}
+    usable = [own for own in tried if own.problem is None]
+    seconds = {own.name: own.seconds or 0.0 for own in usable} | {passed: 0.0}
 
     def loss_with(names: Sequence[str]) -> float:
         P = [one for name in names for one in looks[name]]
@@ -110,7 +111,7 @@ def choose_networks(
             break
         taken.append(min(worthy, key=further.__getitem__))
         loss, left = further[taken[-1]], left - seconds[taken[-1]]
-    judged = [_judge(own, taken, gains, seconds[own.name] <= left) for own in tried]
+    judged = [_judge(own, taken, gains, seconds.get(own.name, 0) <= left) for own in tried]
     return _compare(judged, looks, codes, seed)
 
 
@@ -141,7 +142,7 @@ def _compare(
     best = max(facts, key=lambda name: facts[name].mean())
     found = []
     for own in tried:
-        if own.name in facts:
+        if own.name in facts and own.problem is None:
             own = replace(own, images=len(codes), log_loss=float(-facts[own.name].mean()))
             if own.name != best:
                 pair = np.array([facts[best], facts[own.name]])
