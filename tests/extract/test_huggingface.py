@@ -401,7 +401,7 @@ def test_a_spoilt_folder_is_refused_in_one_line(vit, spoil, said):
 
 def test_weights_that_a_model_can_not_have_are_refused(vit):
     with pytest.raises(ExtractError, match="expected random, a file of weights"):
-        load_backbone(f"hf:{vit}", "DEFAULT")
+        load_backbone(f"hf:{vit}", "IMAGENET1K_V1")
     with pytest.raises(ExtractError, match="brings its own preprocessing"):
         load_backbone(f"hf:{vit}", preprocessing=Preprocessing())
     with pytest.raises(ExtractError, match="no weights file"):
