@@ -1,8 +1,8 @@
 """Which networks have their weights on this machine, so that none is fetched to try them."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
+from extract.backbones.download import file_name, torch_folder
 from extract.backbones.fetched import networks_fetched
 from extract.backbones.wheels import wheels_here
 
@@ -39,10 +39,7 @@ def _of_wheels() -> Here:
 
 def _of_torchvision() -> Here:
     """The models whose file, as torchvision's own download names it, is in torch hub's folder."""
-    import torch
-
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    files = {file.name for file in folder.glob("*.pth")}
+    files = {file.name for file in torch_folder().glob("*.pth")}
     if not files:
         return  # importing torchvision takes a second
     from extract.backbones.torchvision import import_torchvision
@@ -52,7 +49,7 @@ def _of_torchvision() -> Here:
         members = models.get_model_weights(name)
         # its default first: of two that are here it is the better one
         for member in [members.DEFAULT, *members]:
-            if Path(member.url).name in files:
+            if file_name(member.url) in files:
                 yield name, member.name
 
 

@@ -112,7 +112,7 @@ def load(asked: Asked) -> Backbone:
     """
     refuse_preprocessing(asked)
     version = _version(asked.name)
-    weights = asked.weights or CHECKPOINT
+    weights = CHECKPOINT if asked.weights in (None, "DEFAULT") else asked.weights
     if weights not in (CHECKPOINT, "random") and not is_file_source(weights):
         raise ExtractError(
             f"weights={weights!r} of hf:{asked.name}: expected random, a .pth or .safetensors "

@@ -145,9 +145,7 @@ def test_what_is_not_there_is_said_in_one_line(hub, tmp_path, folder, name, said
 
 def test_offline_nothing_is_asked_and_what_lacks_is_named(hub, monkeypatch, tmp_path):
     monkeypatch.setenv("PERMAFROST_OFFLINE", "1")
-    with pytest.raises(
-        ExtractError, match=r"config.json of lab/vit is not on this machine, and nothing may"
-    ):
+    with pytest.raises(ExtractError, match=r"config.json of lab/vit is not on this machine, and"):
         load_backbone("hf:lab/vit")
     assert hub.asked == []
     monkeypatch.delenv("PERMAFROST_OFFLINE")
@@ -157,9 +155,7 @@ def test_offline_nothing_is_asked_and_what_lacks_is_named(hub, monkeypatch, tmp_
     assert load_backbone("hf:lab/vit").card.digest == digest
     [weights] = (tmp_path / "cache").rglob("snapshots/*/model.safetensors")
     weights.unlink()
-    with pytest.raises(
-        ExtractError, match=r"model.safetensors .* of lab/vit is not on this machine"
-    ):
+    with pytest.raises(ExtractError, match=r"model.safetensors .* of lab/vit is not on this"):
         load_backbone("hf:lab/vit")
 
 
