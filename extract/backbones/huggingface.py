@@ -8,7 +8,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from extract.backbones.names import (
     refuse_preprocessing,
     share,
 )
+from extract.checkpoint import Fit
 from extract.errors import ExtractError
-from extract.weights import is_file_source, read_state_dict, weights_file
+from extract.weights import is_file_source, load_file, read_state_dict, weights_file
 
 log = logging.getLogger(__name__)
 
@@ -115,8 +116,8 @@ def load(asked: Asked) -> Backbone:
     weights = CHECKPOINT if asked.weights in (None, "DEFAULT") else asked.weights
     if weights not in (CHECKPOINT, "random") and not is_file_source(weights):
         raise ExtractError(
-            f"weights={weights!r} of hf:{asked.name}: expected random, a .pth or .safetensors "
-            "file, or nothing for those of the checkpoint"
+            f"weights={weights!r} of hf:{asked.name}: expected random, a file of weights, "
+            "or nothing for those of the checkpoint"
         )
     definition, files = _defined(asked, weights)
     text = json.dumps(definition, sort_keys=True)
@@ -212,9 +213,9 @@ class HuggingFaceBuild:
         encoder = _encoder_of(self.name, asked)
         with _silence():
             config, used = _configure(self.name, encoder, asked)
-            network, filled = self._network(encoder, config)
+            network, filled, fit = self._network(encoder, config)
             preprocessing = self._preprocessing(encoder, definition["processor"], config)
-        _finish(network, encoder, config)
+        _finish(network, encoder, config, filled)
         text = json.dumps([encoder.network, used], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         return Built(
@@ -225,9 +226,11 @@ class HuggingFaceBuild:
             preprocessing,
             definition=definition,
             patch=_patch_of(encoder, config),
+            file=self.files[0] if len(self.files) == 1 else weights_file(self.weights),
+            fit=fit,
         )
 
-    def _network(self, encoder: Encoder, config: Any) -> tuple[Any, set[str]]:
+    def _network(self, encoder: Encoder, config: Any) -> tuple[Any, set[str], Fit | None]:
         import torch
         import transformers
 
@@ -237,23 +240,29 @@ class HuggingFaceBuild:
         # the caller's random numbers stay as they were; no device is asked for
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
-            if self.weights != "random":
-                return _fill(self.name, made, config, self._tensors())
-            network = made(config)
-        return network, set(network.state_dict())
-
-    def _tensors(self) -> dict:
-        if self.weights == CHECKPOINT:
-            files = self.files
-        else:
+            if self.weights == CHECKPOINT:
+                return *self._checkpoint(made, config), None
             path = weights_file(self.weights)
-            assert path is not None, self.weights  # a file's name: others were refused
-            files = (path,)
+            if path is not None:
+                return _fill_from(made, config, path)
+            network = made(config)
+        return network, set(network.state_dict()), None
+
+    def _checkpoint(self, made: Any, config: Any) -> tuple[Any, set[str]]:
         tensors: dict = {}
-        for file in files:
+        for file in self.files:
             tensors |= read_state_dict(file)
-        # a network trained in parallel carries this prefix
-        return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+        network, fit = _fill(made, config, tensors)
+        if fit.misshapen:
+            raise ExtractError(
+                f"hf:{self.name}: its weights are not those of its {CONFIG}: {fit.misshapen[0]}"
+            )
+        if not fit.n_filled:
+            raise ExtractError(
+                f"hf:{self.name}: none of the {len(tensors)} tensors fits a {made.__name__}: "
+                "is it another architecture?"
+            )
+        return network, set(network.state_dict()) - set(fit.without)
 
     def _preprocessing(self, encoder: Encoder, values: dict | None, config: Any) -> Any:
         if values is not None:
@@ -338,8 +347,8 @@ def _refuse_huge(name: str, made: Any, config: Any) -> None:
         )
 
 
-def _fill(name: str, made: Any, config: Any, tensors: dict) -> tuple[Any, set[str]]:
-    """The network with these tensors, renamed as transformers does -> it and what was filled."""
+def _fill(made: Any, config: Any, tensors: dict) -> tuple[Any, Fit]:
+    """The network with these tensors, renamed as transformers does; `without` names tensors."""
     import torch
 
     network, told = made.from_pretrained(
@@ -350,26 +359,41 @@ def _fill(name: str, made: Any, config: Any, tensors: dict) -> tuple[Any, set[st
         ignore_mismatched_sizes=True,
         output_loading_info=True,
     )
-    for key, found, expected in sorted(told["mismatched_keys"]):
-        raise ExtractError(
-            f"hf:{name}: tensor {key} has the shape {tuple(found)}, its {CONFIG} says "
-            f"{tuple(expected)}: these are the weights of another model"
-        )
-    if any(key.startswith("pooler.") for key in told["missing_keys"]):
-        network.pooler = None  # a classifier's checkpoint has none: it takes the class token itself
-    filled = set(network.state_dict()) - set(told["missing_keys"])
-    if not filled:
-        raise ExtractError(
-            f"hf:{name}: none of the {len(tensors)} tensors fits a {made.__name__}: "
-            "is it another architecture?"
-        )
-    return network, filled
+    wrong = sorted(told["mismatched_keys"])
+    missing = {*told["missing_keys"], *(key for key, _, _ in wrong)}
+    return network, Fit(
+        "",
+        len(set(network.state_dict()) - missing),
+        tuple(sorted(told["unexpected_keys"])),
+        tuple(f"{key} {tuple(found)}, expected {tuple(own)}" for key, found, own in wrong),
+        tuple(sorted(missing)),
+    )
 
 
-def _finish(network: Any, encoder: Encoder, config: Any) -> None:
+def _fill_from(made: Any, config: Any, path: Path) -> tuple[Any, set[str], Fit]:
+    """The network with what of a file fits it: as transformers names it, or as for any network."""
+    network, fit = _fill(made, config, read_state_dict(path))
+    filled = set(network.state_dict()) - set(fit.without)
+    layers = dict.fromkeys(key.rpartition(".")[0] or key for key in fit.without)
+    found = network, filled, replace(fit, without=tuple(layers))
+    if not fit.without:
+        return found
+    other = made(config)
+    try:
+        own_filled, own_fit = load_file(other, path)
+    except ExtractError:
+        if not filled:
+            raise
+        return found
+    return (other, own_filled, own_fit) if len(own_filled) > len(filled) else found
+
+
+def _finish(network: Any, encoder: Encoder, config: Any, filled: set[str]) -> None:
     """Make the network one of images alone, whose pooled output is a layer."""
     from torch import nn
 
+    if any(key.startswith("pooler.") and key not in filled for key in network.state_dict()):
+        network.pooler = None  # a classifier's checkpoint has none: it takes the class token itself
     for module in network.modules():
         if isinstance(getattr(module, "mask_token", None), nn.Parameter):
             module.mask_token = None  # of pretraining; no image passes it

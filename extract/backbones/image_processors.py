@@ -155,6 +155,17 @@ class ProcessorTransform:
         text = json.dumps(self._values, sort_keys=True, default=str)
         return f"hf.{self.kind}:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of what the network sees, in pixels."""
+        height, width = self(Image.new("RGB", (64, 64))).shape[1:]
+        return height, width
+
+    def in_words(self) -> str:
+        """What it is, in a line as a person reads it."""
+        height, width = self.shape
+        return f"{self.kind} of transformers itself, to {height} x {width}"
+
     def __call__(self, image: Image.Image) -> np.ndarray:
         """RGB image of any size -> float32 array (3, height, width)."""
         made = self.processor(images=image, return_tensors="np")["pixel_values"][0]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from extract.backbones.fetched import find_fetched
 from extract.backbones.hub import hub_file
 from extract.errors import ExtractError
 
@@ -67,15 +68,7 @@ def _folder_of(name: str, with_weights: bool) -> Path:
             f"hf:{name}: no such folder: expected one with {CONFIG} and {WEIGHTS[0]}, "
             "or a model of the hub such as facebook/dinov2-small"
         )
-    return _fetched(name) or _cached(name, with_weights) or _download(name, with_weights)
-
-
-def _fetched(name: str) -> Path | None:
-    try:
-        from extract.backbones.fetched import find_fetched
-    except ImportError:
-        return None
-    return find_fetched("hf", name)
+    return find_fetched("hf", name) or _cached(name, with_weights) or _download(name, with_weights)
 
 
 def _cached(name: str, with_weights: bool) -> Path | None:

@@ -390,6 +390,40 @@ def test_a_gpu_that_torch_can_not_use_is_named(monkeypatch, tmp_path):
     assert engines_file.unused_gpu() is None
 
 
+class OutOfMemory(TorchCompileEngine):
+    """Has memory for so many images at a time, and compiles nothing."""
+
+    most = 2
+
+    def _compile(self, example):
+        def call(batch):
+            if len(batch) > self.most:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 9 GiB.")
+            assert len(batch) == len(example)
+            return self._eager.forward(torch.from_numpy(batch))
+
+        return call
+
+
+def test_a_compiled_engine_takes_half_where_memory_is_full(backbone):
+    taps = [Tap("layer1.0", "avg"), Tap("layer3.0", "grid2")]
+    batch = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), np.uint8)
+    eager = TorchEngine(backbone, "cpu", "float32", taps)
+    with eager.running():
+        expected = eager(batch)
+    eager.batch_size = 8
+    engine = OutOfMemory(eager, "bfloat16-cuda-compiled")
+    with engine.running():
+        found = engine(batch)
+    assert engine.batch_size == 2
+    for tap in taps:
+        np.testing.assert_allclose(found[tap], expected[tap], rtol=1e-4, atol=1e-5)
+    eager.batch_size, OutOfMemory.most = 8, 0
+    with engine.running(), pytest.raises(ExtractError, match="CUDA out of memory"):
+        engine(batch)
+    OutOfMemory.most = 2
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="no openvino")
 def test_openvinos_import_tells_nobody(tmp_path):

@@ -192,12 +192,33 @@ def test_a_checkpoint_in_parts_or_of_torch_is_the_same(tmp_path, folders):
 
 
 def test_a_file_of_ones_own_fills_it(tmp_path, folders):
-    torch.save(make_encoder("vit", seed=1).state_dict(), tmp_path / "own.pth")
-    name = f"hf:{folders('vit')}"
-    own, checkpoint = load_backbone(name, tmp_path / "own.pth"), load_backbone(name)
-    assert own.card.digest != checkpoint.card.digest
-    assert own.card.architecture == checkpoint.card.architecture
-    assert own.card.first_untrained is None
+    """By today's names or those of the hub, within a training checkpoint or a classifier."""
+    import transformers
+    from safetensors.torch import load_file
+
+    network, name = make_encoder("vit", seed=1), f"hf:{folders('vit')}"
+    network.save_pretrained(tmp_path)
+    of_hub = load_file(tmp_path / "model.safetensors")
+    assert set(of_hub) != set(network.state_dict())
+    cards = []
+    for tensors in (
+        network.state_dict(),
+        of_hub,
+        {"epoch": 3, "model": {f"module.{key}": own for key, own in network.state_dict().items()}},
+    ):
+        torch.save(tensors, tmp_path / "own.pth")
+        cards.append(load_backbone(name, tmp_path / "own.pth").card)
+    assert len({card.digest for card in cards}) == 1
+    assert {card.architecture for card in cards} == {load_backbone(name).card.architecture}
+    assert cards[0].digest != load_backbone(name).card.digest
+    assert [card.first_untrained for card in cards] == [None] * 3
+    assert [card.fit.under for card in cards] == ["", "", "model.module."]
+    classifier = transformers.ViTForImageClassification(transformers.ViTConfig(**TOKENS))
+    torch.save(classifier.state_dict(), tmp_path / "own.pth")
+    card = load_backbone(name, tmp_path / "own.pth").card
+    assert card.first_untrained is None
+    assert card.fit.unused == ("classifier.bias", "classifier.weight")
+    assert card.fit.without == ("pooler.dense",)
 
 
 def test_random_weights_are_the_seeds(folders, pictures):
@@ -352,7 +373,7 @@ def remove(file):
         (swap, "none of the 1 tensors fits a ViTModel"),
         (
             config(hidden_size=40),
-            r"tensor .* has the shape \(.*32.*\), its config.json says \(.*40",
+            r"not those of its config.json: .* \(.*32.*\), expected \(.*40",
         ),
         (config(model_type="bert"), "is a 'bert' model: expected one of the vision encoders beit,"),
         (config(model_type=7), "says no type in its config.json"),
@@ -379,7 +400,7 @@ def test_a_spoilt_folder_is_refused_in_one_line(vit, spoil, said):
 
 
 def test_weights_that_a_model_can_not_have_are_refused(vit):
-    with pytest.raises(ExtractError, match=r"expected random, a \.pth or .safetensors file"):
+    with pytest.raises(ExtractError, match="expected random, a file of weights"):
         load_backbone(f"hf:{vit}", "DEFAULT")
     with pytest.raises(ExtractError, match="brings its own preprocessing"):
         load_backbone(f"hf:{vit}", preprocessing=Preprocessing())

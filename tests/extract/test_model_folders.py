@@ -12,9 +12,12 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
+from data.offline import offline_where
 from extract import ExtractError, load_backbone
 from extract.backbones import names as names_file
+from extract.backbones.fetched import Fetched, FetchedFile, write_record
 from extract.backbones.model_folders import find_checkpoint
+from extract.weights import file_sha256
 from tests.extract.encoders import make_encoder, write_encoder
 
 COMMIT = "0" * 40
@@ -122,9 +125,9 @@ def test_the_parts_of_a_large_model_are_fetched(hub, tmp_path):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("lab/vitt", "the hub knows no model lab/vitt.* look at the spelling"),
-        ("lab/hidden", "look at the spelling"),
-        ("lab/gated", "accept its terms at .*, log in with `hf auth login`"),
+        ("lab/vitt", "the hub knows no model lab/vitt, .* the spelling"),
+        ("lab/hidden", "log in with `hf auth login`"),
+        ("lab/gated", "accept its terms .* log in with `hf auth login`"),
         ("lab/empty", "lab/empty has no config.json"),
         ("lab/weightless", "lab/weightless has no model.safetensors"),
         ("lab/gone/vit", "no such folder"),
@@ -143,20 +146,31 @@ def test_what_is_not_there_is_said_in_one_line(hub, tmp_path, folder, name, said
     assert "\n" not in str(caught.value)
 
 
-def test_offline_nothing_is_asked_and_what_lacks_is_named(hub, monkeypatch, tmp_path):
-    monkeypatch.setenv("PERMAFROST_OFFLINE", "1")
-    with pytest.raises(ExtractError, match=r"config.json of lab/vit is not on this machine, and"):
+def test_offline_nothing_is_asked_and_what_lacks_is_named(hub, tmp_path):
+    lacking = pytest.raises(ExtractError, match=r"^config.json of lab/vit is not on this machine")
+    with offline_where(True), lacking:
         load_backbone("hf:lab/vit")
     assert hub.asked == []
-    monkeypatch.delenv("PERMAFROST_OFFLINE")
     digest = load_backbone("hf:lab/vit").card.digest
     names_file._shared.clear()
-    monkeypatch.setenv("PERMAFROST_OFFLINE", "1")
-    assert load_backbone("hf:lab/vit").card.digest == digest
     [weights] = (tmp_path / "cache").rglob("snapshots/*/model.safetensors")
-    weights.unlink()
-    with pytest.raises(ExtractError, match=r"model.safetensors .* of lab/vit is not on this"):
-        load_backbone("hf:lab/vit")
+    with offline_where(True):
+        assert load_backbone("hf:lab/vit").card.digest == digest
+        weights.unlink()
+        with pytest.raises(ExtractError, match=r"^model.safetensors .* is not on this machine"):
+            load_backbone("hf:lab/vit")
+
+
+def test_a_fetched_model_comes_before_the_hub(hub, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PERMAFROST_WEIGHTS", str(tmp_path / "fetched"))
+    place = tmp_path / "fetched" / "hf" / "vit"
+    shutil.copytree(folder, place)
+    files = {
+        path.name: FetchedFile(path.stat().st_size, file_sha256(path)) for path in place.iterdir()
+    }
+    write_record(Fetched(place, "hf", "lab/vit", "DEFAULT", "the hub", files=files))
+    assert load_backbone("hf:lab/vit").card.digest == load_backbone(f"hf:{folder}").card.digest
+    assert hub.asked == []
 
 
 def test_no_hub_is_said_in_one_line(monkeypatch, tmp_path):
