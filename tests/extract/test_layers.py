@@ -142,6 +142,50 @@ def test_a_network_inside_another_has_the_same_blocks(tiny_net):
     assert block_layers(wrapped, probe(wrapped)) == [f"model.trunk.{name}" for name in blocks]
 
 
+class Stage(nn.Module):
+    """Blocks in a sequence, within a module of their own."""
+
+    def __init__(self, wide):
+        super().__init__()
+        block = [nn.Sequential(nn.Conv2d(wide, wide, 3, padding=1), nn.ReLU()) for _ in range(3)]
+        self.layers = nn.ModuleList(block)
+
+    def forward(self, maps):
+        for layer in self.layers:
+            maps = maps + layer(maps)
+        return maps
+
+
+class Tower(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embeddings = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.ReLU())
+        self.encoder = Stage(8)
+
+    def forward(self, images):
+        return self.encoder(self.embeddings(images))
+
+
+class Projected(nn.Module):
+    """A tower of images in a whole model, as CLIP's is."""
+
+    def __init__(self):
+        super().__init__()
+        self.tower = Tower()
+        self.projection = nn.Linear(8, 4)
+
+    def forward(self, images):
+        return self.projection(self.tower(images).mean((2, 3)))
+
+
+def test_a_tower_within_a_model_is_opened_for_its_blocks():
+    """It stood for a block itself, and the first convolutions were all that was offered."""
+    network = Projected().eval()
+    activations = probe_layers(network, torch.randn(2, 3, 32, 32))
+    blocks = [f"tower.encoder.layers.{number}" for number in range(3)]
+    assert block_layers(network, activations) == ["tower.embeddings", *blocks]
+
+
 @pytest.mark.parametrize(
     ("leaf", "expected"), [(nn.ReLU, ["1", "3"]), (nn.SiLU, ["1", "3"]), (nn.Identity, ["0", "2"])]
 )

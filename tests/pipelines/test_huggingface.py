@@ -79,15 +79,40 @@ def test_a_bundle_that_names_a_model_and_defines_none_is_refused(tmp_path, photo
         load_classifier(folder)
 
 
-def test_wrong_calls_are_said_in_one_line(tmp_path, photos, capsys):
+def lose(folder):
+    (folder / "model.safetensors").unlink()
+
+
+def cut(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def widen(folder):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden_size": 40}))
+
+
+def write_of_text(folder):
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lose, "no weights in"),
+        (cut, "can't read weights from"),
+        (widen, "its weights are not those of its config.json"),
+        (write_of_text, "is a 'bert' model"),
+        (shutil.rmtree, "no such folder"),
+    ],
+)
+def test_what_cant_be_used_is_said_in_a_line(tmp_path, photos, capsys, spoil, said):
     write_encoder(tmp_path / "vit", "vit")
-    (tmp_path / "vit" / "model.safetensors").unlink()
+    spoil(tmp_path / "vit")
     capsys.readouterr()
-    for backbone, said in [
-        (f"hf:{tmp_path / 'vit'}", "no weights in"),
-        (f"hf:{tmp_path / 'gone' / 'it'}", "no such folder"),
-    ]:
-        assert main([str(photos), "--backbone", backbone, "--cache", str(tmp_path)]) == 2
-        err = capsys.readouterr().err
-        assert said in err
-        assert err.strip().count("\n") == 0
+    arguments = [str(photos), "--backbone", f"hf:{tmp_path / 'vit'}", "--cache", str(tmp_path)]
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.strip().count("\n") == 0
