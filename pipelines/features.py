@@ -63,6 +63,15 @@ class RangeFound:
 
 
 @dataclass(frozen=True)
+class WeightsFitted:
+    """A file of one's own fills a network. fit: what of both was not used."""
+
+    backbone: str
+    weights: str
+    fit: Any
+
+
+@dataclass(frozen=True)
 class PassPlanned:
     """A pass is about to begin. plan: what it will compute and write, and how long it may take."""
 
@@ -210,11 +219,21 @@ def _as_asked(kind: str, value: Any) -> str:
 
 
 def load_backbones(
-    samples: Samples, settings: FeatureSettings, store: FeatureStore
+    samples: Samples,
+    settings: FeatureSettings,
+    store: FeatureStore,
+    on_event: Listener = ignore,
 ) -> list[Backbone]:
-    """The backbones that the settings name; 8x8 digits are seen at 96 px unless told else."""
+    """The backbones that the settings name; 8x8 digits are seen at 96 px unless told else.
+
+    on_event : called with WeightsFitted where a file of one's own fills one.
+    """
     size = settings.size or (DIGITS_SIZE if samples.name == "digits" else None)
-    return [_load(given, settings, size, store) for given in settings.backbones]
+    loaded = [_load(given, settings, size, store) for given in settings.backbones]
+    for backbone in loaded:
+        if backbone.card.fit is not None:
+            on_event(WeightsFitted(backbone.name, backbone.card.weights, backbone.card.fit))
+    return loaded
 
 
 def _load(

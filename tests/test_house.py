@@ -40,13 +40,15 @@ ROOMS_BELOW = {
 COMMANDS = {"run", "extract", "predict", "doctor", "fetch", "cache", "__main__"}
 # a package of the page's makers that is a command as well: its `__main__` alone is one
 COMMAND_OF_A_FOLDER = Path("pipelines/report/__main__.py")
+# weights that Keras wrote are HDF5 as well, and no features: the store has nothing to do with them
+FILE_OF_KERAS = Path("extract/backbones/keras_file.py")
 # one library, one room: where each may be imported
 HOMES = {
     "torch": lambda place: place.parts[0] == "extract",
     "torchvision": lambda place: (
         place.parts[0] == "extract" or place == Path("data/torchvision_sets.py")
     ),
-    "h5py": lambda place: place.parts[:2] == ("extract", "store"),
+    "h5py": lambda place: place.parts[:2] == ("extract", "store") or place == FILE_OF_KERAS,
     "argparse": lambda place: (
         (place.parts[0] == "pipelines" and len(place.parts) == 2) or place == COMMAND_OF_A_FOLDER
     ),

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from data.offline import tell_libraries
-from extract.backbones import baselines, module, timm, torchvision
+from extract.backbones import baselines, huggingface, module, timm, torchvision, wheels
 from extract.backbones.backbone import Backbone
 from extract.backbones.baselines import BASELINES
 from extract.backbones.card import Card
 from extract.backbones.names import DEFAULT_BACKBONE, Asked, parse_name
+from extract.backbones.wheels import OF_WHEELS_ALONE
 from extract.errors import ExtractError
 from extract.weights import is_file_source
 
@@ -27,19 +28,24 @@ __all__ = [
     "scheme_of",
 ]
 
-# by scheme; a name without one is a baseline's, or torchvision's
+# by scheme; a name without one is of BARE, or torchvision's
 LOADERS: dict[str, Callable[[Asked], Backbone]] = {
     "torchvision": torchvision.load,
     "timm": timm.load,
+    "hf": huggingface.load,
     "module": module.load,
+    "wheel": wheels.load,
     "baseline": baselines.load,
 }
+# names without a scheme that are not torchvision's
+BARE = {**dict.fromkeys(BASELINES, "baseline"), **dict.fromkeys(OF_WHEELS_ALONE, "wheel")}
 # the schemes that build from a name of a table, ours or their library's, or from what a bundle
 # holds, and how their architectures are written
 NAMED = {
     "torchvision": re.compile(r"torchvision\.([a-z0-9_]+)"),
     "timm": re.compile(r"timm\.([A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)?)(?:/[0-9a-f]+)?"),
-    "hf": re.compile(r"hf\.([a-z0-9_]+)/[0-9a-f]+"),
+    "hf": re.compile(r"hf\.([a-z0-9_-]+)/[0-9a-f]+"),
+    "wheel": re.compile(r"wheel\.([a-z0-9_]+)"),
     "baseline": re.compile(r"permafrost\.([a-z0-9_]+)/\d+"),
 }
 COPIED = ("timm", "hf")  # the schemes whose weights a bundle holds
@@ -61,13 +67,14 @@ def load_backbone(
     Parameters
     ----------
     name : str, torch.nn.Module or Backbone
-        torchvision's name of a model, `"timm:NAME"` or `"timm:FOLDER"`, `"pixels"`, `"histogram"`
-        or `"gabor"` (baselines without weights, of one size), `"package.module:function"`
-        returning a module, a module, or a Backbone.
+        torchvision's name of a model, `"tf_efficientnet_lite0"`, `"timm:NAME"` or
+        `"timm:FOLDER"`, `"hf:ORG/NAME"` or `"hf:FOLDER"`, `"pixels"`, `"histogram"` or `"gabor"`
+        (baselines without weights, of one size), `"package.module:function"` returning a module, a
+        module, or a Backbone.
     weights : str, path or None
-        None (`wheel` for mobilenet_v2, else torchvision's `DEFAULT`), an enum name such as
-        `"IMAGENET1K_V2"`, a path to a `.pth` or `.safetensors` state dict, `"random"`, or
-        `"wheel"`.
+        None (`wheel` for mobilenet_v2 and tf_efficientnet_lite0, else the `DEFAULT` of the library
+        that has it), an enum name such as `"IMAGENET1K_V2"`, a path to a state dict or training
+        checkpoint (see `extract.checkpoint.fitting_tensors`), `"random"`, or `"wheel"`.
         Your own module keeps the weights it comes with unless a file is named.
     seed : int
         Of `"random"` weights.
@@ -102,10 +109,15 @@ def load_backbone(
         _refuse_settings({"weights": weights, "size": size, "preprocessing": preprocessing})
         return name
     size = tuple(size) if isinstance(size, list) else size
+    if name == "auto":
+        raise ExtractError(
+            "backbone 'auto' compares networks by labels, which runs alone do "
+            "(python -m pipelines.run --backbone auto): expected the name of one"
+        )
     if not isinstance(name, str):
         asked = Asked("", weights, seed, size, preprocessing, version, cache)
         return module.load_module(name, asked, preprocessing, None)
-    scheme, rest = parse_name(name, LOADERS, BASELINES)
+    scheme, rest = parse_name(name, LOADERS, BARE)
     tell_libraries()
     asked = Asked(rest, weights, seed, size, preprocessing, version, cache, definition)
     return LOADERS[scheme](asked)
@@ -126,7 +138,7 @@ def scheme_of(name: Any) -> str:
     >>> scheme_of("pixels"), scheme_of("resnet18"), scheme_of("package.module:function")
     ('baseline', 'torchvision', 'module')
     """
-    return parse_name(name, LOADERS, BASELINES)[0] if isinstance(name, str) else "module"
+    return parse_name(name, LOADERS, BARE)[0] if isinstance(name, str) else "module"
 
 
 def named_backbone(architecture: str) -> str | None:

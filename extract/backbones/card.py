@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data.memory import available
+from extract.checkpoint import Fit
 from extract.cores import threads_for
 from extract.errors import ExtractError, is_out_of_memory, too_large
 from extract.files import read_remembered, remove_abandoned, write_remembered
@@ -45,6 +46,8 @@ class Card:
         Order of the first call that needs weights which were not loaded.
     definition : dict or None
         What its loader needs beside the weights to build it again; None where its name is enough.
+    fit : Fit or None
+        How the tensors of a file of one's own fit it.
     folds : list of (str, str)
         Convolutions and the batch norms after them that are fused: together they give what one
         convolution gives. (The name is that of the remembered file.)
@@ -62,11 +65,15 @@ class Card:
     first_untrained: int | None = None
     folds: list[tuple[str, str]] = field(default_factory=list)
     definition: dict | None = None
+    fit: Fit | None = None
 
     def choose_layers(self, text: str) -> list[str]:
         """`auto`, `all` or `a,b` -> layer names; ExtractError for one that isn't there."""
         blocks = [name for name in self.blocks if self._is_trained(self.activations[name])]
         if text in ("auto", "all"):
+            if self.blocks and not blocks:
+                said = f" ({self.fit.in_words()})" if self.fit else ""
+                raise ExtractError(f"no layer has all its weights in {self.weights!r}{said}")
             return spread(blocks) if text == "auto" else blocks
         names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
         if not names:
@@ -119,6 +126,9 @@ class Built:
     filled: set[str]
     preprocessing: Any  # Preprocessing, or a callable with a transform_id
     definition: dict | None = None
+    file: Path | None = None  # that the weights came from
+    fit: Fit | None = None
+    patch: tuple[int, int] | None = None  # (height, width) in pixels, where the tokens are of these
 
 
 def memory_file(memory: Any, key: tuple | None, size: Any) -> Path | None:
@@ -137,7 +147,8 @@ def read_card(path: Path) -> Card | None:
     values = read_remembered(path)
     try:
         activations = {name: _activation(own) for name, own in values.pop("activations").items()}
-        card = Card(**values, activations=activations)
+        fit = values.pop("fit", None)
+        card = Card(**values, activations=activations, fit=fit and Fit.from_dict(fit))
         told = card.preprocessing and Preprocessing.from_dict(card.preprocessing).transform_id
     except (ValueError, TypeError, LookupError, AttributeError):
         return None
@@ -165,7 +176,7 @@ def examine(name: str, built: Built, file_digest: str | None) -> Card:
     batch = _probe_batch(built.preprocessing)
     try:
         with threads_for(built.network, len(batch)):
-            activations = probe_layers(built.network, batch)
+            activations = probe_layers(built.network, batch, built.patch)
             folds = find_fusable(built.network, batch[:1], activations)
     except (RuntimeError, ValueError, AssertionError, MemoryError) as error:
         if is_out_of_memory(error):
@@ -189,6 +200,7 @@ def examine(name: str, built: Built, file_digest: str | None) -> Card:
         first_untrained=_first_untrained(built, activations),
         folds=folds,
         definition=built.definition,
+        fit=built.fit,
     )
 
 

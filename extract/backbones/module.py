@@ -66,8 +66,8 @@ def load_module(network: Any, asked: Asked, preprocessing: Any, name: str | None
     def build() -> Built:
         own = copy.deepcopy(network)  # the caller's stays as it is
         path = weights_file(weights) if weights else None
-        filled = load_file(own, path) if path else set(own.state_dict())
-        return Built(own, weights or "own", architecture, filled, preprocessing)
+        filled, fit = load_file(own, path) if path else (set(own.state_dict()), None)
+        return Built(own, weights or "own", architecture, filled, preprocessing, file=path, fit=fit)
 
     return Backbone(name, weights or "own", build, size=asked.size)
 

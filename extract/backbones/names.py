@@ -1,8 +1,9 @@
 """How a backbone is asked for: a name with a scheme; those asked for alike are shared."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from extract.backbones.backbone import Backbone
@@ -11,6 +12,7 @@ from extract.weights import weights_file
 
 DEFAULT_BACKBONE = "mobilenet_v2"
 SHARED_NETWORKS = 4
+RULE = 2  # by which tensors of a file are taken: another would take others
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,17 @@ class Asked:
     definition: dict | None = None
 
 
-def parse_name(text: str, schemes: Container[str], baselines: Container[str]) -> tuple[str, str]:
+def parse_name(text: str, schemes: Container[str], bare: Mapping[str, str]) -> tuple[str, str]:
     """`resnet18`, `pixels`, `package.module:function` or `scheme:rest` -> (scheme, the rest).
 
     A scheme wins over a module of that name.
+
+    bare: the schemes of names that are written without one and are not torchvision's.
     """
     head, colon, rest = text.partition(":")
     if colon:
         return (head, rest) if head in schemes else ("module", text)
-    return ("baseline" if text in baselines else "torchvision"), text
+    return bare.get(text, "torchvision"), text
 
 
 def refuse_preprocessing(asked: Asked) -> None:
@@ -65,7 +69,10 @@ def share(key: tuple, make: Callable[[], Backbone]) -> Backbone:
 def file_signature(weights: str | None) -> tuple | None:
     """What tells that the file of these weights was replaced; None where there is none."""
     path = weights_file(weights) if weights else None
-    if path is None:
-        return None
+    return None if path is None else (*path_signature(path), RULE)
+
+
+def path_signature(path: Path) -> tuple:
+    """What tells that a file was replaced."""
     stat = path.stat()
     return str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino

@@ -17,6 +17,7 @@ from extract.backbones.download import kept_by_torch
 from extract.backbones.fetched import find_fetched
 from extract.backbones.hub import WEIGHT_FILES, hub_file
 from extract.backbones.names import Asked, file_signature, refuse_preprocessing, share
+from extract.checkpoint import Fit
 from extract.errors import ExtractError
 from extract.preprocessing import FILTERS, Preprocessing
 from extract.weights import is_file_source, load_file, read_state_dict, weights_file
@@ -130,11 +131,11 @@ class TimmBuild:
         if said is None and self.weights not in ("random",) and not is_file_source(self.weights):
             name = _tagged(name, self.weights)
             network = self._create(name, self._pretrained(name))
-            filled = set(network.state_dict())
+            filled, fit = set(network.state_dict()), None
             label = name.partition(".")[2] or "DEFAULT"
         else:
             network = self._create(name, arguments)
-            filled, label = self._filled(network)
+            filled, fit, label = *self._filled(network), self.weights
         settings = _data_settings(network, name)
         digest = (
             "" if said is None else "/" + hashlib.sha256(self._said().encode()).hexdigest()[:16]
@@ -146,21 +147,22 @@ class TimmBuild:
             filled,
             _preprocessing(settings, name),
             definition=said,
+            fit=fit,
         )
 
     def _said(self) -> str:
         return self.definition or ""
 
-    def _filled(self, network: Any) -> tuple[set[str], str]:
+    def _filled(self, network: Any) -> tuple[set[str], Fit | None]:
         if self.weights == "random":
-            return set(network.state_dict()), "random"
+            return set(network.state_dict()), None
         path = weights_file(self.weights)
         if path is None:
             raise ExtractError(
                 f"unknown weights {self.weights!r} for timm:{self.name}: expected random, or a "
                 ".pth or .safetensors file"
             )
-        return load_file(network, path), self.weights
+        return load_file(network, path)
 
     def _pretrained(self, name: str) -> dict[str, Any]:
         """What makes timm fill the network with its own weights, by its own rules."""

@@ -15,14 +15,15 @@ from extract.backbones.fetched import WEIGHTS_FOLDER, find_fetched
 from extract.backbones.names import (
     DEFAULT_BACKBONE,
     Asked,
-    file_signature,
     refuse_preprocessing,
     share,
 )
+from extract.backbones.wheels import WHEELS, fill_from_wheel, source_signature, wheel_file
+from extract.checkpoint import Fit
 from extract.cores import one_thread
 from extract.errors import ExtractError
 from extract.preprocessing import Preprocessing
-from extract.weights import is_file_source, load_file, load_wheel, read_state_dict, weights_file
+from extract.weights import is_file_source, load_file, read_state_dict, weights_file
 
 
 def load(asked: Asked) -> Backbone:
@@ -33,7 +34,7 @@ def load(asked: Asked) -> Backbone:
     refuse_preprocessing(asked)
     weights = asked.weights or ("wheel" if asked.name == DEFAULT_BACKBONE else "DEFAULT")
     seed = asked.seed if weights == "random" else None
-    key = (asked.name, weights, file_signature(weights), seed)
+    key = (asked.name, weights, source_signature(asked.name, weights), seed)
     build = TorchvisionBuild(asked.name, weights, asked.seed)
     return share(
         (*key, asked.size, str(asked.cache)),
@@ -55,9 +56,18 @@ class TorchvisionBuild:
         )
         is_ours = self.name == DEFAULT_BACKBONE and fill is not _fill_enum
         members = [] if is_ours else _members(self.name)
-        network, label, member, filled = fill(self, members)
-        preset = Preprocessing() if is_ours else _preset(member or members[0])
-        return Built(network, label, f"torchvision.{self.name}", filled, preset)
+        done = fill(self, members)
+        preset = done.preset or (Preprocessing() if is_ours else _preset(members[0]))
+        architecture = f"torchvision.{self.name}"
+        return Built(
+            done.network,
+            done.label,
+            architecture,
+            done.filled,
+            preset,
+            file=done.file,
+            fit=done.fit,
+        )
 
 
 def _members(name: str) -> list:
@@ -84,8 +94,20 @@ def _preset(member: Any) -> Preprocessing:
     )
 
 
-# what a weight source gives: the network, its weights' label, torchvision's member, tensors filled
-Filled = tuple[Any, str, Any, set[str]]
+@dataclass(frozen=True)
+class Filled:
+    """What a weight source gives: the network, its weights' name, the tensors that were filled.
+
+    preset: the weights' own preprocessing; None leaves the network's.
+    file, fit: where they came from a file.
+    """
+
+    network: Any
+    label: str
+    filled: set[str]
+    preset: Preprocessing | None = None
+    file: Path | None = None
+    fit: Fit | None = None
 
 
 def _empty_network(build: TorchvisionBuild) -> Any:
@@ -104,31 +126,29 @@ def _empty_network(build: TorchvisionBuild) -> Any:
 
 def _fill_random(build: TorchvisionBuild, members: Sequence) -> Filled:
     network = _empty_network(build)
-    return network, "random", None, set(network.state_dict())
+    return Filled(network, "random", set(network.state_dict()))
 
 
 def _fill_wheel(build: TorchvisionBuild, members: Sequence) -> Filled:
-    if build.name != DEFAULT_BACKBONE:
-        raise ExtractError(
-            f"weights='wheel' holds {DEFAULT_BACKBONE} alone, not {build.name}: "
-            "use DEFAULT or a file"
-        )
+    file = wheel_file(build.name)
     with one_thread():
         network = _empty_network(build)
-        return network, "wheel", None, load_wheel(network)
+        filled = fill_from_wheel(network, build.name)
+    return Filled(network, "wheel", filled, WHEELS[build.name].preprocessing, file)
 
 
 def _fill_file(build: TorchvisionBuild, members: Sequence) -> Filled:
     network = _empty_network(build)
     path = weights_file(build.weights)
     assert path is not None, build.weights  # a file's name, or another source would fill
-    return network, build.weights, None, load_file(network, path)
+    filled, fit = load_file(network, path)
+    return Filled(network, build.weights, filled, file=path, fit=fit)
 
 
 def _fill_enum(build: TorchvisionBuild, members: Sequence) -> Filled:
     member = find_member(build.name, build.weights)
     network = _filled_from(build.name, member, _member_file(build.name, member))
-    return network, member.name, member, set(network.state_dict())
+    return Filled(network, member.name, set(network.state_dict()), _preset(member))
 
 
 def find_member(name: str, weights: str) -> Any:
@@ -143,11 +163,6 @@ def find_member(name: str, weights: str) -> Any:
             "or a .pth or .safetensors file"
         )
     return import_torchvision().models.get_model_weights(name)[wanted]
-
-
-def is_in_package(name: str, weights: str | None) -> bool:
-    """Whether these weights come with a package, and from nowhere else."""
-    return weights == "wheel" or (weights is None and name == DEFAULT_BACKBONE)
 
 
 def _member_file(name: str, member: Any) -> Path:

@@ -3,11 +3,13 @@
 import importlib.metadata
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from data import Reading, Samples
+from pipelines.evaluation.networks import WORTH as WORTH_OF_NETWORKS
 from pipelines.evaluation.views import WORTH, ViewsChosen
 from pipelines.report.advice import find_imbalance
 
@@ -59,6 +61,7 @@ def describe_backbone(backbone: Any, recipe: Any) -> dict:
         "architecture": card.architecture,
         "sha256": card.digest,
         "file_sha256": card.file_sha256,
+        "fit": card.fit and asdict(card.fit),
         "numerics": recipe.numerics,
         "size": (card.preprocessing or {}).get("size"),
         "recipe": recipe.id,
@@ -74,6 +77,23 @@ def describe_views(asked: Sequence[str], seen: ViewsChosen) -> dict:
         "looked_at": seen.looked_at,
         "worth": WORTH,
         "gains": gains,
+    }
+
+
+def describe_networks(networks: Any, within: float) -> dict:
+    """Which networks were tried (a `stages.networks.NetworksTried`), and what came of it."""
+    tried = [
+        {
+            name: round(own, 6) if isinstance(own, float) else own
+            for name, own in asdict(one).items()
+        }
+        for one in networks.tried
+    ]
+    return {
+        "within": within,
+        "worth": WORTH_OF_NETWORKS,
+        "found_copies": networks.found_copies,
+        "tried": tried,
     }
 
 

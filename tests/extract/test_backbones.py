@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from extract import Backbone, ExtractError, Preprocessing, Tap, load_backbone, recipe_of
-from extract.backbones import BASELINES, LOADERS
+from extract.backbones import BARE, LOADERS
 from extract.backbones import names as backbones_file
 from extract.backbones.card import read_card
 from extract.backbones.names import parse_name
@@ -71,7 +71,7 @@ def test_a_file_fills_an_own_module(tmp_path, tiny_net, small, backbone):
     )
 
 
-@pytest.mark.parametrize("weights", ["DEFAULT", "IMAGENET1K_V1", "random", "wheel", "weights.bin"])
+@pytest.mark.parametrize("weights", ["DEFAULT", "IMAGENET1K_V1", "random", "wheel", "weights.npz"])
 def test_weights_that_an_own_module_can_not_have_are_refused(tiny_net, weights):
     with pytest.raises(ExtractError, match="your own module"):
         load_backbone(tiny_net(), weights)
@@ -133,6 +133,7 @@ def test_a_name_that_is_none_is_refused(module, name, said):
         ("resnet18", ("torchvision", "resnet18")),
         ("torchvision:resnet18", ("torchvision", "resnet18")),
         ("gabor", ("baseline", "gabor")),
+        ("tf_efficientnet_lite0", ("wheel", "tf_efficientnet_lite0")),
         ("baseline:gabor", ("baseline", "gabor")),
         ("nets:net", ("module", "nets:net")),
         ("module:nets:net", ("module", "nets:net")),
@@ -140,7 +141,7 @@ def test_a_name_that_is_none_is_refused(module, name, said):
     ],
 )
 def test_a_name_is_a_scheme_and_the_rest(name, parsed):
-    assert parse_name(name, LOADERS, BASELINES) == parsed
+    assert parse_name(name, LOADERS, BARE) == parsed
 
 
 def test_a_scheme_wins_over_a_module_of_its_name(tmp_path, monkeypatch):
@@ -172,7 +173,11 @@ def test_weights_by_enum_name_bring_their_preset(served):
             "IMAGENET1K_V9",
             "unknown weights 'IMAGENET1K_V9' for resnet18: expected DEFAULT, IMAGENET1K_V1",
         ),
-        ("resnet18", "wheel", "holds mobilenet_v2 alone"),
+        (
+            "resnet18",
+            "wheel",
+            "no package is known to hold those of resnet18, only of mobilenet_v2",
+        ),
         ("resnet18", "gone.pth", "no weights file gone.pth"),
     ],
 )

