@@ -20,6 +20,7 @@ REACHING = {
     "socket.gethostbyname": 0,
 }
 _guarded: list[bool] = []
+_told: list[str | None] = []  # what the hub's variable was before we set it
 
 
 def is_offline() -> bool:
@@ -32,36 +33,40 @@ def is_offline() -> bool:
 
 def tell_libraries() -> None:
     """Have Hugging Face's libraries keep to it as well, imported already or not."""
-    if not is_offline():
+    if is_offline():
+        if not _told:
+            _told.append(os.environ.get(HUB_OFFLINE))
+        os.environ[HUB_OFFLINE] = "1"
+    elif _told:
+        before = _told[0]
+        _told.clear()
+        os.environ.pop(HUB_OFFLINE, None)
+        if before is not None:
+            os.environ[HUB_OFFLINE] = before
+    else:
         return
-    os.environ[HUB_OFFLINE] = "1"
-    _tell_imported(True)
+    constants = sys.modules.get("huggingface_hub.constants")
+    if constants is not None:
+        said = os.environ.get(HUB_OFFLINE, "").lower() not in NO
+        constants.HF_HUB_OFFLINE = said  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
 def offline_where(asked: bool) -> Iterator[None]:
     """Within it nothing of this process and its children connects, where that is asked for."""
-    before = {name: os.environ.get(name) for name in (OFFLINE, HUB_OFFLINE)}
+    before = os.environ.get(OFFLINE)
     if asked:
         os.environ[OFFLINE] = "1"
+    tell_libraries()
     if is_offline():
-        tell_libraries()
         _guard()
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        _tell_imported(os.environ.get(HUB_OFFLINE, "").lower() not in NO)
-
-
-def _tell_imported(offline: bool) -> None:
-    constants = sys.modules.get("huggingface_hub.constants")
-    if constants is not None:
-        constants.HF_HUB_OFFLINE = offline  # type: ignore[attr-defined]
+        os.environ.pop(OFFLINE, None)
+        if before is not None:
+            os.environ[OFFLINE] = before
+        tell_libraries()
 
 
 def _guard() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from data.offline import NOT_ALLOWED, is_offline
 from data.samples import DataError, Samples
 
 # the parameter by which a family of constructors takes its split, and what to try for each split:
@@ -133,7 +134,7 @@ def _load_splits(name: str, kind: type, root: str) -> dict[str, Any]:
     if "root" in parameters:
         options["root"] = root
     if "download" in parameters:
-        options["download"] = True
+        options["download"] = not is_offline()
     family = next((key for key in FAMILIES if key in parameters), None)
     by_split = {}
     try:
@@ -145,14 +146,23 @@ def _load_splits(name: str, kind: type, root: str) -> dict[str, Any]:
                 by_split[split] = dataset
     except FAILURES as error:
         text = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"torchvision:{name}: can't be downloaded or read ({text}); is {root} complete?"
-        ) from error
+        raise DataError(_failed(name, text, root, options)) from error
     if not by_split:
         raise DataError(
             f"torchvision:{name}: has no part named train, val or test; give its images as a folder"
         )
     return by_split
+
+
+def _failed(name: str, text: str, root: str, options: dict[str, Any]) -> str:
+    """What is said where a set is not all there."""
+    if is_offline() and "download" in options:
+        return (
+            f"torchvision:{name}: not complete in {root} ({text}), and {NOT_ALLOWED}: where there "
+            f"is a network, read it once (torchvision.datasets.{name}(FOLDER, download=True)), "
+            f"and copy what is in FOLDER into {root}"
+        )
+    return f"torchvision:{name}: can't be downloaded or read ({text}); is {root} complete?"
 
 
 def _first_of(kind: type, options: dict[str, Any], family: str, values: tuple) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 _HOMES = {
     "Backbone": "backbones",
     "load_backbone": "backbones",
+    "fetch_backbone": "backbones.fetching",
     "ExtractError": "errors",
     "Extraction": "extraction",
     "Interrupted": "forward_pass",

@@ -168,7 +168,7 @@ def _without_pooled(names: Iterable[str], activations: Mapping[str, Activation])
 
 
 def _opens(module: Any, total: int) -> bool:
-    """Whether what is inside is worth more than the whole: a stage is opened, its blocks are not."""
+    """Whether what is inside is worth more than the whole: a stage opens, its blocks do not."""
     composite = _composite(module)
     if _is_sequence(module):
         return bool(composite)
@@ -230,7 +230,8 @@ def _final_norm(
         and math.prod(grid) > 1
         and "Norm" in type(modules[name]).__name__
     ]
-    return after[:1]
+    # one at the end, not one at the start of a block that gives something else
+    return [min(after, key=lambda name: name.count("."))] if after else []
 
 
 def spread(layers: list[str], count: int = AUTO_LAYERS) -> list[str]:

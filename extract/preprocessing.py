@@ -106,6 +106,27 @@ class Preprocessing:
             filter_ = f"{self.resampler}-{filter_}"
         return f"{self.fit}-{filter_}:{height}x{width}:crop{self.crop:.6g}:{numbers}"
 
+    def in_words(self) -> str:
+        """All of it in a line, as a person reads it.
+
+        Examples
+        --------
+        >>> Preprocessing(size=160, crop=1.0, mean=(0.5,) * 3, std=(0.5,) * 3).in_words()
+        'box of the aspect of 160 x 160, all of its side, bilinear; mean 0.5 0.5 0.5, std 0.5 0.5 0.5'
+        """
+        height, width = self.shape
+        tall, wide = (math.floor(side / self.crop) for side in self.shape)
+        share = "all" if self.crop == 1 else f"{self.crop:.3g}"
+        steps = {
+            "box": f"box of the aspect of {height} x {width}, {share} of its side",
+            "shorter": f"shorter side to {min(tall, wide)}, centre {height} x {width}",
+            "squash": f"squashed to {tall} x {wide}, centre {height} x {width}",
+            "border": f"longer side to {max(tall, wide)}, filled to {height} x {width}",
+        }
+        by = self.interpolation + ("" if self.resampler == "pil" else f" of {self.resampler}")
+        numbers = (" ".join(f"{value:.4g}" for value in own) for own in (self.mean, self.std))
+        return "{}, {}; mean {}, std {}".format(steps[self.fit], by, *numbers)
+
     def __call__(self, image: Image.Image) -> np.ndarray:
         """RGB image of any size -> uint8 array (height, width, 3)."""
         if self.fit == "box":

@@ -14,6 +14,7 @@ COMMANDS = {
     "extract": "features alone, kept and exported",
     "predict": "labels for new images by a bundle",
     "report": "the page of a finished run, made again",
+    "fetch": "a network's weights, brought once into a folder that can be carried",
     "cache": "what is kept, whether it is whole, and less of it",
     "doctor": "what this machine has, and how long a pass would take",
 }

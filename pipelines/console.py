@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from data import DataError, ImageError
 from data.names import counted, shown
+from data.offline import OFFLINE, offline_where
 from extract.errors import DISK_ERRORS, ExtractError, StoreError, is_out_of_memory
 from pipelines.errors import BundleError, WorkFailed, WrongCall, WrongSetting
 from pipelines.progress import ProgressLine, TimeLeft, time_in_words
@@ -248,12 +249,17 @@ def run_command(
     """
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     parser.add_argument("--version", action="version", version=version())
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help=f"open no connection: what is not here is named and refused ({OFFLINE}=1 does so too)",
+    )
     options, strange = parser.parse_known_args(_with_negative_range(arguments))
     if strange:
         parser.error(f"unknown: {' '.join(strange)}{_near_options(parser, strange)}")
     make_writable_everywhere()
     try:
-        with raising(kept):
+        with raising(kept), offline_where(options.offline):
             return main(options)
     except KeyboardInterrupt as error:
         say(str(error) or f"interrupted: {kept}")

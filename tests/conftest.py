@@ -19,5 +19,16 @@ for name in USUAL.keys() & signal.Signals.__members__.keys():
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
-    """Point the platform's cache folder at a temporary one."""
+    """Point the platform's cache folder, and that of fetched networks, at temporary ones."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "xdg-cache"))
+    monkeypatch.setenv("PERMAFROST_WEIGHTS", str(tmp_path_factory.getbasetemp() / "weights"))
+
+
+@pytest.fixture
+def loopback():
+    """A server on this machine that stands in for those weights come from."""
+    from tests.loopback import Loopback
+
+    server = Loopback()
+    yield server
+    server.close()

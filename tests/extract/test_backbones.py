@@ -158,31 +158,11 @@ def test_what_is_no_network_is_refused(thing):
         load_backbone(np.zeros(3) if thing == "array" else thing)
 
 
-def test_weights_by_enum_name_bring_their_preset(monkeypatch):
-    from torchvision import models
-
-    def without_network(name, weights=None, get_model=models.get_model, **arguments):
-        assert weights is None or weights is models.ResNet18_Weights.IMAGENET1K_V1
-        return get_model(name, weights=None, **arguments)
-
-    monkeypatch.setattr(models, "get_model", without_network)
+def test_weights_by_enum_name_bring_their_preset(served):
     for weights in ("DEFAULT", "IMAGENET1K_V1", None):
-        backbone = load_backbone("resnet18", weights, size=None if weights == "DEFAULT" else 32)
+        backbone = load_backbone(served.name, weights, size=None if weights == "DEFAULT" else 32)
         assert backbone.card.weights == "IMAGENET1K_V1"
-    assert load_backbone("resnet18", "DEFAULT").preprocessing == Preprocessing()
-
-
-def test_weights_that_can_not_be_fetched_are_one_clear_line(monkeypatch):
-    from torchvision import models
-
-    def no_network(*args, **kwargs):
-        raise OSError("<urlopen error [Errno -3] Temporary failure in name resolution>")
-
-    monkeypatch.setattr(models, "get_model", no_network)
-    with pytest.raises(
-        ExtractError, match=r"could not fetch https://.*resnet18.*pass weights=.FILE.pth."
-    ):
-        _ = load_backbone("resnet18").card
+    assert load_backbone(served.name, "DEFAULT").preprocessing == Preprocessing()
 
 
 @pytest.mark.parametrize(

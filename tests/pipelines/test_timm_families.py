@@ -1,0 +1,90 @@
+"""Forty of timm's families go from images to a bundle that predicts alike in a new process."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines import RunSettings, run_job
+from tests.extract.timm_families import FAMILIES
+
+ROOT = Path(__file__).parents[2]
+# by name, of the size and depth that they come with: the quicker ones, in turns of about a minute
+NAMED = [family for family, (_, _, arguments, _) in FAMILIES.items() if arguments is None]
+SLOW = {
+    "byoanet", "davit", "gcvit", "hieradet_sam2", "hrnet", "inception_resnet_v2", "inception_v3",
+    "inception_v4", "mobilenetv5", "mvitv2", "nasnet", "nest", "nextvit", "pnasnet", "rdnet",
+    "selecsls", "sequencer", "tnt", "vgg", "vitamin", "volo", "xception", "xception_aligned",
+}  # fmt: skip
+RUN = [family for family in NAMED if family not in SLOW][:48]
+TURNS = [RUN[turn::8] for turn in range(8)]
+PREDICT = """
+import json, sys
+from pipelines import load_classifier
+
+bundles, paths = json.loads(sys.argv[1])
+labels = [load_classifier(bundle).predict(paths).tolist() for bundle in bundles]
+print(json.dumps(labels))
+"""
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Two classes of 12 small images of odd shapes, stripes and blobs."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        label = ("stripes", "blobs")[number % 2]
+        height, width = rng.integers(40, 90, 2)
+        rough = rng.integers(0, 256, (6, 1 if label == "stripes" else 6, 3), np.uint8)
+        (folder / label).mkdir(exist_ok=True)
+        made = Image.fromarray(rough).resize((int(width), int(height)), Image.Resampling.BICUBIC)
+        made.save(folder / label / f"{number:02}.png")
+    return folder
+
+
+def test_forty_families_are_run():
+    assert len(RUN) >= 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", range(len(TURNS)))
+def test_a_bundle_predicts_alike_in_a_new_process(turn, photos, tmp_path):
+    bundles, expected = [], []
+    paths = sorted(map(str, photos.glob("*/*.png")))
+    for family in TURNS[turn]:
+        name, size, _, _ = FAMILIES[family]
+        out = tmp_path / family
+        result = run_job(
+            str(photos),
+            RunSettings(
+                backbone=f"timm:{name}",
+                weights="random",
+                size=size,
+                layers="auto",
+                pooling="avg",
+                heads="logistic",
+                views="plain",
+                numerics="float32",
+                cv=2,
+                baselines=False,
+                report=False,
+                cache=tmp_path / "cache",
+                out=out,
+            ),
+        )
+        assert result.results["backbone"]["name"] == f"timm:{name}"
+        bundles.append(str(out / "model"))
+        expected.append(result.classifier.predict(paths).tolist())
+    done = subprocess.run(
+        [sys.executable, "-c", PREDICT, json.dumps([bundles, paths])],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == expected
