@@ -1,8 +1,10 @@
 """Engines that compile the network, cut after its deepest tap, and the choice by measuring."""
 
 import contextlib
+import importlib
 import logging
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,8 +14,16 @@ from typing import Any
 import numpy as np
 
 from extract.cores import cores
-from extract.engines import NUMERICS, TorchEngine, check_there, has_openvino
-from extract.errors import ExtractError
+from extract.engines import (
+    NUMERICS,
+    TorchEngine,
+    check_there,
+    fetching,
+    has_openvino,
+    joined,
+    to_device,
+)
+from extract.errors import ExtractError, is_out_of_memory
 from extract.pooling import Tap
 
 log = logging.getLogger(__name__)
@@ -67,11 +77,14 @@ class CompiledEngine:
     def resume(self, batch: np.ndarray) -> Known:
         """What earlier passes found out for such batches, the compiled network among it."""
         if not self._key:
-            part = (self.batch_size, *batch.shape[1:])
-            # it is compiled for a number of threads too
-            self._key = type(self), self._numerics, self.taps, part, batch.dtype.str, cores()
+            self._key = self._key_of(batch)
             self.known = self._eager.take(("compiled", *self._key)) or self.known
         return self.known
+
+    def _key_of(self, batch: np.ndarray) -> tuple:
+        part = (self.batch_size, *batch.shape[1:])
+        # it is compiled for a number of threads too
+        return type(self), self._numerics, self.taps, part, batch.dtype.str, cores()
 
     def leave(self) -> None:
         """Leave what is known to the next pass; the compiled network is not this engine's then."""
@@ -85,26 +98,37 @@ class CompiledEngine:
 
     def start(self, batch: np.ndarray) -> Callable[[], dict[Tap, np.ndarray]]:
         """As TorchEngine's; the first batch is compiled for."""
+        call = self.resume(batch).call or self._first_call(batch)
         parts = [
-            self._full(batch[at : at + self.batch_size])
+            fetching(call(self._full(batch[at : at + self.batch_size])))
             for at in range(0, len(batch), self.batch_size)
         ]
-        call = self.resume(batch).call
-        if call is None:
-            make = self._compile if self._type == "float32" else self._checked
-            call = make(parts[0])
-            self.known = replace(self.known, call=call)
-        rows = [call(part) for part in parts]
-        return lambda: {
-            tap: np.concatenate([_as_numpy(row[i]) for row in rows])[: len(batch)]
-            for i, tap in enumerate(self.taps)
-        }
+        return lambda: {tap: rows[: len(batch)] for tap, rows in joined(self.taps, parts).items()}
+
+    def _first_call(self, batch: np.ndarray) -> Callable[[np.ndarray], Sequence]:
+        """Compile for a batch, or for half of it where the device's memory is full."""
+        make = self._compile if self._type == "float32" else self._checked
+        while True:
+            size = self.batch_size
+            try:
+                call = make(self._full(batch[:size]))
+            except (RuntimeError, ExtractError) as error:
+                cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+                if not (is_out_of_memory(cause) and self._halve()):
+                    raise
+            if size == self.batch_size:  # comparing with eager torch may have halved it
+                self.known, self._key = replace(self.known, call=call), self._key_of(batch)
+                return call
+
+    def _halve(self) -> bool:
+        """Take half the images at a time; False where that can't be."""
+        return False
 
     def _checked(self, part: np.ndarray) -> Callable:
         """`_compile` in reduced precision, where no other engine can take over: faults are said."""
         try:
             call = self._compile(part)
-            found = dict(zip(self.taps, map(_as_numpy, call(part)), strict=True))
+            found = dict(zip(self.taps, fetching(call(part))(), strict=True))
         # any: a converter raises what its front end, the compiler or the driver does
         except Exception as error:
             raise ExtractError(
@@ -136,8 +160,9 @@ class OpenVinoEngine(CompiledEngine):
     batch_size = 16
 
     def _compile(self, example: np.ndarray) -> Callable[[np.ndarray], Sequence]:
-        import openvino
         import torch
+
+        openvino = _openvino()
         from openvino.frontend import FrontEndManager
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -165,6 +190,19 @@ class OpenVinoEngine(CompiledEngine):
         return call
 
 
+def _openvino() -> Any:
+    """The package, without the message that its import sends to its maker over the network."""
+    telling = "openvino_telemetry"
+    before = sys.modules.get(telling)
+    sys.modules[telling] = None  # type: ignore[assignment]  # as if it were not installed
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        sys.modules.pop(telling)
+        if before is not None:
+            sys.modules[telling] = before
+
+
 OPENVINO_TYPES = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -177,20 +215,26 @@ class TorchCompileEngine(CompiledEngine):
     def batch_size(self) -> int:  # type: ignore[override]  # the eager's own, halved by lack of memory
         return self._eager.batch_size
 
+    def _halve(self) -> bool:
+        if self._eager.batch_size == 1:
+            return False
+        self._eager.batch_size //= 2
+        return True
+
     def _compile(self, example: np.ndarray) -> Callable[[np.ndarray], Sequence]:
         import torch
         from torch.fx.experimental.proxy_tensor import make_fx
 
         with _gradless():
             graph = make_fx(lambda images: self._eager.forward(images))(
-                self._eager.on_device(example)
+                to_device(example, self._eager.device)
             )
             compiled = torch.compile(graph, options={"freezing": self._eager.device == "cpu"})
         device = self._eager.device  # alone, as above
 
         def call(batch: np.ndarray) -> Sequence:
             with _gradless():
-                return compiled(torch.from_numpy(batch).to(device, non_blocking=True))
+                return compiled(to_device(batch, device))
 
         return call
 
@@ -202,10 +246,6 @@ def _gradless() -> Iterator[None]:
 
     with torch.inference_mode(False), torch.no_grad():
         yield
-
-
-def _as_numpy(rows: Any) -> np.ndarray:
-    return rows if isinstance(rows, np.ndarray) else rows.cpu().numpy()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import importlib.util
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,14 @@ def choose_device(device: str = "auto") -> str:
         usable = ", ".join(name for name, is_there in there.items() if is_there)
         raise ExtractError(
             f"device {device!r} is not on this machine: expected auto or one of {usable}"
+        )
+    number = device.partition(":")[2]
+    if kind == "cuda" and number and not number.isdecimal():
+        raise ExtractError(f"device {device!r}: expected a number behind the colon, as in cuda:1")
+    if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
+        raise ExtractError(
+            f"device {device!r} is not on this machine: it has {torch.cuda.device_count()}, "
+            "counted from cuda:0"
         )
     return device
 
@@ -251,7 +260,7 @@ class TorchEngine:
 
     def start(self, batch: np.ndarray) -> Callable[[], dict[Tap, np.ndarray]]:
         """Hand the batch to the device -> what waits for its rows; a GPU works meanwhile."""
-        parts: list[dict[Tap, Any]] = []
+        parts: list[Callable[[], list[np.ndarray]]] = []
         at = 0
         while at < len(batch):
             part = batch[at : at + self.batch_size]
@@ -265,17 +274,11 @@ class TorchEngine:
                     shape = part.shape[1:3] if part.dtype == np.uint8 else part.shape[2:]
                     raise too_large(*shape) from error
                 self.batch_size = len(part) // 2
-        return lambda: {
-            tap: np.concatenate([rows[tap].cpu().numpy() for rows in parts]) for tap in self.taps
-        }
+        return lambda: joined(self.taps, parts)
 
-    def _run(self, batch: np.ndarray) -> dict[Tap, Any]:
+    def _run(self, batch: np.ndarray) -> Callable[[], list[np.ndarray]]:
         with threads_for(self.network, len(batch)):
-            return dict(zip(self.taps, self.forward(self.on_device(batch)), strict=True))
-
-    def on_device(self, batch: np.ndarray) -> Any:
-        """The batch as a tensor on the device, of the type it came in."""
-        return self._torch.from_numpy(batch).to(self.device, non_blocking=True)
+            return fetching(self.forward(to_device(batch, self.device)))
 
     def forward(self, images: Any) -> tuple:
         """A batch on the device -> for each tap a tensor of rows (n, d), float32, there."""
@@ -323,6 +326,59 @@ def _mean_and_std(preprocessing: Any, torch: Any, device: str) -> Any:
         return None
     values = torch.tensor([preprocessing.mean, preprocessing.std], device=device) * 255
     return tuple(values[:, None, :, None, None].unbind(0))
+
+
+def to_device(batch: np.ndarray, device: str) -> Any:
+    """The batch as a tensor on the device, of the type it came in.
+
+    To a GPU it is copied on a stream of its own, while the network runs on the batch before it.
+    """
+    import torch
+
+    images = torch.from_numpy(batch)
+    if not device.startswith("cuda"):
+        return images.to(device, non_blocking=True)
+    copying, computing = _copy_stream(device), torch.cuda.current_stream(device)
+    with torch.cuda.stream(copying):
+        there = images.to(device, non_blocking=True)
+    computing.wait_stream(copying)
+    there.record_stream(computing)  # its memory is not given to another copy before it was used
+    return there
+
+
+@cache
+def _copy_stream(device: str) -> Any:
+    import torch
+
+    return torch.cuda.Stream(device)
+
+
+def fetching(rows: Sequence[Any]) -> Callable[[], list[np.ndarray]]:
+    """Have rows copied from the device as soon as they are there -> what waits for these alone.
+
+    Asked for later, the copy would wait behind the batch that was started meanwhile.
+    """
+    import torch
+
+    if not any(isinstance(row, torch.Tensor) and row.is_cuda for row in rows):
+        return lambda: [row if isinstance(row, np.ndarray) else row.cpu().numpy() for row in rows]
+    copies = [row.to("cpu", non_blocking=True) for row in rows]
+    done = torch.cuda.Event()
+    done.record(torch.cuda.current_stream(rows[0].device))
+
+    def wait() -> list[np.ndarray]:
+        done.synchronize()
+        return [copy.numpy() for copy in copies]
+
+    return wait
+
+
+def joined(
+    taps: Sequence[Tap], parts: Sequence[Callable[[], list[np.ndarray]]]
+) -> dict[Tap, np.ndarray]:
+    """The rows of a batch that went through in parts, by tap, waited for."""
+    found = [part() for part in parts]
+    return {tap: np.concatenate([rows[i] for rows in found]) for i, tap in enumerate(taps)}
 
 
 def stack_for(device: str) -> Callable:

@@ -47,9 +47,12 @@ def hooked(modules: Mapping[str, Any], hook: Callable) -> Iterator[None]:
             handle.remove()
 
 
-def probe_layers(network: Any, batch: Any) -> dict[str, Activation]:
+def probe_layers(
+    network: Any, batch: Any, patch: tuple[int, int] | None = None
+) -> dict[str, Activation]:
     """Run `network` once on `batch` (n >= 2 images) -> what each module gives, by its last call.
 
+    patch: (height, width) of the patches in pixels, where it is known that the tokens are theirs.
     A module whose output has not one row an image (window attention's inner ones) is left out: it
     can't be kept by image.
     """
@@ -69,8 +72,9 @@ def probe_layers(network: Any, batch: Any) -> dict[str, Activation]:
     kinds = _map_kinds(
         network, {name: shape for name, shape in seen.items() if len(shape) == 3}, aspect
     )
+    grid = patch and (batch.shape[-2] // patch[0], batch.shape[-1] // patch[1])
     return {
-        name: _activation(shape, order, calls[name], aspect, kinds.get(name))
+        name: _activation(shape, order, calls[name], kinds.get(name), (aspect, grid))
         for order, (name, shape) in enumerate(seen.items())
     }
 
@@ -94,17 +98,27 @@ def _map_kinds(network: Any, shapes: Mapping[str, tuple], aspect: float) -> dict
 
 
 def _activation(
-    shape: tuple[int, ...], order: int, calls: int, aspect: float, map_kind: Any
+    shape: tuple[int, ...], order: int, calls: int, map_kind: Any, seen: tuple
 ) -> Activation:
     if len(shape) == 1:
         return Activation("vector", shape, order, calls)
     if len(shape) == 2:
-        return Activation("tokens", shape, order, calls, _patch_grid(shape[0], aspect))
+        return Activation("tokens", shape, order, calls, _patch_grid(shape[0], *seen))
     return Activation(map_kind, shape, order, calls)
 
 
-def _patch_grid(tokens: int, aspect: float, most_prefix_tokens: int = 8) -> tuple[int, int] | None:
-    """(height, width) of the patches among `tokens`, beside a few class and register tokens."""
+def _patch_grid(
+    tokens: int,
+    aspect: float,
+    known: tuple[int, int] | None = None,
+    most_prefix_tokens: int = 8,
+) -> tuple[int, int] | None:
+    """(height, width) of the patches among `tokens`, beside a few class and register tokens.
+
+    known: the grid of the network's patches, where it is known to have one.
+    """
+    if known and 0 <= tokens - math.prod(known) <= most_prefix_tokens:
+        return known
     for patches in range(tokens, max(tokens - most_prefix_tokens, 1) - 1, -1):
         height = round(math.sqrt(patches * aspect))
         if height and patches % height == 0 and round(height / aspect) == patches // height:
@@ -178,7 +192,7 @@ def _opens(module: Any, total: int) -> bool:
     return (
         len(classes) == 1  # a wrapper
         or len(set(classes)) < len(classes)
-        or any(_is_sequence(child) and _composite(child) for child in composite)
+        or any(_opens(child, total) for child in composite)  # a sequence inside, at any depth
     )
 
 

@@ -111,8 +111,8 @@ class Preprocessing:
 
         Examples
         --------
-        >>> Preprocessing(size=160, crop=1.0, mean=(0.5,) * 3, std=(0.5,) * 3).in_words()
-        'box of the aspect of 160 x 160, all of its side, bilinear; mean 0.5 0.5 0.5, std 0.5 0.5 0.5'
+        >>> Preprocessing(160, 1.0, mean=(0, 0, 0), std=(1, 1, 1), fit="squash").in_words()
+        'squashed to 160 x 160, centre 160 x 160, bilinear; mean 0 0 0, std 1 1 1'
         """
         height, width = self.shape
         tall, wide = (math.floor(side / self.crop) for side in self.shape)
@@ -139,7 +139,9 @@ class Preprocessing:
         else:
             pixels = np.asarray(image.resize(sides, FILTERS[self.interpolation]))
         fill = [round(255 * value) for value in self.mean]  # timm's, of a border
-        return _centred(pixels, self.shape, fill)
+        # Hugging Face's processors round a half down, where torchvision and timm round to even
+        half = math.floor if self.resampler == "torchvision" else round
+        return _centred(pixels, self.shape, fill, half)
 
     def _boxed(self, image: Image.Image) -> np.ndarray:
         height, width = self.shape
@@ -205,8 +207,11 @@ def _torchvision_resize(
     return made.permute(1, 2, 0).numpy()
 
 
-def _centred(pixels: np.ndarray, shape: tuple[int, int], fill: Sequence[int]) -> np.ndarray:
-    """The centre (height, width, 3), filled where there is less; rounded as torchvision does."""
+def _centred(
+    pixels: np.ndarray, shape: tuple[int, int], fill: Sequence[int], half: Callable[[float], int]
+) -> np.ndarray:
+    """The centre (height, width, 3), filled where there is less; half of what is left is rounded
+    by `half`."""
     less = [max(side - there, 0) for side, there in zip(shape, pixels.shape, strict=False)]
     if any(less):
         made = np.empty((*np.add(pixels.shape[:2], less), 3), np.uint8)
@@ -215,7 +220,7 @@ def _centred(pixels: np.ndarray, shape: tuple[int, int], fill: Sequence[int]) ->
         made[top : top + len(pixels), left : left + pixels.shape[1]] = pixels
         pixels = made
     top, left = (
-        round((there - side) / 2.0) for side, there in zip(shape, pixels.shape, strict=False)
+        half((there - side) / 2.0) for side, there in zip(shape, pixels.shape, strict=False)
     )
     return np.ascontiguousarray(pixels[top : top + shape[0], left : left + shape[1]])
 

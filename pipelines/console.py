@@ -52,7 +52,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "backbone": {
         "type": names,
         "metavar": "NAME,…",
-        "help": "torchvision names or module:function, such as resnet50 (default: mobilenet_v2)",
+        "help": "torchvision names or module:function, such as resnet50; `run` takes auto as well, "
+        "which tries the networks whose weights are here (default: mobilenet_v2)",
+    },
+    "within": {
+        "type": float,
+        "metavar": "SECONDS",
+        "help": "how long the passes of the networks that --backbone auto takes beside the first "
+        "may be together (default: 300)",
     },
     "weights": {
         "metavar": "W",

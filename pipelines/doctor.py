@@ -8,6 +8,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+from PIL import Image
 
 from data.names import counted
 from pipelines.console import DONE, FEATURE_OPTIONS, add_options, run_command, settings_of
@@ -97,7 +100,7 @@ def measure_backbone(
     from pipelines.features import choose_taps
 
     # the values of the weights change no time, so none are fetched
-    named = scheme_of(name) in ("torchvision", "wheel")
+    named = scheme_of(name) in ("torchvision", "timm", "hf", "wheel")
     weights = settings.weights or ("random" if named else None)
     backbone = load_backbone(name, weights, size=settings.size, cache=settings.cache)
     chosen = choose_taps(backbone.card, settings.layers, settings.poolings)
@@ -106,11 +109,21 @@ def measure_backbone(
     return {
         "backbone": name,
         "fit": backbone.card.fit and backbone.card.fit.in_words(),
-        "size": backbone.preprocessing.shape,
+        **_seen_by(backbone.preprocessing),
         "taps": len(taps),
         **asdict(speed),
         "seconds": {str(count): round(speed.seconds(count), 1) for count in counts},
     }
+
+
+def _seen_by(preprocessing: Any) -> dict:
+    """What the network sees of an image: how large, and what was done to it, in words."""
+    from extract import Preprocessing
+
+    if isinstance(preprocessing, Preprocessing):
+        return {"size": preprocessing.shape, "input": preprocessing.in_words()}
+    seen = preprocessing(Image.new("RGB", (64, 64)))
+    return {"size": tuple(seen.shape[-2:]), "input": preprocessing.transform_id}
 
 
 def described(row: dict, own_images: bool) -> str:
@@ -126,6 +139,7 @@ def described(row: dict, own_images: bool) -> str:
     return (
         f"\n{row['backbone']} at {height} x {width} pixels, {counted(row['taps'], 'tap')}, "
         f"{row['numerics']} on {row['device']}\n"
+        f"{'input':<10} {row['input']}\n"
         f"{fit}{'decoding':<10} {row['decode']:.0f} images/s, {images}\n"
         f"{'forward':<10} images/s: {engines}\n"
         f"{'a pass':<10} {times}"

@@ -21,7 +21,7 @@ from pipelines.evaluation.differences import compare_others, compare_rows
 from pipelines.evaluation.leaderboard import Entry
 from pipelines.evaluation.sources import SEARCHED
 from pipelines.evaluation.workers import Workers
-from pipelines.features import FeatureTable, Listener, choose_taps, ignore, load_backbones
+from pipelines.features import FeatureTable, Listener, choose_taps, ignore
 from pipelines.findings import Findings
 from pipelines.outcome import Found, Job, PageFailed, RunResult, Tested
 from pipelines.progress import RunPlanned, StageBegun
@@ -41,6 +41,7 @@ from pipelines.report.results import (
     RESULTS_SCHEMA,
     describe_backbone,
     describe_data,
+    describe_networks,
     describe_reading,
     describe_screened,
     describe_views,
@@ -53,9 +54,10 @@ from pipelines.results_folder import BUNDLE, ResultsFolder, refuse_others, resul
 from pipelines.samples import SamplesRead, group_by_path, read_samples
 from pipelines.settings import AUTO, RunSettings
 from pipelines.stages.classifier import make_classifier, rows_kept
-from pipelines.stages.familiarity import describe_familiar, find_familiar
+from pipelines.stages.familiarity import Familiar, describe_familiar, find_familiar
 from pipelines.stages.images import keep_images, settle_copies, settle_range, split_together
 from pipelines.stages.mistakes import explain_mistakes
+from pipelines.stages.networks import first_backbones, try_networks
 from pipelines.stages.report import draw_map, judge_answers, tabulate_images
 from pipelines.stages.search import audit_images, find_baselines, score_choice, search_taps, trace
 from pipelines.stages.views import add_views
@@ -139,6 +141,8 @@ def work_through(
     table, copies, flat = settle_copies(job, table)
     split, taken = split_together(job, table, copies)
     watch.lap("copies")
+    job, table, networks = try_networks(job, table, split)
+    watch.lap("networks")
     table, seen = add_views(job, table, split)
     watch.lap("views")
     found = search_taps(job, table, split)
@@ -152,10 +156,7 @@ def work_through(
     watch.lap("test")
     audit = audit_images(job, table, copies, flat, found)
     watch.lap("audit")
-    as_tested = make_classifier(job, found, familiar, "train")
-    final = job.settings.final
-    classifier = as_tested if final == "train" else make_classifier(job, found, familiar, final)
-    classifier.accuracy_ = MeasuredAccuracy.of(tested.samples.labels, tested.predicted, "test")
+    as_tested, classifier = make_classifiers(job, found, familiar, tested)
     watch.lap("refit")
     drawn = map_of()
     watch.lap("map")
@@ -170,6 +171,7 @@ def work_through(
     watch.lap("save")
     blocks = {
         "command": list(command),
+        "networks": networks and describe_networks(networks, job.settings.within),
         "views": describe_views(job.settings.view_names, seen),
         "split": describe_split(table.ids[split.train], table.ids[split.test], taken),
         "final": {"fitted_on": job.settings.final, "n_images": len(rows_kept(job, found))},
@@ -190,6 +192,16 @@ def work_through(
     # the run's processes end with it
     found = replace(found, search=replace(found.search, workers=None))
     return RunResult(table, found, tested, classifier, images, results)
+
+
+def make_classifiers(
+    job: Job, found: Found, familiar: Familiar, tested: Tested
+) -> tuple[ImageClassifier, ImageClassifier]:
+    """The one that was tested, and the one that is kept, which may be it."""
+    as_tested, final = make_classifier(job, found, familiar, "train"), job.settings.final
+    kept = as_tested if final == "train" else make_classifier(job, found, familiar, final)
+    kept.accuracy_ = MeasuredAccuracy.of(tested.samples.labels, tested.predicted, "test")
+    return as_tested, kept
 
 
 def leave_classifier(
@@ -236,12 +248,12 @@ def prepare(
     known = None if settings.split is None else read_split(settings.split)
     if known is not None:  # of other images it is refused at once; the pass remembers their ids
         take_split(known, image_ids(samples.inputs, store.cache / "ids", cores())[0])
-    backbones = load_backbones(samples, settings, store, on_event)
+    backbones, here = first_backbones(samples, settings, store, on_event)
     n_taps = sum(
         len(choose_taps(own.card, settings.layers, settings.poolings)) for own in backbones
     )
     on_event(SamplesRead(samples))
-    on_event(plan_run(settings, len(samples), n_taps))
+    on_event(plan_run(settings, len(samples), n_taps, len(here)))
     return Job(
         samples,
         settings,
@@ -251,12 +263,14 @@ def prepare(
         known,
         find_earlier(settings.split, settings.out),
         workers if many else None,
+        here,
     )
 
 
-def plan_run(settings: RunSettings, n_images: int, n_taps: int) -> RunPlanned:
+def plan_run(settings: RunSettings, n_images: int, n_taps: int, n_here: int = 0) -> RunPlanned:
     """What is ahead, for the time that it will take."""
     wanted = {
+        "networks": settings.chooses_networks,
         "views": settings.view_names == [AUTO],
         "baselines": settings.baselines,
         "refit": settings.final == "all",
@@ -266,7 +280,7 @@ def plan_run(settings: RunSettings, n_images: int, n_taps: int) -> RunPlanned:
     }
     skipped = frozenset(name for name, is_wanted in wanted.items() if not is_wanted)
     n_heads, n_backbones = len(settings.head_names), len(settings.backbones)
-    return RunPlanned(n_images, n_taps, n_heads, n_backbones, skipped)
+    return RunPlanned(n_images, n_taps, n_heads, n_backbones, skipped, n_here)
 
 
 def compare(

@@ -1,7 +1,7 @@
 """What a run is about, what it found, and what it tells on the way."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,6 +68,8 @@ class Job:
 
     known : the split of an earlier run, where it is to be taken. earlier : a run to compare with.
     workers : processes to search with, while the run lasts.
+    here : names and weights of the networks to choose among; until then `backbones` is the first.
+    asked : name and weights, by the backbone's own name, of those that were chosen.
     """
 
     samples: Samples
@@ -78,6 +80,8 @@ class Job:
     known: KnownSplit | None = None
     earlier: Earlier | None = None
     workers: Workers | None = None
+    here: Sequence[tuple[str, str]] = ()
+    asked: Mapping[str, tuple[Any, str | None]] = field(default_factory=dict)
 
     @cached_property
     def findings(self) -> Findings:

@@ -15,11 +15,19 @@ from pipelines.report.timing import STAGES
 SEARCH_SECONDS = 0.00032  # of an image, a tap and a head
 OF_SEARCH = {"baselines": 0.8, "curve": 0.05, "test": 0.03, "audit": 0.02}
 OF_IMAGES = {"copies": 0.0005, "map": 0.0005, "report": 0.001}
-STARTS = {"views": 3.0, "baselines": 4.0, "curve": 1.0, "map": 1.0, "report": 1.0}  # seconds
+STARTS = {
+    "networks": 3.0,
+    "views": 3.0,
+    "baselines": 4.0,
+    "curve": 1.0,
+    "map": 1.0,
+    "report": 1.0,
+}  # seconds
 RISE = 3.0  # seconds by which the time left may rise in a second: more would be a jump
 SLOWEST = 8.0  # times that a pass may take what was planned and still tell of the search
 MOST_TAPS = 12  # that are searched in full
 LOOKED_AT = 300  # images that a first look computes anew, views and all
+PASSING = ("networks", "views", "baselines")  # stages with passes of their own
 PAUSE = 0.1  # seconds between two drawings of the line
 
 
@@ -28,6 +36,7 @@ class RunPlanned:
     """What a run has ahead.
 
     skipped : stages that take no time, as nothing is asked of them.
+    n_tried : networks that a choice is made among.
     """
 
     n_images: int
@@ -35,6 +44,7 @@ class RunPlanned:
     n_heads: int
     n_backbones: int
     skipped: frozenset[str] = frozenset()
+    n_tried: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,7 +136,11 @@ class TimeLeft:
         if planned is None or stage in planned.skipped:
             return 0.0
         per_image = self._per_image or 0.0
-        start = STARTS.get(stage, 0.0) if per_image or stage not in ("views", "baselines") else 0.0
+        start = STARTS.get(stage, 0.0) if per_image or stage not in PASSING else 0.0
+        if stage == "networks":  # a look at each of the others, and a pass of one of them
+            others = max(planned.n_tried - 1, 0)
+            seen = others * min(LOOKED_AT, planned.n_images) + min(others, 1) * planned.n_images
+            return start * others + per_image * seen
         if stage == "views":
             return start + per_image * min(LOOKED_AT, 2 * planned.n_images)
         search = self._search_guess() * self._slowness()

@@ -1,5 +1,6 @@
 """What a run is asked for: every option with its default and its check."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +20,7 @@ CHOICES = {
 }
 
 
+AUTO = "auto"
 # what is asked of how files are read, and what it may be
 READINGS = {
     "intensity": "auto, full, or LOW:HIGH with LOW below HIGH, such as 0:4095",
@@ -93,10 +95,19 @@ class FeatureSettings:
         if self.size is not None and self.size < 1:
             raise WrongSetting("size", self.size, "expected a side in pixels, such as 224")
         _refuse_none("backbone", self.backbone)
+        self._check_backbones()
         _refuse_none("pooling", self.pooling)
         self._check_reading()
         check_numerics(self.numerics)
         check_device(self.device)
+
+    def _check_backbones(self) -> None:
+        if AUTO in self.backbones:
+            raise WrongSetting(
+                "backbone",
+                _joined(self.backbones),
+                "expected names: auto compares networks by labels, which `run` alone does",
+            )
 
     def _check_reading(self) -> None:
         from data import DataError, settle_reading
@@ -109,7 +120,6 @@ class FeatureSettings:
                 raise WrongSetting(name, value, f"expected {expected}") from error
 
 
-AUTO = "auto"
 # where things are kept and written decides no figure
 NO_FIGURES = {"cache", "device", "split", "report", "max_bad", "out"}
 
@@ -122,7 +132,11 @@ class RunSettings(FeatureSettings):
     ----------
     backbone, weights, layers, pooling, size, numerics, device, cache, seed, intensity
     page, channels, class_level
-        Which features, as in `FeatureSettings`.
+        Which features, as in `FeatureSettings`; `backbone="auto"` tries the networks whose weights
+        are here and takes the best of them.
+    within : float
+        Seconds that the passes of the networks that `backbone="auto"` takes may be together; that
+        of the first, which tells near copies, is not counted.
     test : str or None
         A folder or manifest of test images, beside images without a split inside.
     labels : path or None
@@ -171,6 +185,7 @@ class RunSettings(FeatureSettings):
     choose: str = "best"
     duplicates: str = "group"
     views: str | Sequence[str] = "auto"
+    within: float = 300.0
     baselines: bool = True
     thorough: bool = False
     scoring: str = "accuracy"
@@ -189,6 +204,11 @@ class RunSettings(FeatureSettings):
     def view_names(self) -> list[str]:
         """The views, one by one."""
         return _listed(self.views)
+
+    @property
+    def chooses_networks(self) -> bool:
+        """Whether the networks are those that are here, tried on these images."""
+        return self.backbones == [AUTO]
 
     def told(self) -> dict[str, Any]:
         """Every option that figures may depend on, as it was asked for and as JSON has it."""
@@ -232,7 +252,31 @@ class RunSettings(FeatureSettings):
         self.check_features()
         self._check_names(len(samples.classes))
         self._check_views()
+        if not 0 < self.within < math.inf:
+            raise WrongSetting("within", self.within, "expected seconds above 0, such as 300")
         split_samples(samples, [], self.cv, self.seed)
+
+    def _check_backbones(self) -> None:
+        if AUTO not in self.backbones:
+            return
+        if not self.chooses_networks:
+            raise WrongSetting(
+                "backbone",
+                _joined(self.backbones),
+                "expected auto alone, which tries the networks whose weights are here, or names",
+            )
+        if self.weights is not None:
+            raise WrongSetting(
+                "weights",
+                self.weights,
+                "expected none beside --backbone auto, which takes the weights that are here",
+            )
+        if self.layers not in (AUTO, "all"):
+            raise WrongSetting(
+                "layers",
+                self.layers,
+                "expected auto or all beside --backbone auto: each network names its own layers",
+            )
 
     def _check_names(self, n_classes: int) -> None:
         from heads import make_head
@@ -263,6 +307,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(own) for own in value]
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)
+
+
+def _joined(backbones: Sequence) -> str:
+    return ",".join(str(getattr(own, "name", own)) for own in backbones)
 
 
 def _refuse_none(name: str, value: Any) -> None:

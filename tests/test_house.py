@@ -139,7 +139,15 @@ def test_the_wheel_holds_the_four_rooms_and_nothing_else(tmp_path):
         *(
             f"import contextlib, pipelines.{name} as command\n"
             "with contextlib.suppress(SystemExit): command.main(['--help'])"
-            for name in ("run", "extract", "predict", "report.__main__", "fetch", "cache", "__main__")
+            for name in (
+                "run",
+                "extract",
+                "predict",
+                "report.__main__",
+                "fetch",
+                "cache",
+                "__main__",
+            )
         ),
     ],
 )

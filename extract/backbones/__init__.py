@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from data.offline import tell_libraries
-from extract.backbones import baselines, module, timm, torchvision, wheels
+from extract.backbones import baselines, huggingface, module, timm, torchvision, wheels
 from extract.backbones.backbone import Backbone
 from extract.backbones.baselines import BASELINES
 from extract.backbones.card import Card
@@ -32,6 +32,7 @@ __all__ = [
 LOADERS: dict[str, Callable[[Asked], Backbone]] = {
     "torchvision": torchvision.load,
     "timm": timm.load,
+    "hf": huggingface.load,
     "module": module.load,
     "wheel": wheels.load,
     "baseline": baselines.load,
@@ -43,7 +44,7 @@ BARE = {**dict.fromkeys(BASELINES, "baseline"), **dict.fromkeys(OF_WHEELS_ALONE,
 NAMED = {
     "torchvision": re.compile(r"torchvision\.([a-z0-9_]+)"),
     "timm": re.compile(r"timm\.([A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)?)(?:/[0-9a-f]+)?"),
-    "hf": re.compile(r"hf\.([a-z0-9_]+)/[0-9a-f]+"),
+    "hf": re.compile(r"hf\.([a-z0-9_-]+)/[0-9a-f]+"),
     "wheel": re.compile(r"wheel\.([a-z0-9_]+)"),
     "baseline": re.compile(r"permafrost\.([a-z0-9_]+)/\d+"),
 }
@@ -67,8 +68,9 @@ def load_backbone(
     ----------
     name : str, torch.nn.Module or Backbone
         torchvision's name of a model, `"tf_efficientnet_lite0"`, `"timm:NAME"` or
-        `"timm:FOLDER"`, `"pixels"`, `"histogram"` or `"gabor"` (baselines without weights, of one
-        size), `"package.module:function"` returning a module, a module, or a Backbone.
+        `"timm:FOLDER"`, `"hf:ORG/NAME"` or `"hf:FOLDER"`, `"pixels"`, `"histogram"` or `"gabor"`
+        (baselines without weights, of one size), `"package.module:function"` returning a module, a
+        module, or a Backbone.
     weights : str, path or None
         None (`wheel` for mobilenet_v2 and tf_efficientnet_lite0, else the `DEFAULT` of the library
         that has it), an enum name such as `"IMAGENET1K_V2"`, a path to a state dict or training
@@ -107,6 +109,11 @@ def load_backbone(
         _refuse_settings({"weights": weights, "size": size, "preprocessing": preprocessing})
         return name
     size = tuple(size) if isinstance(size, list) else size
+    if name == "auto":
+        raise ExtractError(
+            "backbone 'auto' compares networks by labels, which runs alone do "
+            "(python -m pipelines.run --backbone auto): expected the name of one"
+        )
     if not isinstance(name, str):
         asked = Asked("", weights, seed, size, preprocessing, version, cache)
         return module.load_module(name, asked, preprocessing, None)

@@ -107,7 +107,7 @@ class Backbone:
                     f"backbone {self.name} was unpickled without its network: pass the module again"
                 )
             built = self._build()
-            preprocessing = _resized(built.preprocessing, self.size)
+            preprocessing = resized(built.preprocessing, self.size)
             network = built.network.eval().float().requires_grad_(False)
             built = replace(built, network=network, preprocessing=preprocessing)
             self._refuse_another(built)
@@ -156,11 +156,14 @@ class Backbone:
         return card
 
 
-def _resized(preprocessing: Preprocessing | Callable, size: Any) -> Preprocessing | Callable:
+def resized(preprocessing: Any, size: Any) -> Any:
+    """The preprocessing to another size; ExtractError for one of one's own, which has no other."""
     if size is None:
         return preprocessing
-    if not isinstance(preprocessing, Preprocessing):
+    if isinstance(preprocessing, Preprocessing):
+        return replace(preprocessing, size=size)
+    if not hasattr(preprocessing, "resized"):
         raise ExtractError(
             f"size={size} can't be set on a preprocessing of one's own: give it the size instead"
         )
-    return replace(preprocessing, size=size)
+    return preprocessing.resized(size)

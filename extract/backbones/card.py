@@ -128,6 +128,7 @@ class Built:
     definition: dict | None = None
     file: Path | None = None  # that the weights came from
     fit: Fit | None = None
+    patch: tuple[int, int] | None = None  # (height, width) in pixels, where the tokens are of these
 
 
 def memory_file(memory: Any, key: tuple | None, size: Any) -> Path | None:
@@ -175,7 +176,7 @@ def examine(name: str, built: Built, file_digest: str | None) -> Card:
     batch = _probe_batch(built.preprocessing)
     try:
         with threads_for(built.network, len(batch)):
-            activations = probe_layers(built.network, batch)
+            activations = probe_layers(built.network, batch, built.patch)
             folds = find_fusable(built.network, batch[:1], activations)
     except (RuntimeError, ValueError, AssertionError, MemoryError) as error:
         if is_out_of_memory(error):

@@ -9,6 +9,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 
 from data.offline import NOT_ALLOWED, is_offline
 from extract.errors import ExtractError
@@ -51,6 +52,42 @@ def download(url: str, path: Path, told: Told = lambda came, all_of_it: None) ->
             raise
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise ExtractError(f"{url} can't be brought to {path.parent} ({reason})") from error
+
+
+def torch_folder() -> Path:
+    """Where torch keeps what it downloads."""
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def file_name(url: str) -> str:
+    """By which torch keeps a file, with the first digits of its hash where its maker named them."""
+    return Path(urlsplit(url).path).name
+
+
+def kept_by_torch(url: str, what: str, carried: str) -> Path:
+    """A file of weights where torch keeps it, downloaded to there if it has not been.
+
+    what : whose weights, as an error says. carried : what else can be done than put it there.
+
+    Raises ExtractError where it is not whole, or can't be brought.
+    """
+    path = torch_folder() / file_name(url)
+    if path.is_file():
+        if not has_named_hash(path):
+            raise ExtractError(
+                f"{path} is not whole, its sha256 does not begin as its name says: remove it, and "
+                "it is downloaded again"
+            )
+        return path
+    by_hand = f"put {path.name} into {path.parent}"
+    refuse_offline(f"the weights {what} are not here", f"{by_hand}, {carried}")
+    try:
+        download(url, path)
+    except ExtractError as error:
+        raise ExtractError(f"{error}: {by_hand}, {carried}") from (error.__cause__ or error)
+    return path
 
 
 def _stream(url: str, path: Path, told: Told) -> None:
@@ -107,7 +144,7 @@ def look_up(repository: str) -> HubModel:
     """What a hub has of a model. Raises ExtractError where it has none, or does not show it."""
     from huggingface_hub import HfApi
 
-    with_reason = _Answers(repository)
+    with_reason = HubAnswers(repository)
     info = with_reason(lambda: HfApi().model_info(repository, files_metadata=True))
     files = {}
     for row in info.siblings or ():
@@ -126,7 +163,7 @@ def bring(model: HubModel, name: str, folder: Path) -> Path:
     from huggingface_hub import hf_hub_download
 
     path = Path(
-        _Answers(model.repository)(
+        HubAnswers(model.repository)(
             lambda: hf_hub_download(model.repository, name, revision=model.commit, local_dir=folder)
         )
     )
@@ -151,7 +188,7 @@ def _is_as_told(path: Path, told: HubFile) -> bool:
 
 
 @dataclass(frozen=True)
-class _Answers:
+class HubAnswers:
     """Calls a hub, and says in one line what it answered instead."""
 
     repository: str

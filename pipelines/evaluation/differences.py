@@ -5,7 +5,7 @@ verdicts by an equivalence margin.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from scipy.stats import norm
@@ -19,7 +19,7 @@ from pipelines.evaluation.search import Search
 BETTER, WORSE, SAME, OPEN = "better", "worse", "same", "can't tell"
 # two points of accuracy: less is worth nobody's second thought
 MARGIN = 0.02
-COMPARED = 8  # comparisons of a run, those made here and two that are told from other figures
+COMPARED = 9  # comparisons of a run, those made here and two that are told from other figures
 # Bonferroni (Dunn, 1961): all of them hold at once in 95 % of the runs
 TOGETHER = 1 - (1 - LEVEL) / COMPARED
 # of fewer training images the folds' heads are so alike that their answers err together
@@ -140,7 +140,8 @@ def compare_rows(
     was searched. `simple`: the single rows against the best of pixels, colours and Gabor filters;
     `simple_learnt`: that one against the majority class. `learnt`: the single rows against the
     majority class. `choice`: the chosen row, where it is not the table's first, against the single
-    rows. None where one of the sides has no row.
+    rows. `networks`: the rows of the best single row's backbone against those of the next. None
+    where one of the sides has no row.
 
     place : of the chosen row. layers : by backbone, all that were asked for, in order of depth.
     """
@@ -161,6 +162,7 @@ def compare_rows(
         "simple_learnt": sides.compare(simple, majority),
         "learnt": sides.compare(alone, majority),
         "choice": sides.compare(chosen, alone),
+        "networks": sides.compare_backbones(),
     }
     return {name: asdict(own) if own else None for name, own in found.items()}
 
@@ -203,6 +205,17 @@ class _Sides:
             [side for side in same if side.row.layer != own[-1]],
             [side for side in same if side.row.layer == own[-1]],
         )
+
+    def compare_backbones(self) -> Difference | None:
+        """The two whose best single rows stand highest."""
+        by_backbone: dict[str, list[_Side]] = {}
+        for side in self.rows(lambda row: row.head != BLEND):
+            by_backbone.setdefault(side.row.backbone, []).append(side)
+        if len(by_backbone) < 2:
+            return None
+        first, second = list(by_backbone)[:2]
+        found = self.compare(by_backbone[first], by_backbone[second])
+        return found and replace(found, first=first, second=second)
 
     def compare(self, first: Sequence[_Side], second: Sequence[_Side]) -> Difference | None:
         if not first or not second:

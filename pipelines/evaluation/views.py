@@ -110,7 +110,10 @@ def choose_views(look: Look, n_jobs: int | None = 1, least: float = WORTH) -> Vi
     )
     for view, own in zip(views, in_parallel(jobs, n_jobs), strict=True):
         shares.setdefault(view, []).append(own)
-    best = {view: sorted(own, key=lambda p: _loss(p, codes))[:BEST] for view, own in shares.items()}
+    best = {
+        view: sorted(own, key=lambda p: log_loss_of(p, codes))[:BEST]
+        for view, own in shares.items()
+    }
     used = [views[0]]
     loss = _blend_loss(best, used, codes)
     gains: dict[str, float] = {}
@@ -130,9 +133,15 @@ def choose_views(look: Look, n_jobs: int | None = 1, least: float = WORTH) -> Vi
 def _blend_loss(
     best: Mapping[str, Sequence[np.ndarray]], views: Sequence[str], codes: np.ndarray
 ) -> float:
-    P = np.array([one for view in views for one in best[view]])
-    return _loss(np.tensordot(choose_weights(P, codes, ROUNDS), P, 1), codes)
+    return log_loss_of(blend_looks([one for view in views for one in best[view]], codes), codes)
 
 
-def _loss(P: np.ndarray, codes: np.ndarray) -> float:
+def blend_looks(P: Sequence[np.ndarray], codes: np.ndarray) -> np.ndarray:
+    """(n, classes) of the greedy blend of several (n, classes)."""
+    every = np.array(P)
+    return np.tensordot(choose_weights(every, codes, ROUNDS), every, 1)
+
+
+def log_loss_of(P: np.ndarray, codes: np.ndarray) -> float:
+    """Mean of -ln p of the true class."""
     return float(-np.log(P[np.arange(len(codes)), codes]).mean())

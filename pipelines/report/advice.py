@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.evaluation.differences import BETTER, OPEN, SAME, WORSE, round_up
+from pipelines.evaluation.networks import TOO_LONG
 from pipelines.evaluation.scoring import SCORINGS
 
 IMBALANCED = 3  # largest class over smallest
@@ -44,7 +45,8 @@ class Adviser:
 def give_advice(results: dict) -> list[str]:
     """The sentences for a run's results: where the next gain is likely, and what to mistrust."""
     sentences = [_advise(results, name, adviser) for name, adviser in ADVISERS.items()]
-    return [sentence for sentence in [*sentences, _on_imbalance(results)] if sentence]
+    others = [_on_time(results), _on_imbalance(results)]
+    return [sentence for sentence in [*sentences, *others] if sentence]
 
 
 def _advise(results: dict, name: str, adviser: Adviser) -> str | None:
@@ -112,6 +114,23 @@ def find_imbalance(labels: np.ndarray) -> dict:
         "n_smallest": int(counts[smallest]),
         "imbalanced": bool(counts[largest] >= IMBALANCED * counts[smallest]),
     }
+
+
+def _on_time(results: dict) -> str | None:
+    """Of the networks that a look spoke for and that there was no time for, the one that spoke
+    loudest."""
+    found = results.get("networks") or {"tried": []}
+    late = [own for own in found["tried"] if own["why"] == TOO_LONG and own["gain"] is not None]
+    if not late:
+        return None
+    best = max(late, key=lambda own: own["gain"])
+    taken = [own for own in found["tried"] if own["taken"] and own["name"] != found["found_copies"]]
+    needed = round_up(best["seconds"] + sum(own["seconds"] or 0 for own in taken)) + 1
+    return (
+        f"{best['name']} was left out for its time: its pass would take about "
+        f"{best['seconds']:.0f} s, and in a look at {best['images']} training images it lowered "
+        f"the log loss by {100 * best['gain']:.0f} %: --within {needed} takes it"
+    )
 
 
 def _on_imbalance(results: dict) -> str | None:
@@ -213,6 +232,7 @@ def _if_simple(results: dict) -> str:
 NO_BETTER_THAN_LARGEST = "no head does better than the largest class alone, {interval}"
 HARDLY = "the last doubling of images brought {interval}{unit}: more of this kind will hardly help"
 PRETRAINING = "{first_score} against {second_score} for the same network untrained"
+NETWORKS = "{first_score} against {second_score}"
 DEPTH = "{first} {first_score}, the last {second_score}"
 
 ADVISERS = {
@@ -237,6 +257,12 @@ ADVISERS = {
         question=f"whether an earlier layer or the last does better, {{interval}}, {DEPTH}",
         applies=_is_pretrained,
         instead=_without_depth,
+    ),
+    "networks": Adviser(
+        better="{first} beats {second} by {interval}, " + NETWORKS,
+        worse="{second} beats {first}: {interval}, " + NETWORKS,
+        same="{first} and {second} do equally well, within {margin}: {interval}, " + NETWORKS,
+        question="whether {first} or {second} does better, {interval}, " + NETWORKS,
     ),
     "pretraining": Adviser(
         better=f"pretraining is worth {{interval}}, {PRETRAINING}",

@@ -25,7 +25,7 @@ from pipelines.report.images import ImageTable
 from pipelines.report.layer_table import make_layer_tables
 from pipelines.report.pictures import ALL_UP_TO
 from pipelines.report.since import changes_in_words, verdict_in_words
-from pipelines.report.text import n_taps, params_in_words
+from pipelines.report.text import WHY_LEFT_OUT, n_taps, params_in_words
 from pipelines.report.timing import STAGES
 
 ANSWER_AT = 0.9  # threshold that the page begins with
@@ -177,6 +177,7 @@ def _environment(results: dict) -> jinja2.Environment:
         "f": Figures(results),
         "counted": counted,
         "METRICS": METRICS,
+        "WHY_LEFT_OUT": WHY_LEFT_OUT,
         "name_of": name_of,
         "of_hundreds": of_hundreds,
         "interval": interval,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from data import Reading, Samples
+from pipelines.evaluation.networks import WORTH as WORTH_OF_NETWORKS
 from pipelines.evaluation.views import WORTH, ViewsChosen
 from pipelines.report.advice import find_imbalance
 
@@ -76,6 +77,23 @@ def describe_views(asked: Sequence[str], seen: ViewsChosen) -> dict:
         "looked_at": seen.looked_at,
         "worth": WORTH,
         "gains": gains,
+    }
+
+
+def describe_networks(networks: Any, within: float) -> dict:
+    """Which networks were tried (a `stages.networks.NetworksTried`), and what came of it."""
+    tried = [
+        {
+            name: round(own, 6) if isinstance(own, float) else own
+            for name, own in asdict(one).items()
+        }
+        for one in networks.tried
+    ]
+    return {
+        "within": within,
+        "worth": WORTH_OF_NETWORKS,
+        "found_copies": networks.found_copies,
+        "tried": tried,
     }
 
 

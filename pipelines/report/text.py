@@ -62,10 +62,46 @@ def _leaderboard_in_words(results: dict, scoring: Scoring, several: bool) -> lis
     if n_left_out:
         were = counted(n_left_out, "more tap was", "more taps were")
         lines.append(f"{were} screened out by leave-one-out ridge regression")
+    lines += _networks_in_words(results["networks"])
     lines += _views_in_words(results["views"])
     if results["baselines"]:
         lines.append(f"baselines: {baselines_in_words(results['baselines'])}")
     return lines
+
+
+WHY_LEFT_OUT = {
+    "no gain": "adds too little",
+    "time": "no time for its pass",
+    "enough": "there are enough",
+    "unusable": "can't be used",
+}
+
+
+def _networks_in_words(networks: dict | None) -> list[str]:
+    """Which networks are in the table, and why others that are here are not."""
+    if networks is None:
+        return []
+    tried = networks["tried"]
+    taken = ", ".join(f"{own['name']} ({_look_in_words(own)})" for own in tried if own["taken"])
+    looked_at = max(own["images"] for own in tried)
+    lines = [f"networks: {taken}: by the log loss of a first look at {looked_at} training images"]
+    left_out = [f"{own['name']} ({_look_in_words(own)})" for own in tried if not own["taken"]]
+    return lines + ([f"  left out {', '.join(left_out)}"] if left_out else [])
+
+
+def _look_in_words(own: dict) -> str:
+    """`0.412`, or `+0.050 above the best, +0.010 to +0.090`, and why it is not taken."""
+    parts = []
+    if own["difference"] is not None:
+        ends = f"{own['low']:+.3f} to {own['high']:+.3f}"
+        parts.append(f"{own['difference']:+.3f} above the best, {ends}")
+    elif own["log_loss"] is not None:
+        parts.append(f"{own['log_loss']:.3f}")
+    if not own["taken"]:
+        parts.append(WHY_LEFT_OUT[own["why"]])
+    if own["why"] == "time":
+        parts.append(f"about {own['seconds']:.0f} s")
+    return "; ".join(parts)
 
 
 def _views_in_words(views: dict) -> list[str]:

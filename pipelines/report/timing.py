@@ -22,6 +22,7 @@ STAGES = {
     "read": Stage("reading the names"),
     "extract": Stage("the pass over the images"),
     "copies": Stage("near copies"),
+    "networks": Stage("the choice of networks", "a smaller --within or --backbone NAME is shorter"),
     "views": Stage("further views", "--views plain leaves them out"),
     "heads": Stage(
         "the search over heads", "fewer --layers, --pooling or --heads would make it shorter"

@@ -60,11 +60,12 @@ def make_classifier(job: Job, found: Found, familiar: Familiar, final: str) -> I
 def _make_extractor(job: Job, name: str, kept: Sequence[KeptFeatures]) -> FeatureExtractor:
     """The extractor of one backbone's taps, side by side."""
     number = [backbone.name for backbone in job.backbones].index(name)
-    given = job.settings.backbones[number]
+    named = job.settings.backbones[min(number, len(job.settings.backbones) - 1)]
+    given, weights = job.asked.get(name, (named, job.settings.weights))
     return FeatureExtractor(
         layer="+".join(str(own.source.tap) for own in kept),
         backbone=given,
-        weights=None if scheme_of(given) == "baseline" else job.settings.weights,
+        weights=None if scheme_of(given) == "baseline" else weights,
         size=job.backbones[number].size if isinstance(given, str) else None,
         numerics=kept[0].recipe.numerics,
         cache=job.settings.cache,

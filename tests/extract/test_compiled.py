@@ -3,6 +3,9 @@ they fail."""
 
 import gc
 import importlib.util
+import os
+import subprocess
+import sys
 import warnings
 import weakref
 
@@ -385,3 +388,62 @@ def test_a_gpu_that_torch_can_not_use_is_named(monkeypatch, tmp_path):
     assert "has an NVIDIA GPU that torch" in engines_file.unused_gpu()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert engines_file.unused_gpu() is None
+
+
+class OutOfMemory(TorchCompileEngine):
+    """Has memory for so many images at a time, and compiles nothing."""
+
+    most = 2
+
+    def _compile(self, example):
+        def call(batch):
+            if len(batch) > self.most:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 9 GiB.")
+            assert len(batch) == len(example)
+            return self._eager.forward(torch.from_numpy(batch))
+
+        return call
+
+
+def test_a_compiled_engine_takes_half_where_memory_is_full(backbone):
+    taps = [Tap("layer1.0", "avg"), Tap("layer3.0", "grid2")]
+    batch = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), np.uint8)
+    eager = TorchEngine(backbone, "cpu", "float32", taps)
+    with eager.running():
+        expected = eager(batch)
+    eager.batch_size = 8
+    engine = OutOfMemory(eager, "bfloat16-cuda-compiled")
+    with engine.running():
+        found = engine(batch)
+    assert engine.batch_size == 2
+    for tap in taps:
+        np.testing.assert_allclose(found[tap], expected[tap], rtol=1e-4, atol=1e-5)
+    eager.batch_size, OutOfMemory.most = 8, 0
+    with engine.running(), pytest.raises(ExtractError, match="CUDA out of memory"):
+        engine(batch)
+    OutOfMemory.most = 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="no openvino")
+def test_openvinos_import_tells_nobody(tmp_path):
+    """It sends an event to an address of Google's where nothing keeps it from that."""
+    code = (
+        "import os, sys, time\n"
+        "tried = []\n"
+        "events = ('urllib.Request', 'socket.connect', 'socket.getaddrinfo')\n"
+        "sys.addaudithook(lambda name, given: name in events and tried.append(name))\n"
+        "from extract.compiled import _openvino\n"
+        "assert _openvino().Core().available_devices\n"
+        "assert 'openvino_telemetry' not in sys.modules\n"
+        "time.sleep(1)\n"  # a thread of its own would send it
+        "assert not tried, tried\n"
+        "assert os.listdir(os.environ['HOME']) == []\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr

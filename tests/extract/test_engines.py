@@ -347,3 +347,17 @@ def test_little_work_takes_one_thread(images, threads, monkeypatch):
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_gpu_that_is_not_there_is_refused_by_its_number(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [engines_file.choose_device(name) for name in ("cuda", "cuda:0", "cuda:1")] == [
+        "cuda",
+        "cuda:0",
+        "cuda:1",
+    ]
+    with pytest.raises(ExtractError, match="'cuda:2' is not on this machine: it has 2"):
+        engines_file.choose_device("cuda:2")
+    with pytest.raises(ExtractError, match="expected a number behind the colon"):
+        engines_file.choose_device("cuda:first")

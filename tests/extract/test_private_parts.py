@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from extract import compiled as compiled_file
 from extract.backbones.module import _constants
 from extract.engines import capabilities
 from extract.errors import is_out_of_memory
@@ -96,7 +97,7 @@ def test_torch_traces_a_forward_pass_into_a_graph():
 )
 @pytest.mark.filterwarnings("ignore")
 def test_openvino_reads_a_trace_by_its_front_end():
-    import openvino
+    openvino = compiled_file._openvino()
     from openvino.frontend import FrontEndManager
 
     try:

@@ -1,7 +1,6 @@
 """timm's models: every family by one small model, held against timm's own numbers."""
 
 import json
-import warnings
 
 import numpy as np
 import pytest
@@ -170,7 +169,7 @@ def test_a_folder_that_timm_wrote(tmp_path):
     found = done.read([tap], np.arange(len(ODD)))
     assert np.linalg.norm(found - expected) <= 1e-5 * np.linalg.norm(expected)
     # what the folder says is enough to build it again beside its weights
-    file = tmp_path / "own" / "model.safetensors"
+    file = timm_backbones.folder_weights(tmp_path / "own")
     again = load_backbone(
         "timm:test_resnet", str(file), definition=json.loads(json.dumps(backbone.card.definition))
     )

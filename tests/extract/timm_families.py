@@ -597,6 +597,30 @@ FAMILIES = {
         None,
         "network.0.2 network.2.1 network.3.1 network.3.5 network.4.1 norm",
     ),
+    "vovnet": (
+        "ese_vovnet19b_slim_dw",
+        None,
+        None,
+        "stem.1 stem.2 stages.0 stages.1 stages.2 stages.3",
+    ),
+    "xception": (
+        "legacy_xception",
+        128,
+        None,
+        "block3 block5 block8 block10 conv3 bn4",
+    ),
+    "xception_aligned": (
+        "xception41p",
+        128,
+        None,
+        "blocks.1 blocks.3 blocks.5 blocks.8 blocks.10 blocks.12",
+    ),
+    "xcit": (
+        "xcit_nano_12_p8_224",
+        None,
+        None,
+        "blocks.0 blocks.3 blocks.6 blocks.9 cls_attn_blocks.0 norm",
+    ),
 }
 
 # families whose `feature_info` names a layer by another name than it has

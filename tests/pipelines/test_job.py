@@ -285,6 +285,7 @@ def test_stages_are_named_by_what_they_do(photos, settings):
         "read",
         "extract",
         "copies",
+        "networks",
         "views",
         "heads",
         "baselines",

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -62,12 +63,21 @@ def test_it_is_of_all_stages_ahead(left, clock):
     left.begin("extract")
     left.begin_pass(1000, 40.0)
     guessed = SEARCH * (1 + sum(OF_SEARCH.values())) + 1000 * sum(OF_IMAGES.values())
-    guessed += sum(STARTS.values())
+    guessed += sum(STARTS.values()) - STARTS["networks"]  # there is no other to try
     whole = 40 + guessed + 0.04 * 300 + 0.04 * 750  # the first look, and the untrained network
     assert left.left() == pytest.approx(whole)
     clock.now = 10
     left.advance(500, 1000)  # twice as fast as planned
     assert left.left() == pytest.approx(10 + guessed + 0.02 * 300 + 0.02 * 750)
+
+
+def test_networks_to_try_take_a_look_each_and_a_pass(left, clock):
+    left.begin("copies")
+    left._per_image = 0.04
+    before = left.left()
+    left.plan(replace(PLANNED, n_tried=3))
+    left._last = None
+    assert left.left() - before == pytest.approx(2 * STARTS["networks"] + 0.04 * (2 * 300 + 1000))
 
 
 def test_what_is_skipped_takes_no_time(clock):
@@ -111,7 +121,7 @@ def test_a_slow_pass_tells_of_a_slow_search(left, clock):
     clock.now = 15
     left.advance(500, 1000)  # 3 times as slow as planned
     slow = 3 * SEARCH * (1 + sum(OF_SEARCH.values())) + 1000 * sum(OF_IMAGES.values())
-    slow += sum(STARTS.values()) + 0.03 * 300 + 0.03 * 750
+    slow += sum(STARTS.values()) - STARTS["networks"] + 0.03 * 300 + 0.03 * 750
     assert left.left() == pytest.approx(15 + slow)
 
 

@@ -1,0 +1,93 @@
+"""Vision encoders of transformers through the whole job, and their bundles without them."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from pipelines import BundleError, RunSettings, load_classifier, run_job, save_classifier
+from pipelines.bundle.description import render
+from pipelines.bundle.files import FILE
+from pipelines.run import main
+from tests.extract.encoders import MAIN, write_encoder, write_pictures
+
+PREDICT = """
+import json, socket, sys
+def refuse(*_): raise AssertionError("a connection")
+socket.socket.connect = refuse
+from pipelines import load_classifier
+folders, paths = json.loads(sys.argv[1])
+print(json.dumps({
+    kind: load_classifier(folder).predict(paths).tolist() for kind, folder in folders.items()
+}))
+"""
+
+
+def trained(photos, name, weights, place):
+    """The classifier of a quick run with this backbone."""
+    settings = RunSettings(
+        **{"backbone": name, "weights": weights, "layers": "auto", "pooling": "avg", "cv": 3},
+        **{"heads": ("knn",), "views": "plain", "baselines": False, "cache": place / "cache"},
+    )
+    return run_job(str(photos), settings).classifier
+
+
+@pytest.mark.slow
+def test_a_run_its_bundle_and_a_new_process_agree(tmp_path, photos_of_the_module):
+    paths = write_pictures(tmp_path, 12)
+    paths += [str(path) for path in sorted(photos_of_the_module.rglob("*.png"))]
+    folders, labels = {}, {}
+    for kind in MAIN:
+        name = write_encoder(tmp_path / kind, kind)
+        classifier = trained(photos_of_the_module, name, None, tmp_path / kind)
+        folders[kind] = str(tmp_path / f"{kind}-bundle")
+        save_classifier(classifier, folders[kind])
+        labels[kind] = classifier.predict(paths).tolist()
+        assert len(set(labels[kind])) == 2
+        shutil.rmtree(tmp_path / kind)  # the bundle is all that is left
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PREDICT, json.dumps([folders, paths])],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == labels
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_random_weights_are_in_no_bundle_and_come_back(tmp_path, photos_of_the_module):
+    name = write_encoder(tmp_path / "vit", "vit")
+    classifier = trained(photos_of_the_module, name, "random", tmp_path)
+    folder = save_classifier(classifier, tmp_path / "bundle")
+    paths = write_pictures(tmp_path)
+    labels = classifier.predict(paths).tolist()
+    shutil.rmtree(tmp_path / "vit")
+    assert not [*folder.glob("*.safetensors")]
+    assert load_classifier(folder).predict(paths).tolist() == labels
+
+
+def test_a_bundle_that_names_a_model_and_defines_none_is_refused(tmp_path, photos_of_the_module):
+    """It would have been looked for in a folder of that name, then on the hub."""
+    name = write_encoder(tmp_path / "vit", "vit")
+    classifier = trained(photos_of_the_module, name, None, tmp_path)
+    folder = save_classifier(classifier, tmp_path / "bundle")
+    content = json.loads((folder / FILE).read_text())
+    assert content["extractors"][0]["backbone"].pop("definition")["config"]["model_type"] == "vit"
+    (folder / FILE).write_bytes(render(content))
+    with pytest.raises(BundleError, match="names backbone"):
+        load_classifier(folder)
+
+
+def test_wrong_calls_are_said_in_one_line(tmp_path, photos, capsys):
+    write_encoder(tmp_path / "vit", "vit")
+    (tmp_path / "vit" / "model.safetensors").unlink()
+    capsys.readouterr()
+    for backbone, said in [
+        (f"hf:{tmp_path / 'vit'}", "no weights in"),
+        (f"hf:{tmp_path / 'gone' / 'it'}", "no such folder"),
+    ]:
+        assert main([str(photos), "--backbone", backbone, "--cache", str(tmp_path)]) == 2
+        err = capsys.readouterr().err
+        assert said in err
+        assert err.strip().count("\n") == 0
