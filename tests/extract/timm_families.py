@@ -26,7 +26,7 @@ FAMILIES = {
         "cait_xxs24_224",
         None,
         None,
-        "blocks.3 blocks.7 blocks.11 blocks.16 blocks.20 blocks_token_only.0.norm1",
+        "blocks.3 blocks.7 blocks.11 blocks.16 blocks.20 norm",
     ),
     "coat": (
         "coat_tiny",
@@ -159,7 +159,7 @@ FAMILIES = {
         "efficientvit_b0",
         None,
         None,
-        "stem.res0 stages.0 stages.1 stages.2 stages.3 head.in_conv.norm",
+        "stem.res0 stages.0 stages.1 stages.2 stages.3 head.in_conv",
     ),
     "efficientvit_msra": (
         "efficientvit_m0",
