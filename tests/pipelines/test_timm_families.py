@@ -20,7 +20,7 @@ SLOW = {
     "inception_v4", "mobilenetv5", "mvitv2", "nasnet", "nest", "nextvit", "pnasnet", "rdnet",
     "selecsls", "sequencer", "tnt", "vgg", "vitamin", "volo", "xception", "xception_aligned",
 }  # fmt: skip
-RUN = [family for family in NAMED if family not in SLOW][:48]
+RUN = [family for family in NAMED if family not in SLOW][:40]
 TURNS = [RUN[turn::8] for turn in range(8)]
 PREDICT = """
 import json, sys
@@ -34,10 +34,10 @@ print(json.dumps(labels))
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Two classes of 12 small images of odd shapes, stripes and blobs."""
+    """Two classes of 8 small images of odd shapes, stripes and blobs."""
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
-    for number in range(24):
+    for number in range(16):
         label = ("stripes", "blobs")[number % 2]
         height, width = rng.integers(40, 90, 2)
         rough = rng.integers(0, 256, (6, 1 if label == "stripes" else 6, 3), np.uint8)
@@ -45,6 +45,13 @@ def photos(tmp_path_factory):
         made = Image.fromarray(rough).resize((int(width), int(height)), Image.Resampling.BICUBIC)
         made.save(folder / label / f"{number:02}.png")
     return folder
+
+
+def usual_size(name):
+    """A small one for networks that see any size; None where there is one alone."""
+    import timm
+
+    return None if timm.get_pretrained_cfg(name).fixed_input_size else 96
 
 
 def test_forty_families_are_run():
@@ -55,7 +62,7 @@ def test_forty_families_are_run():
 @pytest.mark.parametrize("turn", range(len(TURNS)))
 def test_a_bundle_predicts_alike_in_a_new_process(turn, photos, tmp_path):
     bundles, expected = [], []
-    paths = sorted(map(str, photos.glob("*/*.png")))
+    paths = sorted(map(str, photos.glob("*/*.png")))[6:10]
     for family in TURNS[turn]:
         name, size, _, _ = FAMILIES[family]
         out = tmp_path / family
@@ -64,7 +71,7 @@ def test_a_bundle_predicts_alike_in_a_new_process(turn, photos, tmp_path):
             RunSettings(
                 backbone=f"timm:{name}",
                 weights="random",
-                size=size,
+                size=size or usual_size(name),
                 layers="auto",
                 pooling="avg",
                 heads="logistic",
