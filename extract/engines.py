@@ -238,21 +238,16 @@ class TorchEngine:
             self.network, self._is_left = self._take(), False
         modules = {tap.layer: self.network.get_submodule(tap.layer) for tap in self.taps}
         torch = self._torch
-        # TF32 keeps 10 bits of a float32's 23: its rows would be of another recipe
-        tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        try:
-            kind = self.device.partition(":")[0]
-            with (
-                kept_memory(),
-                hooked(modules, self._note),
-                torch.inference_mode(),
-                torch.autocast(kind, enabled=False),  # the caller's may be on around us
-            ):
-                yield self
-            self._leave()
-        finally:
-            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+        kind = self.device.partition(":")[0]
+        with (
+            whole_float32(),
+            kept_memory(),
+            hooked(modules, self._note),
+            torch.inference_mode(),
+            torch.autocast(kind, enabled=False),  # the caller's may be on around us
+        ):
+            yield self
+        self._leave()
 
     def __call__(self, batch: np.ndarray) -> dict[Tap, np.ndarray]:
         """uint8 (n, h, w, 3), or float (n, 3, h, w) made ready -> rows (n, d) float32 by tap."""
@@ -326,6 +321,31 @@ def _mean_and_std(preprocessing: Any, torch: Any, device: str) -> Any:
         return None
     values = torch.tensor([preprocessing.mean, preprocessing.std], device=device) * 255
     return tuple(values[:, None, :, None, None].unbind(0))
+
+
+@contextlib.contextmanager
+def whole_float32() -> Iterator[None]:
+    """No TF32 within: it keeps 10 bits of a float32's 23, and its rows were of another recipe."""
+    import torch
+
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    newer = [(part, part.fp32_precision) for part in (matmul, cudnn.conv, cudnn.rnn)]
+    older: list[tuple[Any, bool]] = []
+    # torch refuses its older names where a caller has set the newer alone; both, as what asks for
+    # the older within, a compiler say, would be refused where they differ
+    with contextlib.suppress(RuntimeError):
+        older = [(part, part.allow_tf32) for part in (matmul, cudnn)]
+    for part, _ in older:
+        part.allow_tf32 = False
+    for part, _ in newer:
+        part.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for part, allowed in older:
+            part.allow_tf32 = allowed
+        for part, precision in newer:
+            part.fp32_precision = precision
 
 
 def to_device(batch: np.ndarray, device: str) -> Any:

@@ -361,3 +361,29 @@ def test_a_gpu_that_is_not_there_is_refused_by_its_number(monkeypatch):
         engines_file.choose_device("cuda:2")
     with pytest.raises(ExtractError, match="expected a number behind the colon"):
         engines_file.choose_device("cuda:first")
+
+
+@pytest.mark.parametrize("by", ["as it is", "older names", "newer names", "both"])
+def test_no_tf32_whatever_the_caller_has_set_it_by(by):
+    """torch refuses its older names where a caller has used the newer: the pass ended with that."""
+    backends = torch.backends
+
+    def told():
+        parts = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+        return [part.fp32_precision for part in parts]
+
+    if by in ("older names", "both"):
+        backends.cuda.matmul.allow_tf32 = True
+    if by in ("newer names", "both"):
+        backends.fp32_precision = "tf32"
+    before = told()
+    try:
+        with engines_file.whole_float32():
+            within = told()
+        after = told()
+    finally:
+        if by in ("older names", "both"):
+            backends.cuda.matmul.allow_tf32 = False
+        backends.fp32_precision = "none"
+    assert within == ["ieee"] * 3
+    assert after == before

