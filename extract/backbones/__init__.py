@@ -109,7 +109,7 @@ def load_backbone(
         _refuse_settings({"weights": weights, "size": size, "preprocessing": preprocessing})
         return name
     size = tuple(size) if isinstance(size, list) else size
-    if isinstance(name, str) and name == "auto":  # an array compares to as many answers
+    if isinstance(name, str) and name == "auto":
         raise ExtractError(
             "backbone 'auto' compares networks by labels, which runs alone do "
             "(python -m pipelines.run --backbone auto): expected the name of one"
