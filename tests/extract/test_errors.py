@@ -33,7 +33,7 @@ def test_a_size_is_said_as_it_is_given():
     assert str(too_large(9, 8)).startswith("size=(9, 8) is too large for this machine")
 
 
-def refuse(network, batch):
+def refuse(*_):
     raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 8192 bytes")
 
 

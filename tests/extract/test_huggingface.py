@@ -496,6 +496,7 @@ def test_a_processor_itself_takes_another_size(folders):
     assert plain.card.transform_id != backbone.card.transform_id
 
 
+@pytest.mark.slow
 def test_what_is_known_of_it_needs_neither_torch_nor_transformers(tmp_path, vit, pictures):
     code = (
         "import sys; from extract import FeatureExtractor\n"
