@@ -185,7 +185,8 @@ def bare_rate(backbone: Any, sizes: Sizes, numerics: str) -> float:
     kind = getattr(torch, NUMERICS[numerics].type)
     network = copy.deepcopy(backbone.network).to(sizes.device, kind)
     network = network.to(memory_format=torch.channels_last)
-    images = torch.zeros((sizes.batch, 3, *backbone.preprocessing.shape), dtype=kind)
+    # noise, as the engine gets: a GPU may run faster on zeros
+    images = torch.rand((sizes.batch, 3, *backbone.preprocessing.shape)).to(kind)
     images = images.to(sizes.device, memory_format=torch.channels_last)
     with torch.no_grad():
         call = torch.compile(network) if sizes.kind == "cuda" else network
@@ -277,7 +278,9 @@ def steady(paths: list[str], taps: list[Tap], backbone: Any, sizes: Sizes, numer
         )
     first = next(point for point in seen if point[1] >= len(paths) / 4)
     last = seen[-1]
-    return (last[1] - first[1]) / max(last[0] - first[0], 1e-9)
+    if last[1] == first[1]:
+        raise SystemExit(f"--images {len(paths)}: expected several batches of {sizes.batch}")
+    return (last[1] - first[1]) / (last[0] - first[0])
 
 
 def decode_rate(paths: list[str], backbone: Any, sizes: Sizes) -> float:
@@ -426,13 +429,20 @@ STEPS: dict[str, Callable[[Sizes], Iterator[Row]]] = {
 VERDICTS = {True: "met", False: "MISSED", None: ""}
 
 
+def steps(text: str) -> str:
+    """The text, where each of its names is a step's."""
+    if unknown := [name for name in text.split(",") if name not in STEPS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r}: expected some of {','.join(STEPS)}")
+    return text
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of `python -m benchmarks.gpu`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--only", default=",".join(STEPS))
+    parser.add_argument("--only", default=",".join(STEPS), type=steps, metavar="STEP,…")
     parser.add_argument("--networks", default="resnet50,vit_b_16,mobilenet_v2")
     parser.add_argument("--seconds", type=float, help="of each measurement")
     parser.add_argument("--images", type=int, help="files of a pass")

@@ -18,6 +18,8 @@ REACHING = {
     "socket.sendmsg": 1,
     "socket.getaddrinfo": 0,
     "socket.gethostbyname": 0,
+    "socket.gethostbyaddr": 0,
+    "socket.getnameinfo": 0,
 }
 _guarded: list[bool] = []
 _told: list[str | None] = []  # what the hub's variable was before we set it

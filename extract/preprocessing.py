@@ -72,7 +72,9 @@ class Preprocessing:
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", _checked_size(self.size))
         for name in ("mean", "std"):
-            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+            object.__setattr__(self, name, _three(name, getattr(self, name)))
+        if min(self.std) <= 0:
+            raise ExtractError(f"std={self.std!r}: expected three numbers above 0")
         if not 0 < self.crop <= 1:
             raise ExtractError(f"crop={self.crop!r}: expected a share in (0, 1], such as 0.875")
         named = {"interpolation": FILTERS, "fit": FITS, "resampler": RESAMPLERS}
@@ -344,6 +346,16 @@ def name_of(view: str) -> str:
         if str(named) == view:
             return name
     raise ExtractError(f"unknown view {view!r}: expected one of {', '.join(NAMED_VIEWS)}")
+
+
+def _three(name: str, values: Any) -> tuple[float, ...]:
+    try:
+        found = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        found = ()
+    if len(found) != 3 or not all(map(math.isfinite, found)):
+        raise ExtractError(f"{name}={values!r}: expected three numbers, one a colour")
+    return found
 
 
 def _checked_size(size: Any) -> Any:

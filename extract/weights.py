@@ -1,6 +1,7 @@
 """Where a network's weights come from: a file, read without running any code in it."""
 
 import hashlib
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -129,9 +130,15 @@ def _read(path: Path) -> Any:
         _check_records(path)
         with torch.serialization.safe_globals([(Unread, name) for name in _foreign(path)]):
             return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch would advise to run the code in it
+        raise ExtractError(
+            f"can't read weights from {path} without running code in it (it is no file of torch's, "
+            f"or holds a dict or list of a class of its own); {EXPECTED}"
+        ) from error
     # torch reads foreign bytes with a machine of its own, which fails in whatever way they make it
     except Exception as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = "".join(c for c in reason if c.isprintable())
         raise ExtractError(f"can't read weights from {path}: {reason}; {EXPECTED}") from error
 
 

@@ -118,9 +118,7 @@ def measure_backbone(
 
 def _seen_by(preprocessing: Any) -> dict:
     """What the network sees of an image: how large, and what was done to it, in words."""
-    from extract import Preprocessing
-
-    if isinstance(preprocessing, Preprocessing):
+    if hasattr(preprocessing, "in_words"):
         return {"size": preprocessing.shape, "input": preprocessing.in_words()}
     seen = preprocessing(Image.new("RGB", (64, 64)))
     return {"size": tuple(seen.shape[-2:]), "input": preprocessing.transform_id}

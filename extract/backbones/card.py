@@ -178,12 +178,14 @@ def examine(name: str, built: Built, file_digest: str | None) -> Card:
         with threads_for(built.network, len(batch)):
             activations = probe_layers(built.network, batch, built.patch)
             folds = find_fusable(built.network, batch[:1], activations)
-    except (RuntimeError, ValueError, AssertionError, MemoryError) as error:
+    # any: a network's own code, on a size that is not for it
+    except Exception as error:
         if is_out_of_memory(error):
             raise too_large(*batch.shape[-2:]) from error
         size = "x".join(str(side) for side in batch.shape[-2:])
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ExtractError(
-            f"{name} does not run on {size} px: {str(error).splitlines()[0]}; try another size"
+            f"{name} does not run on {size} px: {reason}; try another size"
         ) from error
     blocks = block_layers(built.network, activations, batch.shape[-2] / batch.shape[-1])
     preprocessing = built.preprocessing
@@ -230,8 +232,20 @@ def _first_untrained(built: Built, activations: Mapping[str, Activation]) -> int
     # that counter takes no part in a forward pass
     needed = {key for key in built.network.state_dict() if not key.endswith("num_batches_tracked")}
     missing = needed - built.filled
-    owners = {key.rpartition(".")[0] for key in missing}
-    orders = [activations[name].order for name in owners if name in activations]
-    if missing and not orders:
-        return 0
+    orders = [_first_order(key.rpartition(".")[0], activations) for key in missing]
     return min(orders, default=None)
+
+
+def _first_order(owner: str, activations: Mapping[str, Activation]) -> int:
+    """Order of the first call within a module; 0 for the network itself, whose own tensors
+    (positions, class tokens) come before all blocks."""
+    while owner:
+        inside = [
+            activation.order
+            for name, activation in activations.items()
+            if name == owner or name.startswith(f"{owner}.")
+        ]
+        if inside:
+            return min(inside)
+        owner = owner.rpartition(".")[0]  # inside a window's attention, say
+    return 0

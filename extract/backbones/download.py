@@ -1,9 +1,11 @@
 """Files brought over the network: one by its address, or those of a model on a hub."""
 
+import contextlib
 import hashlib
+import logging
 import re
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -156,7 +158,7 @@ def look_up(repository: str) -> HubModel:
 
 
 def bring(model: HubModel, name: str, folder: Path) -> Path:
-    """Bring one file of a model into a folder; what was half brought before goes on from there.
+    """Bring one file of a model into a folder; one that was brought whole before is left.
 
     Raises ExtractError for one that is not as the hub says.
     """
@@ -189,15 +191,20 @@ def _is_as_told(path: Path, told: HubFile) -> bool:
 
 @dataclass(frozen=True)
 class HubAnswers:
-    """Calls a hub, and says in one line what it answered instead."""
+    """Calls a hub, and says in one line what it answered instead; its client shows nothing itself.
+
+    otherwise: what can be done where the hub can't be reached.
+    """
 
     repository: str
+    otherwise: str = "try again"
 
     def __call__(self, call: Callable[[], Any]) -> Any:
         from huggingface_hub import errors
 
         try:
-            return call()
+            with _unheard():
+                return call()
         except errors.GatedRepoError as error:
             raise ExtractError(self._gated()) from error
         except errors.RepositoryNotFoundError as error:
@@ -215,10 +222,9 @@ class HubAnswers:
             ) from error
         # the hub's client raises those of the library below it, which has changed its name
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise ExtractError(
-                f"the files of {self.repository} can't be brought ({reason}): "
-                "what came is kept for the next try"
+                f"the files of {self.repository} can't be brought ({_first_cause(error)}): "
+                f"{self.otherwise}"
             ) from error
 
     def _unknown(self) -> str:
@@ -234,3 +240,28 @@ class HubAnswers:
             f"{self.repository} is gated: accept its terms at "
             f"{constants.ENDPOINT}/{self.repository}, log in with `hf auth login`, and try again"
         )
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Inside, the hub's client draws no bars, and says nothing of what it tries again."""
+    from huggingface_hub import utils
+
+    log = logging.getLogger("huggingface_hub")
+    level, shown = log.level, not utils.are_progress_bars_disabled()
+    log.setLevel(logging.CRITICAL)
+    if shown:
+        utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        if shown:
+            utils.enable_progress_bars()
+
+
+def _first_cause(error: BaseException) -> str:
+    """What began it: the client wraps the network's own words in paragraphs of advice."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,5 +1,6 @@
 """Networks brought once over the network into a folder that can be carried."""
 
+import contextlib
 import difflib
 import importlib.util
 import os
@@ -38,7 +39,7 @@ from extract.backbones.names import DEFAULT_BACKBONE, parse_name
 from extract.backbones.wheels import WHEELS
 from extract.errors import DISK_ERRORS, ExtractError, StoreError
 from extract.files import sync_file, sync_folder
-from extract.weights import file_sha256
+from extract.weights import file_sha256, is_file_source
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -61,7 +62,7 @@ def fetch_backbone(
     to : path or None
         The folder; None is `PERMAFROST_WEIGHTS`, else one of the user's own.
     on_bytes : callable
-        Called with how many bytes came, and how many there are or None, for torchvision's.
+        Called with how many bytes came, and how many there are or None; of a hub's after each file.
 
     Returns
     -------
@@ -100,9 +101,10 @@ def fetch_backbone(
         return FETCHERS[scheme](rest, weights, folder, on_bytes)
     except OSError as error:
         kind = StoreError if error.errno in DISK_ERRORS else ExtractError
+        room = "make room there, or " if kind is StoreError else ""
         raise kind(
-            f"can't write to {folder}: {error.strerror or error}; make room there, or choose "
-            "another with --to DIR"
+            f"can't write to {folder}: {error.strerror or error}; {room}"
+            "choose another with --to DIR"
         ) from error
 
 
@@ -111,6 +113,8 @@ def _fetch_torchvision(
 ) -> tuple[Fetched, bool]:
     if weights == "wheel" or (weights is None and name == DEFAULT_BACKBONE):
         raise ExtractError(in_package(name))
+    if weights == "random" or (weights and is_file_source(weights)):
+        raise ExtractError(f"weights={weights!r} of {name} are here: there is nothing to fetch")
     member = torchvision.find_member(name, weights or "DEFAULT")
     wanted = Fetched(Path(), "torchvision", name, member.name, member.url)
 
@@ -165,16 +169,16 @@ def _fetch_timm(
     usual = timm.get_pretrained_cfg(architecture)
     also = (architecture,) if usual is not None and usual.tag == settings.tag else ()
     wanted = Fetched(Path(), "timm", whole, "DEFAULT", "", also)
-    return _kept_of_hub(folder, wanted, settings.hf_hub_id)
+    return _kept_of_hub(folder, wanted, settings.hf_hub_id, on_bytes)
 
 
 def _fetch_huggingface(
     name: str, weights: str | None, folder: Path, on_bytes: Told
 ) -> tuple[Fetched, bool]:
     _need("huggingface_hub", "hf")
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         raise ExtractError(f"hf:{name} is a folder on this machine: there is nothing to fetch")
-    return _kept_of_hub(folder, Fetched(Path(), "hf", name, "DEFAULT", ""), name)
+    return _kept_of_hub(folder, Fetched(Path(), "hf", name, "DEFAULT", ""), name, on_bytes)
 
 
 def _need(package: str, extra: str) -> None:
@@ -182,14 +186,17 @@ def _need(package: str, extra: str) -> None:
         raise ExtractError(f"{package} is not installed: pip install 'permafrost[{extra}]'")
 
 
-def _kept_of_hub(folder: Path, wanted: Fetched, repository: str) -> tuple[Fetched, bool]:
+def _kept_of_hub(
+    folder: Path, wanted: Fetched, repository: str, on_bytes: Told
+) -> tuple[Fetched, bool]:
     """The files of a model on a hub that its loader reads, all of one commit."""
 
     def fill(aside: Path) -> tuple[str, list[str]]:
         model = look_up(repository)
         names = files_read(model)
+        size = sum(model.files[name].bytes or 0 for name in names)
         for name in names:
-            bring(model, name, aside)
+            on_bytes(bring(model, name, aside).stat().st_size, size)
         return model.address, names
 
     return _kept(folder, wanted, fill)
@@ -230,9 +237,23 @@ def _kept(
         "fetch it where there is a network, and carry the folder",
     )
     place = folder / wanted.scheme / folder_name(wanted.scheme, wanted.name, wanted.weights)
-    # always of the same name: what was half brought is gone on with
+    # always of the same name: files that were brought whole before a failure are not brought again
     aside = place.with_name(f".{place.name}.partial")
     aside.mkdir(parents=True, exist_ok=True)
+    try:
+        return _brought(wanted, aside, place, fill), True
+    except (OSError, ExtractError):
+        with contextlib.suppress(OSError):
+            aside.rmdir()  # where nothing came
+        found = find_record(wanted.scheme, wanted.name, wanted.weights, folder)
+        if found is not None and _is_whole(found):  # another process was first
+            return found, False
+        raise
+
+
+def _brought(
+    wanted: Fetched, aside: Path, place: Path, fill: Callable[[Path], tuple[str, list[str]]]
+) -> Fetched:
     source, names = fill(aside)
     for path in aside.iterdir():  # the hub client's notes, and what another try was to bring
         if path.name not in names:
@@ -247,7 +268,7 @@ def _kept(
     there = read_record(place)
     assert there is not None, place  # written above
     check_files(there)
-    return there, True
+    return there
 
 
 def _is_whole(found: Fetched) -> bool:
@@ -259,7 +280,7 @@ def _is_whole(found: Fetched) -> bool:
 
 
 def _put(aside: Path, place: Path) -> None:
-    """Rename a whole folder; what is in its place, and is not whole, is moved away."""
+    """Rename a whole folder; what is in its place, and is not whole, makes room for it."""
     try:
         os.replace(aside, place)
     except OSError:
@@ -269,8 +290,10 @@ def _put(aside: Path, place: Path) -> None:
         if there is not None and _is_whole(there):  # another process was first
             shutil.rmtree(aside, ignore_errors=True)
             return
-        os.replace(place, place.with_name(f"{place.name}-{uuid.uuid4().hex[:8]}.damaged"))
+        damaged = place.with_name(f"{place.name}-{uuid.uuid4().hex[:8]}.damaged")
+        os.replace(place, damaged)
         os.replace(aside, place)
+        shutil.rmtree(damaged, ignore_errors=True)
     sync_folder(place.parent)
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from data.memory import available
-from extract.backbones.backbone import Backbone, resized
+from extract.backbones.backbone import Backbone
 from extract.backbones.card import Built
-from extract.backbones.image_processors import preprocessing_of, processor_values
+from extract.backbones.image_processors import LARGEST_SIDE, preprocessing_of, processor_values
 from extract.backbones.model_folders import CONFIG, PREPROCESSOR, find_checkpoint
 from extract.backbones.names import (
     Asked,
@@ -121,7 +121,7 @@ def load(asked: Asked) -> Backbone:
         )
     definition, files = _defined(asked, weights)
     text = json.dumps(definition, sort_keys=True)
-    build = HuggingFaceBuild(asked.name, weights, asked.seed, text, files)
+    build = HuggingFaceBuild(asked.name, weights, asked.seed, text, files, asked.size)
     seed = asked.seed if weights == "random" else None
     signatures = (file_signature(weights), *map(path_signature, files))
     key = ("hf", asked.name, weights, signatures, seed, version, text)
@@ -206,6 +206,7 @@ class HuggingFaceBuild:
     seed: int
     definition: str
     files: tuple[Path, ...]
+    size: Any = None
 
     def __call__(self) -> Built:
         definition = json.loads(self.definition)
@@ -266,13 +267,13 @@ class HuggingFaceBuild:
 
     def _preprocessing(self, encoder: Encoder, values: dict | None, config: Any) -> Any:
         if values is not None:
-            return preprocessing_of(self.name, values)
+            return preprocessing_of(self.name, values, self.size)
         log.warning(
             "hf:%s has no %s: its images are made ready as %s does by default",
             *(self.name, PREPROCESSOR, encoder.processor),
         )
-        found = preprocessing_of(self.name, {"image_processor_type": encoder.processor})
-        return resized(found, _sides(getattr(config, "image_size", None)))
+        sides = self.size or _sides(getattr(config, "image_size", None))
+        return preprocessing_of(self.name, {"image_processor_type": encoder.processor}, sides)
 
 
 @contextlib.contextmanager
@@ -318,7 +319,8 @@ def _refuse_deep(name: str, used: dict) -> None:
     """ExtractError for more modules or wider ones than any encoder has, before they are made."""
     for key, value in used.items():
         numbers = [n for n in _numbers(value) if isinstance(n, int)]
-        if (key in DEPTHS and sum(numbers) > MOST_LAYERS) or max(numbers, default=0) > MOST_WIDTH:
+        most = LARGEST_SIDE if key == "image_size" else MOST_WIDTH
+        if (key in DEPTHS and sum(numbers) > MOST_LAYERS) or max(numbers, default=0) > most:
             raise ExtractError(f"hf:{name}: {key}={str(value)[:60]} in its {CONFIG} is too large")
 
 

@@ -37,19 +37,25 @@ RUN_SETTINGS = {"device", "return_tensors", "data_format", "input_data_format", 
 # (width, height): wide, tall, smaller and larger than what networks see, odd rests when halved
 ODD_SHAPES = ((97, 61), (61, 97), (233, 140), (301, 302), (40, 333), (517, 389))
 CLOSE = 1e-6
+LARGEST_SIDE = 8192  # of the image that a network sees, in pixels
 RESAMPLING = {int(filter_): name for name, filter_ in FILTERS.items()}
 
 
-def preprocessing_of(name: str, values: dict) -> "Preprocessing | ProcessorTransform":
+def preprocessing_of(
+    name: str, values: dict, size: Any = None
+) -> "Preprocessing | ProcessorTransform":
     """The preprocessing that an image processor's settings describe.
 
     It is a `Preprocessing` where one gives the processor's values on images of odd shapes, else the
     processor itself. ExtractError for one that isn't known or gives images of several sizes.
     """
     transform = ProcessorTransform(name, values)
+    if size is not None:  # before it is translated: some processors do otherwise at other sizes
+        transform = transform.resized(size)
     images = _odd_images()
     try:
         wanted = [transform(image) for image in images]
+        translation = _translation(transform, images, wanted)
     # any: a library's own on settings that it took
     except Exception as error:
         raise _unusable(name, transform.kind, error) from error
@@ -59,13 +65,22 @@ def preprocessing_of(name: str, values: dict) -> "Preprocessing | ProcessorTrans
             f"hf:{name}: its {transform.kind} gives images of several sizes, "
             f"{' and '.join(map(str, sorted(shapes)[:2]))}: networks here see one"
         )
+    return translation or transform
+
+
+def _translation(
+    transform: "ProcessorTransform", images: list[Image.Image], wanted: list[np.ndarray]
+) -> Preprocessing | None:
+    """The preprocessing that gives these values of these images, where there is one."""
+    if len({array.shape for array in wanted}) > 1:
+        return None
     for translation in _translations(transform, wanted[0].shape):
         if all(
-            np.allclose(_as_input(translation, image), values_, CLOSE, CLOSE)
-            for image, values_ in zip(images, wanted, strict=True)
+            np.allclose(_as_input(translation, image), values, CLOSE, CLOSE)
+            for image, values in zip(images, wanted, strict=True)
         ):
             return translation
-    return transform
+    return None
 
 
 def _odd_images() -> list[Image.Image]:
@@ -147,6 +162,7 @@ class ProcessorTransform:
                 f"hf:{name}: image processor {self.kind[:60] or 'without a class'!r} is not known: "
                 f"expected one of {', '.join(sorted(PROCESSORS))}"
             )
+        _refuse_large(name, values)
         self.processor = _make(name, self.kind, values)
 
     @property
@@ -175,6 +191,8 @@ class ProcessorTransform:
         """The same to another size, an int or (height, width); what is cropped away keeps its
         share."""
         height, width = size if isinstance(size, tuple) else (size, size)
+        if self.shape == (height, width):
+            return self
         values = dict(self._values)
         old = dict(self.processor.size or {})
         crop = dict(self.processor.crop_size or {}) if self.processor.do_center_crop else {}
@@ -187,6 +205,19 @@ class ProcessorTransform:
             share = old.get("height", 1) / crop["height"] if crop else 1.0
             values["size"] = {"height": int(height * share), "width": int(width * share)}
         return ProcessorTransform(self._name, values)
+
+
+def _refuse_large(name: str, values: dict) -> None:
+    """ExtractError for images larger than any network sees, before one is made."""
+    for key in ("size", "crop_size", "pad_size"):
+        told = values.get(key)
+        sides = told.values() if isinstance(told, dict) else [told]
+        numbers = [side for side in sides if isinstance(side, (int, float))]
+        if max(numbers, default=0) > LARGEST_SIDE:
+            raise ExtractError(
+                f"hf:{name}: {key}={str(told)[:60]} of its image processor is too large: "
+                f"expected {LARGEST_SIDE} pixels at most"
+            )
 
 
 def _make(name: str, kind: str, values: dict) -> Any:

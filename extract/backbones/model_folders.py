@@ -1,9 +1,7 @@
 """Where the files of a Hugging Face model are: a folder, the hub's cache, or the hub itself."""
 
-import contextlib
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,28 +87,14 @@ def _cached(name: str, with_weights: bool) -> Path | None:
 
 def _download(name: str, with_weights: bool) -> Path:
     """Fetch what is needed into the hub's cache -> the folder there."""
-    with _no_bars():
-        config = hub_file(name, (CONFIG,))
-        hub_file(name, (PREPROCESSOR, PROCESSOR, CONFIG))  # not every model has one of these
-        if with_weights:
-            found = hub_file(name, WEIGHTS)
-            for part in _parts_of(found) if found.name.endswith(INDEX) else ():
-                hub_file(name, (part,))
+    typed = f"hf:{name}"
+    config = hub_file(name, typed, (CONFIG,))
+    hub_file(name, typed, (PREPROCESSOR, PROCESSOR, CONFIG))  # not every model has one of these
+    if with_weights:
+        found = hub_file(name, typed, WEIGHTS)
+        for part in _parts_of(found) if found.name.endswith(INDEX) else ():
+            hub_file(name, typed, (part,))
     return config.parent
-
-
-@contextlib.contextmanager
-def _no_bars() -> Iterator[None]:
-    from huggingface_hub import utils
-
-    shown = not utils.are_progress_bars_disabled()
-    if shown:
-        utils.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            utils.enable_progress_bars()
 
 
 def _weights_in(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:

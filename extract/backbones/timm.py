@@ -1,16 +1,18 @@
 """timm's models by name, or a folder that timm wrote, with timm's own weights and preprocessing."""
 
+import contextlib
 import difflib
 import hashlib
 import importlib.metadata
 import importlib.util
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.memory import available
 from extract.backbones.backbone import Backbone
 from extract.backbones.card import Built
 from extract.backbones.download import kept_by_torch
@@ -25,6 +27,7 @@ from extract.weights import is_file_source, load_file, read_state_dict, weights_
 CONFIG = "config.json"
 FITS = {"center": "shorter", "squash": "squash", "border": "border"}
 MOST_CONFIG = 1 << 20  # bytes of a folder's config.json
+MOST_LAYERS, MOST_WIDTH = 1000, 1 << 20
 # of a folder's config.json what is passed on; the rest is not the network's
 ARCHITECTURE, ARGUMENTS, PRETRAINED = "architecture", "model_args", "pretrained_cfg"
 PRETRAINED_KEYS = (
@@ -93,7 +96,8 @@ def read_definition(folder: Path) -> dict:
         hint = " (hf:FOLDER takes those of transformers)" if _is_transformers(said) else ""
         raise ExtractError(f"{file} names no architecture of timm{hint}")
     # newer folders keep what is of the weights in a block of its own
-    of_weights = {**said, **(said.get(PRETRAINED) or {})}
+    block = said.get(PRETRAINED)
+    of_weights = {**said, **(block if isinstance(block, dict) else {})}
     return {
         ARCHITECTURE: said[ARCHITECTURE],
         ARGUMENTS: said.get(ARGUMENTS) or {},
@@ -136,7 +140,14 @@ class TimmBuild:
         else:
             network = self._create(name, arguments)
             filled, fit, label = *self._filled(network), self.weights
-        settings = _data_settings(network, name)
+        try:
+            preprocessing = _preprocessing(_data_settings(network, name), name)
+        except (TypeError, ValueError, LookupError) as error:
+            if isinstance(error, ExtractError):
+                raise
+            raise ExtractError(
+                f"timm:{name}: what its {CONFIG} says of images can't be used: {error}"
+            ) from error
         digest = (
             "" if said is None else "/" + hashlib.sha256(self._said().encode()).hexdigest()[:16]
         )
@@ -145,8 +156,9 @@ class TimmBuild:
             label,
             f"timm.{name}{digest}",
             filled,
-            _preprocessing(settings, name),
+            preprocessing,
             definition=said,
+            patch=_patch_of(network),
             fit=fit,
         )
 
@@ -180,7 +192,7 @@ class TimmBuild:
             file = folder_weights(fetched)
         elif config.hf_hub_id:
             named = [config.hf_hub_filename] if config.hf_hub_filename else list(WEIGHT_FILES)
-            file = hub_file(config.hf_hub_id, named)
+            file = hub_file(config.hf_hub_id, f"timm:{name}", named)
         else:
             file = kept_by_torch(config.url, f"of timm's {name}", 'or use weights="random"')
         if file.suffix == ".npz":  # its model reads it by a rule of its own
@@ -197,6 +209,8 @@ class TimmBuild:
         import torch
 
         own = dict(arguments)
+        if own:
+            _refuse_huge(name, own)
         config = timm.get_pretrained_cfg(name)
         if self.size is not None and config is not None and config.fixed_input_size:
             own["img_size"] = self.size
@@ -211,6 +225,45 @@ class TimmBuild:
             said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             at = "" if self.size is None else f" at size {self.size}"
             raise ExtractError(f"timm can't make {name}{at}: {said}; try another size") from error
+
+
+def _patch_of(network: Any) -> tuple[int, int] | None:
+    """(height, width) of the patches that all tokens are of; None where there are several sizes."""
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    is_of_one_size = hasattr(network, "num_prefix_tokens")
+    if not (is_of_one_size and isinstance(patch, tuple) and len(patch) == 2):
+        return None
+    return int(patch[0]), int(patch[1])
+
+
+def _refuse_huge(name: str, arguments: Mapping[str, Any]) -> None:
+    """ExtractError for a network that no machine of this kind holds, before it is made."""
+    import timm
+    import torch
+
+    for key, value in arguments.items():
+        numbers = [own for own in _leaves(value) if isinstance(own, int)]
+        if ("depth" in key and sum(numbers) > MOST_LAYERS) or max(numbers, default=0) > MOST_WIDTH:
+            raise ExtractError(f"timm:{name}: {key}={str(value)[:60]} in {CONFIG} is too large")
+    needed = 0
+    # not every model can be made without memory; those that can't are made as they are
+    with contextlib.suppress(Exception), torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = timm.create_model(name, **arguments)
+        needed = 4 * sum(parameter.numel() for parameter in made.parameters())
+    if needed > available():
+        raise ExtractError(
+            f"timm:{name} as {CONFIG} says needs {needed / 1e9:,.1f} GB of memory, "
+            f"{available() / 1e9:,.1f} GB are free: choose a smaller model"
+        )
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, list):
+        for own in value:
+            yield from _leaves(own)
+    else:
+        yield value
 
 
 def check_name(name: str) -> str:

@@ -11,7 +11,14 @@ import numpy as np
 
 from data import Reading
 from data.names import counted
-from extract import Backbone, ExtractError, FeatureExtractor, load_backbone
+from extract import (
+    Backbone,
+    ExtractError,
+    FeatureExtractor,
+    FeatureStore,
+    ReadOnlyStore,
+    load_backbone,
+)
 from extract.backbones import COPIED, named_backbone, scheme_of
 from extract.engines import choose_device, lacks_numerics
 from extract.extractor import JoinedExtractor
@@ -344,11 +351,18 @@ def _defined(folder: Path, described: dict, weights: str, place: _Place) -> Back
             weights,
             seed=source["seed"],
             size=_as_tuple(described["size"]),
-            cache=place.cache or None,
+            cache=_memory(place.cache),
             definition=source[DEFINITION],
         )
     except ExtractError as error:
         raise BundleError(f"{folder} needs its backbone: {error}") from error
+
+
+def _memory(cache: Any) -> Path | None:
+    """Where what is known of a network is remembered beside such features; None for nowhere."""
+    if cache is False:
+        return None
+    return cache.cache if isinstance(cache, ReadOnlyStore) else FeatureStore(cache).cache
 
 
 def _reading(folder: Path, recipe: dict) -> Reading:

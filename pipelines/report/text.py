@@ -97,8 +97,10 @@ def _look_in_words(own: dict) -> str:
         parts.append(f"{own['difference']:+.3f} above the best, {ends}")
     elif own["log_loss"] is not None:
         parts.append(f"{own['log_loss']:.3f}")
+    if own["taken"] and own["gain"] is not None:
+        parts.append(f"beside those before it {-own['gain']:+.0%}")
     if not own["taken"]:
-        parts.append(WHY_LEFT_OUT[own["why"]])
+        parts.append(own["problem"] or WHY_LEFT_OUT[own["why"]])
     if own["why"] == "time":
         parts.append(f"about {own['seconds']:.0f} s")
     return "; ".join(parts)

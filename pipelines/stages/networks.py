@@ -8,13 +8,19 @@ from typing import Any
 import numpy as np
 
 from data import Samples
-from extract import Backbone, Extraction, FeatureStore
+from extract import Backbone, Extraction, FeatureStore, recipe_of
 from extract.backbones.here import networks_here
 from extract.cores import cores
-from extract.engines import choose_device
+from extract.engines import NUMERICS, choose_device
 from extract.errors import ExtractError, StoreError
 from pipelines.errors import WrongCall
-from pipelines.evaluation.networks import DRAWN, NetworkTried, choose_networks, look_at
+from pipelines.evaluation.networks import (
+    DRAWN,
+    TOO_LONG,
+    NetworkTried,
+    choose_networks,
+    look_at,
+)
 from pipelines.evaluation.views import draw_look
 from pipelines.features import (
     FeatureTable,
@@ -98,12 +104,14 @@ def try_networks(
         *(table.ids, table.samples.labels.tolist(), split.train, split.groups, sources_of(table)),
         *([own.known for own in candidates], problems, first_views(settings), settings.layers),
         *(settings.poolings, settings.numerics, settings.within, settings.seed),
+        *(choose_device(settings.device), cores()),
     ]
-
-    def tried() -> list:
-        return [asdict(own) for own in trial.judge(candidates, unusable)]
-
-    every = [NetworkTried(**own) for own in job.findings.of("networks", decided, tried)]
+    every = trial.recalled(decided, candidates)
+    if every is None:
+        every = trial.judge(candidates, unusable)
+        if sum(own.problem is not None for own in every) == len(unusable):
+            # else one failed while it was looked at, and may not the next time
+            job.findings.remember("networks", decided, [asdict(own) for own in every])
     losses = {own.name: own.log_loss or 0.0 for own in every if own.taken}
     taken = sorted(losses, key=losses.__getitem__)
     found = NetworksTried(every, taken, job.backbones[0].name)
@@ -152,6 +160,28 @@ class _Trial:
             except ExtractError as error:
                 unusable.append(NetworkTried(*asked, problem=str(error)))
         return list(found.values()), unusable
+
+    def recalled(
+        self, decided: Sequence[Any], candidates: Sequence["_Candidate"]
+    ) -> list[NetworkTried] | None:
+        """What was found before; None where there is nothing, or a pass too long is done by now."""
+        found = self.job.findings.recall("networks", decided)
+        if found is None:
+            return None
+        every = [NetworkTried(**own) for own in found]
+        late = {own.name for own in every if own.why == TOO_LONG}
+        if any(own.name in late and self._is_kept(own) for own in candidates):
+            return None
+        return every
+
+    def _is_kept(self, candidate: "_Candidate") -> bool:
+        """Whether the store has all features of a network in some numerics."""
+        job = self.job
+        backbone = _load(candidate.asked, job.samples, job.settings, job.store)
+        chosen = choose_taps(backbone.card, job.settings.layers, job.settings.poolings)
+        taps = list(dict.fromkeys(tap for joined in chosen for tap in joined))
+        recipes = (recipe_of(backbone, name, reading=job.settings.reading()) for name in NUMERICS)
+        return any(not job.store.missing(own, taps, self.table.ids).any() for own in recipes)
 
     def judge(
         self, candidates: Sequence[_Candidate], unusable: Sequence[NetworkTried]

@@ -189,3 +189,36 @@ def test_every_view_is_of_the_same_decode():
 def test_whole_needs_to_know_the_size():
     with pytest.raises(ExtractError, match=r"`whole` needs extract.Preprocessing.*: got function"):
         VIEWS["whole"](lambda image: np.asarray(image))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mean": (0.5,)},
+        {"mean": 5},
+        {"mean": "abc"},
+        {"std": (0, 1, 1)},
+        {"std": (float("nan"),) * 3},
+    ],
+)
+def test_three_numbers_are_expected_of_each_colour(wrong):
+    with pytest.raises(ExtractError, match="expected three numbers"):
+        Preprocessing(**wrong)
+
+
+def test_the_fits_of_other_libraries_make_what_is_asked():
+    """To the pixel they are held against timm and Hugging Face in tests of those."""
+    image = noise(90, 61)
+    for fit in ("shorter", "squash", "border"):
+        made = Preprocessing((40, 48), 0.875, fit=fit, mean=(0.25, 0.5, 0.75))
+        assert made(image).shape == (40, 48, 3)
+        assert made.transform_id.startswith(f"{fit}-bilinear:40x48:crop0.875:")
+        assert Preprocessing.from_dict(made.to_dict()) == made
+    bordered = Preprocessing(64, 1.0, fit="border", mean=(0.25, 0.5, 0.75))(image)
+    assert bordered[0, 0].tolist() == [64, 128, 191]
+    # a line of pixels is cropped before it is resized
+    assert Preprocessing(64, 1.0, fit="shorter")(noise(20_000, 2)).shape == (64, 64, 3)
+    with pytest.raises(ExtractError, match="fit='tight': expected one of box, shorter"):
+        Preprocessing(fit="tight")
+    with pytest.raises(ExtractError, match="a resize of Pillow's"):
+        Preprocessing(resampler="torchvision")

@@ -122,11 +122,12 @@ def test_a_name_brings_its_weights_from_the_hubs_cache(monkeypatch, tmp_path):
     save_file(trained.state_dict(), file)
     asked = []
     monkeypatch.setattr(
-        timm_backbones, "hub_file", lambda name, files: asked.append((name, files)) or file
+        timm_backbones, "hub_file", lambda *asked_for: asked.append(asked_for) or file
     )
     backbone = load_backbone("timm:test_vit")
     network = backbone.network
-    assert asked == [("timm/test_vit.r160_in1k", ["model.safetensors", "pytorch_model.bin"])]
+    files = ["model.safetensors", "pytorch_model.bin"]
+    assert asked == [("timm/test_vit.r160_in1k", "timm:test_vit.r160_in1k", files)]
     assert (backbone.card.weights, backbone.card.architecture) == (
         "r160_in1k",
         "timm.test_vit.r160_in1k",
@@ -240,7 +241,8 @@ def test_a_folder_makes_timm_fetch_and_open_nothing(tmp_path, monkeypatch):
     }
     backbone = load_backbone(folder_of(tmp_path, **config), "random")
     assert backbone.preprocessing.crop == 0.5
-    assert given == [{"in_chans": 3, "pretrained_cfg_overlay": {"crop_pct": 0.5}}]
+    own = {"in_chans": 3, "pretrained_cfg_overlay": {"crop_pct": 0.5}}
+    assert given == [own, own]  # without memory first
 
 
 @pytest.mark.slow
@@ -249,3 +251,44 @@ def test_norms_with_an_activation_inside_are_not_fused():
     backbone = load_backbone("timm:tf_efficientnet_lite0", "random", size=64)
     unsettle(backbone.network)
     assert backbone.card.folds == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["eva02_tiny_patch14_224", "vit_small_patch14_reg4_dinov2"])
+def test_patches_that_do_not_divide_the_image_are_found(name):
+    """timm leaves out the rest of a side; by the aspect alone another grid would fit as well."""
+    backbone = load_backbone(f"timm:{name}", "random", size=(96, 160))
+    activation = backbone.card.activations["blocks.3"]
+    assert activation.tokens_grid == (6, 11)
+    with torch.inference_mode():
+        images = torch.randn(2, 3, 96, 160, generator=torch.Generator().manual_seed(0))
+        expected = backbone.network.forward_intermediates(
+            images, indices=[3], intermediates_only=True, norm=False
+        )[0]
+        found = []
+        handle = backbone.network.blocks[3].register_forward_hook(
+            lambda module, inputs, output: found.append(output)
+        )
+        backbone.network(images)
+        handle.remove()
+    assert torch.allclose(activation.as_map(found[0]), expected, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"pretrained_cfg": {"mean": "abc"}}, "expected three numbers"),
+        ({"pretrained_cfg": {"mean": [1]}}, "expected three numbers"),
+        ({"pretrained_cfg": {"std": [0, 0, 0]}}, "expected three numbers above 0"),
+        ({"pretrained_cfg": {"crop_pct": "x"}}, "can't be used"),
+        ({"pretrained_cfg": {"interpolation": ["x"]}}, "can't be used"),
+        ({"model_args": {"depth": 3000}, "architecture": "test_vit"}, "depth=3000 .* too large"),
+        ({"model_args": {"embed_dim": 1 << 22}, "architecture": "test_vit"}, "too large"),
+    ],
+)
+def test_values_of_a_folder_that_no_network_has(changed, said, tmp_path):
+    name = folder_of(tmp_path, **({"architecture": "test_resnet"} | changed))
+    with pytest.raises(ExtractError, match=said) as caught:
+        _ = load_backbone(name, "random").card
+    assert "\n" not in str(caught.value)

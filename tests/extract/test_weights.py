@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
-from extract import ExtractError, Tap, load_backbone
+from extract import ExtractError, Preprocessing, Tap, load_backbone
 from extract.checkpoint import Fit
 from extract.weights import is_file_source, load_file, save_weights, tensors_digest, weights_file
 
@@ -290,3 +291,44 @@ def test_weights_shared_by_two_modules_are_saved(tmp_path, small):
     save_weights(backbone, tmp_path / "w.safetensors")
     again = load_backbone(tied, str(tmp_path / "w.safetensors"), preprocessing=small)
     assert again.card.digest == backbone.card.digest
+
+
+class Positioned(nn.Module):
+    """A network with a tensor of its own, which all of its blocks see."""
+
+    def __init__(self):
+        super().__init__()
+        self.position = nn.Parameter(torch.zeros(1, 4, 8, 8))
+        self.start = nn.Conv2d(3, 4, 1)
+        self.blocks = nn.Sequential(nn.Sequential(nn.Conv2d(4, 4, 1)), nn.Sequential(nn.ReLU()))
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, images):
+        return self.fc(self.blocks(self.start(images) + self.position).mean((2, 3)))
+
+
+def test_what_a_network_itself_lacks_no_layer_can_do_without(tmp_path):
+    """Positions of another size and a head of other classes, as a fine-tuned file has them."""
+    network = Positioned()
+    state = network.state_dict()
+    state["position"], state["fc.weight"] = torch.zeros(1, 4, 2, 2), torch.zeros(9, 4)
+    torch.save(state, tmp_path / "own.pth")
+    with pytest.raises(ExtractError, match="position"):
+        _ = load_backbone(
+            network, str(tmp_path / "own.pth"), preprocessing=Preprocessing(8)
+        ).card.choose_layers("auto")
+
+
+class OwnDict(dict):
+    """As configurations of some trainers are."""
+
+
+def test_a_dict_of_a_class_of_its_own_is_refused_in_our_words(tmp_path):
+    torch.save({"config": OwnDict(a=1), "w": torch.zeros(3)}, tmp_path / "own.pth")
+    (tmp_path / "page.pth").write_text("<html>\x1b[31mnot found</html>")
+    for name in ("own.pth", "page.pth"):
+        with pytest.raises(ExtractError, match="can't read weights from") as caught:
+            load_backbone("resnet18", str(tmp_path / name)).card  # noqa: B018
+        said = str(caught.value)
+        assert "weights_only" not in said
+        assert said.isprintable()

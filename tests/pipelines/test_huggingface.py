@@ -10,6 +10,7 @@ import pytest
 from pipelines import BundleError, RunSettings, load_classifier, run_job, save_classifier
 from pipelines.bundle.description import render
 from pipelines.bundle.files import FILE
+from pipelines.predict import main as predict
 from pipelines.run import main
 from tests.extract.encoders import MAIN, write_encoder, write_pictures
 
@@ -56,7 +57,7 @@ def test_a_run_its_bundle_and_a_new_process_agree(tmp_path, photos_of_the_module
 
 
 @pytest.mark.slow
-def test_random_weights_are_in_no_bundle_and_come_back(tmp_path, photos_of_the_module):
+def test_random_weights_are_in_no_bundle_and_come_back(tmp_path, photos_of_the_module, capsys):
     name = write_encoder(tmp_path / "vit", "vit")
     classifier = trained(photos_of_the_module, name, "random", tmp_path)
     folder = save_classifier(classifier, tmp_path / "bundle")
@@ -65,6 +66,10 @@ def test_random_weights_are_in_no_bundle_and_come_back(tmp_path, photos_of_the_m
     shutil.rmtree(tmp_path / "vit")
     assert not [*folder.glob("*.safetensors")]
     assert load_classifier(folder).predict(paths).tolist() == labels
+    capsys.readouterr()
+    assert predict([str(folder), *paths, "--json"]) == 0  # which keeps nothing of a network
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["label"] for row in rows] == labels
 
 
 def test_a_bundle_that_names_a_model_and_defines_none_is_refused(tmp_path, photos_of_the_module):

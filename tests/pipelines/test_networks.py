@@ -106,7 +106,7 @@ def test_what_is_taken_is_searched_and_saved(photos, settings, tmp_path, here):
     assert [key for key in {*found, *tried[NAMES[0]]} if f"`{key}`" not in figures] == []
     said = summary(result.results, tmp_path / "out")
     assert f"a first look at {n_train} training images\n" in said
-    assert "resnet34 (can't be used)" in said
+    assert "resnet34 (no weights file" in said
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "Networks tried" in page
     assert page.count("can&#39;t be used") + page.count("no weights file") >= 1

@@ -1,6 +1,7 @@
 """Forty of timm's families go from images to a bundle that predicts alike in a new process."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from pipelines import RunSettings, run_job
+from pipelines.predict import main as predict
 from tests.extract.timm_families import FAMILIES
 
 ROOT = Path(__file__).parents[2]
@@ -95,3 +97,25 @@ def test_a_bundle_predicts_alike_in_a_new_process(turn, photos, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == expected
+
+
+@pytest.mark.slow
+def test_a_folder_of_timms_is_in_its_bundle_whole(photos, tmp_path, capsys):
+    """What is predicted by the command needs neither the folder nor a cache."""
+    import timm
+
+    folder = tmp_path / "own"
+    timm.models.save_for_hf(timm.create_model("test_resnet", num_classes=3), folder)
+    settings = RunSettings(
+        **{"backbone": f"timm:{folder}", "pooling": "avg", "heads": "logistic", "cv": 2},
+        **{"views": "plain", "baselines": False, "report": False, "numerics": "float32"},
+        **{"cache": tmp_path / "cache", "out": tmp_path / "out"},
+    )
+    result = run_job(str(photos), settings)
+    paths = sorted(map(str, photos.glob("*/*.png")))[6:10]
+    expected = result.classifier.predict(paths).tolist()
+    shutil.rmtree(folder)
+    shutil.rmtree(tmp_path / "cache")
+    assert predict([str(tmp_path / "out" / "model"), *paths, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["label"] for row in rows] == expected
