@@ -128,11 +128,12 @@ class TimmBuild:
     definition: str | None = None
 
     def __call__(self) -> Built:
-        said = None if self.definition is None else json.loads(self.definition)
+        text = self.definition
+        said = None if text is None else json.loads(text)
         asked = self.name if said is None else str(said.get(ARCHITECTURE))
         name = check_name(asked)
         arguments = {} if said is None else _arguments(said)
-        if said is None and self.weights not in ("random",) and not is_file_source(self.weights):
+        if said is None and self.weights != "random" and not is_file_source(self.weights):
             name = _tagged(name, self.weights)
             network = self._create(name, self._pretrained(name))
             filled, fit = set(network.state_dict()), None
@@ -148,9 +149,7 @@ class TimmBuild:
             raise ExtractError(
                 f"timm:{name}: what its {CONFIG} says of images can't be used: {error}"
             ) from error
-        digest = (
-            "" if said is None else "/" + hashlib.sha256(self._said().encode()).hexdigest()[:16]
-        )
+        digest = "" if text is None else "/" + hashlib.sha256(text.encode()).hexdigest()[:16]
         return Built(
             network,
             label,
@@ -161,9 +160,6 @@ class TimmBuild:
             patch=_patch_of(network),
             fit=fit,
         )
-
-    def _said(self) -> str:
-        return self.definition or ""
 
     def _filled(self, network: Any) -> tuple[set[str], Fit | None]:
         if self.weights == "random":
@@ -209,7 +205,7 @@ class TimmBuild:
         import torch
 
         own = dict(arguments)
-        if own:
+        if self.definition is not None:
             _refuse_huge(name, own)
         config = timm.get_pretrained_cfg(name)
         if self.size is not None and config is not None and config.fixed_input_size:
@@ -247,7 +243,12 @@ def _refuse_huge(name: str, arguments: Mapping[str, Any]) -> None:
             raise ExtractError(f"timm:{name}: {key}={str(value)[:60]} in {CONFIG} is too large")
     needed = 0
     # not every model can be made without memory; those that can't are made as they are
-    with contextlib.suppress(Exception), torch.device("meta"), warnings.catch_warnings():
+    with (
+        contextlib.suppress(Exception),
+        torch.device("meta"),
+        torch.random.fork_rng(devices=[]),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         made = timm.create_model(name, **arguments)
         needed = 4 * sum(parameter.numel() for parameter in made.parameters())
