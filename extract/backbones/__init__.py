@@ -28,7 +28,7 @@ __all__ = [
     "scheme_of",
 ]
 
-# by scheme; a name without one is of BARE, or torchvision's
+# by scheme; a name without one is of `bare_names`, or torchvision's
 LOADERS: dict[str, Callable[[Asked], Backbone]] = {
     "torchvision": torchvision.load,
     "timm": timm.load,
@@ -37,8 +37,6 @@ LOADERS: dict[str, Callable[[Asked], Backbone]] = {
     "wheel": wheels.load,
     "baseline": baselines.load,
 }
-# names without a scheme that are not torchvision's
-BARE = {**dict.fromkeys(BASELINES, "baseline"), **dict.fromkeys(OF_WHEELS_ALONE, "wheel")}
 # the schemes that build from a name of a table, ours or their library's, or from what a bundle
 # holds, and how their architectures are written
 NAMED = {
@@ -117,7 +115,7 @@ def load_backbone(
     if not isinstance(name, str):
         asked = Asked("", weights, seed, size, preprocessing, version, cache)
         return module.load_module(name, asked, preprocessing, None)
-    scheme, rest = parse_name(name, LOADERS, BARE)
+    scheme, rest = parse_name(name, LOADERS, bare_names())
     tell_libraries()
     asked = Asked(rest, weights, seed, size, preprocessing, version, cache, definition)
     return LOADERS[scheme](asked)
@@ -132,13 +130,22 @@ def is_copied(name: str, weights: str) -> bool:
     return is_file_source(weights) or (scheme_of(name) in COPIED and weights != "random")
 
 
+def bare_names() -> dict[str, str]:
+    """The schemes of names that are written without one and are not torchvision's, as they are now.
+
+    >>> bare_names()["pixels"]
+    'baseline'
+    """
+    return {**dict.fromkeys(BASELINES, "baseline"), **dict.fromkeys(OF_WHEELS_ALONE, "wheel")}
+
+
 def scheme_of(name: Any) -> str:
     """The scheme by which a backbone is loaded; "module" for what is no text.
 
     >>> scheme_of("pixels"), scheme_of("resnet18"), scheme_of("package.module:function")
     ('baseline', 'torchvision', 'module')
     """
-    return parse_name(name, LOADERS, BARE)[0] if isinstance(name, str) else "module"
+    return parse_name(name, LOADERS, bare_names())[0] if isinstance(name, str) else "module"
 
 
 def named_backbone(architecture: str) -> str | None:

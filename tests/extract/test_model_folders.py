@@ -78,7 +78,7 @@ def hub(tmp_path, monkeypatch, folder):
     )
     monkeypatch.setattr(Hub, "asked", [])
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     set_place(monkeypatch, tmp_path / "cache", f"http://127.0.0.1:{server.server_port}")
     yield Hub
     server.shutdown()

@@ -80,6 +80,7 @@ class Heard:
         ]
 
 
+@pytest.mark.slow
 def test_what_is_taken_is_searched_and_saved(photos, settings, tmp_path, here):
     here.insert(1, ("resnet34", str(tmp_path / "gone.pth")))
     result = run_job(str(photos), settings(out=tmp_path / "out", report=True))

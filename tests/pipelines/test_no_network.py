@@ -126,6 +126,7 @@ def test_the_default_job_reaches_nobody(finished):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("finished", ["sockets"], indirect=True)
 def test_what_follows_it_reaches_nobody(finished):
     from PIL import Image
     from sklearn.datasets import load_digits
