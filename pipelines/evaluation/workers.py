@@ -148,7 +148,12 @@ class _Worker:
         self._to.flush()
 
     def receive(self) -> tuple[bool, Any, list[tuple]]:
-        return pickle.load(self._from)
+        try:
+            return pickle.load(self._from)
+        except ValueError as error:
+            if self._from.closed:  # it was ended meanwhile, by another thread
+                raise EOFError("the process was ended") from error
+            raise
 
     def end(self) -> None:
         self._process.kill()

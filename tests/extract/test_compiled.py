@@ -140,6 +140,7 @@ def test_openvino_takes_what_is_not_square_and_what_is_made_ready(tiny_net):
             assert apart(OpenVinoEngine(eager, "float32")(images), expected) <= 1e-4
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_torch_compile_gives_the_same_float32(eager, batch):
     with eager.running():

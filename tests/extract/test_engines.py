@@ -211,7 +211,10 @@ def test_a_module_called_twice_gives_its_last_call(small):
 
 @pytest.mark.parametrize(
     ("name", "size", "layer"),
-    [("vit_b_32", None, "encoder.layers.encoder_layer_1"), ("swin_t", 64, "features.1.1")],
+    [
+        pytest.param(*("vit_b_32", None, "encoder.layers.encoder_layer_1"), marks=pytest.mark.slow),
+        ("swin_t", 64, "features.1.1"),
+    ],
 )
 def test_tokens_and_channels_last_are_pooled_as_maps(name, size, layer):
     backbone = load_backbone(name, "random", size=size)

@@ -91,7 +91,14 @@ ARCHITECTURES = {
 }
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+# these are large, and others are of their kind
+LARGE = {"vgg11", "vit_b_32", "convnext_tiny"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in ARCHITECTURES],
+)
 def test_the_blocks_of_an_architecture(name):
     size, count, first, auto, kind, shape = ARCHITECTURES[name]
     card = load_backbone(name, "random", size=size).card

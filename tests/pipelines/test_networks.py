@@ -194,6 +194,7 @@ def test_of_one_network_that_is_here_it_is_searched(photos, settings, here):
     assert result.results["comparisons"]["networks"] is None
 
 
+@pytest.mark.slow
 def test_named_networks_are_compared_over_the_folds(photos, settings):
     """Whatever chose them."""
     names = "mobilenet_v3_small,squeezenet1_1"
@@ -206,6 +207,7 @@ def test_named_networks_are_compared_over_the_folds(photos, settings):
     assert f"{found['first']} or {found['second']}" in said
 
 
+@pytest.mark.slow
 def test_the_stage_is_told_and_what_came_of_it(photos, settings):
     heard = Heard()
     run_job(str(photos), settings(), on_event=heard)

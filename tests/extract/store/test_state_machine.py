@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from extract import ExtractError, FeatureStore, Recipe, Tap, prune_cache, verify_cache
 from extract.store import DamagedPart, feature_store, pruning, upkeep
 
-RUNS, STEPS = 15, 20  # a benchmark can raise the slow ones
+RUNS, STEPS = 8, 20  # a benchmark can raise the slow ones
 SLOW_RUNS, SLOW_STEPS = 40, 30
 N = 12
 TAPS = (Tap("early", "avg"), Tap("late", "grid3"))
