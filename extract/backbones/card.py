@@ -232,8 +232,8 @@ def _first_untrained(built: Built, activations: Mapping[str, Activation]) -> int
     # that counter takes no part in a forward pass
     needed = {key for key in built.network.state_dict() if not key.endswith("num_batches_tracked")}
     missing = needed - built.filled
-    orders = [_first_order(key.rpartition(".")[0], activations) for key in missing]
-    return min(orders, default=None)
+    owners = {key.rpartition(".")[0] for key in missing}
+    return min((_first_order(owner, activations) for owner in owners), default=None)
 
 
 def _first_order(owner: str, activations: Mapping[str, Activation]) -> int:

@@ -21,7 +21,6 @@ from extract.weights import file_sha256
 CHUNK = 1 << 20
 SECONDS = 30.0  # without a byte, after which a server is taken for gone
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")  # as torch.hub names its files
-HUB_CONFIG = "config.json"
 Told = Callable[[int, int | None], Any]  # of bytes that came, and how many there are if known
 
 
@@ -108,8 +107,10 @@ def _stream(url: str, path: Path, told: Told) -> None:
 
 def _refuse_another(path: Path, name: str) -> None:
     named = HASH_IN_NAME.search(name)
+    if named is None:
+        return
     found = file_sha256(path)
-    if named is not None and not found.startswith(named[1]):
+    if not found.startswith(named[1]):
         raise ExtractError(
             f"what came for {name} has sha256 {found}, expected one that begins with {named[1]}: "
             "it was changed on the way, by a proxy it may be"

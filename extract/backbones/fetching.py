@@ -14,7 +14,6 @@ from typing import Any
 from data.offline import tell_libraries
 from extract.backbones import bare_names, torchvision
 from extract.backbones.download import (
-    HUB_CONFIG,
     HubModel,
     Told,
     bring,
@@ -35,14 +34,13 @@ from extract.backbones.fetched import (
     weights_folder,
     write_record,
 )
+from extract.backbones.hub import WEIGHT_FILES
+from extract.backbones.model_folders import CONFIG, INDEX, PREPROCESSOR, PROCESSOR
 from extract.backbones.names import DEFAULT_BACKBONE, parse_name
 from extract.backbones.wheels import WHEELS
 from extract.errors import DISK_ERRORS, ExtractError, StoreError
 from extract.files import sync_file, sync_folder
 from extract.weights import file_sha256, is_file_source
-
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
 def fetch_backbone(
@@ -204,9 +202,9 @@ def _kept_of_hub(
 
 def files_read(model: HubModel) -> list[str]:
     """Of a model's files those that timm and transformers read; ExtractError where one lacks."""
-    names = [name for name in (HUB_CONFIG, *PROCESSORS) if name in model.files]
-    if HUB_CONFIG not in names:
-        raise ExtractError(f"{model.repository} has no {HUB_CONFIG}: it is no model of an image")
+    names = [name for name in (CONFIG, PREPROCESSOR, PROCESSOR) if name in model.files]
+    if CONFIG not in names:
+        raise ExtractError(f"{model.repository} has no {CONFIG}: it is no model of an image")
     for whole in WEIGHT_FILES:
         if whole in model.files:
             return [*names, whole]
@@ -214,8 +212,8 @@ def files_read(model: HubModel) -> list[str]:
         parts = sorted(
             name for name in model.files if name.startswith(f"{stem}-") and name.endswith(kind)
         )
-        if f"{whole}.index.json" in model.files and parts:
-            return [*names, f"{whole}.index.json", *parts]
+        if whole + INDEX in model.files and parts:
+            return [*names, whole + INDEX, *parts]
     raise ExtractError(
         f"{model.repository} has no weights that are read here: "
         f"expected {' or '.join(WEIGHT_FILES)}"

@@ -55,25 +55,22 @@ def preprocessing_of(
     images = _odd_images()
     try:
         wanted = [transform(image) for image in images]
-        translation = _translation(transform, images, wanted)
+        shapes = {array.shape for array in wanted}
+        if len(shapes) == 1:
+            return _translation(transform, images, wanted) or transform
     # any: a library's own on settings that it took
     except Exception as error:
         raise _unusable(name, transform.kind, error) from error
-    shapes = {array.shape for array in wanted}
-    if len(shapes) > 1:
-        raise ExtractError(
-            f"hf:{name}: its {transform.kind} gives images of several sizes, "
-            f"{' and '.join(map(str, sorted(shapes)[:2]))}: networks here see one"
-        )
-    return translation or transform
+    raise ExtractError(
+        f"hf:{name}: its {transform.kind} gives images of several sizes, "
+        f"{' and '.join(map(str, sorted(shapes)[:2]))}: networks here see one"
+    )
 
 
 def _translation(
     transform: "ProcessorTransform", images: list[Image.Image], wanted: list[np.ndarray]
 ) -> Preprocessing | None:
     """The preprocessing that gives these values of these images, where there is one."""
-    if len({array.shape for array in wanted}) > 1:
-        return None
     for translation in _translations(transform, wanted[0].shape):
         if all(
             np.allclose(_as_input(translation, image), values, CLOSE, CLOSE)
