@@ -29,13 +29,12 @@ class Checkpoint:
     """What a model's folder holds.
 
     config: of `config.json`. processor: of the image processor, None where there is none. weights:
-    the file or its parts, empty where none were asked for. files: all of these.
+    the file or its parts, empty where none were asked for.
     """
 
     config: dict
     processor: dict | None
     weights: tuple[Path, ...]
-    files: tuple[Path, ...]
 
 
 def find_checkpoint(name: str, with_weights: bool) -> Checkpoint:
@@ -47,10 +46,8 @@ def find_checkpoint(name: str, with_weights: bool) -> Checkpoint:
             f"hf:{name}: no {CONFIG} in {folder}: expected the folder of a transformers model "
             f"({CONFIG}, {PREPROCESSOR}, {WEIGHTS[0]})"
         )
-    processor, processor_files = _read_processor(folder)
-    weights, index = _weights_in(folder) if with_weights else ((), ())
-    files = (config_path, *processor_files, *weights, *index)
-    return Checkpoint(read_json(config_path), processor, weights, files)
+    weights = _weights_in(folder) if with_weights else ()
+    return Checkpoint(read_json(config_path), _read_processor(folder), weights)
 
 
 def _folder_of(name: str, with_weights: bool) -> Path:
@@ -97,15 +94,15 @@ def _download(name: str, with_weights: bool) -> Path:
     return config.parent
 
 
-def _weights_in(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """The weights' files, all there, and the index that names them."""
+def _weights_in(folder: Path) -> tuple[Path, ...]:
+    """The weights' files, all there."""
     for name in WEIGHTS:
         path = folder / name
         if not path.is_file():
             continue
         if not name.endswith(INDEX):
-            return (_checked(path),), ()
-        return tuple(_checked(folder / part) for part in _parts_of(path)), (path,)
+            return (_checked(path),)
+        return tuple(_checked(folder / part) for part in _parts_of(path))
     if cut := [*folder.rglob("*.incomplete")]:
         raise ExtractError(
             f"no weights in {folder}: the download of {cut[0].name[:40]} was cut off: "
@@ -141,17 +138,17 @@ def _parts_of(index: Path) -> list[str]:
     return parts
 
 
-def _read_processor(folder: Path) -> tuple[dict | None, tuple[Path, ...]]:
+def _read_processor(folder: Path) -> dict | None:
     """What the folder says of its image processor; None where it says nothing."""
     path = folder / PREPROCESSOR
     if path.is_file():
-        return read_json(path), (path,)
+        return read_json(path)
     path = folder / PROCESSOR
     if path.is_file():
         own = read_json(path).get("image_processor")
         if isinstance(own, dict):
-            return own, (path,)
-    return None, ()
+            return own
+    return None
 
 
 def read_json(path: Path) -> dict:
