@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from data.memory import available
 from extract.backbones.backbone import Backbone
+from extract.backbones.bounds import MOST_WIDTH, bytes_of, refuse_huge, refuse_large
 from extract.backbones.card import Built
 from extract.backbones.image_processors import LARGEST_SIDE, preprocessing_of, processor_values
 from extract.backbones.model_folders import CONFIG, PREPROCESSOR, find_checkpoint
@@ -31,7 +31,6 @@ from extract.weights import is_file_source, load_file, read_state_dict, weights_
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint"
-MOST_LAYERS, MOST_WIDTH = 1000, 1 << 20
 # keys of a configuration that say how many modules are made
 DEPTHS = ("num_hidden_layers", "depths", "depth", "num_block_repeats", "num_stages")
 
@@ -318,18 +317,8 @@ def _unusable(name: str, error: Exception) -> ExtractError:
 def _refuse_deep(name: str, used: dict) -> None:
     """ExtractError for more modules or wider ones than any encoder has, before they are made."""
     for key, value in used.items():
-        numbers = [n for n in _numbers(value) if isinstance(n, int)]
         most = LARGEST_SIDE if key == "image_size" else MOST_WIDTH
-        if (key in DEPTHS and sum(numbers) > MOST_LAYERS) or max(numbers, default=0) > most:
-            raise ExtractError(f"hf:{name}: {key}={str(value)[:60]} in its {CONFIG} is too large")
-
-
-def _numbers(value: Any) -> Iterator[Any]:
-    if isinstance(value, list):
-        for own in value:
-            yield from _numbers(own)
-    else:
-        yield value
+        refuse_large(f"hf:{name}", key, value, is_depth=key in DEPTHS, most=most)
 
 
 def _refuse_huge(name: str, made: Any, config: Any) -> None:
@@ -338,15 +327,11 @@ def _refuse_huge(name: str, made: Any, config: Any) -> None:
 
     try:
         with torch.device("meta"):
-            needed = 4 * sum(parameter.numel() for parameter in made(config).parameters())
+            needed = bytes_of(made(config))
     # any: a network's own code on foreign values
     except Exception as error:
         raise _unusable(name, error) from error
-    if needed > available():
-        raise ExtractError(
-            f"hf:{name} needs {needed / 1e9:,.1f} GB of memory, "
-            f"{available() / 1e9:,.1f} GB are free: choose a smaller model"
-        )
+    refuse_huge(f"hf:{name}", needed)
 
 
 def _fill(made: Any, config: Any, tensors: dict) -> tuple[Any, Fit]:

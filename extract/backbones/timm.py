@@ -7,13 +7,13 @@ import importlib.metadata
 import importlib.util
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.memory import available
 from extract.backbones.backbone import Backbone
+from extract.backbones.bounds import bytes_of, refuse_huge, refuse_large
 from extract.backbones.card import Built
 from extract.backbones.download import kept_by_torch
 from extract.backbones.fetched import find_fetched
@@ -27,7 +27,6 @@ from extract.weights import is_file_source, load_file, read_state_dict, weights_
 CONFIG = "config.json"
 FITS = {"center": "shorter", "squash": "squash", "border": "border"}
 MOST_CONFIG = 1 << 20  # bytes of a folder's config.json
-MOST_LAYERS, MOST_WIDTH = 1000, 1 << 20
 # of a folder's config.json what is passed on; the rest is not the network's
 ARCHITECTURE, ARGUMENTS, PRETRAINED = "architecture", "model_args", "pretrained_cfg"
 PRETRAINED_KEYS = (
@@ -238,9 +237,7 @@ def _refuse_huge(name: str, arguments: Mapping[str, Any]) -> None:
     import torch
 
     for key, value in arguments.items():
-        numbers = [own for own in _leaves(value) if isinstance(own, int)]
-        if ("depth" in key and sum(numbers) > MOST_LAYERS) or max(numbers, default=0) > MOST_WIDTH:
-            raise ExtractError(f"timm:{name}: {key}={str(value)[:60]} in {CONFIG} is too large")
+        refuse_large(f"timm:{name}", key, value, is_depth="depth" in key)
     needed = 0
     # not every model can be made without memory; those that can't are made as they are
     with (
@@ -251,20 +248,8 @@ def _refuse_huge(name: str, arguments: Mapping[str, Any]) -> None:
     ):
         warnings.simplefilter("ignore")
         made = timm.create_model(name, **arguments)
-        needed = 4 * sum(parameter.numel() for parameter in made.parameters())
-    if needed > available():
-        raise ExtractError(
-            f"timm:{name} as {CONFIG} says needs {needed / 1e9:,.1f} GB of memory, "
-            f"{available() / 1e9:,.1f} GB are free: choose a smaller model"
-        )
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, list):
-        for own in value:
-            yield from _leaves(own)
-    else:
-        yield value
+        needed = bytes_of(made)
+    refuse_huge(f"timm:{name}", needed)
 
 
 def check_name(name: str) -> str:
