@@ -15,7 +15,7 @@ from extract.engines import CPU_BATCH, GPU_BATCH, NUMERICS, choose_device
 from extract.extractor import FeatureExtractor
 from extract.loader import Batch, Decoding, load_batches
 from extract.pooling import Activation, Tap, find_pooling
-from extract.preprocessing import VIEWS, Preprocessing, parse_view
+from extract.preprocessing import Preprocessing, parse_view, seen_as
 from extract.store import FeatureStore
 
 FLIPPED, WHOLE = "flipped", "whole"
@@ -359,7 +359,7 @@ def tap_spans(extractor: FeatureExtractor, start: int = 0) -> Iterator[tuple[Tap
 
 def _batches(extractor: FeatureExtractor, inputs: Sequence, size: int) -> Iterator[Batch]:
     preprocessing = extractor.load_backbone().preprocessing
-    seen = [VIEWS[part](preprocessing) for part in _parts(extractor)]
+    seen = [seen_as(part)(preprocessing) for part in _parts(extractor)]
     reading = extractor._settle_reading(inputs)
     decoding = Decoding(seen, reading=reading, picture_side=PICTURE_SIDE)
     return load_batches(inputs, range(len(inputs)), decoding, lambda: size, 0)

@@ -280,7 +280,7 @@ class TorchEngine:
         self._rows = {}
         self._calls = Counter()
         self._n_images = len(images)
-        with contextlib.suppress(_DeepestTapReached):
+        with contextlib.suppress(DeepestTapReached):
             self.network(self._as_input(images))
         rows, self._rows = self._rows, {}
         return tuple(rows[tap] for tap in self.taps)
@@ -309,10 +309,10 @@ class TorchEngine:
                 # a pooling may give a view, and the next module may work in place
                 self._rows[tap] = activation.pool(tensor, tap.pooling).clone()
         if len(self._rows) == len(self.taps):
-            raise _DeepestTapReached
+            raise DeepestTapReached
 
 
-class _DeepestTapReached(Exception):
+class DeepestTapReached(Exception):
     """Leaves the network as soon as every tap has its rows: nothing behind the deepest one runs."""
 
 

@@ -330,8 +330,9 @@ def extract(
     device : str
         `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
     views : sequence of str
-        Each one of VIEWS, or some of them joined, such as `plain+flipped`, which is read as their
-        mean. One decode of an image serves all of them, and `read` gives the first by default.
+        Each one of VIEWS, a random one such as `light-0-3` (see `extract.augmentation`), or some of
+        them joined, such as `plain+flipped`, which is read as their mean. One decode of an image
+        serves all of them, and `read` gives the first by default.
     thumbnails : bool
         Keep a thumbnail of each image that goes through the network and has none yet.
     reading : Reading, optional

@@ -37,8 +37,8 @@ class FeatureExtractor(TransformerMixin, ShownEstimator):
         Dotted name of a module, or taps joined as `"features.11:grid2+features.18:avg"`. None is
         the last block of the backbone.
     pooling : str
-        `avg`, `max`, `avgmax`, `gem`, `std`, `gridN`, `flatten` or `cls`; taps in `layer` may name
-        their own.
+        `avg`, `max`, `avgmax`, `gem`, `std`, `gridN`, `flatten`, `raw16` or `cls`; taps in `layer`
+        may name their own.
     backbone, weights, seed, size
         As in `load_backbone`.
     numerics : str
@@ -54,7 +54,8 @@ class FeatureExtractor(TransformerMixin, ShownEstimator):
         network once.
     view : str
         What is seen of each image: `plain`, the middle of it; `flipped`, the mean of that and of
-        its mirror image, which the store keeps apart; or `whole`, all of it resized to a square.
+        its mirror image, which the store keeps apart; `whole`, all of it resized to a square; or a
+        random view such as `light-0-3` (see `extract.augmentation`).
     intensity, page, channels
         How files become RGB images, as in `settle_reading`.
 

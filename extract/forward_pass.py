@@ -17,8 +17,8 @@ from extract.cores import cores
 from extract.engines import CPU_BATCH, GPU_BATCH, NUMERICS, choose_device, stack_for, unused_gpu
 from extract.errors import StoreError
 from extract.loader import Batch, Decoding, load_batches
-from extract.pooling import Tap
-from extract.preprocessing import VIEWS
+from extract.pooling import Tap, stored_type
+from extract.preprocessing import seen_as
 from extract.recipe import Recipe
 from extract.store import FeatureStore, MemoryStore, ReadOnlyStore
 from extract.thumbnails import STORED as THUMBNAIL_TYPE
@@ -180,11 +180,12 @@ class ForwardPass:
     def _refuse_full_disk(self, jobs: list[Job]) -> None:
         if not isinstance(self._store, FeatureStore):
             return
-        item = np.dtype(NUMERICS[self._result.recipe.numerics].stored).itemsize
+        stored = NUMERICS[self._result.recipe.numerics].stored
         self._bytes = sum(
-            len(rows) * item * sum(map(self._backbone.card.width, taps))
+            len(rows) * np.dtype(stored_type(tap, stored)).itemsize * self._backbone.card.width(tap)
             for lacking, rows in jobs
             for taps in lacking.values()
+            for tap in taps
         )
         folder = next(f for f in (self._store.cache, *self._store.cache.parents) if f.exists())
         free = shutil.disk_usage(folder).free
@@ -278,7 +279,7 @@ class ForwardPass:
         self, rows: np.ndarray, views: Sequence[str], device: str, thumbnails: frozenset[int]
     ) -> Generator[Batch, None, None]:
         on_gpu = device.startswith("cuda")
-        seen = [VIEWS[view](self._backbone.preprocessing) for view in views]
+        seen = [seen_as(view)(self._backbone.preprocessing) for view in views]
         return load_batches(
             self._request.inputs,
             rows,

@@ -16,6 +16,7 @@ from data.held import held_name
 from data.images import held_bytes
 from data.memory import budget
 from data.thumbnails import make_both
+from extract.augmentation import Augmented
 from extract.cores import cores
 from extract.errors import ExtractError
 from extract.store.ids import ID_BYTES, bytes_id, open_in_memory, pixels_id
@@ -152,7 +153,11 @@ def _fill(done: _Decoded, item: Any, decoding: Decoding, with_thumbnail: bool) -
             if data is not None and data.startswith(JPEG)
             else make_both(image)  # read as asked already
         )
-    done.pixels = tuple(np.asarray(one(image)) for one in decoding.preprocessings)
+    done.pixels = tuple(
+        # a random view is drawn by the image's id
+        one.see(image, done.found) if isinstance(one, Augmented) else np.asarray(one(image))
+        for one in decoding.preprocessings
+    )
     if decoding.picture_side:
         done.picture = image.copy()
         done.picture.thumbnail((decoding.picture_side, decoding.picture_side))

@@ -76,6 +76,7 @@ class Pooling:
     grid: side of the grid where there is one; it must fit into the map.
     shares: side of a map -> (cells, side), what each of its rows or columns counts in each cell;
         None where a row's values are no weighted sums over places.
+    stored: numpy's type that holds its values without loss, where it is narrower than float32.
     """
 
     name: str
@@ -83,6 +84,10 @@ class Pooling:
     apply: Callable
     grid: int = 0
     shares: Callable[[int], np.ndarray] | None = None
+    stored: type | None = None
+
+
+RAW = "raw16"  # the whole output, rounded to float16: what a network is tuned from
 
 
 def _avg(maps: Any) -> Any:
@@ -116,6 +121,12 @@ def _grid(maps: Any, n: int) -> Any:
     return adaptive_avg_pool2d(maps, n).flatten(1)
 
 
+def _rounded(output: Any) -> Any:
+    """Rounded to float16 and no further: what overflows it becomes its largest value."""
+    most = float(np.finfo(np.float16).max)
+    return output.clamp(-most, most).half().float().flatten(1)
+
+
 def _join(parts: Sequence[Any]) -> Any:
     import torch
 
@@ -142,7 +153,19 @@ POOLINGS = {
     "flatten": Pooling("flatten", lambda c, h, w: c * h * w, _flatten, shares=np.eye),
     # the class token is picked before there is a map, so nothing is left to pool
     "cls": Pooling("cls", lambda c, h, w: c, _avg),
+    # taken of the output as it is, class tokens and all, before there is a map
+    RAW: Pooling(RAW, lambda c, h, w: c * h * w, _rounded, stored=np.float16),
 }
+
+
+def stored_type(tap: Tap, stored: type) -> type:
+    """The type that rows of a tap are kept in, where others of their recipe are kept in `stored`.
+
+    >>> stored_type(Tap("features.14", "raw16"), np.float32).__name__
+    'float16'
+    """
+    own = POOLINGS.get(tap.pooling)  # thumbnails are kept by names that are no poolings
+    return stored if own is None or own.stored is None else own.stored
 
 
 def find_pooling(name: str) -> Pooling:
@@ -202,6 +225,8 @@ class Activation:
 
     def width(self, pooling: str) -> int:
         """Length d of the pooled vector."""
+        if pooling == RAW:
+            return math.prod(self.shape)
         return find_pooling(pooling).width(*self.map_shape)
 
     def problem(self, pooling: str) -> str | None:
@@ -226,6 +251,8 @@ class Activation:
         """Layer output (n, ...) as a float32 tensor -> pooled rows (n, d)."""
         if pooling == "cls":
             return output[:, 0]
+        if pooling == RAW:
+            return _rounded(output)
         return find_pooling(pooling).apply(self.as_map(output))
 
     def as_map(self, output: Any) -> Any:

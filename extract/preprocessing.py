@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from extract.augmentation import AUGMENTATIONS, Augmented, is_random
 from extract.errors import ExtractError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -280,7 +281,8 @@ class View:
     Parameters
     ----------
     parts : tuple of str
-        Names of VIEWS; each has features of its own, and of several the mean is read.
+        Names of VIEWS, or of random views; each has features of its own, and of several the mean
+        is read.
 
     Examples
     --------
@@ -305,16 +307,20 @@ NAMED_VIEWS = {"plain": PLAIN, "flipped": WITH_FLIPS, "whole": WHOLE}
 
 
 def named_view(name: str) -> View:
-    """`plain`, `flipped` (the mean of the image and its mirror image) or `whole`.
+    """`plain`, `flipped` (the mean of the image and its mirror image), `whole`, or a random one.
 
     Examples
     --------
     >>> str(named_view("flipped"))
     'plain+flipped'
     """
-    if name not in NAMED_VIEWS:
-        raise ExtractError(f"view={name!r}: expected one of {', '.join(NAMED_VIEWS)}")
-    return NAMED_VIEWS[name]
+    if name in NAMED_VIEWS:
+        return NAMED_VIEWS[name]
+    if is_random(name):
+        return View((name,))
+    raise ExtractError(
+        f"view={name!r}: expected one of {', '.join(NAMED_VIEWS)}, or such as light-0-3"
+    )
 
 
 def parse_view(text: str) -> View:
@@ -327,11 +333,28 @@ def parse_view(text: str) -> View:
     """
     view = View(tuple(text.split("+")))
     for part in view.parts:
-        if part not in VIEWS:
-            raise ExtractError(
-                f"unknown view {part!r}: expected {', '.join(VIEWS)}, or several joined by +"
-            )
+        seen_as(part)
     return view
+
+
+def seen_as(part: str) -> Callable[[Any], Any]:
+    """What becomes of a backbone's preprocessing in one view: of VIEWS, or a random one.
+
+    Raises ExtractError for one that isn't there.
+
+    Examples
+    --------
+    >>> seen_as("light-0-3")(Preprocessing(size=32)).view
+    'light-0-3'
+    """
+    if is_random(part):
+        return lambda preprocessing: Augmented(preprocessing, part)
+    if part not in VIEWS:
+        raise ExtractError(
+            f"unknown view {part!r}: expected {', '.join(VIEWS)}, such as light-0-3 "
+            f"({' or '.join(AUGMENTATIONS)}, seed, number), or several joined by +"
+        )
+    return VIEWS[part]
 
 
 def name_of(view: str) -> str:
@@ -345,6 +368,8 @@ def name_of(view: str) -> str:
     for name, named in NAMED_VIEWS.items():
         if str(named) == view:
             return name
+    if is_random(view):
+        return view
     raise ExtractError(f"unknown view {view!r}: expected one of {', '.join(NAMED_VIEWS)}")
 
 

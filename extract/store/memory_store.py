@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from extract.pooling import Tap
+from extract.pooling import Tap, stored_type
 from extract.recipe import Recipe
 from extract.store.part_writer import as_stored
 from extract.store.parts import DamagedPart
@@ -87,5 +87,6 @@ class MemoryWriter:
     def add(self, ids: np.ndarray, rows: Mapping[Tap, np.ndarray]) -> None:
         """(n, 16) uint8 ids and (n, d) float32 rows for each tap."""
         for tap, values in rows.items():
-            for one_id, row in zip(ids, as_stored(values, self._stored), strict=True):
+            stored = as_stored(values, stored_type(tap, self._stored))
+            for one_id, row in zip(ids, stored, strict=True):
                 self._kept[self._recipe_id, str(tap), one_id.tobytes()] = row

@@ -12,7 +12,7 @@ import numpy as np
 
 from extract.errors import unwritable
 from extract.files import again_where_gone, keeping
-from extract.pooling import Tap
+from extract.pooling import Tap, stored_type
 from extract.store.parts import Rows, write_part
 
 PART_SECONDS = 10.0  # a kill loses at most this much work
@@ -69,7 +69,10 @@ class PartWriter:
 
     def add(self, ids: np.ndarray, rows: Mapping[Tap, np.ndarray]) -> None:
         """(n, 16) uint8 ids and (n, d) rows for each tap; all calls name the same taps."""
-        kept = {str(tap): as_stored(values, self._stored) for tap, values in rows.items()}
+        kept = {
+            str(tap): as_stored(values, stored_type(tap, self._stored))
+            for tap, values in rows.items()
+        }
         self._added.append((ids, kept))  # in one step: an interrupt falls before it or after it
         self._bytes += sum(values.nbytes for values in kept.values())
         # half the time: the other half is for the writing

@@ -54,7 +54,7 @@ KINDS = {
 
 
 def test_every_pooling_has_a_reference():
-    assert set(POOLINGS) - {"cls"} <= set(REFERENCES)
+    assert set(POOLINGS) - {"cls", "raw16"} <= set(REFERENCES)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -85,6 +85,18 @@ def test_cls_is_the_first_token():
     assert np.array_equal(activation.pool(torch.from_numpy(output), "cls").numpy(), output[:, 0])
     assert activation.width("cls") == 5
     assert activation.problem("cls") is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_raw16_is_the_output_as_it_is_rounded_to_float16(kind):
+    output, activation = KINDS[kind]
+    output = 1e3 * np.ascontiguousarray(output)
+    output.flat[:2] = 1e6, -1e6  # more than a float16 holds
+    found = activation.pool(torch.from_numpy(output), "raw16").numpy()
+    expected = np.clip(output.reshape(3, -1), -65504, 65504).astype(np.float16)
+    assert activation.width("raw16") == found.shape[1]
+    assert activation.problem("raw16") is None
+    np.testing.assert_array_equal(found, expected.astype(np.float32))
 
 
 @pytest.mark.parametrize("kind", ["map", "grid", "tokens"])

@@ -151,6 +151,9 @@ def test_the_views_that_are_asked_for_are_in_the_table():
     assert {part for view in NAMED_VIEWS.values() for part in view.parts} <= set(VIEWS)
     for name in NAMED_VIEWS:
         assert name_of(str(named_view(name))) == name
+    assert name_of(str(named_view("light-0-3"))) == "light-0-3"
+    with pytest.raises(ExtractError, match="view='light-0-03': expected one of plain"):
+        named_view("light-0-03")
     with pytest.raises(ExtractError, match="view='turned': expected one of plain, flipped, whole"):
         named_view("turned")
     with pytest.raises(ExtractError, match="unknown view 'flipped': expected one of plain"):
