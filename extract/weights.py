@@ -1,13 +1,18 @@
 """Where a network's weights come from: a file, read without running any code in it."""
 
 import hashlib
+import json
+import os
 import pickle
 import zipfile
+from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from extract.checkpoint import NAMES_SAID, Fit, fitting_tensors, largest
 from extract.errors import ExtractError
+from extract.files import opened
 
 # as `torch.save` is called by people, and safetensors
 FILE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".pth.tar", ".pt.tar", ".safetensors")
@@ -144,11 +149,33 @@ def _read(path: Path) -> Any:
 
 def _check_header(path: Path) -> None:
     """ValueError where a safetensors file names more than its bytes can hold."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        header = int.from_bytes(file.read(8), "little")
+    with opened(path) as file:
+        _header_bytes(file)
+
+
+def _header_bytes(file: BufferedReader) -> int:
+    """How many bytes name the tensors of a safetensors file, which is then at the first of them."""
+    size = os.fstat(file.fileno()).st_size
+    header = int.from_bytes(file.read(8), "little")
     if not 2 <= header <= min(size - 8, MOST_HEADER):
         raise ValueError(f"its header is said to have {header} bytes, the file has {size}")
+    return header
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says beside its tensors; torch is not needed for it.
+
+    Raises ExtractError for what is no safetensors file.
+    """
+    try:
+        with opened(path) as file:
+            said = json.loads(file.read(_header_bytes(file)))
+        own = said.get("__metadata__") or {}
+        return {name: value for name, value in own.items() if isinstance(value, str)}
+    # its header is whatever a stranger wrote
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ExtractError(f"can't read {path}: {reason}; expected a safetensors file") from error
 
 
 def _check_records(path: Path) -> None:
@@ -171,12 +198,17 @@ def _check_records(path: Path) -> None:
 
 def tensors_digest(network: Any, names: set[str]) -> str:
     """Hex SHA-256 over name, type, shape and bytes of these tensors, in the order of names."""
+    state = network.state_dict()
+    return digest_of({name: state[name] for name in names})
+
+
+def digest_of(tensors: Mapping[str, Any]) -> str:
+    """Hex SHA-256 over name, type, shape and bytes of tensors, in the order of names."""
     import torch
 
     digest = hashlib.sha256()
-    state = network.state_dict()
-    for name in sorted(names):
-        tensor = state[name].detach().cpu().contiguous()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
@@ -184,9 +216,20 @@ def tensors_digest(network: Any, names: set[str]) -> str:
 
 def save_weights(backbone: Any, path: Path) -> None:
     """Write the tensors a backbone computes with as safetensors."""
-    from safetensors.torch import save_file
+    save_tensors(backbone.filled_tensors(), path)
 
-    save_file(
-        {name: tensor.clone().contiguous() for name, tensor in backbone.filled_tensors().items()},
-        path,
-    )
+
+def save_tensors(
+    tensors: Mapping[str, Any], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write tensors by name as safetensors, with what is said beside them.
+
+    Raises OSError where the file can't be written.
+    """
+    from safetensors.torch import save
+
+    # tensors that share their bytes are written as two
+    own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    # save_file writes under a name of its own, which a kill would leave, for its user's eyes alone,
+    # and names the disk's errors in words
+    path.write_bytes(save(own, metadata))

@@ -95,13 +95,15 @@ def measure_backbone(
     sample : the images to measure with. seconds : how long to measure.
     """
     from extract import load_backbone
-    from extract.backbones import scheme_of
+    from extract.backbones import brings_weights, scheme_of
     from extract.speed import measure_speed
     from pipelines.features import choose_taps
 
     # the values of the weights change no time, so none are fetched
     named = scheme_of(name) in ("torchvision", "timm", "hf", "wheel")
-    weights = settings.weights or ("random" if named else None)
+    weights = None
+    if not brings_weights(name):
+        weights = settings.weights or ("random" if named else None)
     backbone = load_backbone(name, weights, size=settings.size, cache=settings.cache)
     chosen = choose_taps(backbone.card, settings.layers, settings.poolings)
     taps = list(dict.fromkeys(tap for joined in chosen for tap in joined))

@@ -1,27 +1,29 @@
 """The frozen networks: one table from the scheme of a name to what loads it."""
 
 import os
-import re
 from collections.abc import Callable
 from typing import Any
 
 from data.offline import tell_libraries
-from extract.backbones import baselines, huggingface, module, timm, torchvision, wheels
+from extract.backbones import baselines, huggingface, module, timm, torchvision, tuned, wheels
 from extract.backbones.backbone import Backbone
 from extract.backbones.baselines import BASELINES
 from extract.backbones.card import Card
-from extract.backbones.names import DEFAULT_BACKBONE, Asked, parse_name
-from extract.backbones.wheels import OF_WHEELS_ALONE
+from extract.backbones.names import DEFAULT_BACKBONE, Asked, parse_name, share
+from extract.backbones.tables import COPIED, NAMED, bare_names, named_backbone
 from extract.errors import ExtractError
 from extract.weights import is_file_source
 
 __all__ = [
     "BASELINES",
+    "COPIED",
     "DEFAULT_BACKBONE",
     "LOADERS",
     "NAMED",
     "Backbone",
     "Card",
+    "bare_names",
+    "brings_weights",
     "is_copied",
     "load_backbone",
     "named_backbone",
@@ -36,17 +38,8 @@ LOADERS: dict[str, Callable[[Asked], Backbone]] = {
     "module": module.load,
     "wheel": wheels.load,
     "baseline": baselines.load,
+    "tuned": tuned.load,
 }
-# the schemes that build from a name of a table, ours or their library's, or from what a bundle
-# holds, and how their architectures are written
-NAMED = {
-    "torchvision": re.compile(r"torchvision\.([a-z0-9_]+)"),
-    "timm": re.compile(r"timm\.([A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)?)(?:/[0-9a-f]+)?"),
-    "hf": re.compile(r"hf\.([a-z0-9_-]+)/[0-9a-f]+"),
-    "wheel": re.compile(r"wheel\.([a-z0-9_]+)"),
-    "baseline": re.compile(r"permafrost\.([a-z0-9_]+)/\d+"),
-}
-COPIED = ("timm", "hf")  # the schemes whose weights a bundle holds
 
 
 def load_backbone(
@@ -67,8 +60,9 @@ def load_backbone(
     name : str, torch.nn.Module or Backbone
         torchvision's name of a model, `"tf_efficientnet_lite0"`, `"timm:NAME"` or
         `"timm:FOLDER"`, `"hf:ORG/NAME"` or `"hf:FOLDER"`, `"pixels"`, `"histogram"` or `"gabor"`
-        (baselines without weights, of one size), `"package.module:function"` returning a module, a
-        module, or a Backbone.
+        (baselines without weights, of one size), the file of a network that was trained further or
+        the folder that holds it, `"package.module:function"` returning a module, a module, or a
+        Backbone.
     weights : str, path or None
         None (`wheel` for mobilenet_v2 and tf_efficientnet_lite0, else the `DEFAULT` of the library
         that has it), an enum name such as `"IMAGENET1K_V2"`, a path to a state dict or training
@@ -118,7 +112,11 @@ def load_backbone(
     scheme, rest = parse_name(name, LOADERS, bare_names())
     tell_libraries()
     asked = Asked(rest, weights, seed, size, preprocessing, version, cache, definition)
-    return LOADERS[scheme](asked)
+    made = LOADERS[scheme](asked)
+    # one's own are shared, if at all, by what makes them
+    return (
+        made if made.key is None else share((made.key, made.size, str(made.memory)), lambda: made)
+    )
 
 
 def is_copied(name: str, weights: str) -> bool:
@@ -130,13 +128,16 @@ def is_copied(name: str, weights: str) -> bool:
     return is_file_source(weights) or (scheme_of(name) in COPIED and weights != "random")
 
 
-def bare_names() -> dict[str, str]:
-    """The schemes of names that are written without one and are not torchvision's, as they are now.
+def brings_weights(name: Any) -> bool:
+    """Whether a name says which weights are meant, so that those asked for are others' alone.
 
-    >>> bare_names()["pixels"]
-    'baseline'
+    >>> brings_weights("pixels"), brings_weights("tuned/network.safetensors")
+    (True, True)
+    >>> brings_weights("resnet18"), brings_weights("tuned:resnet18")
+    (False, False)
     """
-    return {**dict.fromkeys(BASELINES, "baseline"), **dict.fromkeys(OF_WHEELS_ALONE, "wheel")}
+    scheme = scheme_of(name)
+    return scheme == "baseline" or (scheme == "tuned" and tuned.file_of(name) is not None)
 
 
 def scheme_of(name: Any) -> str:
@@ -146,26 +147,6 @@ def scheme_of(name: Any) -> str:
     ('baseline', 'torchvision', 'module')
     """
     return parse_name(name, LOADERS, bare_names())[0] if isinstance(name, str) else "module"
-
-
-def named_backbone(architecture: str) -> str | None:
-    """The name of the backbone of an architecture in our own tables; None for one's own network.
-
-    A name that comes from elsewhere is looked up here and never as `module:function`, which would
-    import and call what it says.
-
-    >>> named_backbone("torchvision.resnet18"), named_backbone("permafrost.pixels/1")
-    ('resnet18', 'pixels')
-    >>> named_backbone("own:package.Net:0123:")
-    """
-    for scheme, pattern in NAMED.items():
-        match = pattern.fullmatch(architecture)
-        if not match:
-            continue
-        name = f"{scheme}:{match[1]}" if scheme in COPIED else match[1]
-        if scheme_of(name) == scheme:
-            return name
-    return None
 
 
 def _refuse_settings(settings: dict[str, Any]) -> None:

@@ -45,8 +45,8 @@ class Backbone:
         self.weights = weights
         self.size = size
         self._build = build
-        self._memory = memory
-        self._key = key
+        self.memory = memory
+        self.key = key
         self._built: Built | None = None
         self._card: Card | None = None
         self.ready: dict[tuple, Any] = {}  # what an engine leaves to the next
@@ -58,7 +58,7 @@ class Backbone:
         return self
 
     def __getstate__(self) -> dict:
-        own = self._key is None
+        own = self.key is None
         return self.__dict__ | {"_built": None, "ready": {}, "_build": None if own else self._build}
 
     @property
@@ -100,13 +100,17 @@ class Backbone:
             if name in built.filled
         }
 
+    def build(self) -> Built:
+        """The network made anew, as its loader gives it; ExtractError where it can't be."""
+        if self._build is None:
+            raise ExtractError(
+                f"backbone {self.name} was unpickled without its network: pass the module again"
+            )
+        return self._build()
+
     def _load(self) -> Built:
         if self._built is None:
-            if self._build is None:
-                raise ExtractError(
-                    f"backbone {self.name} was unpickled without its network: pass the module again"
-                )
-            built = self._build()
+            built = self.build()
             preprocessing = resized(built.preprocessing, self.size)
             network = built.network.eval().float().requires_grad_(False)
             built = replace(built, network=network, preprocessing=preprocessing)
@@ -135,7 +139,7 @@ class Backbone:
         )
 
     def _memory_file(self) -> Path | None:
-        return memory_file(self._memory, self._key, self.size)
+        return memory_file(self.memory, self.key, self.size)
 
     def _remembered(self) -> Card | None:
         path = self._memory_file()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from extract.backbones.backbone import Backbone
 from extract.backbones.card import Built
-from extract.backbones.names import Asked, refuse_preprocessing, share
+from extract.backbones.names import Asked, refuse_preprocessing
 from extract.errors import ExtractError
 
 NO_WEIGHTS = "none"
@@ -50,10 +50,7 @@ def load(asked: Asked) -> Backbone:
         raise ExtractError(f"backbone {asked.name!r} has no weights and one size: leave both out")
     key = (asked.name, NO_WEIGHTS)
     build = BaselineBuild(asked.name)
-    return share(
-        (*key, str(asked.cache)),
-        lambda: Backbone(asked.name, NO_WEIGHTS, build, memory=asked.cache, key=key),
-    )
+    return Backbone(asked.name, NO_WEIGHTS, build, memory=asked.cache, key=key)
 
 
 @dataclass(frozen=True)

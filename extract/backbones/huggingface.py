@@ -22,7 +22,6 @@ from extract.backbones.names import (
     file_signature,
     path_signature,
     refuse_preprocessing,
-    share,
 )
 from extract.checkpoint import Fit
 from extract.errors import ExtractError
@@ -124,11 +123,8 @@ def load(asked: Asked) -> Backbone:
     seed = asked.seed if weights == "random" else None
     signatures = (file_signature(weights), *map(path_signature, files))
     key = ("hf", asked.name, weights, signatures, seed, version, text)
-    return share(
-        (*key, asked.size, str(asked.cache)),
-        lambda: Backbone(
-            f"hf:{asked.name}", weights, build, size=asked.size, memory=asked.cache, key=key
-        ),
+    return Backbone(
+        f"hf:{asked.name}", weights, build, size=asked.size, memory=asked.cache, key=key
     )
 
 

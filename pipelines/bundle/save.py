@@ -134,13 +134,15 @@ def _write_extractor(extractor: FeatureExtractor, number: int, folder: Path) -> 
 def _write_members(members: Sequence[Member], folder: Path, classes: list) -> list[dict]:
     """Write a blend's heads -> their description; heads on the same columns share their rows."""
     rows_by_columns: dict[Any, list[tuple[int, np.ndarray]]] = {}
+    first_columns: dict[int, Any] = {}  # of a head that is on several views: its rows are the same
     for number, member in enumerate(members):
         takes = member.columns[1] - member.columns[0], classes
         file = folder / numbered(HEAD, number)
         _refuse_improbable(member.estimator, member.calibration)
         rows = _write_head(member.estimator, member.rows, takes, file)
         if rows is not None:
-            rows_by_columns.setdefault(member.columns, []).append((number, rows))
+            columns = first_columns.setdefault(id(member.estimator), member.columns)
+            rows_by_columns.setdefault(columns, []).append((number, rows))
     table_of = {}
     for table, own in enumerate(rows_by_columns.values()):
         distinct, places = _distinct([rows for _, rows in own])

@@ -366,7 +366,7 @@ def test_a_memory_that_can_not_be_read_is_made_anew(tmp_path, text, signed):
 
 def as_remembered(path, text):
     """A text of any kind with a checksum that is right."""
-    return HEAD % _checksum(path, text + b"}\n") + text + b"}\n"
+    return HEAD % _checksum(path, (text + b"}\n",)) + text + b"}\n"
 
 
 @pytest.mark.parametrize(
