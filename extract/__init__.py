@@ -28,6 +28,10 @@ _HOMES = {
     "found_pictures": "thumbnails",
     "kept_pictures": "thumbnails",
     "kept_thumbnails": "thumbnails",
+    "NewLayer": "tuning.new_layer",
+    "Tuned": "tuning.tuning",
+    "Tuning": "tuning.settings",
+    "tune_network": "tuning.tuning",
     "prune_cache": "store",
     "verify_cache": "store",
 }

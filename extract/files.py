@@ -12,9 +12,9 @@ import stat
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,11 @@ _naming = threading.RLock()
 _read_only: ContextVar[bool] = ContextVar("read_only", default=False)
 USED_SECONDS = 3600.0  # a use is noted once in this time
 ABANDONED = re.compile(r"\.tmp-(?P<host>[0-9a-f]{12})-(?P<process>[0-9]{1,10})-[0-9a-f]{8}")
+CHECKSUM_BYTES = 32  # hex digits
 HEAD = b'{"blake2b": "%s",\n "value": '
-HEAD_BYTES = len(HEAD % bytes(32))
+HEAD_BYTES = len(HEAD % bytes(CHECKSUM_BYTES))
 LONGEST_REMEMBERED = 256 << 20
+READ_BYTES = 1 << 20
 TRIES = 5  # of writing into a folder that others remove
 O_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone tells text from bytes here
 
@@ -143,7 +145,7 @@ def write_remembered(path: Path, value: Any) -> None:
     body = json.dumps(value).encode() + b"}\n"
     _make_way(path)
     with written_aside(path) as aside:
-        aside.write_bytes(HEAD % _checksum(path, body) + body)
+        aside.write_bytes(HEAD % _checksum(path, [body]) + body)
 
 
 def _make_way(path: Path) -> None:
@@ -162,16 +164,45 @@ def read_remembered(path: Path) -> Any:
                 return None
             data = file.read()
         head, body = data[:HEAD_BYTES], data[HEAD_BYTES:]
-        if head == HEAD % _checksum(path, body):
+        if head == HEAD % _checksum(path, [body]):
             return json.loads(body[:-2])
     return None
 
 
-def _checksum(path: Path, body: bytes) -> bytes:
+def write_sealed(path: Path, body: bytes) -> None:
+    """Replace a file of any bytes that `read_sealed` reads; OSError where it can't be written."""
+    with written_aside(path) as aside, open(aside, "wb") as file:
+        file.write(_checksum(path, [body]))
+        file.write(body)
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """The bytes as they were written under this name; None where they are not, as above."""
+    with contextlib.suppress(OSError, NoFile, MemoryError), opened(path) as file:
+        said = file.read(CHECKSUM_BYTES)
+        body = file.read()
+        if said == _checksum(path, [body]):
+            return body
+    return None
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether `read_sealed` reads the file, which is not taken into memory for it.
+
+    Raises OSError where it can't be read, which says nothing of its bytes.
+    """
+    with contextlib.suppress(NoFile), opened(path) as file:
+        said = file.read(CHECKSUM_BYTES)
+        return said == _checksum(path, iter(partial(file.read, READ_BYTES), b""))
+    return False
+
+
+def _checksum(path: Path, pieces: Iterable[bytes]) -> bytes:
     """Of the name, too: of two files that were swapped neither is believed."""
-    return (
-        hashlib.blake2b(os.fsencode(path.name) + b"\n" + body, digest_size=16).hexdigest().encode()
-    )
+    digest = hashlib.blake2b(os.fsencode(path.name) + b"\n", digest_size=CHECKSUM_BYTES // 2)
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest().encode()
 
 
 def remove_abandoned(folder: Path) -> None:

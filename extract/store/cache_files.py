@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -31,18 +31,27 @@ class Kind(StrEnum):
     CARD = "card"
     SCRIPT = "script"
     FOUND = "found"
+    NETWORK = "tuned network"
+    HISTORY = "history"  # of a tuned network's training
+    CHECKPOINT = "unfinished training"
     TEMPORARY = "temporary"
     SET_ASIDE = "set aside"
     STRANGER = "stranger"  # the store did not put it there
 
 
-# folders of one small file each for what is remembered
-MEMORIES = {
-    "ids": Kind.IDS,
-    "backbones": Kind.CARD,
-    "page": Kind.SCRIPT,
-    "found": Kind.FOUND,
+# what is remembered, and networks that were tuned: by folder, what its files are there for
+FOLDERS = {
+    "ids": {".json": Kind.IDS},
+    "backbones": {".json": Kind.CARD},
+    "page": {".json": Kind.SCRIPT},
+    "found": {".json": Kind.FOUND},
+    "tuned": {
+        ".safetensors": Kind.NETWORK,
+        ".json": Kind.HISTORY,
+        ".checkpoint": Kind.CHECKPOINT,
+    },
 }
+PARTS = {".h5": Kind.PART}
 
 
 @dataclass(frozen=True)
@@ -75,20 +84,20 @@ def _all_files(cache: Path) -> Iterator[CacheFile]:
     for entry in _entries(cache):
         if _is_folder(entry) and RECIPE_FOLDER.fullmatch(entry.name):
             yield from _recipe_files(entry)
-        elif _is_folder(entry) and entry.name in MEMORIES:
+        elif _is_folder(entry) and entry.name in FOLDERS:
             for one in _entries(entry):
-                yield from _as_file(one, _kind(one.name, ".json", MEMORIES[entry.name]))
+                yield from _as_file(one, _kind(one.name, FOLDERS[entry.name]))
         else:
-            yield from _as_file(entry, _kind(entry.name))
+            yield from _as_file(entry, _kind(entry.name, {}))
 
 
 def _recipe_files(folder: os.DirEntry) -> Iterator[CacheFile]:
     for entry in _entries(folder):
         if entry.name == "parts" and _is_folder(entry):
             for one in _entries(entry):
-                yield from _as_file(one, _kind(one.name, ".h5", Kind.PART), folder.name)
+                yield from _as_file(one, _kind(one.name, PARTS), folder.name)
         else:
-            kind = Kind.RECIPE if entry.name == "recipe.json" else _kind(entry.name)
+            kind = Kind.RECIPE if entry.name == "recipe.json" else _kind(entry.name, {})
             yield from _as_file(entry, kind, folder.name)
 
 
@@ -105,12 +114,13 @@ def _is_folder(entry: os.DirEntry) -> bool:
     return entry.is_dir(follow_symlinks=False)
 
 
-def _kind(name: str, suffix: str = "", ours: Kind = Kind.STRANGER) -> Kind:
+def _kind(name: str, ours: Mapping[str, Kind]) -> Kind:
+    """What a file is there for, in a folder where these suffixes are ours."""
     if name.startswith(".tmp-"):
         return Kind.TEMPORARY
     if name.endswith(".damaged"):
         return Kind.SET_ASIDE
-    return ours if suffix and name.endswith(suffix) else Kind.STRANGER
+    return ours.get(os.path.splitext(name)[1], Kind.STRANGER)
 
 
 def _as_file(entry: os.DirEntry, kind: Kind, recipe_id: str = "") -> Iterator[CacheFile]:

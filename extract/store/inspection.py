@@ -76,8 +76,9 @@ class CacheContents:
     recipes : tuple of StoredRecipe
         The last used first.
     others : {kind: (files, bytes)}
-        What lies beside them: `ids`, `card`, `set aside`, `temporary`, and `stranger` for what the
-        store did not put there, which is not counted in bytes.
+        What lies beside them: `ids`, `card`, `tuned network`, `unfinished training`, `set aside`,
+        `temporary` and others of Kind, and `stranger` for what the store did not put there, which
+        is not counted in bytes.
     """
 
     cache: Path

@@ -47,7 +47,7 @@ class Pruned:
     removed : tuple of Removable
         In this order.
     n_in_use : int
-        Recipes and memories that would have been removed, but were used of late.
+        Recipes, memories and networks that would have been removed, but were used of late.
     bytes_left : int
     """
 
@@ -70,9 +70,10 @@ def prune_cache(
 ) -> Pruned:
     """Remove what was not used for long; without an age or a size, only what nobody reads.
 
-    A recipe goes as a whole. What was used in the last two hours stays, and a process that loses
-    its features nevertheless computes them again. Files that were set aside, and those that killed
-    processes left half written, are removed in any case.
+    A recipe goes as a whole, and a tuned network with the history of its training. What was used in
+    the last two hours stays, and a process that loses its features nevertheless computes them
+    again. Files that were set aside, and those that killed processes left half written, are removed
+    in any case.
 
     Parameters
     ----------
@@ -125,14 +126,19 @@ def prune_cache(
 def _removables(cache: Path, now: float) -> Iterator[Removable]:
     """What can be removed of a cache; what the store did not put there is none of it."""
     by_recipe: dict[str, list[CacheFile]] = defaultdict(list)
+    tuned: dict[Path, list[CacheFile]] = defaultdict(list)
     for file in cache_files(cache):
         written = file.kind == Kind.TEMPORARY and not _is_stale(file, now)
         if file.kind in (Kind.PART, Kind.RECIPE) or (written and file.recipe_id):
             by_recipe[file.recipe_id].append(file)
+        elif file.kind in (Kind.HISTORY, Kind.NETWORK):
+            tuned[file.path.with_suffix("")].append(file)
         elif file.kind != Kind.STRANGER and not written:
             yield Removable(file.kind, file.path, (file.path,), file.n_bytes, file.changed)
     for recipe_id, files in by_recipe.items():
         yield _whole_recipe(cache / recipe_id, files)
+    for files in tuned.values():
+        yield _whole_network(files)
 
 
 def _is_stale(file: CacheFile, now: float) -> bool:
@@ -146,6 +152,14 @@ def _whole_recipe(folder: Path, files: Sequence[CacheFile]) -> Removable:
     size = sum(file.n_bytes for file in files if file.kind != Kind.TEMPORARY)
     latest = max(file.changed for file in files)
     return Removable(Kind.RECIPE, folder, tuple(file.path for file in parts), size, latest)
+
+
+def _whole_network(files: Sequence[CacheFile]) -> Removable:
+    """A tuned network and its history, whose time says when the network was last used."""
+    first, *rest = sorted(files, key=lambda file: file.kind != Kind.NETWORK)
+    size, latest = sum(file.n_bytes for file in files), max(file.changed for file in files)
+    paths = tuple(file.path for file in (first, *rest))
+    return Removable(first.kind, first.path, paths, size, latest)
 
 
 def _is_in_use(one: Removable, now: float) -> bool:

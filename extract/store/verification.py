@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from extract.files import read_remembered
+from extract.backbones.tuned import describe_tuned
+from extract.errors import ExtractError
+from extract.files import is_sealed, read_remembered
 from extract.recipe import SCHEMA
 from extract.store.cache_files import CacheFile, Kind, cache_files
 from extract.store.feature_store import FeatureStore
 from extract.store.inspection import recipe_values
 from extract.store.parts import put_aside, read_index
 from extract.store.rows_on_disk import WrongBytes
+from extract.weights import digest_of, file_sha256, read_state_dict
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,8 @@ def verify_cache(
     cache : path or None
         Folder; None is the platform's user cache folder.
     repair : bool
-        Set damaged parts aside and forget damaged memories; what they held is computed again by
-        the next run that asks for it.
+        Set damaged parts and tuned networks aside and forget damaged memories and unfinished
+        trainings; what they held is computed again by the next run that asks for it.
     on_progress : callable or None
         Called with the bytes looked at so far and those in all.
 
@@ -155,6 +158,23 @@ def _check_memory(file: CacheFile) -> str:
     return ""
 
 
+def _check_network(file: CacheFile) -> str:
+    """Its tensors by the file's own digest, and all of it by what its training left beside it."""
+    history = read_remembered(file.path.with_suffix(".json"))
+    if history is not None and file_sha256(file.path) != history["sha256"]:
+        return "it is not the network that its training wrote"
+    try:
+        if digest_of(read_state_dict(file.path)) != describe_tuned(file.path)["digest"]:
+            return "it holds other tensors than were written into it"
+    except ExtractError as error:
+        return str(error) if file.path.exists() else ""
+    return ""
+
+
+def _check_checkpoint(file: CacheFile) -> str:
+    return "" if is_sealed(file.path) else "it is not as it was written"
+
+
 CHECKS: dict[Kind, Callable[[CacheFile], str]] = {
     Kind.PART: _check_part,
     Kind.RECIPE: _check_recipe,
@@ -162,12 +182,15 @@ CHECKS: dict[Kind, Callable[[CacheFile], str]] = {
     Kind.CARD: _check_memory,
     Kind.SCRIPT: _check_memory,
     Kind.FOUND: _check_memory,
+    Kind.NETWORK: _check_network,
+    Kind.HISTORY: _check_memory,
+    Kind.CHECKPOINT: _check_checkpoint,
 }
 
 
 def _repair(file: CacheFile) -> str:
     """Put a damaged file out of use -> what was done, empty where nothing could be."""
-    if file.kind == Kind.PART or file.odd:
+    if file.kind in (Kind.PART, Kind.NETWORK) or file.odd:
         return "set aside" if put_aside(file.path) else ""
     with contextlib.suppress(OSError):
         file.path.unlink(missing_ok=True)

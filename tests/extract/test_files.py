@@ -11,10 +11,13 @@ import pytest
 from extract import files
 from extract.files import (
     NoFile,
+    is_sealed,
     opened,
     read_remembered,
+    read_sealed,
     remove_abandoned,
     write_remembered,
+    write_sealed,
     write_text,
     written_aside,
 )
@@ -116,6 +119,32 @@ def test_every_bit_of_what_is_remembered_counts(tmp_path):
         assert read_remembered(path) is None
     path.write_bytes(whole + b"\n")
     assert read_remembered(path) is None
+
+
+def test_every_bit_of_what_is_sealed_counts(tmp_path):
+    path = tmp_path / "a.checkpoint"
+    write_sealed(path, b"\0\xffbody")
+    assert read_sealed(path) == b"\0\xffbody"
+    assert is_sealed(path)
+    whole = path.read_bytes()
+    for at in range(8 * len(whole)):
+        changed = bytearray(whole)
+        changed[at // 8] ^= 1 << at % 8
+        path.write_bytes(changed)
+        assert read_sealed(path) is None
+    for left in range(len(whole)):
+        path.write_bytes(whole[:left])
+        assert read_sealed(path) is None
+        assert not is_sealed(path)
+    path.write_bytes(whole)
+    path.rename(tmp_path / "b.checkpoint")  # another's: it is of another training
+    assert [read_sealed(own) for own in (path, tmp_path / "b.checkpoint")] == [None, None]
+
+
+@pytest.mark.parametrize("make", ODD)
+def test_of_what_is_no_file_nothing_is_read(tmp_path, make):
+    make(tmp_path / "odd")
+    assert read_sealed(tmp_path / "odd") is None
 
 
 def test_of_two_that_were_swapped_neither_is_believed(tmp_path):

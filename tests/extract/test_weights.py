@@ -283,6 +283,13 @@ def test_saved_weights_give_the_same_backbone(tmp_path, tiny_net, backbone, smal
     assert again.card.digest == backbone.card.digest
 
 
+def test_saved_weights_are_as_open_to_others_as_other_files(tmp_path, backbone):
+    save_weights(backbone, tmp_path / "a.safetensors")
+    (tmp_path / "other").touch()
+    modes = [(tmp_path / name).stat().st_mode for name in ("a.safetensors", "other")]
+    assert modes[0] == modes[1]
+
+
 def test_weights_shared_by_two_modules_are_saved(tmp_path, small):
     """safetensors refuses tensors that share memory."""
     conv = torch.nn.Conv2d(3, 3, 3, padding=1)

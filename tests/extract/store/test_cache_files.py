@@ -36,7 +36,8 @@ def test_each_name_says_what_it_is(store, recipe):
     folder = store.cache / recipe.id
     (part,) = (folder / "parts").iterdir()
     ours = ("ids/a.json", "backbones/b.json", "page/vega.json")
-    for name in (*ours, "ids/c.damaged", "ids/note.txt", "photo.jpg"):
+    tuned = ("tuned/k.safetensors", "tuned/k.json", "tuned/k.checkpoint", "tuned/k.png")
+    for name in (*ours, *tuned, "ids/c.damaged", "ids/note.txt", "photo.jpg"):
         (store.cache / name).parent.mkdir(exist_ok=True)
         (store.cache / name).touch()
     for name in ("parts/x.damaged", "parts/y.png", "z.h5"):
@@ -50,6 +51,10 @@ def test_each_name_says_what_it_is(store, recipe):
             "a.json": Kind.IDS,
             "b.json": Kind.CARD,
             "vega.json": Kind.SCRIPT,
+            "k.safetensors": Kind.NETWORK,
+            "k.json": Kind.HISTORY,
+            "k.checkpoint": Kind.CHECKPOINT,
+            "k.png": Kind.STRANGER,
             "c.damaged": Kind.SET_ASIDE,
             "x.damaged": Kind.SET_ASIDE,
             "note.txt": Kind.STRANGER,

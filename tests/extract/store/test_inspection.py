@@ -10,6 +10,7 @@ import pytest
 from extract import FeatureStore, Recipe, Tap, cache_contents, extract, load_backbone
 from extract.recipe import SCHEMA
 from extract.store import ids
+from tests.extract.store.tuned_files import write_tuned_files
 
 A, B = Tap("first", "avg"), Tap("last", "grid3")
 
@@ -54,6 +55,17 @@ def test_a_backbone_is_named_as_it_was_asked_for(store, photos, monkeypatch):
     assert (one.rows, one.taps) == (12, ("pixels:avg",))
     assert contents.others["ids"][0] == 1
     assert contents.others["card"][0] == 1
+
+
+def test_tuned_networks_and_unfinished_trainings_are_counted(store):
+    sizes = {
+        path.suffix: path.stat().st_size for path in write_tuned_files(store.cache).parent.iterdir()
+    }
+    assert cache_contents(store.cache).others == {
+        "tuned network": (1, sizes[".safetensors"]),
+        "history": (1, sizes[".json"]),
+        "unfinished training": (1, sizes[".checkpoint"]),
+    }
 
 
 def test_the_last_used_stands_first(store, recipe):

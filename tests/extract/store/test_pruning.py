@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from extract import ExtractError, FeatureStore, Tap, prune_cache
+from extract import ExtractError, FeatureStore, Tap, files, prune_cache
 from extract.files import _host
 from extract.store import ids, pruning
 from extract.store.ids import image_ids
+from tests.extract.store.tuned_files import KEY, write_tuned_files
 
 A = Tap("last", "avg")
 DAY = 24 * 3600.0
@@ -124,6 +125,46 @@ def test_ids_and_cards_go_by_themselves(store, photos, monkeypatch):
     assert (removed.path, removed.kind, file.exists()) == (file, "ids", False)
 
 
+def test_a_tuned_network_goes_with_its_history(store):
+    """Unfinished trainings go by themselves."""
+    network = write_tuned_files(store.cache)
+    other = write_tuned_files(store.cache, KEY[::-1])
+    age(store.cache, 100)
+    files.note_use(other.with_suffix(".json"))  # as where it is found again
+    size = network.stat().st_size + network.with_suffix(".json").stat().st_size
+    done = prune_cache(store.cache, older_than=5 * DAY)
+    removed = {one.path: (one.kind, one.n_bytes) for one in done.removed}
+    assert removed == {
+        network: ("tuned network", size),
+        network.with_suffix(".checkpoint"): ("unfinished training", 232),
+        other.with_suffix(".checkpoint"): ("unfinished training", 232),
+    }
+    assert set((store.cache / "tuned").iterdir()) == {other, other.with_suffix(".json")}
+
+
+def test_a_network_that_is_found_again_after_the_first_look_stays(store, monkeypatch):
+    network = write_tuned_files(store.cache)
+    network.with_suffix(".checkpoint").unlink()
+    age(store.cache, 100)
+    removables = pruning._removables
+
+    def used_meanwhile(cache, now):
+        yield from list(removables(cache, now))
+        files.note_use(network.with_suffix(".json"))
+
+    monkeypatch.setattr(pruning, "_removables", used_meanwhile)
+    assert prune_cache(store.cache, older_than=5 * DAY).n_in_use == 1
+    assert network.exists()
+
+
+def test_the_history_of_a_network_that_is_gone_goes_too(store):
+    network = write_tuned_files(store.cache)
+    network.unlink()
+    age(store.cache, 100)
+    prune_cache(store.cache, older_than=5 * DAY)
+    assert not list((store.cache / "tuned").iterdir())
+
+
 def test_what_is_not_the_stores_stays(store, recipes):
     mine = [store.cache / "thesis.txt", store.cache / recipes[0].id / "notes.txt"]
     mine += [store.cache / recipes[0].id / "parts" / name for name in ("folder.h5", "a.png")]
@@ -163,8 +204,6 @@ def test_a_writer_whose_folder_goes_writes_its_part_all_the_same(store, recipe, 
 
 def test_a_part_whose_folder_goes_while_it_is_written_is_written_anew(store, recipe, monkeypatch):
     import shutil
-
-    from extract import files
 
     removed, sync = [], files.sync_file
 

@@ -9,6 +9,7 @@ import pytest
 from extract import FeatureStore, Tap, extract, load_backbone, verify_cache
 from extract.files import written_aside
 from extract.store import ids
+from tests.extract.store.tuned_files import write_tuned_files
 
 DAMAGES = 60  # random ones; a benchmark can raise it
 A, B = Tap("first", "avg"), Tap("last", "grid3")
@@ -16,10 +17,12 @@ A, B = Tap("first", "avg"), Tap("last", "grid3")
 
 @pytest.fixture
 def cache(tmp_path, photos, recipe, monkeypatch):
-    """A cache of parts of two recipes and several sizes, recipe.json, ids and a card."""
+    """A cache of parts of two recipes and several sizes, recipe.json, ids, a card, what tuning
+    leaves."""
     monkeypatch.setattr(ids, "SETTLED_SECONDS", -60.0)
     store = FeatureStore(tmp_path / "cache")
     extract(photos, [Tap("pixels", "avg")], load_backbone("pixels", cache=store.cache), store)
+    write_tuned_files(store.cache)
     rng = np.random.default_rng(0)
     for one, n in ((recipe, 1), (recipe, 700), (replace(recipe, view="flipped"), 30)):
         with store.writer(one, provenance={"engine": "torch"}) as writer:
@@ -67,7 +70,8 @@ def test_what_was_written_is_whole(cache):
 
 
 def test_each_flip_cut_and_swap_is_found(cache):
-    """In rows, ids, what HDF5 wrote between them, descriptions, recipes, id memories, cards."""
+    """In rows, ids, what HDF5 wrote between them, descriptions, recipes, id memories, cards,
+    tuned networks, their histories, unfinished trainings."""
     rng, files = np.random.default_rng(0), files_of(cache)
     whole = {path: path.read_bytes() for path in files}
     unnoticed = []
@@ -93,7 +97,18 @@ def test_swapped_files_are_found(cache):
         one.write_bytes(data[0]), two.write_bytes(data[1])
 
 
-@pytest.mark.parametrize("suffix", ["*.h5", "*/recipe.json", "ids/*.json", "backbones/*.json"])
+NAMES = [
+    "*.h5",
+    "*/recipe.json",
+    "ids/*.json",
+    "backbones/*.json",
+    "tuned/*.safetensors",
+    "tuned/*.json",
+    "tuned/*.checkpoint",
+]
+
+
+@pytest.mark.parametrize("suffix", NAMES)
 @pytest.mark.parametrize("damage", ["flip", "folder", "FIFO", "loop"])
 def test_a_repair_leaves_no_damage(cache, suffix, damage, caplog):
     path = next(path for path in files_of(cache) if path.match(suffix))
@@ -121,6 +136,33 @@ def test_a_part_of_another_recipe_is_found(cache, recipe):
     (damage,) = verify_cache(cache).damaged
     assert damage.path == other
     assert "another recipe" in damage.reason
+
+
+def test_a_tuned_network_is_set_aside_and_what_can_be_begun_anew_is_removed(cache):
+    for path in (cache / "tuned").iterdir():
+        flip(path, np.random.default_rng(1))
+    repaired = verify_cache(cache, repair=True)
+    assert {one.path.suffix: one.repaired for one in repaired.damaged} == {
+        ".safetensors": "set aside",
+        ".json": "removed",
+        ".checkpoint": "removed",
+    }
+    assert [path.suffix for path in (cache / "tuned").iterdir()] == [".damaged"]
+
+
+def test_a_network_without_its_history_is_compared_with_its_own_digest(cache):
+    (history,) = (cache / "tuned").glob("*.json")
+    history.unlink()
+    network = history.with_suffix(".safetensors")
+    assert verify_cache(cache).whole
+    data = bytearray(network.read_bytes())
+    data[-1] ^= 1
+    network.write_bytes(data)
+    (damage,) = verify_cache(cache).damaged
+    assert (damage.path, damage.reason) == (
+        network,
+        "it holds other tensors than were written into it",
+    )
 
 
 def test_what_can_not_be_repaired_is_still_damaged(cache, recipe, monkeypatch):

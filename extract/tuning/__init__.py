@@ -1,0 +1,1 @@
+"""A network trained further on labelled images, from the images or from kept activations."""
