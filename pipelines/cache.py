@@ -27,6 +27,9 @@ OTHERS = {
     "card": "backbones' cards",
     "script": "what draws a page's figures",
     "found": "what searches found",
+    "tuned network": "tuned networks",
+    "history": "how they were tuned",
+    "unfinished training": "unfinished trainings",
     "set aside": "set aside as damaged",
     "temporary": "temporary files",
     "stranger": "not the store's",
@@ -60,8 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--repair",
         action="store_true",
-        help="verify: set damaged parts aside and forget damaged memories; what they held is "
-        "computed again by the next run",
+        help="verify: set damaged parts and tuned networks aside and forget damaged memories; what "
+        "they held is computed again by the next run",
     )
     add(
         "--older-than",

@@ -10,6 +10,7 @@ import pytest
 
 from extract import FeatureStore, Recipe, Tap
 from pipelines.cache import main
+from tests.extract.store.tuned_files import write_tuned_files
 
 TAPS = [Tap("early", "avg"), Tap("late", "grid3")]
 RECIPE = Recipe("torchvision.resnet18", "0123456789abcdef", "box-bilinear:96x64:crop1", "float32")
@@ -82,6 +83,32 @@ def test_a_list_names_what_lies_beside_the_recipes(cache, call):
         "not the store's: 1 file",
     ):
         assert line in out.splitlines()
+
+
+def test_tuned_networks_are_listed_checked_and_pruned(cache, call):
+    network = write_tuned_files(cache)
+    training = network.with_suffix(".checkpoint")
+    out = call("list")[1]
+    for line in (
+        f"tuned networks: 1 file, {network.stat().st_size} bytes",
+        f"how they were tuned: 1 file, {network.with_suffix('.json').stat().st_size} bytes",
+        "unfinished trainings: 1 file, 232 bytes",
+    ):
+        assert line in out.splitlines()
+    others = json.loads(call("list", "--json")[1])["others"]
+    assert others["tuned network"] == [1, network.stat().st_size]
+    assert others["unfinished training"] == [1, 232]
+    assert call("verify")[0] == 0
+    training.write_bytes(training.read_bytes()[:-1])
+    code, out, _ = call("verify", "--repair")
+    assert (code, out.splitlines()[0]) == (
+        0,
+        f"damaged: {training}: it is not as it was written; removed",
+    )
+    age(cache, 40)
+    _, out, _ = call("prune", "--older-than", "30d")
+    assert f"removed: tuned network {network}, " in out
+    assert not list((cache / "tuned").iterdir())
 
 
 def test_the_list_as_json(cache, call):
