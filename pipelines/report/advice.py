@@ -1,19 +1,32 @@
 """Advice in words, each sentence with the figures of this run that it rests on.
 
-An adviser is a row of a table: the comparison it reads, and a sentence for each verdict on it.
+An adviser is a row of a table: the comparison it reads, and a sentence for each verdict on it; what
+follows is a row of `following.FOLLOWING`.
 Where the images are too few for a verdict, the sentence says so, and about how many would tell.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from pipelines.evaluation.differences import BETTER, OPEN, SAME, WORSE, round_up
 from pipelines.evaluation.networks import TOO_LONG
 from pipelines.evaluation.scoring import SCORINGS
+from pipelines.report.following import (
+    FOLLOWING,
+    NO_BETTER,
+    TUNE,
+    Step,
+    advised,
+    both_layers,
+    can_be_tuned,
+    look_at_page,
+)
 
 IMBALANCED = 3  # largest class over smallest
+FEW = 300  # training images, below which tuning gained nothing where it was tried
 CLOSE = 0.05  # so near the perfect score there is little left to gain
 
 # a sentence with fields of `_in_words`, the results -> one, or None: nothing is said
@@ -42,23 +55,34 @@ class Adviser:
     instead: Callable[[dict], str | None] = lambda results: None
 
 
-def give_advice(results: dict) -> list[str]:
-    """The sentences for a run's results: where the next gain is likely, and what to mistrust."""
-    sentences = [_advise(results, name, adviser) for name, adviser in ADVISERS.items()]
-    others = [_on_time(results), _on_imbalance(results)]
-    return [sentence for sentence in [*sentences, *others] if sentence]
+def give_advice(results: dict, out: str | Path | None = None) -> list[dict]:
+    """What a run's results say about the next one: where a gain is likely, what to mistrust, and
+    the command that follows: rows of `advised` in results.json.
+
+    out : the run's folder, which commands that follow take the split of.
+    """
+    said = [(name, _advise(results, name, adviser)) for name, adviser in ADVISERS.items()]
+    others = {"tuning": _on_tuning, "time": _on_time, "imbalance": _on_imbalance}
+    said += [(name, advise(results)) for name, advise in others.items()]
+    return [advised(results, name, *own, out) for name, own in said if own is not None]
 
 
-def _advise(results: dict, name: str, adviser: Adviser) -> str | None:
+def _advise(results: dict, name: str, adviser: Adviser) -> tuple[str, Step] | None:
     found = results["comparisons"].get(name)
     if found is None:
-        return adviser.instead(results)
+        instead = adviser.instead(results)
+        return (instead, both_layers(results)) if instead else None
     if not adviser.applies(results):
         return None
     verdict = found["verdict"]
     small = verdict == WORSE or found["high"] < found["margin"]
     if adviser.one_sided and small and not found["too_few"]:
         verdict = SAME
+    words = _words(results, found, adviser, verdict)
+    return (words, FOLLOWING[name][verdict](results)) if words else None
+
+
+def _words(results: dict, found: dict, adviser: Adviser, verdict: str) -> str | None:
     if verdict == OPEN:
         return _open(results, found, adviser.question) if adviser.question else None
     words = {BETTER: adviser.better, WORSE: adviser.worse, SAME: adviser.same}[verdict]
@@ -116,7 +140,37 @@ def find_imbalance(labels: np.ndarray) -> dict:
     }
 
 
-def _on_time(results: dict) -> str | None:
+def _on_tuning(results: dict) -> tuple[str, Step] | None:
+    """Whether the network trained further is likely to do better, as a rule of thumb.
+
+    How much data there is, and how like the network's, is what the choice between frozen features
+    and fine-tuning hangs on (the four cases of Stanford's CS231n, "Transfer Learning"; Kornblith et
+    al., 2019). How many are enough was seen on three sets alone (docs/tuning.md); the command
+    measures it on this one.
+    """
+    found = results["comparisons"]
+    perfect = SCORINGS[results["scoring"]].perfect
+    near_perfect = _best_alone(results)["cv_score"] >= perfect - CLOSE
+    if not _is_pretrained(results) or not _learnt(results) or near_perfect or "tuning" in results:
+        return None
+    if not can_be_tuned(results):
+        return None
+    n_train = results["data"]["n_train"]
+    depth = found.get("depth")
+    kind = {BETTER: "unlike", WORSE: "like"}.get(depth["verdict"] if depth else OPEN)
+    images = f"{n_train} training images" + (
+        f" that are {kind} the backbone's" if kind and not _is_own(results) else ""
+    )
+    if n_train < FEW:
+        words = f"fine-tuning will most likely do no better than this: {images} are few for it"
+        return words, Step(TUNE, promise=NO_BETTER)
+    return (
+        f"fine-tuning may well do better than this, alone or joined with it: {images}",
+        Step(TUNE),
+    )
+
+
+def _on_time(results: dict) -> tuple[str, Step] | None:
     """Of the networks that a look spoke for and that there was no time for, the one that spoke
     loudest."""
     found = results.get("networks") or {"tried": []}
@@ -129,29 +183,38 @@ def _on_time(results: dict) -> str | None:
     return (
         f"{best['name']} was left out for its time: its pass would take about "
         f"{best['seconds']:.0f} s, and in a look at {best['images']} training images it lowered "
-        f"the log loss by {100 * best['gain']:.0f} %: --within {needed} takes it"
+        f"the log loss by {100 * best['gain']:.0f} %: --within {needed} takes it",
+        Step(settings={"within": needed}),
     )
 
 
-def _on_imbalance(results: dict) -> str | None:
+def _on_imbalance(results: dict) -> tuple[str, Step] | None:
     found = results["data"]["imbalance"]
     if not found["imbalanced"]:
         return None
-    return (
+    unused = _against_imbalance(results)
+    words = (
         f"the classes are of unequal size ({found['largest']} {found['n_largest']}, "
         f"{found['smallest']} {found['n_smallest']}): read balanced accuracy, "
         f"{results['chosen']['test_balanced_accuracy']:.3f}, "
-        f"and the recall of each class above{_against_imbalance(results)}"
+        f"and the recall of each class above"
     )
+    if not unused:
+        return words, look_at_page(results)
+    options = " and ".join(f"--{name.replace('_', '-')} {own}" for name, own in unused.items())
+    # of the accuracy nothing is promised: it is what is given up
+    step = Step(settings=unused, promise=None)
+    return f"{words}; {options} would weigh the classes alike", step
 
 
-def _against_imbalance(results: dict) -> str:
-    unused = []
+def _against_imbalance(results: dict) -> dict[str, str]:
+    """The settings against it that this run has not."""
+    unused = {}
     if results["scoring"] == "accuracy":
-        unused.append("--scoring balanced_accuracy")
+        unused["scoring"] = "balanced_accuracy"
     if not results["class_weight"]:
-        unused.append("--class-weight balanced")
-    return f"; {' and '.join(unused)} would weigh the classes alike" if unused else ""
+        unused["class_weight"] = "balanced"
+    return unused
 
 
 def _backbone(results: dict) -> dict:
@@ -164,22 +227,26 @@ def _is_pretrained(results: dict) -> bool:
     return _backbone(results)["weights"] != "random"
 
 
+def _is_own(results: dict) -> bool:
+    return _backbone(results)["architecture"].startswith("own:")
+
+
 def _origin(results: dict, how: str) -> str:
     """Nothing of a module of one's own: what it was trained on, if at all, is not known."""
-    if _backbone(results)["architecture"].startswith("own:"):
+    if _is_own(results):
         return ""
     return f"; these images are {how} those the backbone was trained on"
 
 
 def _stronger(results: dict) -> str:
     """Where scores still rise at the last layer, a network that goes further is the next to try."""
-    found, name = results["comparisons"]["depth"], _backbone(results)["name"]
+    found = results["comparisons"]["depth"]
     perfect = SCORINGS[results["scoring"]].perfect
     if len(results["backbones"]) > 1 or found["second_score"] >= perfect - CLOSE:
         return ""
     return (
         "; they still rise at the end, so a stronger backbone may well gain more than anything "
-        f"else: --backbone {name},NAME compares two"
+        "else, and a run compares two"
     )
 
 
@@ -218,7 +285,8 @@ def _if_not_pretrained(results: dict) -> str | None:
     found = results["comparisons"]["pretraining"]
     if found["first_score"] >= perfect - CLOSE or not _learnt(results):
         return worth
-    return f"{worth}; try a backbone trained on images nearer to these, or fine-tuning"
+    further = ", or fine-tuning" if can_be_tuned(results) else ""
+    return f"{worth}; try a backbone trained on images nearer to these{further}"
 
 
 def _if_simple(results: dict) -> str:

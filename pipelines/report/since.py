@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from pipelines.evaluation.comparison import paired_interval
 from pipelines.evaluation.differences import judge
 from pipelines.evaluation.intervals import LEVEL
 from pipelines.report.files import RESULTS
+from pipelines.report.following import KEPT, ROW, followed_in_words
 from pipelines.report.images import IMAGES, ImageTable, read_images
-from pipelines.report.split import TEST, parts_of
+from pipelines.report.split import TEST, TRAIN, parts_of
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,16 @@ class Earlier:
     """An earlier run, as far as it can be compared with.
 
     file : its results.json. images : what became of each of its images, by their ids; none where it
-    can't be compared with, and `problem` says why. told : as of `told_of`.
+    can't be compared with, and `problem` says why. told : as of `told_of`. advised : what it led
+    to. n_train : its training images.
     """
 
     file: str
     images: ImageTable | None
     told: dict
     problem: str | None = None
+    advised: Sequence[Mapping] = ()
+    n_train: int = 0
 
 
 def find_earlier(split: str | Path | None, out: str | Path | None) -> Earlier | None:
@@ -52,11 +56,26 @@ def read_earlier(run: Path) -> Earlier:
         own = sorted(zip(images.part, images.id, strict=True))
         if own != sorted((part, key.hex()) for part, ids in parts.items() for key in ids):
             raise ValueError("its images are not those of the results")
+        name = file
+        advised = _advised_in(results)
     except OSError as error:
         return Earlier(str(file), None, {}, f"can't read {name} ({error.strerror})")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, csv.Error):
         return Earlier(str(file), None, {}, f"{name} is not as this version writes it")
-    return Earlier(str(file), images, told)
+    return Earlier(str(file), images, told, None, advised, len(parts[TRAIN]))
+
+
+def _advised_in(results: Mapping) -> list[dict]:
+    """What the run advised, each row as this version reads it; ValueError for any that is not."""
+    advised = [row for row in results.get("advised", ()) if row.keys() >= ROW]
+    for row in advised:
+        command, promise = row["command"], row["promise"]
+        words = [row["about"], row["sentence"], row["follows"], *(command or ())]
+        is_list = command is None or isinstance(command, list)
+        is_right = is_list and all(isinstance(word, str) for word in words)
+        if not (is_right and isinstance(row["settings"], dict) and promise in (None, *KEPT)):
+            raise ValueError("a row of its advice is none")
+    return advised
 
 
 def told_of(results: Mapping) -> dict[str, Any]:
@@ -156,7 +175,8 @@ def since_in_words(compared: Mapping | None) -> list[str]:
         f"{compared['n_wronged']} back"
     ]
     changes = changes_in_words(compared)
-    return lines + ([f"  {'; '.join(changes)}"] if changes else [])
+    lines += [f"  {'; '.join(changes)}"] if changes else []
+    return lines + [f"  {line}" for line in followed_in_words(compared)]
 
 
 def verdict_in_words(compared: Mapping) -> str:

@@ -51,7 +51,18 @@ def row(layer, score=0.9, backbone="net", head="logistic"):
 
 def data_of(sizes=(30, 30), split="held_out", n_train=100, n_test=33):
     imbalance = find_imbalance(np.repeat(["x", "y"], sizes))
-    return {"imbalance": imbalance, "n_train": n_train, "n_test": n_test, "split": split}
+    return {
+        "name": "photos",
+        "imbalance": imbalance,
+        "n_train": n_train,
+        "n_test": n_test,
+        "split": split,
+    }
+
+
+def sentences(results):
+    """What is said of what was compared: of tuning something is said of every run."""
+    return [row["sentence"] for row in give_advice(results) if row["about"] != "tuning"]
 
 
 def results(comparisons=None, **changes):
@@ -116,7 +127,7 @@ SENTENCES = [
 @pytest.mark.parametrize(("name", "verdict", "sentence"), SENTENCES)
 def test_each_adviser_has_its_sentence_for_every_verdict(name, verdict, sentence):
     comparisons = {"simple_learnt": found("simple_learnt", BETTER), name: found(name, verdict)}
-    said = give_advice(results(comparisons))
+    said = sentences(results(comparisons))
     if sentence is None:
         assert said == []
     else:
@@ -137,14 +148,14 @@ def test_a_network_that_there_was_no_time_for_is_named_where_it_was_measured():
     unseen = tried("huge", "time", 9000, log_loss=None)
     every = [tried("net", seconds=30.0), tried("second", "gain", 20.0, gain=0.1), late, unseen]
     networks = {"found_copies": "net", "within": 300, "tried": every}
-    (said,) = give_advice(results(networks=networks))
+    (said,) = sentences(results(networks=networks))
     assert said == (
         "vit was left out for its time: its pass would take about 412 s, and in a look at 300 "
         "training images it lowered the log loss by 31 %: --within 441 takes it"
     )
     networks["tried"] = [tried("net"), tried("bad", "no gain", gain=0.001), unseen]
-    assert give_advice(results(networks=networks)) == []
-    assert give_advice(results(networks=None)) == []
+    assert sentences(results(networks=networks)) == []
+    assert sentences(results(networks=None)) == []
 
 
 def test_every_adviser_and_every_verdict_is_in_the_table():
@@ -154,16 +165,16 @@ def test_every_adviser_and_every_verdict_is_in_the_table():
 
 
 def test_a_question_says_how_many_images_would_tell():
-    (said,) = give_advice(results({"depth": found("depth", OPEN)}))
+    (said,) = sentences(results({"depth": found("depth", OPEN)}))
     # half-width 0.07 at 100 training images, 0.02 from 0: 1300 of them, and a third as many to test
     assert said.endswith(": about 1800 labelled images in all would tell (133 are there)")
     close = vars(difference_of(NAMES["depth"], (0.51, 0.5), (-0.39, 0.41), 100))
-    (said,) = give_advice(results({"depth": close}))
+    (said,) = sentences(results({"depth": close}))
     assert said.endswith(": it would take far more images")
 
 
 def test_of_a_given_test_part_the_training_images_are_counted():
-    (said,) = give_advice(
+    (said,) = sentences(
         results({"depth": found("depth", OPEN)}, data=data_of(split="given", n_test=500))
     )
     assert said.endswith(": about 1300 training images in all would tell (100 are there)")
@@ -176,7 +187,7 @@ def test_more_images_are_asked_for_than_are_there(n_train, low):
     assert barely.verdict == OPEN
     assert barely.images_to_tell > n_train
     data = data_of(n_train=n_train, n_test=n_train // 3)
-    (said,) = give_advice(results({"depth": vars(barely)}, data=data))
+    (said,) = sentences(results({"depth": vars(barely)}, data=data))
     wanted, there = map(int, re.findall(r"(\d+) (?:labelled|are there)", said))
     assert wanted > there == n_train + n_train // 3
 
@@ -184,12 +195,12 @@ def test_more_images_are_asked_for_than_are_there(n_train, low):
 @pytest.mark.parametrize("verdict", ENDS)
 def test_of_an_untrained_network_no_layer_is_the_best(verdict):
     untrained = [NET | {"weights": "random"}]
-    assert give_advice(results({"depth": found("depth", verdict)}, backbones=untrained)) == []
+    assert sentences(results({"depth": found("depth", verdict)}, backbones=untrained)) == []
 
 
 def test_of_a_last_layer_that_was_screened_out_that_alone_is_said():
     changes = {"leaderboard": [row("early")], "screened_out": [{"layer": "late"}]}
-    assert give_advice(results({"depth": None}, **changes)) == [
+    assert sentences(results({"depth": None}, **changes)) == [
         "the last layer (late) was screened out: it is not compared with earlier ones"
     ]
 
@@ -200,7 +211,7 @@ def test_a_baseline_that_knows_nothing_is_not_compared_with(verdict):
         "simple_learnt": found("simple_learnt", verdict),
         "simple": found("simple", SAME),
     }
-    assert give_advice(results(comparisons)) == []
+    assert sentences(results(comparisons)) == []
 
 
 def test_a_baseline_as_backbone_is_not_compared_with_itself():
@@ -211,16 +222,16 @@ def test_a_baseline_as_backbone_is_not_compared_with_itself():
     gabor = {"name": "gabor", "weights": None, "architecture": "baseline"}
     rows = [row("gabor", backbone="gabor")]
     changes = {"backbones": [gabor], "leaderboard": rows}
-    assert give_advice(results(comparisons, **changes)) == []
+    assert sentences(results(comparisons, **changes)) == []
 
 
 @pytest.mark.parametrize("verdict", [BETTER, WORSE])
 def test_what_a_module_of_ones_own_was_trained_on_is_not_known(verdict):
     comparisons = {"depth": found("depth", verdict)}
-    (said,) = give_advice(results(comparisons))
+    (said,) = sentences(results(comparisons))
     assert "like those the backbone was trained on" in said
     own = [NET | {"architecture": "own:Net:abc:1"}]
-    (said,) = give_advice(results(comparisons, backbones=own))
+    (said,) = sentences(results(comparisons, backbones=own))
     assert "trained" not in said
 
 
@@ -233,7 +244,7 @@ def test_what_a_module_of_ones_own_was_trained_on_is_not_known(verdict):
     ids=["saturated", "nothing learnt"],
 )
 def test_no_other_backbone_is_advised_where_it_can_gain_nothing_or_nothing_is_learnt(comparisons):
-    said = [line for line in give_advice(results(comparisons)) if "pretraining" in line]
+    said = [line for line in sentences(results(comparisons)) if "pretraining" in line]
     assert len(said) == 1
     assert "backbone" not in said[0]
 
@@ -244,13 +255,13 @@ def test_a_set_is_easy_only_where_it_is_nearly_all_right(score, easy):
         "simple_learnt": found("simple_learnt", BETTER),
         "simple": found("simple", SAME, score),
     }
-    (said,) = give_advice(results(comparisons))
+    (said,) = sentences(results(comparisons))
     assert ("an easy set" in said) == easy
 
 
 def test_a_gain_that_surely_lies_below_the_margin_is_none_however_low_it_may_be():
     low = vars(difference_of(NAMES["more_images"], (0.5, 0.6), (-0.21, 0.01), 100))
-    (said,) = give_advice(results({"more_images": low}))
+    (said,) = sentences(results({"more_images": low}))
     assert said.endswith("more of this kind will hardly help")
 
 
@@ -261,16 +272,14 @@ def test_of_too_few_images_nothing_is_said_but_that(name, ends):
     few = difference_of(NAMES[name], (0.5, 0.9), ends, 20)
     assert few.too_few
     comparisons = {"simple_learnt": found("simple_learnt", BETTER), name: vars(few)}
-    (said,) = give_advice(results(comparisons, data=data_of(n_train=20, n_test=7)))
+    (said,) = sentences(results(comparisons, data=data_of(n_train=20, n_test=7)))
     assert said.startswith("can't tell yet ")
     assert said.endswith(": about 41 labelled images in all would tell (27 are there)")
     assert not difference_of(NAMES[name], (0.5, 0.9), ends, 30).too_few
 
 
 def test_the_gain_is_of_accuracy_whatever_the_scoring():
-    (said,) = give_advice(
-        results({"more_images": found("more_images", BETTER)}, scoring="f1_macro")
-    )
+    (said,) = sentences(results({"more_images": found("more_images", BETTER)}, scoring="f1_macro"))
     assert "+0.150) of accuracy: more" in said
 
 
@@ -291,11 +300,11 @@ def test_the_gain_is_of_accuracy_whatever_the_scoring():
 )
 def test_unequal_classes(changes, sentence):
     data = data_of([90, 10])
-    assert any(sentence in line for line in give_advice(results(data=data, **changes)))
+    assert any(sentence in line for line in sentences(results(data=data, **changes)))
 
 
 def test_nothing_is_said_without_a_measurement():
-    assert give_advice(results(dict.fromkeys(NAMES))) == []
+    assert sentences(results(dict.fromkeys(NAMES))) == []
 
 
 @pytest.mark.parametrize(
@@ -338,10 +347,43 @@ def test_intervals_of_all_comparisons_together_are_wider():
 
 def test_where_scores_still_rise_at_the_last_layer_a_stronger_backbone_is_named():
     def said(score, **changes):
-        return give_advice(results({"depth": found("depth", WORSE, score)}, **changes))[0]
+        return sentences(results({"depth": found("depth", WORSE, score)}, **changes))[0]
 
-    assert said(0.7).endswith("--backbone net,NAME compares two")
+    assert said(0.7).endswith("and a run compares two")
     assert "stronger" not in said(0.97)  # little is left to gain
     assert "stronger" not in said(0.7, backbones=[NET, NET | {"name": "other"}])
     for verdict in (BETTER, SAME, OPEN):
-        assert "stronger" not in give_advice(results({"depth": found("depth", verdict)}))[0]
+        assert "stronger" not in sentences(results({"depth": found("depth", verdict)}))[0]
+
+
+@pytest.mark.parametrize(
+    ("n_train", "promise", "said"),
+    [
+        (299, "no better", "fine-tuning will most likely do no better than this: 299 training"),
+        (300, "better", "fine-tuning may well do better than this, alone or joined with it: 300"),
+    ],
+)
+def test_tuning_is_advised_by_the_number_of_images(n_train, promise, said):
+    row = give_advice(results(data=data_of(n_train=n_train)))[-1]
+    assert row["sentence"].startswith(said)
+    assert (row["about"], row["follows"], row["promise"]) == ("tuning", "tune", promise)
+
+
+@pytest.mark.parametrize(("verdict", "kind"), [(BETTER, "unlike"), (WORSE, "like")])
+def test_tuning_is_advised_with_what_the_images_are_like(verdict, kind):
+    *_, row = give_advice(results({"depth": found("depth", verdict)}))
+    assert f"100 training images that are {kind} the backbone's" in row["sentence"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"leaderboard": [row("early", 0.96)]},
+        {"backbones": [NET | {"weights": "random"}]},
+        {"comparisons": {"learnt": found("learnt", SAME)}},
+        {"tuning": {}},
+    ],
+    ids=["nearly all right", "untrained", "nothing learnt", "tuned already"],
+)
+def test_where_tuning_is_no_question(changes):
+    assert "tuning" not in [row["about"] for row in give_advice(results(**changes))]

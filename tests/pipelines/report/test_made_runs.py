@@ -14,7 +14,8 @@ from pipelines.evaluation.differences import MARGIN, compare_others, compare_row
 from pipelines.evaluation.leaderboard import make_leaderboard
 from pipelines.evaluation.search import Search
 from pipelines.features import Source
-from pipelines.report.advice import find_imbalance, give_advice
+from pipelines.report.advice import find_imbalance
+from tests.pipelines.report.test_advice import sentences
 
 RUNS = 40  # in all, a run of each kind more for each ten
 TRUTH = 4000
@@ -109,6 +110,7 @@ def make_run(kind, seed):
     comparisons |= compare_others(curve, chosen, (len(labels), len(test_labels)))
     results = {
         "data": {
+            "name": "made",
             "imbalance": find_imbalance(labels),
             "split": "held_out",
             "n_train": len(labels),
@@ -230,7 +232,7 @@ SILENT = ("can't tell yet", "the classes are of unequal size")
 def wrong_sentences(made):
     """Sentences that the truth gives the lie; AssertionError for one that is not known here."""
     wrong = []
-    for sentence in give_advice(made.results):
+    for sentence in sentences(made.results):
         if sentence.startswith(SILENT):
             continue
         (claim,) = [own for words, own in CLAIMS.items() if words in sentence]
@@ -251,12 +253,12 @@ def test_no_sentence_is_wrong(name):
 
 def test_few_images_can_not_tell_and_it_is_said_how_many_would():
     few = replace(KINDS["alike"], early=0.15, late=0.15, pixels=0.1, untrained=0.1, n=24)
-    sentences = give_advice(make_run(few, 1).results)
-    assert len(sentences) > 2
-    assert all(sentence.startswith("can't tell yet") for sentence in sentences)
-    assert any("labelled images in all would tell" in sentence for sentence in sentences)
+    said = sentences(make_run(few, 1).results)
+    assert len(said) > 2
+    assert all(sentence.startswith("can't tell yet") for sentence in said)
+    assert any("labelled images in all would tell" in sentence for sentence in said)
 
 
 def test_a_random_network_has_no_best_layer():
-    sentences = give_advice(make_run(KINDS["untrained network"], 0).results)
-    assert not any("layer" in sentence or "pretraining" in sentence for sentence in sentences)
+    said = sentences(make_run(KINDS["untrained network"], 0).results)
+    assert not any("layer" in sentence or "pretraining" in sentence for sentence in said)

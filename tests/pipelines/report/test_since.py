@@ -122,6 +122,50 @@ DAMAGES = {
 }
 
 
+ADVISED = {
+    "about": "depth",
+    "sentence": "all layers may do better",
+    "command": ["python", "-m", "pipelines.run", "photos"],
+    "follows": "run",
+    "settings": {"layers": "all"},
+    "promise": "better",
+}
+
+
+def advise(folder, advised):
+    file = folder / "results.json"
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | {"advised": advised}))
+
+
+def test_what_a_run_advised_is_read(before, tmp_path):
+    shutil.copytree(before / "out", tmp_path / "out")
+    rows = [ADVISED, ADVISED | {"command": None, "promise": None}]
+    advise(tmp_path / "out", [*rows, {"about": "of a version with fewer keys"}])
+    assert read_earlier(tmp_path / "out").advised == rows
+
+
+@pytest.mark.parametrize(
+    "advised",
+    [
+        7,
+        [None],
+        [ADVISED | {"promise": "gold"}],
+        [ADVISED | {"promise": ["better"]}],
+        [ADVISED | {"command": "python -m pipelines.run"}],
+        [ADVISED | {"command": ["python", 3]}],
+        [ADVISED | {"settings": ["layers"]}],
+        [ADVISED | {"settings": None}],
+        [ADVISED | {"follows": None}],
+    ],
+)
+def test_advice_that_is_none_has_a_problem_and_raises_nothing(before, tmp_path, advised):
+    shutil.copytree(before / "out", tmp_path / "out")
+    advise(tmp_path / "out", advised)
+    found = read_earlier(tmp_path / "out")
+    assert found.images is None
+    assert found.problem.endswith("results.json is not as this version writes it")
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_run_has_a_problem_and_raises_nothing(before, tmp_path, damage):
     name, do = DAMAGES[damage]
