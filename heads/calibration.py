@@ -12,6 +12,15 @@ LEAST = 1e-6
 # by how many rows' evidence the biases are held: on image sets of 60 to 200 rows, 10 gave a log
 # loss and a calibration error as low as without biases, or lower
 BIAS_ROWS, SHARE_ROWS = 10.0, 0.1
+# Below so many rows a class the biases stay 0. Of 60 draws of normal scores of 2, 5 and 10 classes,
+# even and uneven, the scale alone had the lower log loss of new rows at 2 and 3 rows a class
+# (0.62 against 0.73 at 5 classes and 2 rows) unless the scores said next to nothing of uneven
+# classes; at 4 it depended on whether the scores had a bias, from 6 on it lost where they had one.
+# Each row that is left out makes its class rarer among so few others, so that shares mislead. The
+# scale is held by nothing: a ridge on it, in simulations of 7 to 30 rows, lowered the loss by up to
+# 0.03 where rows lay far off the others and raised it by as much elsewhere.
+FEW = 4
+STIFF = 1e9  # rows' evidence by which a bias is 0
 STEPS, LEAST_SCALE = 50, 1e-3
 
 
@@ -99,11 +108,11 @@ def fit_calibration(
     Two classes: Platt's sigmoid [1]_. Several: softmax with one temperature [2]_, and a bias. The
     biases are shrunk, as by BIAS_ROWS rows of evidence, towards multiples of the classes' log
     shares, so that with few rows little more than the temperature is fitted, and scores that say
-    nothing give the shares. Targets are smoothed by the rule of succession: the true class
-    has (n + 1) / (n + 2) of n rows, the rest is spread over the other classes in proportion to
-    their sizes. Perfectly separated scores therefore have a finite optimum, as sure as n right
-    answers of n make one. (Platt smooths by the rows of each class, which leaves ten classes of six
-    rows at 0.88 however well they are told apart.)
+    nothing give the shares; of fewer than FEW rows a class the temperature alone is. Targets are
+    smoothed by the rule of succession: the true class has (n + 1) / (n + 2) of n rows, the rest is
+    spread over the other classes in proportion to their sizes. Perfectly separated scores therefore
+    have a finite optimum, as sure as n right answers of n make one. (Platt smooths by the rows of
+    each class, which leaves ten classes of six rows at 0.88 however well they are told apart.)
 
     Parameters
     ----------
@@ -266,7 +275,8 @@ def _fit(scores: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> tuple[fl
     unit = centred / spread
     counts = np.bincount(codes, weights, minlength=n_classes)
     targets = _smoothed_targets(codes, counts) * weights[:, None]
-    penalty = _bias_penalty(counts)
+    few = n < FEW * n_classes
+    penalty = STIFF * np.eye(n_classes) if few else _bias_penalty(counts)
     x = np.r_[1.0, np.zeros(n_classes)]
     loss, slope, curvature = _derivatives(x, unit, targets, penalty)
     for _ in range(STEPS):
@@ -289,7 +299,8 @@ def _fit(scores: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> tuple[fl
                 break
             share /= 4
         x, (loss, slope, curvature) = trial, found
-    return float(x[0] / spread), x[1:] - x[1:].mean()
+    bias = np.zeros(n_classes) if few else x[1:] - x[1:].mean()
+    return float(x[0] / spread), bias
 
 
 def _smoothed_targets(codes: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -15,12 +15,16 @@ if _IS_COMMAND:
 
 _HOMES = {
     "BundleError": "errors",
+    "FineTuneClassifier": "tuning.classifier",
     "ImageClassifier": "classifier",
     "RunResult": "outcome",
     "RunSettings": "settings",
+    "TuneResult": "tuning.outcome",
+    "TuneSettings": "tuning.settings",
     "load_classifier": "bundle",
     "run_job": "job",
     "save_classifier": "bundle",
+    "tune_job": "tuning.job",
 }
 __all__ = sorted(_HOMES)
 ROOMS = ("data", "extract", "heads", "pipelines")

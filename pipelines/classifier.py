@@ -184,16 +184,7 @@ class ImageClassifier(ClassifierMixin, ShownEstimator):
         ValueError
             Parameters that can't be used, or labels of one class.
         """
-        if y is None:
-            raise ValueError("got no labels: expected one for each image")
-        y = np.asarray(y)
-        check_classification_targets(y)
-        if len(X) != len(y):
-            raise ValueError(
-                f"got {len(X)} images and {len(y)} labels: expected one label for each image"
-            )
-        if len(np.unique(y)) < 2:
-            raise ValueError(f"got the one class {y.tolist()[0]!r}: expected two classes or more")
+        y = check_labels(X, y)
         find_scoring(self.scoring, len(np.unique(y)))
         extractor = self._make_extractor()
         with arrays_within():
@@ -404,6 +395,21 @@ class ImageClassifier(ClassifierMixin, ShownEstimator):
         scores = cross_val_predict(self.head, features, y, cv=folds, method="decision_function")
         calibration = fit_calibration(scores, y, np.unique(y))
         return clone(self.head).fit(features, y), calibration, _measured(calibration, scores, y)
+
+
+def check_labels(X: Any, y: Any) -> np.ndarray:
+    """(n,) labels, one for each image; ValueError where they are not, or are of one class."""
+    if y is None:
+        raise ValueError("got no labels: expected one for each image")
+    y = np.asarray(y)
+    check_classification_targets(y)
+    if len(X) != len(y):
+        raise ValueError(
+            f"got {len(X)} images and {len(y)} labels: expected one label for each image"
+        )
+    if len(np.unique(y)) < 2:
+        raise ValueError(f"got the one class {y.tolist()[0]!r}: expected two classes or more")
+    return y
 
 
 def arrays_within() -> Any:

@@ -23,6 +23,10 @@ from pipelines.report.timing import STAGES
 from pipelines.settings import CHOICES, RunSettings
 from pipelines.stopping import raising
 
+TUNING_KEPT = (
+    "the features are kept, and the training as it was some seconds ago; run again to go on from "
+    "there"
+)
 KEPT = "the features computed so far are kept; run again to go on from there"
 DONE, FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 ON_OFF = ("on", "off")
@@ -45,6 +49,27 @@ def seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 0 to {2**32 - 1}")
     return int(text)
+
+
+def depth(text: str) -> int | str:
+    """`5` -> 5; gradual and all as they are."""
+    if text in ("gradual", "all"):
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected a number of blocks such as 5, or gradual, or all"
+        )
+    return int(text)
+
+
+def exponents(text: str) -> tuple[float, ...]:
+    """`2:4:6` -> (2.0, 4.0, 6.0)."""
+    try:
+        return tuple(map(float, text.split(":")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected two powers of ten or more, such as 2:4:6 for 1e-2, 1e-4 and 1e-6"
+        ) from None
 
 
 # the options that are settings, as argparse takes them; defaults are the settings' own
@@ -74,7 +99,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pooling": {
         "type": names,
         "metavar": "P,…",
-        "help": "avg, max, avgmax, gem, std, gridN, flatten, cls (default: avg,grid3)",
+        "help": "avg, max, avgmax, gem, std, gridN, flatten, raw16, cls (default: avg,grid3)",
     },
     "size": {
         "type": int,
@@ -168,6 +193,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "measure what raw pixels, colours, Gabor filters and the untrained network give "
         "(default: on)",
     },
+    "augmented": {
+        "type": int,
+        "metavar": "K",
+        "help": "train on K random views of each training image beside it, crops and mirror "
+        "images; images are judged as they are (default: 0)",
+    },
+    "average_views": {
+        "action": "store_true",
+        "help": "with --augmented: predict the mean of the probabilities of an image and of K "
+        "random views of it, which takes K + 1 times the network's time",
+    },
     "thorough": {
         "action": "store_true",
         "help": "search every setting on every fold, those too that the best has beaten beyond "
@@ -211,16 +247,104 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "share of unreadable images above which the run fails (default: 0.05)",
     },
 }
+# how a network is trained further, beside the options of a run
+TUNING_OPTIONS: dict[str, dict[str, Any]] = {
+    "unfreeze": {
+        "type": depth,
+        "metavar": "gradual|all|K",
+        "help": "what of the network is trained: the last K blocks, whose inputs are kept once a "
+        "view; all of it; or all of it one step after the other from the last (default: 5; of a "
+        "network with no more blocks, all but the first)",
+    },
+    "rates": {
+        "type": exponents,
+        "metavar": "R:R:…",
+        "help": "learning rates as powers of ten, of the new layer first and then of as many "
+        "groups of blocks from the last down: 2:4:6 is 1e-2, 1e-4 and 1e-6 (default: 4:3.5)",
+    },
+    "epochs": {
+        "type": int,
+        "metavar": "N",
+        "help": "how often each image is seen, such as 20 (default: 8)",
+    },
+    "schedule": {
+        "choices": ("one-cycle", "cosine"),
+        "help": "what becomes of the rates from step to step: one-cycle rises from a 25th and "
+        "falls to nothing, cosine rises along a line (default: one-cycle)",
+    },
+    "warmup": {
+        "type": float,
+        "metavar": "SHARE",
+        "help": "share of the steps in which the rates rise, such as 0.1 (default: 0.3)",
+    },
+    "augment": {
+        "choices": ("off", "light", "strong"),
+        "help": "random views that are trained on: crops and flips, with strong smaller ones and "
+        "other colours (default: strong)",
+    },
+    "kept_views": {
+        "type": int,
+        "metavar": "N",
+        "help": "random views that are kept of each image; 0 takes fresh ones from the images in "
+        "each epoch (default: 8)",
+    },
+    "mixup": {
+        "type": float,
+        "metavar": "A",
+        "help": "mix images in pairs, by shares of a Beta(A, A) distribution, such as 0.2 "
+        "(default: 0, none)",
+    },
+    "smoothing": {
+        "type": float,
+        "metavar": "SHARE",
+        "help": "share of the target that is spread over all classes, such as 0.1 (default: 0)",
+    },
+    "dropout": {
+        "type": float,
+        "metavar": "SHARE",
+        "help": "share of the new layer's inputs that a step leaves out, such as 0.5 "
+        "(default: 0.2)",
+    },
+    "weight_decay": {
+        "type": float,
+        "metavar": "D",
+        "help": "how strongly weights are drawn to 0, such as 0.1 (default: 0.01)",
+    },
+    "batch": {
+        "type": int,
+        "metavar": "N",
+        "help": "images of a step, such as 64 (default: 32)",
+    },
+    "patience": {
+        "type": int,
+        "metavar": "N",
+        "help": "stop after so many epochs without a better validation loss, such as 3 "
+        "(default: 0, go through all; the best epoch's weights are taken either way)",
+    },
+    "precision": {
+        "choices": ("auto", "float32", "bfloat16"),
+        "help": "of the training; auto is bfloat16 on a GPU that has it (default: auto)",
+    },
+    "validation": {
+        "type": float,
+        "metavar": "SHARE",
+        "help": "share of the training images that the network is not trained on, by which epoch "
+        "and way are chosen, such as 0.3 (default: 0.2)",
+    },
+}
+OPTIONS |= TUNING_OPTIONS
 # what a feature is made by and where it is kept
 FEATURE_OPTIONS = ("backbone", "weights", "layers", "pooling", "size", "numerics", "device",
                    "cache", "seed", "intensity", "page", "channels")  # fmt: skip
 
 
-def add_options(parser: argparse.ArgumentParser, options: Iterable[str]) -> None:
-    """Add settings as options, under their names and with their defaults."""
+def add_options(
+    parser: argparse._ActionsContainer, options: Iterable[str], kind: type = RunSettings
+) -> None:
+    """Add settings as options, under their names and with the defaults of their kind."""
     for option in options:
         how = OPTIONS[option]
-        default = getattr(RunSettings, option)
+        default = getattr(kind, option)
         if how.get("choices") == ON_OFF:
             default = "on" if default else "off"
         parser.add_argument(flag(option), default=default, **how)
@@ -292,9 +416,29 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
 def _near_options(parser: argparse.ArgumentParser, strange: Sequence[str]) -> str:
     """`: did you mean --pooling?`, by the first word that looks like an option."""
     typed = next((word.partition("=")[0] for word in strange if word.startswith("-")), "")
-    there = dict.fromkeys(re.findall(r"--[a-z-]+", parser.format_usage()))
+    there = _options_of(parser)
     near = get_close_matches(typed, there, n=1)
     return f": did you mean {near[0]}?" if near else ""
+
+
+def _options_of(parser: argparse.ArgumentParser) -> list[str]:
+    """`--test`, `--layers` and so on, each once."""
+    return list(dict.fromkeys(re.findall(r"--[a-z-]+", parser.format_usage())))
+
+
+def in_full(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> list[str]:
+    """`--weig random` as `--weights random`: what is short for one option here may be short for
+    none, or for two, in the command that follows."""
+    there = _options_of(parser)
+    words = list(arguments)
+    end = words.index("--") if "--" in words else len(words)
+    return [*(_option_in_full(word, there) for word in words[:end]), *words[end:]]
+
+
+def _option_in_full(word: str, there: Sequence[str]) -> str:
+    name, equals, value = word.partition("=")
+    meant = [own for own in there if name.startswith("--") and own.startswith(name)]
+    return word if name in there or len(meant) != 1 else f"{meant[0]}{equals}{value}"
 
 
 def _with_negative_range(arguments: Sequence[str] | None) -> list[str]:
@@ -432,6 +576,27 @@ class Narrator:
         if event.n_gone:
             parts.append(f"{counted(event.n_gone, 'image')} of it not among these")
         self._say(f"split of {event.file}: {', '.join(parts)}")
+
+    def _on_TuningBegun(self, event: Any) -> None:
+        self._left, self._skipped = TimeLeft(), frozenset()
+        self._stage, self._what = "keeping views", ""
+        self._say(
+            f"tuning {event.backbone} on {counted(event.n_trained, 'image')}; "
+            f"{counted(event.n_validation, 'image')} tell which epoch is the best"
+        )
+
+    def _on_EpochEnded(self, event: Any) -> None:
+        own = event.epoch
+        self._stage, self._what = "training", ""
+        figures = f"validation loss {own.val_loss:.3f}, accuracy {own.val_accuracy:.3f}"
+        if own.train_loss is None:
+            self._say(f"start: {figures}")
+            return
+        left = (event.epochs - own.epoch - 1) * own.seconds
+        more = f", {time_in_words(left)}" if left else ""
+        self._say(
+            f"epoch {own.epoch + 1} of {event.epochs}: loss {own.train_loss:.3f}, {figures}{more}"
+        )
 
     def _on_PassPlanned(self, event: Any) -> None:
         plan = event.plan

@@ -25,6 +25,7 @@ from extract.attribution import (
     see,
     tap_spans,
 )
+from extract.augmentation import is_random
 from extract.extractor import JoinedExtractor, check_inputs, extractors_of
 from extract.pooling import find_pooling
 from extract.preprocessing import parse_view
@@ -259,6 +260,34 @@ def _scoring(parts: Sequence[_Part], asked: _Asked, span: slice) -> Callable:
     return score
 
 
+def plain_part(classifier: Any) -> Any:
+    """The classifier itself, or of one that averages over random views its heads on the others.
+
+    A random view has no map: a patch that is covered would make it another image, seen otherwise.
+
+    Raises
+    ------
+    ValueError
+        It sees random views alone.
+    """
+    extractors = extractors_of(classifier.extractor_)
+    plain = list(itertools.takewhile(lambda own: not is_random(own.view), extractors))
+    if len(plain) == len(extractors):
+        return classifier
+    width = sum(span.stop - span.start for own in plain for _, span in tap_spans(own))
+    members = [own for own in getattr(classifier.head_, "members", ()) if own.columns[1] <= width]
+    if not members:
+        raise ValueError("the classifier sees random views alone: expected one of the plain view")
+    total = sum(own.weight for own in members)
+    head = BlendedHead([replace(own, weight=own.weight / total) for own in members])
+    return type(classifier)().assemble(
+        JoinedExtractor(plain),
+        head,
+        classifier.calibration_,
+        reference=classifier.reference_,
+    )
+
+
 def explain(
     classifier: Any,
     inputs: Any,
@@ -266,6 +295,8 @@ def explain(
     against: Sequence | None = None,
 ) -> Iterator[Explanation | ImageError]:
     """Why images have their labels, one after the other.
+
+    Of a classifier that averages over random views it is the evidence in the plain view.
 
     Parameters
     ----------
@@ -285,7 +316,12 @@ def explain(
     ValueError
         A name that is none of the classes.
     """
-    inputs, whole = check_inputs(inputs), _Whole(classifier)
+    inputs, plain = check_inputs(inputs), plain_part(classifier)
+    if labels is None and plain is not classifier:  # what is explained is what it answers
+        judged = classifier.judge(inputs)
+        said = dict(zip(judged.rows.tolist(), judged.labels.tolist(), strict=True))
+        labels = [said.get(row) for row in range(len(inputs))]
+    classifier, whole = plain, _Whole(plain)
     step = whole.at_a_time()
     for start in range(0, len(inputs), step):
         places = range(start, min(start + step, len(inputs)))
@@ -502,7 +538,8 @@ def explain_kept(
     kept = kept_pictures(request.store, inputs, table.ids[rows], request.reading)
     pictures: list[Image.Image] = [Image.open(io.BytesIO(picture)) for picture in kept]
     named = [predicted, _labels(classifier, table.samples, rows)]
-    found = _explain_some(classifier, _Whole(classifier), inputs, named, pictures)
+    plain = plain_part(classifier)
+    found = _explain_some(plain, _Whole(plain), inputs, named, pictures)
     return {own.id: own for own in found if isinstance(own, Explanation)}
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,10 +22,10 @@ from extract import (
     load_backbone,
     parse_taps,
 )
-from extract.backbones import BASELINES, Card, scheme_of
+from extract.backbones import BASELINES, Card, brings_weights, named_backbone, scheme_of
 from extract.forward_pass import Watch
 from extract.preprocessing import NAMED_VIEWS, PLAIN
-from pipelines.errors import WorkFailed
+from pipelines.errors import WorkFailed, WrongSetting
 from pipelines.evaluation.baselines import UNTRAINED
 from pipelines.settings import FeatureSettings
 
@@ -114,6 +115,25 @@ class KeptFeatures:
 
 
 @dataclass(frozen=True)
+class RandomViews:
+    """Random views of some of a table's samples, which heads are trained on beside the images.
+
+    names : as in recipes. rows : of the table's samples, in order. table : of those, a source for
+    each view and tap.
+    """
+
+    names: tuple[str, ...]
+    rows: np.ndarray
+    table: "FeatureTable"
+
+    def read(self, source: Source, rows: np.ndarray) -> list[np.ndarray]:
+        """By view (len(rows), d) float32 features of these samples."""
+        own = np.searchsorted(self.rows, rows)
+        find = partial(self.table.find, str(source.tap), source.backbone)
+        return [self.table.read(find(name), own) for name in self.names]
+
+
+@dataclass(frozen=True)
 class FeatureTable:
     """Samples that can be used, with every source's features of them.
 
@@ -122,7 +142,8 @@ class FeatureTable:
     features : one entry per backbone, view and tap or joined taps.
     bad : (path, reason). n_duplicates : images dropped as copies of others.
     notes : (path, what affected its pixels) of those that were read.
-    earlier : passes before those of `features`, over other views of these images.
+    earlier : passes beside those of `features`, over other views of these images.
+    random : views that heads are trained on too.
     """
 
     samples: Samples
@@ -133,6 +154,7 @@ class FeatureTable:
     n_duplicates: int
     notes: list[tuple[str, str]]
     earlier: tuple[Extraction, ...] = ()
+    random: RandomViews | None = None
 
     @property
     def sources(self) -> list[Source]:
@@ -171,12 +193,25 @@ class FeatureTable:
         places = self.places if rows is None else self.places[rows]
         return self.features[source].read(places)
 
+    def read_for_training(self, source: int, rows: np.ndarray) -> np.ndarray:
+        """Features of these samples, and below them those of each random view, in their order."""
+        views = self.read_views(source, rows)
+        return views[0] if len(views) == 1 else np.concatenate(views)
+
+    def read_views(self, source: int, rows: np.ndarray) -> list[np.ndarray]:
+        """Features of these samples as they are, and of each random view, one array for each."""
+        more = [] if self.random is None else self.random.read(self.sources[source], rows)
+        return [self.read(source, rows), *more]
+
     def only(self, sources: Sequence[int]) -> "FeatureTable":
         """The same samples with some of the sources."""
         return replace(self, features=tuple(self.features[source] for source in sources))
 
     def of_rows(self, rows: np.ndarray) -> "FeatureTable":
-        """The same sources with some of the samples, the others dropped as duplicates."""
+        """The same sources with some of the samples, the others dropped as duplicates.
+
+        Of random views there are none then: which rows have them is told by the numbers of all.
+        """
         dropped = len(self.samples) - len(rows)
         return replace(
             self,
@@ -184,6 +219,7 @@ class FeatureTable:
             ids=self.ids[rows],
             places=self.places[rows],
             n_duplicates=self.n_duplicates + dropped,
+            random=None,
         )
 
     def middle(self) -> int:
@@ -227,13 +263,34 @@ def load_backbones(
     """The backbones that the settings name; 8x8 digits are seen at 96 px unless told else.
 
     on_event : called with WeightsFitted where a file of one's own fills one.
+
+    Raises WrongSetting for weights that none of them would take.
     """
+    if settings.weights is not None and all(map(brings_weights, settings.backbones)):
+        names = ",".join(map(str, settings.backbones))
+        raise WrongSetting(
+            "weights", settings.weights, f"expected none beside {names}, which brings its own"
+        )
     size = settings.size or (DIGITS_SIZE if samples.name == "digits" else None)
     loaded = [_load(given, settings, size, store) for given in settings.backbones]
+    _refuse_namesakes(loaded)
     for backbone in loaded:
         if backbone.card.fit is not None:
             on_event(WeightsFitted(backbone.name, backbone.card.weights, backbone.card.fit))
     return loaded
+
+
+def _refuse_namesakes(backbones: Sequence[Backbone]) -> None:
+    """WrongSetting for two networks of one name: a result couldn't say which is meant."""
+    seen: dict[str, str] = {}
+    for backbone in backbones:
+        if seen.setdefault(backbone.name, backbone.weights) != backbone.weights:
+            raise WrongSetting(
+                "backbone",
+                f"{seen[backbone.name]},{backbone.weights}",
+                f"expected networks of different names, both are {backbone.name}: "
+                "compare them in two runs",
+            )
 
 
 def _load(
@@ -243,6 +300,8 @@ def _load(
         return given
     if scheme_of(given) == "baseline":  # they have no weights, and sizes of their own
         return load_backbone(given, cache=store.cache)
+    if brings_weights(given):  # it was trained further at a size of its own
+        return load_backbone(given, size=settings.size, cache=store.cache)
     return load_backbone(given, settings.weights, seed=settings.seed, size=size, cache=store.cache)
 
 
@@ -428,7 +487,11 @@ def baseline_features(
     ):
         return
     own = load_backbone(
-        backbone.name, "random", seed=backbone.seed, size=backbone.size, cache=store.cache
+        named_backbone(backbone.card.architecture),  # of one trained further, its base
+        "random",
+        seed=backbone.seed,
+        size=backbone.size,
+        cache=store.cache,
     )
     taps = _untrained_taps(own.card, settings.poolings)
     yield from read(f"{backbone.name}{UNTRAINED}", own, taps, numerics)

@@ -3,10 +3,11 @@
 import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,7 @@ from pipelines.report.files import (
     write_predictions,
     write_results,
 )
+from pipelines.report.following import follow_up, with_command
 from pipelines.report.images import IMAGES, ImageTable, write_images
 from pipelines.report.results import (
     RESULTS_SCHEMA,
@@ -47,12 +49,12 @@ from pipelines.report.results import (
     describe_views,
     versions,
 )
-from pipelines.report.since import compare_since, find_earlier
+from pipelines.report.since import Earlier, compare_since, find_earlier
 from pipelines.report.split import describe_split, read_split, take_split
 from pipelines.report.timing import STAGES
 from pipelines.results_folder import BUNDLE, ResultsFolder, refuse_others, results_folder
-from pipelines.samples import SamplesRead, group_by_path, read_samples
-from pipelines.settings import AUTO, RunSettings
+from pipelines.samples import SamplesRead, Split, group_by_path, read_samples
+from pipelines.settings import RunSettings
 from pipelines.stages.classifier import make_classifier, rows_kept
 from pipelines.stages.familiarity import Familiar, describe_familiar, find_familiar
 from pipelines.stages.images import keep_images, settle_copies, settle_range, split_together
@@ -60,7 +62,7 @@ from pipelines.stages.mistakes import explain_mistakes
 from pipelines.stages.networks import first_backbones, try_networks
 from pipelines.stages.report import draw_map, judge_answers, tabulate_images
 from pipelines.stages.search import audit_images, find_baselines, score_choice, search_taps, trace
-from pipelines.stages.views import add_views
+from pipelines.stages.views import add_random_views, add_views, refuse_unsized
 from pipelines.threads import one_blas_thread
 
 log = logging.getLogger(__name__)
@@ -131,19 +133,28 @@ def leave_page(result: RunResult, job: Job, out: ResultsFolder, watch: "Stopwatc
 
 
 def work_through(
-    job: Job, out: ResultsFolder | None, watch: "Stopwatch", command: Sequence[str]
+    job: Job,
+    out: ResultsFolder | None,
+    watch: "Stopwatch",
+    command: Sequence[str],
+    on_split: Callable[[FeatureTable, Split], Any] = lambda table, split: None,
 ) -> RunResult:
-    """The run, stage by stage; each is named by what it does in `seconds` of results.json."""
+    """The run, stage by stage; each is named by what it does in `seconds` of results.json.
+
+    on_split : called with the images and the split once they are settled, to refuse them early.
+    """
     job = settle_range(job)
     watch.lap("read")
     table = keep_images(job, out)
     watch.lap("extract")
     table, copies, flat = settle_copies(job, table)
     split, taken = split_together(job, table, copies)
+    on_split(table, split)
     watch.lap("copies")
     job, table, networks = try_networks(job, table, split)
     watch.lap("networks")
     table, seen = add_views(job, table, split)
+    table = add_random_views(job, table, split)
     watch.lap("views")
     found = search_taps(job, table, split)
     watch.lap("heads")
@@ -169,10 +180,11 @@ def work_through(
     watch.lap("comparisons")
     leave_classifier(tested, familiar.of_test, classifier, images, out)
     watch.lap("save")
+    asked = job.settings
     blocks = {
         "command": list(command),
         "networks": networks and describe_networks(networks, job.settings.within),
-        "views": describe_views(job.settings.view_names, seen),
+        "views": describe_views(asked.view_names, seen, asked.augmented, asked.average_views),
         "split": describe_split(table.ids[split.train], table.ids[split.test], taken),
         "final": {"fitted_on": job.settings.final, "n_images": len(rows_kept(job, found))},
         "chosen": tested.chosen,
@@ -189,9 +201,16 @@ def work_through(
     results = describe(job, table, found, blocks, watch.seconds)
     if job.earlier is not None:
         results["compared"] = compare_since(job.earlier, images, results)
+        follow_earlier(job.earlier, results)
     # the run's processes end with it
     found = replace(found, search=replace(found.search, workers=None))
     return RunResult(table, found, tested, classifier, images, results)
+
+
+def follow_earlier(earlier: Earlier | None, results: dict) -> None:
+    """Say what of an earlier run's advice was followed, and whether it came true."""
+    if earlier is not None and earlier.images is not None:
+        results["compared"]["advice"] = follow_up(earlier.advised, earlier.n_train, results)
 
 
 def make_classifiers(
@@ -249,6 +268,7 @@ def prepare(
     if known is not None:  # of other images it is refused at once; the pass remembers their ids
         take_split(known, image_ids(samples.inputs, store.cache / "ids", cores())[0])
     backbones, here = first_backbones(samples, settings, store, on_event)
+    refuse_unsized(settings, backbones)
     n_taps = sum(
         len(choose_taps(own.card, settings.layers, settings.poolings)) for own in backbones
     )
@@ -271,7 +291,7 @@ def plan_run(settings: RunSettings, n_images: int, n_taps: int, n_here: int = 0)
     """What is ahead, for the time that it will take."""
     wanted = {
         "networks": settings.chooses_networks,
-        "views": settings.view_names == [AUTO],
+        "views": settings.looks_at_views or bool(settings.augmented),
         "baselines": settings.baselines,
         "refit": settings.final == "all",
         "map": settings.report,
@@ -336,7 +356,8 @@ def describe(
         **blocks,
         "seconds": seconds | {"total": round(sum(seconds.values()), 3)},
     }
-    return results | {"advice": give_advice(results)}
+    advised = give_advice(results, settings.out)
+    return results | {"advised": advised, "advice": list(map(with_command, advised))}
 
 
 class Stopwatch:

@@ -138,6 +138,10 @@ class Found:
         """(n_train, d) features of one of the sources searched."""
         return self.table.read(source, self.split.train)
 
+    def read_for_training(self, source: int) -> np.ndarray:
+        """The same, with random views of the training images below where there are any."""
+        return self.table.read_for_training(source, self.split.train)
+
 
 @dataclass(frozen=True)
 class Tested:

@@ -25,10 +25,11 @@ from pipelines.report.files import (
 from pipelines.report.images import IMAGES
 
 BUNDLE = "model"
+NETWORK = "network.safetensors"  # that was tuned, as `load_backbone` takes the folder
 # of a run that did not finish, beside the results of one that did
 FAILED_BAD_IMAGES = "failed_bad_images.csv"
 # results.json goes first and comes last: it says that a run was finished
-FILES = (RESULTS, REPORT, IMAGES, BUNDLE, PREDICTIONS, BAD_IMAGES, FAILED_BAD_IMAGES)
+FILES = (RESULTS, REPORT, IMAGES, BUNDLE, NETWORK, PREDICTIONS, BAD_IMAGES, FAILED_BAD_IMAGES)
 LOCK = ".running"
 TRIAL = ".write-test"
 HIDDEN = {LOCK, TRIAL, *PASSED_OVER}

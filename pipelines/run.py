@@ -13,6 +13,7 @@ from pipelines.console import (
     Narrator,
     add_options,
     add_quiet,
+    in_full,
     run_command,
     settings_of,
 )
@@ -37,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         parser, ("baselines", "thorough", "scoring", "class_weight", "views", "out", "max_bad")
     )
     add_options(parser, ("labels", "split", "final", "report", "within"))
+    add_options(parser, ("augmented", "average_views"))
     parser.add_argument("--json", action="store_true", help="print results.json instead of tables")
     add_quiet(parser)
     return parser
@@ -62,7 +64,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             options.images,
             replace(settings, out=out),
             on_event=narrator,
-            command=["python", "-m", "pipelines.run", *arguments],
+            command=["python", "-m", "pipelines.run", *in_full(build_parser(), arguments)],
         )
     finally:
         narrator.close()

@@ -21,6 +21,8 @@ CHOICES = {
 
 
 AUTO = "auto"
+MOST_AUGMENTED = 100  # views: features take so many times the room
+MOST_AVERAGED = 11  # beside the plain one: a bundle holds 256 heads, a blend has 20 or fewer
 # what is asked of how files are read, and what it may be
 READINGS = {
     "intensity": "auto, full, or LOW:HIGH with LOW below HIGH, such as 0:4095",
@@ -157,6 +159,12 @@ class RunSettings(FeatureSettings):
     views : str or sequence of str
         What is seen of each image: `plain`, `flipped` and `whole` as in `FeatureExtractor`, or
         `auto`, those of them that a first look says are worth their time.
+    augmented : int
+        So many random views of each training image, crops and mirror images, are trained on beside
+        it; images are judged as they are, and seen `plain` alone. 0 for none.
+    average_views : bool
+        Whether an image is predicted, in the test too, by the mean of the probabilities of the
+        plain view and of so many random ones of it; else by the plain one alone.
     baselines : bool
         Whether raw pixels, colours, Gabor filters and the untrained network are measured.
     thorough : bool
@@ -186,6 +194,8 @@ class RunSettings(FeatureSettings):
     duplicates: str = "group"
     views: str | Sequence[str] = "auto"
     within: float = 300.0
+    augmented: int = 0
+    average_views: bool = False
     baselines: bool = True
     thorough: bool = False
     scoring: str = "accuracy"
@@ -204,6 +214,11 @@ class RunSettings(FeatureSettings):
     def view_names(self) -> list[str]:
         """The views, one by one."""
         return _listed(self.views)
+
+    @property
+    def looks_at_views(self) -> bool:
+        """Whether the views are those that a first look says are worth their time."""
+        return self.view_names == [AUTO] and not self.augmented
 
     @property
     def chooses_networks(self) -> bool:
@@ -299,6 +314,25 @@ class RunSettings(FeatureSettings):
                 "views",
                 ",".join(names) or self.views,
                 f"expected {AUTO}, or one or more of {', '.join(NAMED_VIEWS)}, separated by commas",
+            )
+        if self.augmented not in range(MOST_AUGMENTED + 1):
+            raise WrongSetting(
+                "augmented",
+                self.augmented,
+                f"expected so many random views of each training image, 0 to {MOST_AUGMENTED}",
+            )
+        if self.augmented and names not in ([AUTO], ["plain"]):
+            raise WrongSetting(
+                "augmented",
+                self.augmented,
+                f"expected 0 beside --views {','.join(names)}: random views are of the plain one",
+            )
+        if self.average_views and not 0 < self.augmented <= MOST_AVERAGED:
+            raise WrongSetting(
+                "average_views",
+                self.average_views,
+                f"expected --augmented from 1 to {MOST_AVERAGED} beside it, got {self.augmented}: "
+                "it averages over these random views",
             )
 
 

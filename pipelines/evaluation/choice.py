@@ -17,6 +17,7 @@ from pipelines.evaluation.metrics import (
     per_class_recall,
     per_class_recall_intervals,
 )
+from pipelines.evaluation.random_views import labels_of
 from pipelines.evaluation.search import Search
 
 
@@ -76,7 +77,10 @@ def fit_chosen(
     labels: np.ndarray,
     class_weight: str | None = None,
 ) -> ChosenHead:
-    """Fit a row's heads on the training rows; `read` gives a source's features (n, d)."""
+    """Fit a row's heads on the training rows.
+
+    read : a source's features (n, d), or with random views of the images below.
+    """
     members = board.members[place]
     sources = sorted({member.source for member in members})
     fitted: dict[int, Member] = {}
@@ -100,11 +104,47 @@ def fit_chosen(
 def _fit_member(
     member: Member, features: np.ndarray, labels: np.ndarray, class_weight: str | None
 ) -> Member:
-    head = fit_head(member.head, member.params, features, labels, class_weight)
+    of_all = labels_of(features, labels)
+    head = fit_head(member.head, member.params, features, of_all, class_weight)
     logits = as_logits(member.oof, HEADS[member.head].scores)
     calibration = fit_calibration(logits, labels, np.unique(labels), class_weight)
     rows = training_rows(head, features)
     return replace(member, estimator=head, calibration=calibration, rows=rows)
+
+
+def average_views(chosen: ChosenHead, n_views: int, width: int) -> ChosenHead:
+    """The heads on each of several views of an image, all views alike in the mean.
+
+    What a head says is calibrated before it is averaged, what a blend says after.
+
+    n_views : the features that the result takes are those of the first view, of the second, and so
+    on. width : of all sources in one view.
+
+    Examples
+    --------
+    >>> from heads import make_head
+    >>> head = make_head("logistic").fit([[0.0], [1.0]], ["a", "b"])
+    >>> both = average_views(ChosenHead([0], head, None, None), 2, 1).estimator
+    >>> [(member.weight, member.columns) for member in both.members]
+    [(0.5, (0, 1)), (0.5, (1, 2))]
+    """
+    members: Sequence[Member]
+    if isinstance(chosen.estimator, BlendedHead):
+        members, calibration = chosen.estimator.members, chosen.calibration
+    else:
+        own = {"estimator": chosen.estimator, "calibration": chosen.calibration}
+        members = [Member("", {}, **own, columns=(0, width), rows=chosen.rows)]
+        calibration = None
+    moved = [
+        replace(
+            member,
+            weight=member.weight / n_views,
+            columns=tuple(column + view * width for column in member.columns),
+        )
+        for view in range(n_views)
+        for member in members
+    ]
+    return replace(chosen, estimator=BlendedHead(moved), calibration=calibration, rows=None)
 
 
 def trace_curve(

@@ -9,6 +9,7 @@ from heads.blended import BlendedHead, Member
 from heads.rows import training_rows
 from heads.search import fit_head
 from pipelines.evaluation.choice import ChosenHead
+from pipelines.evaluation.random_views import labels_of
 
 
 def refit(
@@ -23,7 +24,7 @@ def refit(
     Calibrations stay, as they come of out-of-fold scores, which the added rows have none of.
 
     chosen : fitted on the training rows. members : of its row. read : a source's features (n, d) of
-    all rows.
+    all rows, or with random views of the images below.
     """
     if not isinstance(chosen.estimator, BlendedHead):
         (alone,) = members
@@ -43,5 +44,6 @@ def _fit(
     member: Member, features: np.ndarray, labels: np.ndarray, class_weight: str | None
 ) -> tuple[object, np.ndarray | None]:
     """A member's head on these rows -> (fitted, the rows that it keeps)."""
-    head = fit_head(member.head, member.params, features, labels, class_weight)
+    of_all = labels_of(features, labels)
+    head = fit_head(member.head, member.params, features, of_all, class_weight)
     return head, training_rows(head, features)

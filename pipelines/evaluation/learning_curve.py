@@ -12,6 +12,7 @@ from heads.blended import Member
 from heads.catalog import find_head
 from pipelines.evaluation.comparison import paired_interval
 from pipelines.evaluation.intervals import wilson_interval
+from pipelines.evaluation.random_views import folds_of, labels_of
 from pipelines.evaluation.scoring import no_score
 from pipelines.evaluation.search import Search, in_parallel
 from pipelines.evaluation.workers import compute
@@ -58,10 +59,10 @@ def learning_curve(
     it. The gain's interval is that of a paired difference (Agresti & Min, 2005). All images are one
     draw: what other training images would have done is not in the last interval.
 
-    members : features (n, d) with the row's members that take them, each features once; parameters
-        that a head bounds by the number of its training rows (neighbours) are no more than there
-        are. Out-of-fold scores that they have are those over the folds of `search`: of all training
-        images nothing is computed again.
+    members : features (n, d), or with random views of the n images below, with the row's members
+        that take them, each features once; parameters that a head bounds by the number of its
+        training rows (neighbours) are no more than there are. Out-of-fold scores that they have are
+        those over the folds of `search`: of all training images nothing is computed again.
     labels : (n,) class names.
     search : its folds are (training, validation) rows of a cross-validation, or one pair of
         training and test rows; its heads are not asked for.
@@ -201,16 +202,18 @@ def _scores(
     known = [member.oof for member in members if member.oof is not None]
     if len(known) == len(members):
         return known
-    fewest = min(len(train) for train, _ in search.folds)
+    n = len(labels)
+    folds = folds_of(features, n, search.folds)
+    fewest = min(len(train) for train, _ in folds)
     found = HeadSearchCV(
         {member.head: _grid(member.head, member.params, fewest) for member in members},
-        cv=search.folds,
+        cv=folds,
         refit=False,
         scoring=no_score,
         class_weight=search.class_weight,
         n_jobs=search.n_jobs,
-    ).fit(features, labels)
-    return found.oof_scores_
+    ).fit(features, labels_of(features, labels))
+    return found.oof_scores_[:, :n]
 
 
 def _grid(name: str, params: dict, n_train: int) -> dict[str, list]:

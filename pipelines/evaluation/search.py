@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from heads import HEADS, HeadSearchCV, oof_probabilities
 from pipelines.evaluation.metrics import log_loss
+from pipelines.evaluation.random_views import folds_of, labels_of
 from pipelines.evaluation.scoring import ACCURACY, Scoring, best_first, head_facts, no_score
 from pipelines.evaluation.workers import Workers
 
@@ -101,7 +102,7 @@ class HeadsSearched:
 
 
 def search_heads(X: np.ndarray, labels: np.ndarray, search: Search) -> HeadsSearched:
-    """Cross-validate heads on features (n, d), every setting over all folds.
+    """Cross-validate heads on features as of `try_settings`, every setting over all folds.
 
     A head every parameter of whose grid asks for more images than there are is left out.
 
@@ -111,18 +112,22 @@ def search_heads(X: np.ndarray, labels: np.ndarray, search: Search) -> HeadsSear
 
 
 def try_settings(X: np.ndarray, labels: np.ndarray, search: Search) -> Tried:
-    """Every setting of the heads on features (n, d), over the folds."""
+    """Every setting of the heads over the folds.
+
+    X : (n, d), or with random views of the n images below, on which heads are trained too.
+    """
+    n = len(labels)
     found = HeadSearchCV(
         search.heads,
-        cv=search.folds,
+        cv=folds_of(X, n, search.folds),
         refit=False,
         scoring=no_score,
         class_weight=search.class_weight,
         n_jobs=search.n_jobs,
         random_state=search.seed,
-    ).fit(X, labels)
+    ).fit(X, labels_of(X, labels))
     by_fold = found.cv_results_["mean_fit_time"] + found.cv_results_["mean_score_time"]
-    return Tried(found.cv_results_["params"], found.oof_scores_, by_fold * found.n_splits_)
+    return Tried(found.cv_results_["params"], found.oof_scores_[:, :n], by_fold * found.n_splits_)
 
 
 def judge_settings(tried: Tried, labels: np.ndarray, search: Search) -> HeadsSearched:

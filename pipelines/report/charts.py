@@ -145,6 +145,38 @@ def confidence(curve: list[dict[str, Any]]) -> dict[str, Any]:
     return _figure({"values": curve}, layers)
 
 
+def epochs(history: list[dict[str, Any]], best: int) -> dict[str, Any]:
+    """The loss of the validation images and of those trained on, epoch by epoch from the start.
+
+    best : the epoch whose weights were taken; -1 is the start.
+    """
+    values = [{**own, "after": own["epoch"] + 1} for own in history]
+    ticks = {"values": [own["after"] for own in values], "format": ",.0f", "grid": False}
+    x = {"field": "after", "type": "quantitative", "title": "epochs", "axis": ticks}
+    loss = {"type": "quantitative", "title": "loss", "scale": {"zero": False}}
+    tooltip = [
+        {"field": "after", "title": "epochs"},
+        {"field": "val_loss", "title": "validation loss", "format": ".3f"},
+        {"field": "train_loss", "title": "training loss", "format": ".3f"},
+        _told("val_accuracy", "validation accuracy"),
+    ]
+
+    def line(field: str, colour: str) -> dict[str, Any]:
+        mark = {"type": "line", "point": {"fill": colour}, "stroke": colour, "strokeWidth": 2.5}
+        return {
+            "mark": mark,
+            "encoding": {"x": x, "y": loss | {"field": field}, "tooltip": tooltip},
+        }
+
+    taken = {
+        "data": {"values": [{"after": best + 1}]},
+        "mark": {"type": "rule", "stroke": INK, "strokeDash": [3, 3]},
+        "encoding": {"x": x},
+    }
+    lines = [taken, line("train_loss", SECOND), line("val_loss", ACCENT)]
+    return _figure({"values": values}, lines)
+
+
 def image_map(classes: list[str]) -> dict[str, Any]:
     """Images in two dimensions; the page's script gives it the points and reads the box."""
     colours = [f"var(--class-{i % N_COLOURS})" for i in range(len(classes))]

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,22 @@ from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.scoring import SCORINGS, SHARES
 from pipelines.report import charts
 from pipelines.report.caveats import find_warnings
+from pipelines.report.following import advice_to_follow, followed_in_words
 from pipelines.report.galleries import DROP, describe_images, find_galleries
 from pipelines.report.images import ImageTable
 from pipelines.report.layer_table import make_layer_tables
 from pipelines.report.pictures import ALL_UP_TO
 from pipelines.report.since import changes_in_words, verdict_in_words
 from pipelines.report.text import WHY_LEFT_OUT, n_taps, params_in_words
-from pipelines.report.timing import STAGES
+from pipelines.report.timing import EVERY_STAGE
+from pipelines.report.tuning import (
+    WAYS,
+    kept_in_words,
+    outcome_in_words,
+    places_of_kept,
+    training_in_words,
+    verdict_of,
+)
 
 ANSWER_AT = 0.9  # threshold that the page begins with
 MOST_CELLS = 24  # classes of which a matrix can be read; of more, the pairs confused are listed
@@ -92,7 +101,10 @@ def _by_number(items: list[dict], classes: list[str]) -> list[dict]:
 def _specifications(results: dict) -> dict[str, dict]:
     """The figures by the name of their frame."""
     answers = results["answers"]["test"]
+    tuning = results.get("tuning")
+    epochs = {"epochs": charts.epochs(tuning["history"], tuning["best"])} if tuning else {}
     return {
+        **epochs,
         "learning": charts.learning_curve(results["learning_curve"]["points"]),
         "calibration": charts.calibration(answers["reliability"]),
         "confidence": charts.confidence(answers["by_confidence"]),
@@ -137,6 +149,13 @@ class Figures:
         """A figure as it is."""
         return self._written(place, 1, digits, "")
 
+    def at(self, place: Sequence[str | int]) -> Any:
+        """A figure as it is."""
+        value: Any = self.results
+        for step in place:
+            value = value[step]
+        return value
+
     def score(self, *place: str | int) -> Markup:
         """A figure of the run's scoring: per cent where that is a share."""
         is_share = self.results["scoring"] in SHARES
@@ -151,9 +170,7 @@ class Figures:
         return self._written(place, n, 0, "")
 
     def _written(self, place: tuple, scale: int, digits: int, unit: str) -> Markup:
-        value: Any = self.results
-        for step in place:
-            value = value[step]
+        value = self.at(place)
         if value is None:
             return Markup("–")
         text = f"{scale * value:z.{digits}f}".replace("-", "\u2212")
@@ -184,6 +201,15 @@ def _environment(results: dict) -> jinja2.Environment:
         "n_taps": n_taps,
         "verdict_in_words": verdict_in_words,
         "changes_in_words": changes_in_words,
+        "followed_in_words": followed_in_words,
+        "shell_join": shlex.join,
+        "WAYS": WAYS,
+        "advice_to_follow": advice_to_follow,
+        "kept_in_words": kept_in_words,
+        "places_of_kept": places_of_kept,
+        "outcome_in_words": outcome_in_words,
+        "training_in_words": training_in_words,
+        "verdict_of": verdict_of,
     }
     environment.filters |= {"sentence": _sentence, "params": params_in_words}
     return environment
@@ -226,7 +252,7 @@ def _stages(seconds: dict) -> list[tuple[str, str, float]]:
     """Key, words and share of the longest, of the stages that took any time, in their order."""
     timed = {name: value for name, value in seconds.items() if name != "total" and value}
     longest = max(timed.values(), default=1)
-    return [(name, STAGES[name].words, value / longest) for name, value in timed.items()]
+    return [(name, EVERY_STAGE[name].words, value / longest) for name, value in timed.items()]
 
 
 def _confused(cells: list[dict]) -> list[int]:

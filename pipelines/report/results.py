@@ -68,8 +68,12 @@ def describe_backbone(backbone: Any, recipe: Any) -> dict:
     }
 
 
-def describe_views(asked: Sequence[str], seen: ViewsChosen) -> dict:
-    """Which views were asked for and used; `gains` are shares of the log loss in a first look."""
+def describe_views(asked: Sequence[str], seen: ViewsChosen, augmented: int, averaged: bool) -> dict:
+    """Which views were asked for and used; `gains` are shares of the log loss in a first look.
+
+    augmented : how many random views of each image were trained on beside it. averaged : whether
+    the mean over them predicts.
+    """
     gains = {view: round(gain, 4) for view, gain in seen.gains.items()}
     return {
         "asked": list(asked),
@@ -77,6 +81,8 @@ def describe_views(asked: Sequence[str], seen: ViewsChosen) -> dict:
         "looked_at": seen.looked_at,
         "worth": WORTH,
         "gains": gains,
+        "augmented": augmented,
+        "averaged": averaged,
     }
 
 

@@ -12,6 +12,7 @@ from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.scoring import SCORINGS, Scoring
 from pipelines.exploration.table import EXPLORATIONS
 from pipelines.report.files import REPORT
+from pipelines.report.following import advice_to_follow
 from pipelines.report.since import since_in_words
 from pipelines.report.timing import time_in_words
 
@@ -32,7 +33,7 @@ def summary(results: dict, out: Path) -> str:
         *_choice_in_words(results, scoring, several),
         *_familiar_in_words(results["familiarity"]),
         *since_in_words(results["compared"]),
-        *[f"- {line}" for line in results["advice"]],
+        *_advice_in_words(results),
         *[f"- {line}" for line in audit_in_words(results["audit"])],
         "",
         *_work_in_words(results),
@@ -43,6 +44,16 @@ def summary(results: dict, out: Path) -> str:
         "",
     ]
     return "\n".join(map(shown, lines))
+
+
+def _advice_in_words(results: dict) -> list[str]:
+    """Each sentence, and below it the command that follows, to be copied."""
+    lines = []
+    for row in advice_to_follow(results):
+        command = row["command"]
+        lines.append(f"- {row['sentence']}{':' if command else ''}")
+        lines += [f"    {shlex.join(command)}"] if command else []
+    return lines
 
 
 def _leaderboard_in_words(results: dict, scoring: Scoring, several: bool) -> list[str]:
@@ -108,6 +119,12 @@ def _look_in_words(own: dict) -> str:
 
 def _views_in_words(views: dict) -> list[str]:
     """Which views are in the table, and why others are not."""
+    if views.get("augmented"):
+        beside = counted(views["augmented"], "random view")
+        judged = "judged on the images as they are"
+        if views.get("averaged"):
+            judged = "chosen on the images as they are, tested by the mean over all views"
+        return [f"trained on {beside} of each image beside it; {judged}"]
     if not views["looked_at"]:
         return []
     by_use: dict[bool, list[str]] = {True: [], False: []}

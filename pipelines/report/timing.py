@@ -1,5 +1,6 @@
 """Where the time of a whole run went, in words."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 SHOWN = 3
@@ -23,7 +24,7 @@ STAGES = {
     "extract": Stage("the pass over the images"),
     "copies": Stage("near copies"),
     "networks": Stage("the choice of networks", "a smaller --within or --backbone NAME is shorter"),
-    "views": Stage("further views", "--views plain leaves them out"),
+    "views": Stage("further views", "--views plain without --augmented leaves them out"),
     "heads": Stage(
         "the search over heads", "fewer --layers, --pooling or --heads would make it shorter"
     ),
@@ -40,17 +41,27 @@ STAGES = {
 }
 
 
-def time_in_words(results: dict) -> list[str]:
+# what a tuned network takes beside them; the names are those of the job's laps
+TUNING_STAGES = {
+    "last layer": Stage("the last layer, frozen"),
+    "training": Stage("the training", "fewer --epochs or a smaller --unfreeze is shorter"),
+    "features": Stage("the tuned network's features"),
+    "comparison": Stage("the comparison of the ways"),
+}
+EVERY_STAGE = STAGES | TUNING_STAGES
+
+
+def time_in_words(results: Mapping) -> list[str]:
     """`85.0 s in all: the search over heads 39.0 s, …`, and what would make the longest shorter."""
-    seconds = {name: own for name, own in results["seconds"].items() if name in STAGES}
+    seconds = {name: own for name, own in results["seconds"].items() if name in EVERY_STAGE}
     in_all = results["seconds"]["total"] + results["seconds"].get("report", 0)
     longest = sorted(seconds, key=lambda name: -seconds[name])
     named = [name for name in longest[:SHOWN] if seconds[name] >= LEAST_SHARE * in_all]
-    parts = ", ".join(f"{STAGES[name].words} {seconds[name]:.1f} s" for name in named)
+    parts = ", ".join(f"{EVERY_STAGE[name].words} {seconds[name]:.1f} s" for name in named)
     lines = [f"{in_all:.1f} s in all" + (f": {parts}" if parts else "")]
     if named and in_all >= LONG_RUN and seconds[named[0]] >= LONG_SHARE * in_all:
         of_pass = results["extraction"]["in_words"]
-        remedy = of_pass if named[0] == "extract" else STAGES[named[0]].remedy
+        remedy = of_pass if named[0] == "extract" else EVERY_STAGE[named[0]].remedy
         if remedy:
-            lines.append(f"{STAGES[named[0]].words} took longest: {remedy}")
+            lines.append(f"{EVERY_STAGE[named[0]].words} took longest: {remedy}")
     return lines

@@ -29,8 +29,15 @@ def task_of(table: FeatureTable, rows: np.ndarray, search: Search) -> list:
 
 
 def sources_of(table: FeatureTable) -> list[str]:
-    """What decides the features of each source beside the images."""
-    return [f"{own.recipe.id} {own.source.tap}" for own in table.features]
+    """What decides the features of each source beside the images, random views among them.
+
+    The network's name decides none, but what is remembered names it: one that was trained further
+    and learnt nothing has the weights of its base.
+    """
+    random = "" if table.random is None else " " + "+".join(table.random.names)
+    return [
+        f"{own.recipe.id} {own.source.backbone} {own.source.tap}{random}" for own in table.features
+    ]
 
 
 @dataclass(frozen=True)

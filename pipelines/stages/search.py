@@ -26,6 +26,7 @@ from pipelines.report.audit import (
     describe_suspects,
 )
 from pipelines.samples import Split
+from pipelines.stages.classifier import head_over_views
 from pipelines.stages.remembered import (
     RememberedSearches,
     recall_board,
@@ -71,7 +72,7 @@ def search_taps(job: Job, table: FeatureTable, split: Split) -> Found:
     known = RememberedSearches(job.findings, task, sources_of(own))
 
     def read(source: int) -> np.ndarray:
-        return own.read(source, split.train)
+        return own.read_for_training(source, split.train)
 
     def searched_through() -> Leaderboard:
         return make_leaderboard(
@@ -135,20 +136,29 @@ def trace(job: Job, found: Found) -> dict:
     return job.findings.of(
         "curve",
         decided,
-        lambda: trace_curve(board, place, found.read, found.labels, found.search),
+        lambda: trace_curve(board, place, found.read_for_training, found.labels, found.search),
     )
 
 
 def score_choice(job: Job, found: Found) -> Tested:
     """Predict the test images by the chosen heads."""
     samples = found.table.samples[found.split.test]
-    head = found.head
-    features = [found.table.read(source, found.split.test) for source in head.sources]
-    predicted, probabilities = answers(head.estimator, head.calibration, np.hstack(features))
+    head = head_over_views(job, found.table, found.head)
+    features = read_for_test(job, found)
+    predicted, probabilities = answers(head.estimator, head.calibration, features)
     chosen = describe_choice(
         found.board, found.place, samples.labels, predicted, probabilities, job.settings.seed
     )
     return Tested(samples, predicted, probabilities, chosen)
+
+
+def read_for_test(job: Job, found: Found) -> np.ndarray:
+    """(n_test, D) features that predict the test images: of all sources, view after view."""
+    table, test, sources = found.table, found.split.test, found.head.sources
+    if not job.settings.average_views:
+        return np.hstack([table.read(source, test) for source in sources])
+    by_source = [table.read_views(source, test) for source in sources]
+    return np.hstack(list(map(np.hstack, zip(*by_source, strict=True))))
 
 
 def audit_images(

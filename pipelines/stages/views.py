@@ -6,28 +6,32 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from extract import Backbone
+from extract.augmentation import random_view
 from extract.backbones import BASELINES
 from extract.preprocessing import PLAIN, WHOLE, WITH_FLIPS, Preprocessing, named_view
+from pipelines.errors import WrongSetting
 from pipelines.evaluation.views import Look, ViewsChosen, look_twice
-from pipelines.features import FeatureTable, keep_features, refuse_changed
+from pipelines.features import FeatureTable, RandomViews, keep_features, refuse_changed
 from pipelines.outcome import Job
 from pipelines.samples import Split
 from pipelines.settings import AUTO, RunSettings
 from pipelines.stages.remembered import sources_of
 from pipelines.stages.search import count_workers
 
+AUGMENTED = "light"  # of AUGMENTATIONS
+
 
 def first_views(settings: RunSettings) -> list[str]:
     """The views of the first pass, as in recipes: all, or the one that others are added to."""
     if settings.view_names == [AUTO]:
-        return [str(PLAIN)]
+        return [str(PLAIN)]  # alone beside random views
     return [str(named_view(name)) for name in settings.view_names]
 
 
 def add_views(job: Job, table: FeatureTable, split: Split) -> tuple[FeatureTable, ViewsChosen]:
     """Further views of all images, where a look at some training images says so."""
     asked = tuple(first_views(job.settings))
-    further = views_of(job.backbones) if job.settings.view_names == [AUTO] else []
+    further = views_of(job.backbones) if job.settings.looks_at_views else []
     if not further:
         return table, ViewsChosen(asked, {}, 0)
 
@@ -49,6 +53,36 @@ def add_views(job: Job, table: FeatureTable, split: Split) -> tuple[FeatureTable
     if len(seen.used) > 1:
         table = keep_more(job, table, np.arange(len(table.samples)), seen.used)
     return table, seen
+
+
+def add_random_views(job: Job, table: FeatureTable, split: Split) -> FeatureTable:
+    """Random views of the images that heads are fitted on; of the test images too where these are
+    fitted on in the end, or predicted by the mean over views."""
+    settings = job.settings
+    if not settings.augmented:
+        return table
+    every = np.arange(len(table.samples))
+    is_of_all = settings.final == "all" or settings.average_views
+    rows = every if is_of_all else np.sort(split.train)
+    names = [random_view(AUGMENTED, settings.seed, i) for i in range(settings.augmented)]
+    more = keep_more(job, table, rows, names)
+    return replace(
+        table,
+        random=RandomViews(tuple(names), rows, more),
+        earlier=(*table.earlier, *more.passes),
+    )
+
+
+def refuse_unsized(settings: RunSettings, backbones: Sequence[Backbone]) -> None:
+    """WrongSetting where random views are asked of a network that says no size, before the pass."""
+    for backbone in backbones:
+        if settings.augmented and not isinstance(backbone.preprocessing, Preprocessing):
+            raise WrongSetting(
+                "augmented",
+                settings.augmented,
+                f"expected 0 with {backbone.name}, whose preprocessing is not "
+                "extract.Preprocessing and says no size to crop for",
+            )
 
 
 def keep_more(

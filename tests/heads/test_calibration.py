@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from heads import Calibration, fit_calibration
+from heads import Calibration, fit_calibration, oof_probabilities
+from heads.calibration import FEW
 
 
 def drawn(n, k, scale, seed=0):
@@ -51,6 +52,35 @@ def test_scores_without_information_give_the_smoothed_shares():
     y = np.array(["a"] * 30 + ["b"] * 10)
     chances = fit_calibration(np.zeros(40), y, ["a", "b"]).probabilities([0.0])
     assert chances[0, 0] == pytest.approx((30 * 41 / 42 + 10 * 1 / 42) / 40, abs=0.005)
+
+
+def test_of_few_rows_a_class_the_scale_alone_is_fitted():
+    scores, y, _ = drawn(FEW * 3, 3, scale=2.0, seed=1)
+    few = fit_calibration(scores[:-1], y[:-1], ["c0", "c1", "c2"])
+    assert few.bias == (0, 0, 0)
+    assert few.scale > 0
+    assert np.abs(fit_calibration(scores, y, ["c0", "c1", "c2"]).bias).min() > 0
+    # the likelihood is at its best: neither more nor less sure is likelier
+    n, held = len(y) - 1, np.unique(y[:-1], return_inverse=True)[1]
+    counts = np.bincount(held)[None].repeat(n, axis=0) + 1.0
+    counts[np.arange(n), held] = 0
+    targets = counts / counts.sum(axis=1, keepdims=True) / (n + 2)
+    targets[np.arange(n), held] = (n + 1) / (n + 2)
+    losses = [
+        -(
+            targets * np.log(Calibration(own, few.bias, few.classes).probabilities(scores[:-1]))
+        ).sum()
+        for own in few.scale * np.array([0.99, 1, 1.01])
+    ]
+    assert np.argmin(losses) == 1
+
+
+def test_a_class_is_not_rarer_for_the_row_that_is_left_out():
+    """Of six rows that nothing is known of, each would else be taken for one of the other class."""
+    shares = oof_probabilities(
+        np.zeros((6, 2)), "logits", [*"aaabbb"], [*"ab"], np.eye(6, dtype=bool)
+    )
+    assert shares == pytest.approx(np.full((6, 2), 0.5))
 
 
 def test_rows_outside_every_fold_are_passed_over():

@@ -53,5 +53,6 @@ def test_shared_products_equal_each_folds_own(n_jobs, feature_rows):
     share_grams(X, shared, n_jobs)
     for one, other in zip(shared, own, strict=True):
         assert "gram" in vars(one)
-        assert one.gram == pytest.approx(other.gram, abs=3e-8 * np.abs(other.gram).max())
+        # float32 products, added in another order by each processor's kernels
+        assert one.gram == pytest.approx(other.gram, abs=1e-7 * np.abs(other.gram).max())
         assert one.train.shape == other.train.shape

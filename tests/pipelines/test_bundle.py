@@ -194,6 +194,17 @@ def change(folder, *path, **values):
             lambda folder: change(folder, "extractors", 0, "recipe", view="sideways"),
             "view 'sideways', expected one of plain, plain",
         ),
+        *(
+            (
+                lambda folder, view=view: change(folder, "extractors", 0, "recipe", view=view),
+                f"view {view!r}, expected one of plain, .*or such as light-0-3",
+            )
+            for view in ("light-0", "dark-0-0", "light-00-0", "light-0-12345678901", "light-0-٣")
+        ),
+        (
+            lambda folder: change(folder, "extractors", 0, "recipe", view=7),
+            "the view of extractor 0: got 7",
+        ),
         (
             lambda folder: change(folder, "extractors", 0, "recipe", decode="another rule"),
             "trained with another decode rule",

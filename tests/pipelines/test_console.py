@@ -1,13 +1,14 @@
 """Tests of pipelines/console.py: every error as one line, worded as what is typed."""
 
 import argparse
+import json
 
 import pytest
 
 from data import DataError
 from extract import ExtractError
 from pipelines.__main__ import main as permafrost
-from pipelines.console import run_command
+from pipelines.console import in_full, run_command
 
 
 def said(error, capsys):
@@ -78,6 +79,32 @@ def test_a_mistyped_option_is_answered_with_the_nearest(words, said, capsys):
         main(["photos", *words])
     assert ended.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1] == f"pipelines.run: error: {said}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "full"),
+    [
+        ("photos --weig random --see=3", "photos --weights random --seed=3"),
+        ("--class 2 --class-w balanced", "--class 2 --class-weight balanced"),
+        ("--views plain --quie --zzz -1", "--views plain --quiet --zzz -1"),
+        ("--lay all -- --lay", "--layers all -- --lay"),
+    ],
+)
+def test_what_is_typed_short_is_written_in_full(typed, full):
+    from pipelines.run import build_parser
+
+    assert in_full(build_parser(), typed.split()) == full.split()
+
+
+def test_a_run_names_its_call_in_full(run, photos, tmp_path):
+    given = ["--head", "knn", "--lay=features.4", "--pool", "avg", "--basel", "off"]
+    code, _, err = run(photos, *given, "--rep", "off", "--qui")
+    assert code == 0, err
+    command = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))["command"]
+    assert command[5:14] == [
+        *(str(photos), "--heads", "knn", "--layers=features.4", "--pooling", "avg"),
+        *("--baselines", "off", "--report"),
+    ]
 
 
 @pytest.mark.parametrize("command", ["run", "extract"])

@@ -203,8 +203,9 @@ def test_without_decoding_maps_are_of_the_kept_features(
         assert own.map.sum(dtype=float) + own.rest == pytest.approx(own.evidence)
         assert own.box == pytest.approx(other.box, abs=0.02)
         if (head, pooling) == ("logistic", "grid2"):
-            # 5 places in 2 cells overlap by one: the sums are the same
-            assert own.map.sum() == pytest.approx(other.map.sum(), rel=1e-4)
+            # 5 places in 2 cells overlap by one: the sums are the same, but for the rounding of
+            # features that are kept in a reduced precision where the machine has one
+            assert own.map.sum() == pytest.approx(other.map.sum(), rel=5e-4)
             assert own.rest == pytest.approx(other.rest, rel=1e-3, abs=1e-5)
 
 

@@ -50,7 +50,8 @@ def without_times(value):
     if isinstance(value, list):
         return [without_times(item) for item in value]
     if isinstance(value, dict):
-        skipped = ("seconds", "command", "extraction")
+        # a sentence of advice ends with the command that follows, of a command's run alone
+        skipped = ("seconds", "command", "extraction", "advice")
         return {key: without_times(own) for key, own in value.items() if key not in skipped}
     return value
 

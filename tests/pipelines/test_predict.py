@@ -36,6 +36,7 @@ def bundle(photos, tmp_path):
         "weights": "random",
         "size": 32,
         "layer": "features.4",
+        "numerics": "float32",  # which every machine has, and needs not be asked for
     }
     classifier = ImageClassifier(head="linear_svm", cache=tmp_path / "cache", **options)
     return save_classifier(classifier.fit(samples.paths, samples.labels), tmp_path / "bundle")

@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 
 from data import folds
-from heads import HEADS, make_head
-from heads.blended import BlendedHead, answers, probabilities
+from heads import HEADS, Calibration, as_logits, make_head
+from heads.blended import BlendedHead, Member, answers, probabilities
 from heads.search import fit_head
-from pipelines.evaluation.choice import choose_row, describe_choice, fit_chosen
+from pipelines.evaluation.choice import (
+    ChosenHead,
+    average_views,
+    choose_row,
+    describe_choice,
+    fit_chosen,
+)
 from pipelines.evaluation.leaderboard import make_leaderboard
 from pipelines.evaluation.search import Search
 from pipelines.features import Source
@@ -116,3 +122,22 @@ def test_the_choice_is_described_with_its_test_figures(halves):
     assert "roc_auc" not in metrics
     assert {"macro_f1", "log_loss", "brier_score", "calibration_error"} < set(metrics)
     assert all(figure["low"] <= figure["value"] <= figure["high"] for figure in metrics.values())
+
+
+def test_a_blend_over_views_is_calibrated_after_the_mean(halves):
+    arrays, labels = halves
+    heads = [make_head("logistic").fit(X, labels) for X in arrays]
+    members = [
+        Member("logistic", {}, weight, estimator=head, columns=(2 * i, 2 * i + 2))
+        for i, (head, weight) in enumerate(zip(heads, (0.7, 0.3), strict=True))
+    ]
+    calibration = Calibration(1.5, (0.1, 0.0, 0.0, -0.1), tuple("abcd"))
+    chosen = ChosenHead([0, 1], BlendedHead(members), calibration, None)
+    views = [np.hstack(arrays), np.hstack(arrays)[::-1], np.hstack(arrays) + 1]
+    found = average_views(chosen, 3, 4)
+    mean = np.mean([chosen.estimator.predict_proba(X) for X in views], axis=0)
+    expected = calibration.probabilities(as_logits(mean, "probabilities"))
+    assert found.sources == [0, 1]
+    assert np.allclose(
+        probabilities(found.estimator, found.calibration, np.hstack(views)), expected, atol=1e-12
+    )

@@ -73,6 +73,7 @@ def results(place, why, imbalanced=False):
         "final": {"fitted_on": "train", "n_images": 300},
         "data": {"n_test": 100, "n_train": 300, "imbalance": {"imbalanced": imbalanced}},
         "advice": [],
+        "advised": [],
         "networks": None,
         "views": {
             "asked": ["auto"],

@@ -40,6 +40,13 @@ def results(in_words="the network took 89 % of the pass: a GPU would help", **se
         ),
         (results(extract=5.0, heads=1.0), ["6.0 s in all: the pass over the images 5.0 s, "
                                            "the search over heads 1.0 s"]),
+        (
+            results(heads=4.0, training=16.0),
+            [
+                "20.0 s in all: the training 16.0 s, the search over heads 4.0 s",
+                "the training took longest: fewer --epochs or a smaller --unfreeze is shorter",
+            ],
+        ),
         (results(), ["0.0 s in all"]),
     ],
 )  # fmt: skip
