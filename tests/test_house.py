@@ -23,6 +23,11 @@ ARROWS = {
     "evaluation": set(),
     "exploration": set(),
     "report": {"evaluation", "exploration", "errors"},
+    # it makes a run, and more of it
+    "tuning": {
+        *("bundle", "classifier", "errors", "evaluation", "exploration", "features", "job"),
+        *("outcome", "report", "results_folder", "samples", "settings", "stages", "threads"),
+    },
     "stages": {
         *("bundle", "classifier", "errors", "evaluation", "explanation", "exploration"),
         *("features", "findings", "outcome", "parts", "report", "results_folder"),
@@ -36,8 +41,9 @@ ROOMS_BELOW = {
     "exploration": {"data"},
     "report": {"data", "extract"},
     "stages": {"data", "extract", "heads"},
+    "tuning": {"data", "extract", "heads"},
 }
-COMMANDS = {"run", "extract", "predict", "doctor", "fetch", "cache", "__main__"}
+COMMANDS = {"run", "tune", "extract", "predict", "doctor", "fetch", "cache", "__main__"}
 # a package of the page's makers that is a command as well: its `__main__` alone is one
 COMMAND_OF_A_FOLDER = Path("pipelines/report/__main__.py")
 # weights that Keras wrote are HDF5 as well, and no features: the store has nothing to do with them
@@ -136,11 +142,13 @@ def test_the_wheel_holds_the_four_rooms_and_nothing_else(tmp_path):
         "from heads import HEADS",
         "from data import Samples, read_images, open_image",
         "from pipelines import RunSettings",
+        "from pipelines import TuneSettings",
         *(
             f"import contextlib, pipelines.{name} as command\n"
             "with contextlib.suppress(SystemExit): command.main(['--help'])"
             for name in (
                 "run",
+                "tune",
                 "extract",
                 "predict",
                 "report.__main__",
@@ -185,7 +193,7 @@ def test_a_strangers_module_beside_a_command_is_named_in_one_line(tmp_path, word
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "extract", "predict", "report", "doctor", "fetch", "cache", None]
+    "command", ["run", "tune", "extract", "predict", "report", "doctor", "fetch", "cache", None]
 )
 def test_every_command_says_its_version(command):
     words = ["pipelines" if command is None else f"pipelines.{command}", "--version"]
