@@ -92,7 +92,8 @@ def test_two_runs_with_one_seed_print_the_same_figures(photos, run, tmp_path, mo
             if not re.search(r" s in all|took longest|out\d", line)
         ]
         text = (out / "results.json").read_text(encoding="utf-8")
-        # the commands that follow name the folder
-        found.append((lines, without_times(json.loads(text.replace(str(out), "OUT")))))
+        for own in (f"out{threads}", f"cache{threads}"):  # the commands that follow name them
+            text = text.replace(str(tmp_path / own), own[:-1])
+        found.append((lines, without_times(json.loads(text))))
     assert found[0] == found[1]
     assert any("test accuracy" in line for line in found[0][0])
