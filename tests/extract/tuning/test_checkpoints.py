@@ -41,6 +41,14 @@ def dies(monkeypatch, name, at, in_order=False):
     monkeypatch.setattr(owner, name, counted)
 
 
+def kill(call, name, at, in_order=False):
+    """Tune until then."""
+    with pytest.MonkeyPatch.context() as patch:
+        dies(patch, name, at, in_order)
+        with pytest.raises(Killed):
+            call()
+
+
 @pytest.fixture
 def at_every_step(monkeypatch):
     monkeypatch.setattr(checkpoints, "SECONDS", 0.0)
@@ -63,10 +71,7 @@ def test_after_a_kill_the_weights_are_the_same(call, at_every_step, name, at, mo
     call = replace(call, tuning=replace(TUNING, **more))
     expected = call()
     again = replace(call, folder=call.folder.with_name("again"))
-    with pytest.MonkeyPatch.context() as patch:
-        dies(patch, name, at)
-        with pytest.raises(Killed):
-            again()
+    kill(again, name, at)
     left = list(again.folder.glob("*.checkpoint")) if again.folder.exists() else []
     assert len(left) == ((name, at) != ("_step", 1))
     found = again()
@@ -83,10 +88,7 @@ def test_what_is_stopped_is_kept_at_once(call, name, at):
     call = replace(call, tuning=TUNING)
     expected = call()
     again = replace(call, folder=call.folder.with_name("again"))
-    with pytest.MonkeyPatch.context() as patch:
-        dies(patch, name, at, in_order=True)
-        with pytest.raises(Killed):
-            again()
+    kill(again, name, at, in_order=True)
     assert len(list(again.folder.glob("*.checkpoint"))) == 1
     found = again()
     assert found.resumed
@@ -103,10 +105,7 @@ def test_a_checkpoint_of_other_tensors_changes_nothing(call, at_every_step):
     call = replace(call, tuning=TUNING)
     expected = call()
     again = replace(call, folder=call.folder.with_name("again"))
-    with pytest.MonkeyPatch.context() as patch:
-        dies(patch, "_step", 5)
-        with pytest.raises(Killed):
-            again()
+    kill(again, "_step", 5)
     (left,) = again.folder.glob("*.checkpoint")
     tensors, about = opened_checkpoint(left)
     name = next(name for name in tensors if name.startswith("best/features"))
@@ -135,10 +134,7 @@ def test_a_damaged_checkpoint_is_forgotten(call, at_every_step, damage):
     call = replace(call, tuning=TUNING)
     expected = call()
     again = replace(call, folder=call.folder.with_name("again"))
-    with pytest.MonkeyPatch.context() as patch:
-        dies(patch, "_step", 5)
-        with pytest.raises(Killed):
-            again()
+    kill(again, "_step", 5)
     (left,) = again.folder.glob("*.checkpoint")
     data = bytearray(left.read_bytes())
     data[len(data) // 2] ^= 4
