@@ -181,7 +181,7 @@ class TorchEngine:
         self._pairs = tuple((conv, norm) for conv, norm in self._card.folds if conv not in tapped)
         self.network = self._take()
         self._is_left = False
-        self._scale = _mean_and_std(backbone.preprocessing, torch, device)
+        self._scale = mean_and_std(backbone.preprocessing, device)
         self.taps = tuple(dict.fromkeys(taps))
         self.batch_size = GPU_BATCH if device.startswith("cuda") else CPU_BATCH
         self._rows: dict[Tap, Any] = {}
@@ -287,9 +287,7 @@ class TorchEngine:
 
     def _as_input(self, images: Any) -> Any:
         if images.dtype == self._torch.uint8:
-            mean, std = self._scale
-            # in float32 whatever the network's type, so that every numerics sees the same input
-            images = images.permute(0, 3, 1, 2).float().sub_(mean).div_(std)
+            images = made_ready(images, self._scale)
         return images.to(self._type, memory_format=self._torch.channels_last)
 
     def _note(self, layer: str, _module: Any, _inputs: tuple, output: Any) -> None:
@@ -316,11 +314,25 @@ class DeepestTapReached(Exception):
     """Leaves the network as soon as every tap has its rows: nothing behind the deepest one runs."""
 
 
-def _mean_and_std(preprocessing: Any, torch: Any, device: str) -> Any:
+def mean_and_std(preprocessing: Any, device: str) -> Any:
+    """What uint8 pixels are made ready with, by channel; None of a preprocessing of one's own."""
+    import torch
+
     if not isinstance(preprocessing, Preprocessing):
         return None
     values = torch.tensor([preprocessing.mean, preprocessing.std], device=device) * 255
     return tuple(values[:, None, :, None, None].unbind(0))
+
+
+def made_ready(pixels: Any, scale: Any) -> Any:
+    """uint8 (n, height, width, 3) -> (n, 3, height, width) less the mean, by the std.
+
+    In float32 whatever the network's type, so that every numerics sees the same input.
+
+    scale : as of `mean_and_std`.
+    """
+    mean, std = scale
+    return pixels.permute(0, 3, 1, 2).float().sub_(mean).div_(std)
 
 
 @contextlib.contextmanager

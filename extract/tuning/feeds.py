@@ -10,12 +10,12 @@ from data import ImageError, Reading
 from data.memory import available
 from extract.augmentation import random_view
 from extract.backbones import Backbone
-from extract.engines import stack_for, to_device
+from extract.engines import made_ready, mean_and_std, stack_for, to_device
 from extract.extraction import Extraction, extract
 from extract.forward_pass import NOT_WATCHED, Watch
 from extract.loader import Decoding, load_batches
 from extract.pooling import RAW, Tap
-from extract.preprocessing import Preprocessing, seen_as
+from extract.preprocessing import seen_as
 from extract.tuning.settings import OFF, Tuning
 
 PLAIN = "plain"
@@ -131,13 +131,7 @@ class ImageFeed:
         images = to_device(pixels, self.device)
         if images.dtype != torch.uint8:
             return images
-        known = self.backbone.preprocessing
-        assert isinstance(known, Preprocessing)  # another gives floats, made ready
-        mean, std = (
-            255 * torch.tensor(own, device=self.device)[:, None, None]
-            for own in (known.mean, known.std)
-        )
-        return images.permute(0, 3, 1, 2).float().sub_(mean).div_(std)
+        return made_ready(images, mean_and_std(self.backbone.preprocessing, self.device))
 
 
 def keep_activations(
