@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from extract.backbones.names import NETWORK
 from extract.files import TRIES, sync_folder
 from pipelines.bundle.exchange import LEFTOVER, exchange, new_folder_in, sync_tree
 from pipelines.bundle.files import PASSED_OVER
@@ -25,7 +26,6 @@ from pipelines.report.files import (
 from pipelines.report.images import IMAGES
 
 BUNDLE = "model"
-NETWORK = "network.safetensors"  # that was tuned, as `load_backbone` takes the folder
 # of a run that did not finish, beside the results of one that did
 FAILED_BAD_IMAGES = "failed_bad_images.csv"
 # results.json goes first and comes last: it says that a run was finished

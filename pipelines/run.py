@@ -3,9 +3,10 @@
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.console import (
     DONE,
@@ -18,6 +19,9 @@ from pipelines.console import (
     settings_of,
 )
 from pipelines.settings import RunSettings
+
+if TYPE_CHECKING:
+    from pipelines.outcome import RunResult
 
 EXAMPLE = "example: python -m pipelines.run photos --out runs/photos"
 
@@ -53,26 +57,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Do the whole job and print what it found -> exit code."""
     from pipelines.job import run_job
-    from pipelines.report.files import results_text
     from pipelines.report.text import summary
 
     settings = settings_of(RunSettings, options)
+    return carry_out(run_job, settings, summary, options, build_parser(), arguments)
+
+
+def carry_out(
+    job: "Callable[..., RunResult]",
+    settings: RunSettings,
+    in_words: Callable[[dict, Path], str],
+    options: argparse.Namespace,
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str],
+) -> int:
+    """Do a job of images, telling how far it is, and print its results -> exit code.
+
+    job : `run_job` or what is called like it. in_words : the results and their folder -> text.
+    """
+    from pipelines.report.files import results_text
+
     out = settings.out or default_folder(options.images)
     narrator = Narrator(options.quiet)
     try:
-        result = run_job(
+        result = job(
             options.images,
             replace(settings, out=out),
             on_event=narrator,
-            command=["python", "-m", "pipelines.run", *in_full(build_parser(), arguments)],
+            command=["python", "-m", parser.prog, *in_full(parser, arguments)],
         )
     finally:
         narrator.close()
-    text = (
-        results_text(result.results, ascii_only=True)
-        if options.json
-        else summary(result.results, Path(out))
-    )
+    results = result.results
+    text = results_text(results, ascii_only=True) if options.json else in_words(results, Path(out))
     print(text, end="")
     return DONE
 

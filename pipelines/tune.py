@@ -3,22 +3,17 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
 from pipelines.console import (
-    DONE,
     FEATURE_OPTIONS,
     TUNING_KEPT,
     TUNING_OPTIONS,
-    Narrator,
     add_options,
     add_quiet,
-    in_full,
     run_command,
     settings_of,
 )
-from pipelines.run import default_folder
+from pipelines.run import carry_out
 from pipelines.tuning.settings import TuneSettings
 
 EXAMPLE = "example: python -m pipelines.tune photos --split runs/photos --out runs/tuned"
@@ -56,28 +51,10 @@ def tune(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Do the whole job and print what it found -> exit code."""
     settings = settings_of(TuneSettings, options)
     settings.check_tuning()
-    from pipelines.report.files import results_text
     from pipelines.report.tuning import tuning_summary
     from pipelines.tuning.job import tune_job
 
-    out = settings.out or default_folder(options.images)
-    narrator = Narrator(options.quiet)
-    try:
-        result = tune_job(
-            options.images,
-            replace(settings, out=out),
-            on_event=narrator,
-            command=["python", "-m", "pipelines.tune", *in_full(build_parser(), arguments)],
-        )
-    finally:
-        narrator.close()
-    text = (
-        results_text(result.results, ascii_only=True)
-        if options.json
-        else tuning_summary(result.results, Path(out))
-    )
-    print(text, end="")
-    return DONE
+    return carry_out(tune_job, settings, tuning_summary, options, build_parser(), arguments)
 
 
 if __name__ == "__main__":

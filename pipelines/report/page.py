@@ -150,7 +150,7 @@ class Figures:
         return self._written(place, 1, digits, "")
 
     def at(self, place: Sequence[str | int]) -> Any:
-        """A figure as it is."""
+        """What stands at a place of the results, to compute with."""
         value: Any = self.results
         for step in place:
             value = value[step]
