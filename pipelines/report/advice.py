@@ -22,12 +22,12 @@ from pipelines.report.following import (
     advised,
     both_layers,
     can_be_tuned,
+    is_near_perfect,
     look_at_page,
 )
 
 IMBALANCED = 3  # largest class over smallest
 FEW = 300  # training images, below which tuning gained nothing where it was tried
-CLOSE = 0.05  # so near the perfect score there is little left to gain
 
 # a sentence with fields of `_in_words`, the results -> one, or None: nothing is said
 Words = str | Callable[[dict], str | None] | None
@@ -149,8 +149,7 @@ def _on_tuning(results: dict) -> tuple[str, Step] | None:
     measures it on this one.
     """
     found = results["comparisons"]
-    perfect = SCORINGS[results["scoring"]].perfect
-    near_perfect = _best_alone(results)["cv_score"] >= perfect - CLOSE
+    near_perfect = is_near_perfect(results, _best_alone(results)["cv_score"])
     if not _is_pretrained(results) or not _learnt(results) or near_perfect or "tuning" in results:
         return None
     if not can_be_tuned(results):
@@ -241,8 +240,7 @@ def _origin(results: dict, how: str) -> str:
 def _stronger(results: dict) -> str:
     """Where scores still rise at the last layer, a network that goes further is the next to try."""
     found = results["comparisons"]["depth"]
-    perfect = SCORINGS[results["scoring"]].perfect
-    if len(results["backbones"]) > 1 or found["second_score"] >= perfect - CLOSE:
+    if len(results["backbones"]) > 1 or is_near_perfect(results, found["second_score"]):
         return ""
     return (
         "; they still rise at the end, so a stronger backbone may well gain more than anything "
@@ -281,9 +279,8 @@ def _simple_learnt(results: dict) -> bool:
 def _if_not_pretrained(results: dict) -> str | None:
     worth = "pretraining is worth no more than {margin} here: {interval}, {figures}"
     worth = worth.replace("{figures}", PRETRAINING)
-    perfect = SCORINGS[results["scoring"]].perfect
     found = results["comparisons"]["pretraining"]
-    if found["first_score"] >= perfect - CLOSE or not _learnt(results):
+    if is_near_perfect(results, found["first_score"]) or not _learnt(results):
         return worth
     further = ", or fine-tuning" if can_be_tuned(results) else ""
     return f"{worth}; try a backbone trained on images nearer to these{further}"
@@ -292,7 +289,7 @@ def _if_not_pretrained(results: dict) -> str | None:
 def _if_simple(results: dict) -> str:
     found = results["comparisons"]["simple"]
     words = "{second} alone does as well as the network, {second_score} against {first_score}: "
-    if found["second_score"] < SCORINGS[results["scoring"]].perfect - CLOSE:
+    if not is_near_perfect(results, found["second_score"]):
         return words + "background or light may give the class away"
     return words + "an easy set, or one that gives the class away by its background or light"
 

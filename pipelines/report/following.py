@@ -8,6 +8,7 @@ from typing import Any
 
 from extract.backbones import BASELINES
 from pipelines.evaluation.differences import BETTER, OPEN, SAME, WORSE
+from pipelines.evaluation.scoring import SCORINGS
 
 RUN, TUNE, REPORT = "run", "tune", "report"
 NO_WORSE, NO_BETTER = "no worse", "no better"
@@ -20,6 +21,7 @@ KEPT = {
 }
 # what a row of `advised` has
 ROW = frozenset({"about", "sentence", "command", "follows", "settings", "promise"})
+CLOSE = 0.05  # so near the perfect score there is little left to gain
 GROWN = 1.5  # times as many training images that make more of them
 # options that say where things go, which a command to follow has of its own
 PLACES = ("split", "out")
@@ -69,6 +71,11 @@ def typed_name(results: Mapping, name: str) -> str:
     if asked == [AUTO] or len(asked) != len(names):
         return name
     return dict(zip(names, asked, strict=True)).get(name, name)
+
+
+def is_near_perfect(results: Mapping, score: float) -> bool:
+    """Whether there is little left to gain."""
+    return score >= SCORINGS[results["scoring"]].perfect - CLOSE
 
 
 def can_be_tuned(results: Mapping) -> bool:
@@ -142,7 +149,10 @@ def to_tell(results: dict) -> Step:
 
 
 def fine_tune(results: dict) -> Step:
-    """The best network trained further; of one that can't be, another beside it."""
+    """The best network trained further; of one that can't be, another beside it. Where nearly all
+    is right, the images that are not."""
+    if is_near_perfect(results, _best(results)["cv_score"]):
+        return look_at_page(results)
     return Step(TUNE) if can_be_tuned(results) else stronger_network(results)
 
 

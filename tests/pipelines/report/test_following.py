@@ -159,6 +159,15 @@ def test_what_cant_be_tuned_is_not_advised_to_be(network, asked):
     assert "fine-tuning" not in " ".join(row["sentence"] for row in rows)
 
 
+@pytest.mark.parametrize(("score", "follows"), [(0.94, "tune"), (0.96, "report")])
+def test_where_nearly_all_is_right_the_rest_is_looked_at(score, follows):
+    rows = give_advice(
+        made({"more_images": found("more_images", SAME)}, leaderboard=[row("late", score)])
+    )
+    (own,) = [own for own in rows if own["about"] == "more_images"]
+    assert own["follows"] == follows
+
+
 def test_another_network_takes_no_layers_or_weights_of_the_old_one():
     typed = "--layers early,late --weights my.pth --pooling grid3 --size 96"
     rows = [
