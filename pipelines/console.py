@@ -414,9 +414,13 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
 
 
 def _near_options(parser: argparse.ArgumentParser, strange: Sequence[str]) -> str:
-    """`: did you mean --pooling?`, by the first word that looks like an option."""
+    """`: did you mean --pooling?`, by the first word that looks like an option; of another
+    command's option, whose it is."""
     typed = next((word.partition("=")[0] for word in strange if word.startswith("-")), "")
     there = _options_of(parser)
+    for command, options in (("tune", TUNING_OPTIONS), ("run", OPTIONS)):
+        if typed.removeprefix("--").replace("-", "_") in options:
+            return f": an option of {command}, and not of {parser.prog.removeprefix('pipelines.')}"
     near = get_close_matches(typed, there, n=1)
     return f": did you mean {near[0]}?" if near else ""
 

@@ -69,6 +69,7 @@ def test_the_script_finds_ones_own_modules_as_python_m_does(tmp_path, monkeypatc
         (["--poling", "avg"], "unknown: --poling avg: did you mean --pooling?"),
         (["--basline=off"], "unknown: --basline=off: did you mean --baselines?"),
         (["--zzzzzz"], "unknown: --zzzzzz"),
+        (["--kept-views", "4"], "unknown: --kept-views 4: an option of tune, and not of run"),
         (["more", "words"], "unknown: more words"),
     ],
 )
@@ -124,3 +125,21 @@ def test_quiet_is_the_result_alone(photos, small, tmp_path, capsys, command):
     assert err == ""
     main([str(photos), *arguments, *few])
     assert capsys.readouterr().err
+
+
+def test_an_option_of_run_alone_is_named_as_such_by_others(capsys):
+    from pipelines.tune import main
+
+    with pytest.raises(SystemExit):
+        main(["photos", "--final=all"])
+    assert capsys.readouterr().err.endswith("--final=all: an option of run, and not of tune\n")
+
+
+def test_run_and_tune_take_all_that_is_said_to_be_theirs():
+    from pipelines import run, tune
+    from pipelines.console import OPTIONS, TUNING_OPTIONS
+
+    of_run = OPTIONS.keys() - TUNING_OPTIONS.keys()
+    for command, options in ((run, of_run), (tune, TUNING_OPTIONS.keys())):
+        there = {action.dest for action in command.build_parser()._actions}
+        assert options <= there
