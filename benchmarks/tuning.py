@@ -36,10 +36,10 @@ def main() -> None:
     parser.add_argument(
         "--n", type=int, default=1000, help="images that are trained on, such as 1000"
     )
-    parser.add_argument("--epochs", type=int, default=8, help="such as 8")
+    parser.add_argument("--epochs", type=int, default=16, help="such as 16")
     parser.add_argument("--timed", type=int, default=1, help="epochs from images that are run")
     parser.add_argument("--unfreeze", type=int, default=5, help="trained blocks, such as 5")
-    parser.add_argument("--views", type=int, default=None, help="kept views; default: the epochs")
+    parser.add_argument("--views", type=int, default=4, help="kept views, such as 4")
     asked = parser.parse_args()
     samples = read_image_folder(asked.images)
     held_out = max(32, len(samples) // 10)
@@ -122,7 +122,7 @@ def seconds_of_ours(
         np.zeros(int(targets.max()) + 1),
     )
     epochs = asked.epochs if source == "auto" else asked.timed
-    views = asked.views or asked.epochs
+    views = asked.views
     tuning = Tuning(asked.unfreeze, (3.5, 3.5), epochs, BATCH, views=views, source=source)
     validation = np.arange(len(paths)) >= asked.n
     tuned = tune_network(

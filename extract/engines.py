@@ -113,7 +113,7 @@ def lacks_numerics(name: str, device: str) -> str | None:
         return f"{name} is computed on {row.device}, not on {kind}"
     if row.engine == "openvino" and not has_openvino():
         return 'openvino is not installed (pip install "permafrost[fast]")'
-    if row.type == "bfloat16" and not _has_bfloat16(kind):
+    if row.type == "bfloat16" and not has_bfloat16(kind):
         return f"this machine's {kind} has no bfloat16 in hardware"
     return None
 
@@ -150,10 +150,11 @@ def capabilities() -> dict:
     return torch.cpu.get_capabilities()
 
 
-def _has_bfloat16(kind: str) -> bool:
+def has_bfloat16(device: str) -> bool:
+    """Whether the device has bfloat16 in hardware."""
     import torch
 
-    if kind == "cuda":
+    if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return any(
         capabilities().get(name, False) for name in ("amx_bf16", "amx_tile", "avx512_bf16", "bf16")

@@ -265,7 +265,7 @@ TUNING_OPTIONS: dict[str, dict[str, Any]] = {
     "epochs": {
         "type": int,
         "metavar": "N",
-        "help": "how often each image is seen, such as 20 (default: 8)",
+        "help": "how often each image is seen, such as 20 (default: 16)",
     },
     "schedule": {
         "choices": ("one-cycle", "cosine"),
@@ -286,7 +286,7 @@ TUNING_OPTIONS: dict[str, dict[str, Any]] = {
         "type": int,
         "metavar": "N",
         "help": "random views that are kept of each image; 0 takes fresh ones from the images in "
-        "each epoch (default: 8)",
+        "each epoch (default: 4)",
     },
     "mixup": {
         "type": float,
@@ -323,7 +323,7 @@ TUNING_OPTIONS: dict[str, dict[str, Any]] = {
     },
     "precision": {
         "choices": ("auto", "float32", "bfloat16"),
-        "help": "of the training; auto is bfloat16 on a GPU that has it (default: auto)",
+        "help": "of the training; auto is bfloat16 where it is there in hardware (default: auto)",
     },
     "validation": {
         "type": float,

@@ -59,7 +59,7 @@ class Tuning:
         Epochs without a better validation loss after which it stops; 0 goes through all. The
         weights are those of the best epoch either way.
     precision : str
-        "float32", "bfloat16" (torch's autocast), or "auto": bfloat16 on a GPU that has it.
+        "float32", "bfloat16" (torch's autocast), or "auto": bfloat16 where it is there in hardware.
     source : str
         "images" computes activations anew in each epoch; "auto" keeps them, once a view, where the
         blocks below the trained ones stay as they are.
@@ -75,13 +75,13 @@ class Tuning:
 
     unfreeze: int | str = 5
     rates: tuple[float, ...] = (4, 3.5)
-    epochs: int = 8
+    epochs: int = 16
     batch: int = 32
     schedule: str = "one-cycle"
     warmup: float = 0.3
     weight_decay: float = 1e-2
     augment: str = "strong"
-    views: int = 8
+    views: int = 4
     mixup: float = 0.0
     smoothing: float = 0.0
     dropout: float = 0.2

@@ -146,7 +146,7 @@ class Trainer:
             ):
                 # an empty one keeps the groups in step with ours
                 options.append({"params": named, "weight_decay": decay, "lr": group.rate})
-        return torch.optim.AdamW(options, foreach=False)
+        return torch.optim.AdamW(options, fused=True)
 
     def named(self) -> dict[str, Any]:
         """The trained tensors by name: the network's, and the new layer's."""
@@ -238,7 +238,8 @@ class Trainer:
         with (
             whole_float32(),
             torch.enable_grad(),
-            torch.autocast(kind, torch.bfloat16, enabled=self._autocast),
+            # what it would keep of a weight until the end is not what a step makes of it
+            torch.autocast(kind, torch.bfloat16, enabled=self._autocast, cache_enabled=False),
         ):
             yield
 

@@ -17,7 +17,7 @@ from data import Reading
 from extract.backbones import Backbone
 from extract.backbones.tuned import write_tuned
 from extract.cores import cores
-from extract.engines import TorchEngine, choose_device
+from extract.engines import TorchEngine, choose_device, has_bfloat16
 from extract.errors import ExtractError, unwritable
 from extract.files import note_use, read_remembered, remove_abandoned, write_remembered
 from extract.forward_pass import NOT_WATCHED, Watch
@@ -30,12 +30,13 @@ from extract.tuning.checkpoints import Checkpoint
 from extract.tuning.cut import CannotCut, above, check_above, up_to
 from extract.tuning.feeds import ActivationFeed, Feed, ImageFeed, keep_activations
 from extract.tuning.new_layer import NewLayer
+from extract.tuning.norms import fold_norms
 from extract.tuning.parts import Group, divide, parameters_of, trained_blocks
 from extract.tuning.settings import Tuning
 from extract.tuning.training import Epoch, Trainer
 from extract.weights import file_sha256
 
-RULE = 1  # of training: another would come to other weights
+RULE = 2  # of training: another would come to other weights
 WEIGHTS, CHECKPOINT, FOUND = ".safetensors", ".checkpoint", ".json"
 KEY_BYTES = 16
 DECIDING = ("torch", "torchvision", "pillow")  # the views and the steps are made by
@@ -255,6 +256,7 @@ def _prepare(asked: _Asked, below: str | None) -> _Work:
     network = copy.deepcopy(asked.backbone.network).to(
         asked.device, memory_format=torch.channels_last
     )
+    fold_norms(network, asked.backbone.card.folds)
     part, why = None, None
     if below is not None:
         try:
@@ -385,13 +387,9 @@ def _trainer(
 
 def _autocasts(asked: _Asked) -> bool:
     """Whether the training computes in bfloat16 where torch's autocast does."""
-    import torch
-
-    precision, device = asked.tuning.precision, asked.device
-    if precision != "auto" or not device.startswith("cuda"):
-        return precision == "bfloat16"
-    # only where it is there in hardware: emulated it is slower than float32
-    return torch.cuda.is_bf16_supported(including_emulation=False)
+    if asked.tuning.precision == "auto":
+        return has_bfloat16(asked.device)  # emulated it is slower than float32
+    return asked.tuning.precision == "bfloat16"
 
 
 def _reached(network: Any, asked: _Asked) -> list[str]:

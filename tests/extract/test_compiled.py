@@ -330,7 +330,7 @@ def test_an_engine_that_nothing_stands_in_for_says_what_is_wrong(change, eager, 
 
 
 def test_an_engine_is_chosen_by_its_numerics(backbone, monkeypatch):
-    monkeypatch.setattr(engines_file, "_has_bfloat16", lambda kind: True)
+    monkeypatch.setattr(engines_file, "has_bfloat16", lambda kind: True)
     monkeypatch.setattr(engines_file, "has_openvino", lambda: True)
     monkeypatch.setattr(
         compiled_file,
@@ -351,7 +351,7 @@ def test_an_engine_is_chosen_by_its_numerics(backbone, monkeypatch):
 
 def test_numerics_without_their_engine_are_refused(backbone, monkeypatch):
     monkeypatch.setattr(engines_file, "has_openvino", lambda: False)
-    monkeypatch.setattr(engines_file, "_has_bfloat16", lambda kind: True)
+    monkeypatch.setattr(engines_file, "has_bfloat16", lambda kind: True)
     with pytest.raises(
         ExtractError, match=r"bfloat16-openvino: openvino is not installed \(pip install"
     ):

@@ -253,13 +253,13 @@ def test_numerics_that_this_machine_lacks_are_refused(backbone, monkeypatch):
         ExtractError, match="numerics bfloat16-cuda: bfloat16-cuda is computed on cuda, not on cpu"
     ):
         TorchEngine(backbone, "cpu", "bfloat16-cuda", [Tap("fc", "avg")])
-    monkeypatch.setattr(engines_file, "_has_bfloat16", lambda kind: False)
+    monkeypatch.setattr(engines_file, "has_bfloat16", lambda kind: False)
     with pytest.raises(ExtractError, match="this machine's cpu has no bfloat16 in hardware"):
         TorchEngine(backbone, "cpu", "bfloat16-torch", [Tap("fc", "avg")])
 
 
 def test_bfloat16_is_near(backbone, batch, monkeypatch):
-    monkeypatch.setattr(engines_file, "_has_bfloat16", lambda kind: True)
+    monkeypatch.setattr(engines_file, "has_bfloat16", lambda kind: True)
     tap = Tap("layer3.0", "avg")
     full, reduced = (
         rows_of(backbone, batch, [tap], name)[tap] for name in ("float32", "bfloat16-torch")
@@ -270,7 +270,7 @@ def test_bfloat16_is_near(backbone, batch, monkeypatch):
 
 @pytest.mark.parametrize(("has", "expected"), [(True, "bfloat16-torch"), (False, "float32")])
 def test_the_fastest_numerics_are_those_in_hardware(monkeypatch, has, expected):
-    monkeypatch.setattr(engines_file, "_has_bfloat16", lambda kind: has)
+    monkeypatch.setattr(engines_file, "has_bfloat16", lambda kind: has)
     assert fastest_numerics("cpu") == expected
     assert fastest_numerics("cuda:1") == expected.replace("torch", "cuda")
     assert fastest_numerics("mps") == "float32"

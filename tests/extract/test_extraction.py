@@ -96,7 +96,7 @@ def test_what_decides_a_value_computes_all(
 ):
     run(photos, [A], backbone, store)
     forwarded.clear()
-    monkeypatch.setattr(engines_file, "_has_bfloat16", lambda kind: True)
+    monkeypatch.setattr(engines_file, "has_bfloat16", lambda kind: True)
     other = {
         "weights": lambda: load_backbone(tiny_net(1), preprocessing=Preprocessing(32, 1.0)),
         "size": lambda: load_backbone(tiny_net(), preprocessing=Preprocessing(48, 1.0)),
@@ -233,15 +233,15 @@ def held(store, backbone, numerics, photos, taps=(A,)):
 @pytest.mark.parametrize("kept", ["float32", "bfloat16-torch"])
 @pytest.mark.parametrize("here", [True, False])
 def test_auto_takes_what_the_store_holds(photos, backbone, store, monkeypatch, kept, here):
-    monkeypatch.setattr(engines_file, "_has_bfloat16", lambda kind: True)
+    monkeypatch.setattr(engines_file, "has_bfloat16", lambda kind: True)
     run(photos, [A], backbone, store, numerics=kept)
-    monkeypatch.setattr(engines_file, "_has_bfloat16", lambda kind: here)
+    monkeypatch.setattr(engines_file, "has_bfloat16", lambda kind: here)
     done = run(photos, [A], backbone, store, numerics="auto")
     assert (done.recipe.numerics, done.computed) == (kept, 0)
 
 
 def test_auto_goes_on_with_what_the_store_holds_most(photos, backbone, store, monkeypatch):
-    monkeypatch.setattr(engines_file, "_has_bfloat16", lambda kind: True)
+    monkeypatch.setattr(engines_file, "has_bfloat16", lambda kind: True)
     run(photos[:8], [A], backbone, store, numerics="float32")
     run(photos[:3], [A], backbone, store, numerics="bfloat16-torch")
     done = run(photos, [A], backbone, store, numerics="auto")
@@ -250,15 +250,15 @@ def test_auto_goes_on_with_what_the_store_holds_most(photos, backbone, store, mo
 
 def test_auto_never_takes_numerics_that_this_machine_lacks(photos, backbone, store, monkeypatch):
     """A store begun on another machine made `auto` fail with the advice to choose auto."""
-    monkeypatch.setattr(engines_file, "_has_bfloat16", lambda kind: True)
+    monkeypatch.setattr(engines_file, "has_bfloat16", lambda kind: True)
     run(photos[:8], [A], backbone, store, numerics="bfloat16-torch")
-    monkeypatch.setattr(engines_file, "_has_bfloat16", lambda kind: False)
+    monkeypatch.setattr(engines_file, "has_bfloat16", lambda kind: False)
     done = run(photos, [A], backbone, store, numerics="auto")
     assert (done.recipe.numerics, done.computed) == ("float32", 12)
 
 
 def test_auto_is_the_fastest_where_nothing_is_held(photos, backbone, store, monkeypatch):
-    monkeypatch.setattr(engines_file, "_has_bfloat16", lambda kind: True)
+    monkeypatch.setattr(engines_file, "has_bfloat16", lambda kind: True)
     assert run(photos, [A], backbone, store, numerics="auto").recipe.numerics == "bfloat16-torch"
     assert run([], [A], backbone, store, numerics="auto").computed == 0
 

@@ -198,7 +198,7 @@ def test_joined_taps_are_side_by_side_and_named(extractor, photos):
 def test_fresh_and_kept_rows_are_the_same_bit_for_bit(backbone, tmp_path, photos, monkeypatch):
     from extract import engines
 
-    monkeypatch.setattr(engines, "_has_bfloat16", lambda kind: True)
+    monkeypatch.setattr(engines, "has_bfloat16", lambda kind: True)
     for numerics in ("float32", "bfloat16-torch"):
         found = []
         for cache in (tmp_path / "a", tmp_path / "a", False):

@@ -33,6 +33,7 @@ PLAIN = Tuning(
     warmup=0.0,
     dropout=0.0,
     average=False,
+    precision="float32",
 )
 
 

@@ -62,6 +62,7 @@ GRADUAL = {"unfreeze": "gradual", "rates": (2, 3, 4)}  # from the images
 KILLS = [
     *((*moment, {}) for moment in MOMENTS),
     ("_step", 5, GRADUAL),
+    ("_step", 5, {"precision": "bfloat16"}),
     *(pytest.param(*moment, GRADUAL, marks=pytest.mark.slow) for moment in MOMENTS),
 ]
 

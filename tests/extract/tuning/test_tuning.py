@@ -428,6 +428,39 @@ def test_bfloat16_where_it_is_asked_for(call):
     assert float((a - b).norm() / a.norm()) < 0.05
 
 
+def test_in_bfloat16_every_step_computes_with_the_weights_of_the_one_before(call, monkeypatch):
+    """torch's autocast keeps what it made of a weight until it is left: of these without a norm
+    behind them the loss would be that of the start's."""
+    made = []
+    trained = Trainer._logits
+
+    def noted(own, given, kept=None):
+        logits = trained(own, given, kept)
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            exact = trained(own, given, kept)
+        made.append(float(((logits - exact).norm() / exact.norm()).detach()))
+        return logits
+
+    monkeypatch.setattr(Trainer, "_logits", noted)
+    call(precision="bfloat16", epochs=6, rates=(3, 2.5))
+    assert 0 < max(made) < 0.02
+
+
+def test_bfloat16_by_itself_where_it_is_there_in_hardware(call, monkeypatch):
+    asked = []
+    whole = Trainer.__init__
+
+    def noted(own, *arguments):
+        asked.append(arguments[-1])
+        whole(own, *arguments)
+
+    monkeypatch.setattr(Trainer, "__init__", noted)
+    for there in (True, False):
+        monkeypatch.setattr(tuning_module, "has_bfloat16", lambda device, there=there: there)
+        call(precision="auto")
+    assert asked == [True, False]
+
+
 def test_a_network_that_can_not_be_cut_is_trained_from_its_images(call, monkeypatch):
     from extract.tuning.cut import CannotCut
 
