@@ -122,8 +122,7 @@ def seconds_of_ours(
         np.zeros(int(targets.max()) + 1),
     )
     epochs = asked.epochs if source == "auto" else asked.timed
-    views = asked.views
-    tuning = Tuning(asked.unfreeze, (3.5, 3.5), epochs, BATCH, views=views, source=source)
+    tuning = Tuning(asked.unfreeze, (3.5, 3.5), epochs, BATCH, views=asked.views, source=source)
     validation = np.arange(len(paths)) >= asked.n
     tuned = tune_network(
         paths,

@@ -205,7 +205,7 @@ class Trainer:
                     loss,
                     accuracy,
                     self._n_unfrozen(progress.epoch),
-                    self._rates(-(-len(trained) // self.tuning.batch)),
+                    self._rates(self._steps_of_epoch(len(trained))),
                     round(time.perf_counter() - began, 3),
                 )
                 self.in_order = False
@@ -254,6 +254,9 @@ class Trainer:
         gradual = self.tuning.unfreeze == GRADUAL
         return count_unfrozen(len(self._parts), epoch, self.tuning.epochs, gradual)
 
+    def _steps_of_epoch(self, images: int) -> int:
+        return -(-images // self.tuning.batch)
+
     def _rates(self, steps: int) -> list[float]:
         """By our group, the rate of the last of an epoch's steps; 0 where its parts are frozen.
 
@@ -284,7 +287,7 @@ class Trainer:
         """The steps of this epoch that are left; after each, the progress says so."""
         progress, size = self.progress, self.tuning.batch
         order = trained[self._random(ORDER, progress.epoch).permutation(len(trained))]
-        a_epoch = -(-len(order) // size)
+        a_epoch = self._steps_of_epoch(len(order))
         self._unfreeze(progress.epoch)
         left = order[progress.step * size :]
         view = view_of(self.tuning, progress.epoch)
