@@ -1,8 +1,10 @@
 """The FeatureStore: features by (recipe, tap, image id), kept on disk, read in any order."""
 
 import errno
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,9 @@ from extract.store.row_index import row_index
 from extract.store.rows_on_disk import Column, WrongBytes, gather, opened_part
 from extract.store.upkeep import join_small_parts
 
-RETRIES = 5  # of a look at the parts while other processes join them
+# of a look at the parts while other processes join them: both, as on a machine with many at work
+# one look may take as long as a join
+LOOKS, LOOK_SECONDS = 5, 10.0
 GONE = {errno.ENOENT, getattr(errno, "ESTALE", errno.ENOENT)}  # the latter from a file server
 RECIPE_FILE = "recipe.json"
 
@@ -125,7 +129,7 @@ class FeatureStore:
         """
         keys = as_keys(ids)
         names = [str(tap) for tap in taps]
-        for _ in range(RETRIES):
+        for _ in _looks():
             try:
                 return _read(self._list(recipe), names, keys)
             except OSError as error:
@@ -189,13 +193,22 @@ class FeatureStore:
         """The recipe's parts, oldest first."""
         folder = (self._folder(recipe) / "parts").absolute()
         note_use(folder.parent / RECIPE_FILE)
-        for _ in range(RETRIES):
+        for _ in _looks():
             try:
                 return list_parts(folder)
             except OSError as error:
                 if error.errno not in GONE:  # as in `read`
                     raise unreadable(self.cache, error) from error
         return list(_known_parts(folder).values())
+
+
+def _looks() -> Iterator[None]:
+    """Once, and again for as long as it may be that what was listed has been joined meanwhile."""
+    end = time.monotonic() + LOOK_SECONDS
+    for done in itertools.count():
+        if done >= LOOKS and time.monotonic() > end:
+            return
+        yield
 
 
 def list_parts(folder: Path) -> list[Part]:

@@ -447,6 +447,23 @@ def test_a_reader_whose_parts_were_joined_meanwhile_looks_again(store, recipe, i
     assert np.array_equal(reader.read(recipe, [A], ids), rows)
 
 
+def test_a_reader_that_is_overtaken_many_times_looks_again(store, recipe, ids, rows, monkeypatch):
+    """On a busy machine five joins went by before one look at the parts had ended."""
+    keep_in_parts(store, recipe, ids, {A: rows}, 10)
+    reader = FeatureStore(store.cache)
+    listed = reader._list(recipe)
+    store.compact(recipe)
+    answers = [listed] * 50
+    reader._list = lambda recipe: answers.pop() if answers else FeatureStore._list(reader, recipe)
+    assert np.array_equal(reader.read(recipe, [A], ids), rows)
+
+    monkeypatch.setattr(feature_store, "LOOK_SECONDS", 0.0)
+    answers += [listed] * feature_store.LOOKS
+    with pytest.raises(DamagedPart, match=r"the parts that hold .* are gone"):
+        reader.read(recipe, [A], ids)
+    assert answers == []
+
+
 def test_parts_joined_between_their_names_and_their_index_are_looked_for_again(
     store, recipe, ids, rows, monkeypatch
 ):
