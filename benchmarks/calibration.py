@@ -27,7 +27,8 @@ from heads.blended import answers
 from pipelines.evaluation.choice import choose_row, fit_chosen
 from pipelines.evaluation.leaderboard import BLEND, make_leaderboard
 from pipelines.evaluation.metrics import BINS, log_loss
-from pipelines.evaluation.search import Search, screen_sources
+from pipelines.evaluation.search import Search
+from pipelines.evaluation.sources import screen_sources
 from pipelines.evaluation.views import Look, look_twice
 from pipelines.features import keep_features, load_backbones
 from pipelines.settings import RunSettings

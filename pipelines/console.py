@@ -18,7 +18,11 @@ from data.offline import OFFLINE, offline_where
 from extract.errors import DISK_ERRORS, ExtractError, StoreError, is_out_of_memory
 from pipelines.errors import BundleError, WorkFailed, WrongCall, WrongSetting
 from pipelines.progress import ProgressLine, TimeLeft, time_in_words
-from pipelines.report.reading import left_out_in_words, reading_in_words
+from pipelines.report.reading import (
+    left_out_in_words,
+    reading_in_words,
+    unlabelled_in_words,
+)
 from pipelines.report.timing import STAGES
 from pipelines.settings import CHOICES, RunSettings
 from pipelines.stopping import raising
@@ -149,6 +153,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "corrected labels (path,label; a label of drop leaves the image out), laid over "
         "those of IMAGES, such as a run's page copies them; files that are none of IMAGES are "
         "added to train on, such as `predict --review` asks for",
+    },
+    "unlabelled": {
+        "metavar": "IMAGES",
+        "help": "further images without labels, such as new-site: they are answered in "
+        "unlabelled.csv, as neighbours of the labelled ones where that is measured to help",
     },
     "split": {
         "type": Path,
@@ -565,6 +574,10 @@ class Narrator:
 
     def _on_SamplesRead(self, event: Any) -> None:
         for line in reading_in_words(event.samples):
+            self._say(line)
+
+    def _on_Unlabelled(self, event: Any) -> None:
+        for line in unlabelled_in_words(event):
             self._say(line)
 
     def _on_PageFailed(self, event: Any) -> None:

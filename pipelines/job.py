@@ -33,6 +33,7 @@ from pipelines.report.files import (
     PREDICTIONS,
     REPORT,
     RESULTS,
+    UNLABELLED,
     write_page,
     write_predictions,
     write_results,
@@ -52,6 +53,7 @@ from pipelines.report.results import (
 from pipelines.report.since import Earlier, compare_since, find_earlier
 from pipelines.report.split import describe_split, read_split, take_split
 from pipelines.report.timing import STAGES
+from pipelines.report.unlabelled import UnlabelledTable, write_unlabelled
 from pipelines.results_folder import BUNDLE, ResultsFolder, refuse_others, results_folder
 from pipelines.samples import SamplesRead, Split, group_by_path, read_samples
 from pipelines.settings import RunSettings
@@ -62,6 +64,7 @@ from pipelines.stages.mistakes import explain_mistakes
 from pipelines.stages.networks import first_backbones, try_networks
 from pipelines.stages.report import draw_map, judge_answers, tabulate_images
 from pipelines.stages.search import audit_images, find_baselines, score_choice, search_taps, trace
+from pipelines.stages.unlabelled import keep_unlabelled, read_unlabelled, use_unlabelled
 from pipelines.stages.views import add_random_views, add_views, refuse_unsized
 from pipelines.threads import one_blas_thread
 
@@ -156,6 +159,8 @@ def work_through(
     table, seen = add_views(job, table, split)
     table = add_random_views(job, table, split)
     watch.lap("views")
+    table, others = keep_unlabelled(job, table, seen.used, out)
+    watch.lap("unlabelled")
     found = search_taps(job, table, split)
     watch.lap("heads")
     curve_of = job.beside(lambda: trace(job, found))
@@ -169,6 +174,9 @@ def work_through(
     watch.lap("audit")
     as_tested, classifier = make_classifiers(job, found, familiar, tested)
     watch.lap("refit")
+    used = use_unlabelled(job, found, tested, as_tested, (table, others))
+    unlabelled, answered = used or (None, None)
+    watch.lap("graph")
     drawn = map_of()
     watch.lap("map")
     images = tabulate_images(found, tested, familiar.of_test, drawn)
@@ -179,6 +187,7 @@ def work_through(
     comparisons = compare(table, found, baselines, tested, curve)
     watch.lap("comparisons")
     leave_classifier(tested, familiar.of_test, classifier, images, out)
+    leave_unlabelled(answered, out)
     watch.lap("save")
     asked = job.settings
     blocks = {
@@ -189,6 +198,7 @@ def work_through(
         "final": {"fitted_on": job.settings.final, "n_images": len(rows_kept(job, found))},
         "chosen": tested.chosen,
         "familiarity": describe_familiar(found, familiar, tested),
+        "unlabelled": unlabelled,
         "baselines": [vars(entry.row) for entry in baselines],
         "learning_curve": curve,
         "comparisons": comparisons,
@@ -204,7 +214,7 @@ def work_through(
         follow_earlier(job.earlier, results)
     # the run's processes end with it
     found = replace(found, search=replace(found.search, workers=None))
-    return RunResult(table, found, tested, classifier, images, results)
+    return RunResult(table, found, tested, classifier, images, results, unlabelled=answered)
 
 
 def follow_earlier(earlier: Earlier | None, results: dict) -> None:
@@ -243,6 +253,13 @@ def leave_classifier(
         write_bundle(classifier, folder)
 
 
+def leave_unlabelled(answered: UnlabelledTable | None, out: ResultsFolder | None) -> None:
+    """The answers to the images without labels, where there are any and a run writes files."""
+    if out is not None:
+        with out.writing(UNLABELLED) as file:
+            write_unlabelled(file, answered)
+
+
 def prepare(
     images: str | Samples, settings: RunSettings, on_event: Listener, workers: Workers
 ) -> Job:
@@ -264,6 +281,7 @@ def prepare(
         if settings.report and settings.out is not None:
             join_script = partial(workers.call, figure_script, lambda: (store.cache / KEPT,))
             workers.begin(join_script)
+    unlabelled = read_unlabelled(settings.unlabelled, samples, store)
     known = None if settings.split is None else read_split(settings.split)
     if known is not None:  # of other images it is refused at once; the pass remembers their ids
         take_split(known, image_ids(samples.inputs, store.cache / "ids", cores())[0])
@@ -273,7 +291,10 @@ def prepare(
         len(choose_taps(own.card, settings.layers, settings.poolings)) for own in backbones
     )
     on_event(SamplesRead(samples))
-    on_event(plan_run(settings, len(samples), n_taps, len(here)))
+    if unlabelled is not None:
+        on_event(unlabelled)
+    n_unlabelled = 0 if unlabelled is None else len(unlabelled.samples)
+    on_event(plan_run(settings, len(samples), n_taps, len(here), n_unlabelled))
     return Job(
         samples,
         settings,
@@ -284,23 +305,28 @@ def prepare(
         find_earlier(settings.split, settings.out),
         workers if many else None,
         here,
+        unlabelled=unlabelled,
     )
 
 
-def plan_run(settings: RunSettings, n_images: int, n_taps: int, n_here: int = 0) -> RunPlanned:
+def plan_run(
+    settings: RunSettings, n_images: int, n_taps: int, n_here: int = 0, n_unlabelled: int = 0
+) -> RunPlanned:
     """What is ahead, for the time that it will take."""
     wanted = {
         "networks": settings.chooses_networks,
         "views": settings.looks_at_views or bool(settings.augmented),
+        "unlabelled": n_unlabelled > 0,
         "baselines": settings.baselines,
         "refit": settings.final == "all",
+        "graph": n_unlabelled > 0,
         "map": settings.report,
         "explain": settings.report,
         "report": settings.report and settings.out is not None,
     }
     skipped = frozenset(name for name, is_wanted in wanted.items() if not is_wanted)
     n_heads, n_backbones = len(settings.head_names), len(settings.backbones)
-    return RunPlanned(n_images, n_taps, n_heads, n_backbones, skipped, n_here)
+    return RunPlanned(n_images, n_taps, n_heads, n_backbones, skipped, n_here, n_unlabelled)
 
 
 def compare(

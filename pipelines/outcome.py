@@ -23,6 +23,7 @@ from pipelines.report.files import write_page
 from pipelines.report.images import ImageTable
 from pipelines.report.since import Earlier
 from pipelines.report.split import NEW, KnownSplit
+from pipelines.report.unlabelled import UnlabelledTable
 from pipelines.samples import Split
 from pipelines.settings import RunSettings
 
@@ -63,6 +64,21 @@ class SearchAdvanced:
 
 
 @dataclass(frozen=True)
+class Unlabelled:
+    """Images without labels beside those of a run, each once.
+
+    given : the folder or manifest. n_copies : of it, that are labelled images too; n_repeated :
+    copies of one another. has_labels : whether it has labels, which are not looked at.
+    """
+
+    samples: Samples
+    given: str
+    n_copies: int
+    n_repeated: int
+    has_labels: bool
+
+
+@dataclass(frozen=True)
 class Job:
     """What a run is about.
 
@@ -70,6 +86,7 @@ class Job:
     workers : processes to search with, while the run lasts.
     here : names and weights of the networks to choose among; until then `backbones` is the first.
     asked : name and weights, by the backbone's own name, of those that were chosen.
+    unlabelled : images beside the samples, where there are any.
     """
 
     samples: Samples
@@ -82,6 +99,7 @@ class Job:
     workers: Workers | None = None
     here: Sequence[tuple[str, str]] = ()
     asked: Mapping[str, tuple[Any, str | None]] = field(default_factory=dict)
+    unlabelled: Unlabelled | None = None
 
     @cached_property
     def findings(self) -> Findings:
@@ -221,6 +239,8 @@ class RunResult:
         What became of each image: what images.csv holds.
     results : dict
         What results.json holds.
+    unlabelled : UnlabelledTable or None
+        The answers to the images without labels: what unlabelled.csv holds.
     """
 
     table: FeatureTable
@@ -229,6 +249,8 @@ class RunResult:
     classifier: ImageClassifier
     images: ImageTable
     results: dict
+    # by name alone: the result of a tuning has more fields, without defaults
+    unlabelled: UnlabelledTable | None = field(default=None, kw_only=True)
 
     def __repr__(self) -> str:
         chosen = self.chosen

@@ -36,7 +36,7 @@ class RunPlanned:
     """What a run has ahead.
 
     skipped : stages that take no time, as nothing is asked of them.
-    n_tried : networks that a choice is made among.
+    n_tried : networks that a choice is made among. n_unlabelled : images beside those.
     """
 
     n_images: int
@@ -45,6 +45,7 @@ class RunPlanned:
     n_backbones: int
     skipped: frozenset[str] = frozenset()
     n_tried: int = 0
+    n_unlabelled: int = 0
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,8 @@ class TimeLeft:
             return start * others + per_image * seen
         if stage == "views":
             return start + per_image * min(LOOKED_AT, 2 * planned.n_images)
+        if stage == "unlabelled":
+            return per_image * planned.n_unlabelled
         search = self._search_guess() * self._slowness()
         if stage == "heads":
             return search

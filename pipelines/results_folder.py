@@ -21,6 +21,7 @@ from pipelines.report.files import (
     PREDICTIONS,
     REPORT,
     RESULTS,
+    UNLABELLED,
     disk_errors_named,
 )
 from pipelines.report.images import IMAGES
@@ -29,7 +30,10 @@ BUNDLE = "model"
 # of a run that did not finish, beside the results of one that did
 FAILED_BAD_IMAGES = "failed_bad_images.csv"
 # results.json goes first and comes last: it says that a run was finished
-FILES = (RESULTS, REPORT, IMAGES, BUNDLE, NETWORK, PREDICTIONS, BAD_IMAGES, FAILED_BAD_IMAGES)
+FILES = (
+    RESULTS, REPORT, IMAGES, BUNDLE, NETWORK, PREDICTIONS, UNLABELLED, BAD_IMAGES,
+    FAILED_BAD_IMAGES,
+)  # fmt: skip
 LOCK = ".running"
 TRIAL = ".write-test"
 HIDDEN = {LOCK, TRIAL, *PASSED_OVER}

@@ -143,6 +143,9 @@ class RunSettings(FeatureSettings):
         A folder or manifest of test images, beside images without a split inside.
     labels : path or None
         A CSV of corrected labels, as in `data.read_corrections`, laid over those of the images.
+    unlabelled : path or None
+        A folder at any depth or a manifest of further images, whose labels, if any, are not looked
+        at: they are answered, and tried as neighbours of the labelled ones.
     split : path or None
         The results.json of an earlier run, or its folder, whose split is taken: images that it has
         not are placed as usual.
@@ -186,6 +189,7 @@ class RunSettings(FeatureSettings):
 
     test: str | None = None
     labels: str | Path | None = None
+    unlabelled: str | Path | None = None
     split: str | Path | None = None
     heads: str | Sequence[str] = ("logistic", "linear_svm", "rbf_svm", "knn")
     cv: int = 5

@@ -4,7 +4,7 @@ Arrays alone: each way is its probabilities of the validation images, which it h
 the test images.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -205,16 +205,21 @@ def compare_ways(ways: Sequence[Way], codes: np.ndarray) -> list[dict]:
     right = {way.name: way.test.argmax(axis=1) == codes for way in ways}
     pairs = [(later, earlier) for earlier, later in combinations(right, 2)]
     level = 1 - (1 - LEVEL) / max(len(pairs), 1)
-    return [_compare(first, second, right, level) for first, second in pairs]
+    return [
+        {"first": first, "second": second} | compare_pair(right[first], right[second], level)
+        for first, second in pairs
+    ]
 
 
-def _compare(first: str, second: str, right: Mapping[str, np.ndarray], level: float) -> dict:
-    difference = right[first].astype(float) - right[second]
+def compare_pair(first: np.ndarray, second: np.ndarray, level: float = LEVEL) -> dict:
+    """The accuracy of one way less that of another on the same images.
+
+    first, second : (n,) bool, which answers are right.
+    """
+    difference = first.astype(float) - second
     gained, lost = int((difference > 0).sum()), int((difference < 0).sum())
     low, high = paired_interval(difference, level)
     return {
-        "first": first,
-        "second": second,
         "difference": float(difference.mean()),
         "low": low,
         "high": high,

@@ -62,8 +62,7 @@ def give_advice(results: dict, out: str | Path | None = None) -> list[dict]:
     out : the run's folder, which commands that follow take the split of.
     """
     said = [(name, _advise(results, name, adviser)) for name, adviser in ADVISERS.items()]
-    others = {"tuning": _on_tuning, "time": _on_time, "imbalance": _on_imbalance}
-    said += [(name, advise(results)) for name, advise in others.items()]
+    said += [(name, advise(results)) for name, advise in OTHERS.items()]
     return [advised(results, name, *own, out) for name, own in said if own is not None]
 
 
@@ -185,6 +184,25 @@ def _on_time(results: dict) -> tuple[str, Step] | None:
         f"the log loss by {100 * best['gain']:.0f} %: --within {needed} takes it",
         Step(settings={"within": needed}),
     )
+
+
+def _on_unlabelled(results: dict) -> tuple[str, Step] | None:
+    """Where images without labels made answers better out of fold, labels are what is short."""
+    found = results.get("unlabelled") or {"rows": []}
+    taken = next((row for row in found["rows"] if row["taken"] and row["out_of_fold"]), None)
+    if taken is None:
+        return None
+    gain, alone = taken["out_of_fold"], found["rows"][0]
+    words = (
+        f"with {found['labels_a_class']:.0f} labels a class the images without labels help where "
+        f"labels are hidden: log loss {taken['validation_log_loss']:.3f}, by labels alone "
+        f"{alone['validation_log_loss']:.3f}, accuracy {_signed(gain['difference'])} "
+        f"({_signed(gain['low'])} to {_signed(gain['high'])}); more labels will bring more, first "
+        "those that unlabelled.csv ranks"
+    )
+    # labels that are mended already stand in a file of their own, which the call keeps
+    is_free = found["file"] and results["settings"]["labels"] is None
+    return words, Step(settings={"labels": found["file"]} if is_free else {}, promise=None)
 
 
 def _on_imbalance(results: dict) -> tuple[str, Step] | None:
@@ -358,4 +376,11 @@ ADVISERS = {
         same=None,
         question=None,
     ),
+}
+
+OTHERS = {
+    "tuning": _on_tuning,
+    "time": _on_time,
+    "unlabelled": _on_unlabelled,
+    "imbalance": _on_imbalance,
 }

@@ -15,6 +15,7 @@ from pipelines.errors import WorkFailed
 
 RESULTS = "results.json"
 PREDICTIONS = "test_predictions.csv"
+UNLABELLED = "unlabelled.csv"
 REPORT = "report.html"
 BAD_IMAGES = "bad_images.csv"
 BAD_COLUMNS = ("path", "reason", "note")

@@ -20,6 +20,7 @@ from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.scoring import SCORINGS, SHARES
 from pipelines.report import charts
 from pipelines.report.caveats import find_warnings
+from pipelines.report.files import UNLABELLED
 from pipelines.report.following import advice_to_follow, followed_in_words
 from pipelines.report.galleries import DROP, describe_images, find_galleries
 from pipelines.report.images import ImageTable
@@ -36,6 +37,7 @@ from pipelines.report.tuning import (
     training_in_words,
     verdict_of,
 )
+from pipelines.report.unlabelled import METHODS
 
 ANSWER_AT = 0.9  # threshold that the page begins with
 MOST_CELLS = 24  # classes of which a matrix can be read; of more, the pairs confused are listed
@@ -210,6 +212,8 @@ def _environment(results: dict) -> jinja2.Environment:
         "outcome_in_words": outcome_in_words,
         "training_in_words": training_in_words,
         "verdict_of": verdict_of,
+        "METHODS": METHODS,
+        "UNLABELLED": UNLABELLED,
     }
     environment.filters |= {"sentence": _sentence, "params": params_in_words}
     return environment

@@ -1,6 +1,7 @@
 """What was read, in words, before anything is computed: classes, counts, what was passed over."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -91,3 +92,16 @@ def _advice(reasons: Mapping[str, int]) -> list[str]:
     if unread:
         advice.append(f"{', '.join(unread)} can't be read: convert them")
     return advice
+
+
+def unlabelled_in_words(own: Any) -> list[str]:
+    """What was read of images without labels (an `outcome.Unlabelled`), before anything else."""
+    lines = [f"{own.given}: {counted(len(own.samples), 'image')} taken as without labels"]
+    if own.has_labels:
+        lines.append(f"labels in {own.given} are not looked at: --test takes labelled images")
+    parts = []
+    if own.n_copies:
+        parts.append(counted(own.n_copies, "is a labelled image", "are labelled images") + " too")
+    if own.n_repeated:
+        parts.append(counted(own.n_repeated, "copy", "copies") + " of others in it")
+    return [*lines, f"not used of {own.given}: {', '.join(parts)}"] if parts else lines

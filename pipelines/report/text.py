@@ -15,6 +15,7 @@ from pipelines.report.files import REPORT
 from pipelines.report.following import advice_to_follow
 from pipelines.report.since import since_in_words
 from pipelines.report.timing import time_in_words
+from pipelines.report.unlabelled import worth_in_words
 
 MAJORITY_WORDS = "majority class"
 UNTRAINED_WORDS = "the same network untrained"
@@ -32,6 +33,7 @@ def summary(results: dict, out: Path) -> str:
         "",
         *_choice_in_words(results, scoring, several),
         *_familiar_in_words(results["familiarity"]),
+        *worth_in_words(results.get("unlabelled")),
         *since_in_words(results["compared"]),
         *_advice_in_words(results),
         *[f"- {line}" for line in audit_in_words(results["audit"])],

@@ -25,6 +25,7 @@ STAGES = {
     "copies": Stage("near copies"),
     "networks": Stage("the choice of networks", "a smaller --within or --backbone NAME is shorter"),
     "views": Stage("further views", "--views plain without --augmented leaves them out"),
+    "unlabelled": Stage("the pass over the images without labels"),
     "heads": Stage(
         "the search over heads", "fewer --layers, --pooling or --heads would make it shorter"
     ),
@@ -32,6 +33,7 @@ STAGES = {
     "test": Stage("the test"),
     "audit": Stage("the audit"),
     "refit": Stage("the refit"),
+    "graph": Stage("the graph with the images without labels"),
     "map": Stage("the map", "--report off leaves it out"),
     "explain": Stage("explaining the mistakes", "--report off leaves it out"),
     "curve": Stage("the learning curve", "fewer --heads or --pooling may make it shorter"),

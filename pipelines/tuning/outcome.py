@@ -42,6 +42,7 @@ class TuneResult(RunResult):
     ways : list of Way
     kept : int
         The place of the way that is kept.
+    unlabelled : None
     """
 
     tuned: Tuned

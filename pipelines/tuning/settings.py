@@ -30,6 +30,8 @@ class TuneSettings(RunSettings):
         The ways are compared by heads that are trained on the images as they are.
     average_views : {False}
         Without random views there is no mean over them.
+    unlabelled : {None}
+        Images without labels are tried by `run` alone.
     choose : {"best", "simplest"}
         Which row of the frozen run, and which of the ways, as in
         `pipelines.evaluation.ways.choose_way`: both joined unless that is beaten beyond chance, or
@@ -91,6 +93,10 @@ class TuneSettings(RunSettings):
                 "augmented",
                 self.augmented,
                 "expected 0: the ways are compared by heads on the images as they are",
+            )
+        if self.unlabelled is not None:
+            raise WrongSetting(
+                "unlabelled", self.unlabelled, "expected none: a run without tuning tries them"
             )
         if self.final != "train":
             raise WrongSetting(

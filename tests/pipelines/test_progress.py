@@ -80,6 +80,15 @@ def test_networks_to_try_take_a_look_each_and_a_pass(left, clock):
     assert left.left() - before == pytest.approx(2 * STARTS["networks"] + 0.04 * (2 * 300 + 1000))
 
 
+def test_images_without_labels_have_a_pass_of_their_own(left):
+    left.begin("copies")
+    left._per_image = 0.04
+    before = left.left()
+    left.plan(replace(PLANNED, n_unlabelled=50))
+    left._last = None
+    assert left.left() - before == pytest.approx(0.04 * 50)
+
+
 def test_what_is_skipped_takes_no_time(clock):
     found = TimeLeft(clock)
     ahead = frozenset(STAGES) - {"read", "extract"}

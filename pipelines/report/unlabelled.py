@@ -1,0 +1,107 @@
+"""What images without labels were worth to a run, in words, and the file of answers to them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.evaluation.differences import BETTER, OPEN, SAME, WORSE
+from pipelines.evaluation.transduction import ALONE, PRODUCT, PROPAGATION
+from pipelines.report.files import UNLABELLED, as_familiarity, as_probability, write_csv
+
+# by name of a way of answering, as it is told of
+METHODS = {
+    ALONE: "the chosen heads, from labels alone",
+    PRODUCT: "the chosen heads times what the neighbours in the graph say",
+    PROPAGATION: "the neighbours in the graph alone",
+}
+VERDICTS = {
+    BETTER: "better beyond chance",
+    WORSE: "worse beyond chance",
+    SAME: "the same, within two points",
+    OPEN: "no difference beyond chance",
+}
+HEADER = ("rank", "path", "label", "predicted", "probability", "familiarity", "method")
+
+
+@dataclass(frozen=True)
+class UnlabelledTable:
+    """The answers to images without labels, a row each, those first whose labels are worth most.
+
+    Attributes
+    ----------
+    rank : (n,) int
+        From 1 on; 0 for those that need not be labelled next.
+    path, predicted : (n,) str
+    probability : (n,) float
+        Of the predicted class.
+    familiarity : (n,) float
+        As of a `Reference`.
+    method : str
+        What answered: a name of `METHODS`.
+    """
+
+    rank: np.ndarray
+    path: np.ndarray
+    predicted: np.ndarray
+    probability: np.ndarray
+    familiarity: np.ndarray
+    method: str
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+
+def write_unlabelled(file: Path, table: UnlabelledTable | None) -> None:
+    """`unlabelled.csv`, only where there are such images; an earlier one goes.
+
+    The label is left empty, for whoever looks: `--labels` takes the file, and an answer in its
+    place would be learnt as if it were one.
+    """
+    file.unlink(missing_ok=True)
+    if table is None:
+        return
+    rows = zip(
+        (rank or "" for rank in table.rank.tolist()),
+        table.path,
+        ("" for _ in table.path),
+        table.predicted,
+        map(as_probability, table.probability),
+        map(as_familiarity, table.familiarity),
+        (table.method for _ in table.path),
+        strict=True,
+    )
+    write_csv(file, HEADER, rows)
+
+
+def worth_in_words(found: Mapping | None) -> list[str]:
+    """What the images without labels were worth, for the text at a run's end; none without any."""
+    if found is None:
+        return []
+    alone, *others = found["rows"]
+    return [
+        f"images without labels: {found['n_images']}, answered in {UNLABELLED} by "
+        f"{METHODS[found['method']]}",
+        *(f"  {line}" for own in others for line in _gains_in_words(own, alone)),
+        "  the saved classifier looks at one image at a time, and answers by labels alone",
+    ]
+
+
+def _gains_in_words(own: Mapping, alone: Mapping) -> list[str]:
+    """How a way of answering does beside labels alone, where labels are hidden and in the test."""
+    hidden, tested = own["out_of_fold"], own["test"]
+    before, after = (row["test_metrics"]["accuracy"]["value"] for row in (alone, own))
+    return [
+        f"{own['name']}, for training images whose label is hidden: accuracy "
+        f"{own['validation_accuracy']:.4f}, by labels alone {alone['validation_accuracy']:.4f} "
+        f"({signed_interval(hidden)}); log loss {own['validation_log_loss']:.3f}, "
+        f"{alone['validation_log_loss']:.3f}: {'' if own['taken'] else 'not '}taken",
+        f"for test images, which decide nothing: {after:.4f}, {before:.4f} "
+        f"({signed_interval(tested)}: {VERDICTS[tested['verdict']]})",
+    ]
+
+
+def signed_interval(gain: Mapping) -> str:
+    """`+0.0210, +0.0050 to +0.0370`."""
+    return f"{gain['difference']:+z.4f}, {gain['low']:+z.4f} to {gain['high']:+z.4f}"
