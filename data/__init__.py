@@ -8,6 +8,7 @@ _HOMES = {
     "DataError": "samples",
     "Samples": "samples",
     "correct_labels": "corrections",
+    "label_samples": "corrections",
     "read_corrections": "corrections",
     "find_images": "folders",
     "read_image_folder": "folders",

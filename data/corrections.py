@@ -165,6 +165,94 @@ def correct_labels(samples: Samples, corrections: Mapping[str, str]) -> Samples:
     )
 
 
+def label_samples(samples: Samples, labels: Mapping[str, str]) -> Samples:
+    """Samples without labels given those of a table; what has none there is left out.
+
+    Parameters
+    ----------
+    samples : Samples
+        Their own labels, if any, are passed over.
+    labels : mapping of str to str
+        As `read_corrections` gives; paths as the samples have them, or others of the same files.
+
+    Returns
+    -------
+    Samples
+        With a note of how many were left out.
+
+    Raises
+    ------
+    DataError
+        For a path that is no sample's, two paths of one image that contradict one another, and a
+        table that names no class.
+
+    Examples
+    --------
+    >>> samples = Samples(("a.jpg", "b.jpg", "c.jpg"))
+    >>> label_samples(samples, {"a.jpg": "dog", "b.jpg": "drop", "c.jpg": ""})
+    Samples('images': 1 image, 1 class)
+    """
+    column = labels_of(samples, labels)
+    kept = (column != "") & (column != DROP)
+    if not kept.any():
+        raise DataError(
+            f"the table gives none of {counted(len(samples), 'image')} of {samples.name} a label: "
+            "expected a class for some of them"
+        )
+    # the classes of before, if any, are none of those that the table names
+    labelled = replace(samples, labels=np.where(kept, column, ""), classes=())[kept]
+    n_dropped = int((column == DROP).sum())
+    note = (
+        f"labelled by a table: {counted(int(kept.sum()), 'image')}; {n_dropped} dropped, "
+        f"{int((column == '').sum())} without a label left out"
+    )
+    return replace(
+        labelled,
+        classes=tuple(np.unique(column[kept]).tolist()),
+        passed_over=samples.passed_over,
+        problems=samples.problems,
+        notes=(*samples.notes, note),
+    )
+
+
+def labels_of(samples: Samples, labels: Mapping[str, str]) -> np.ndarray:
+    """What a table says of each sample.
+
+    Parameters
+    ----------
+    samples : Samples
+    labels : mapping of str to str
+        As `read_corrections` gives; paths as the samples have them, or others of the same files.
+
+    Returns
+    -------
+    ndarray of shape (n,), object
+        A label without the spaces around it, `drop`, or nothing.
+
+    Raises
+    ------
+    DataError
+        For a path that is no sample's, and two paths of one image that contradict one another.
+
+    Examples
+    --------
+    >>> labels_of(Samples(("a.jpg", "b.jpg")), {"b.jpg": "cat "}).tolist()
+    ['', 'cat']
+    """
+    given = {
+        _path_meant(samples, path): label.strip() for path, label in labels.items() if label.strip()
+    }
+    found = np.full(len(samples), "", object)
+    for (path, label), row in zip(given.items(), _rows(samples, list(given)), strict=True):
+        if found[row] not in ("", label):
+            raise DataError(
+                f"{path} is given the label {label!r}, and another path of the same image "
+                f"{found[row]!r}: leave one of them out"
+            )
+        found[row] = label
+    return found
+
+
 def _path_meant(samples: Samples, path: str) -> str:
     """A path as it is written, or without the spaces around it where nothing else is there."""
     if path == path.strip() or path in samples.paths or os.path.lexists(path):

@@ -15,12 +15,15 @@ if _IS_COMMAND:
 
 _HOMES = {
     "BundleError": "errors",
+    "ExploreResult": "exploring.outcome",
+    "ExploreSettings": "exploring.settings",
     "FineTuneClassifier": "tuning.classifier",
     "ImageClassifier": "classifier",
     "RunResult": "outcome",
     "RunSettings": "settings",
     "TuneResult": "tuning.outcome",
     "TuneSettings": "tuning.settings",
+    "explore_job": "exploring.job",
     "load_classifier": "bundle",
     "run_job": "job",
     "save_classifier": "bundle",

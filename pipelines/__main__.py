@@ -12,6 +12,7 @@ from pipelines.stopping import watch_signals
 COMMANDS = {
     "run": "images in, the best classifier out",
     "tune": "the network trained further, measured against it frozen",
+    "explore": "images without labels: clusters, a map, what to label first",
     "extract": "features alone, kept and exported",
     "predict": "labels for new images by a bundle",
     "report": "the page of a finished run, made again",

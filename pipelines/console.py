@@ -23,7 +23,7 @@ from pipelines.report.reading import (
     reading_in_words,
     unlabelled_in_words,
 )
-from pipelines.report.timing import STAGES
+from pipelines.report.timing import EVERY_STAGE
 from pipelines.settings import CHOICES, RunSettings
 from pipelines.stopping import raising
 
@@ -152,7 +152,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "FIXES.csv",
         "help": "corrected labels (path,label; a label of drop leaves the image out), laid over "
         "those of IMAGES, such as a run's page copies them; files that are none of IMAGES are "
-        "added to train on, such as `predict --review` asks for",
+        "added to train on, such as `predict --review` asks for; of images without labels, or in "
+        "folders that are none of its classes, the labels, such as the clusters of `explore`",
     },
     "unlabelled": {
         "metavar": "IMAGES",
@@ -342,6 +343,27 @@ TUNING_OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 OPTIONS |= TUNING_OPTIONS
+# what is looked for in images without labels
+EXPLORING_OPTIONS: dict[str, dict[str, Any]] = {
+    "clusters": {
+        "type": int,
+        "metavar": "K",
+        "help": "how many clusters, such as 10 (default: the number that comes again most in other "
+        "draws of the images)",
+    },
+    "n": {
+        "type": int,
+        "metavar": "N",
+        "help": "how many images to ask labels for, such as 20 (default: 50)",
+    },
+    "labelled": {
+        "type": Path,
+        "metavar": "LABELS.csv",
+        "help": "what is labelled already (path,label; a label of drop leaves the image out), such "
+        "as an earlier to_label.csv filled in: others are asked for",
+    },
+}
+OPTIONS |= EXPLORING_OPTIONS
 # what a feature is made by and where it is kept
 FEATURE_OPTIONS = ("backbone", "weights", "layers", "pooling", "size", "numerics", "device",
                    "cache", "seed", "intensity", "page", "channels")  # fmt: skip
@@ -427,7 +449,8 @@ def _near_options(parser: argparse.ArgumentParser, strange: Sequence[str]) -> st
     command's option, whose it is."""
     typed = next((word.partition("=")[0] for word in strange if word.startswith("-")), "")
     there = _options_of(parser)
-    for command, options in (("tune", TUNING_OPTIONS), ("run", OPTIONS)):
+    of_others = (("tune", TUNING_OPTIONS), ("explore", EXPLORING_OPTIONS), ("run", OPTIONS))
+    for command, options in of_others:
         if typed.removeprefix("--").replace("-", "_") in options:
             return f": an option of {command}, and not of {parser.prog.removeprefix('pipelines.')}"
     near = get_close_matches(typed, there, n=1)
@@ -559,7 +582,7 @@ class Narrator:
         self._left.begin(event.name)
         if event.name in self._skipped:
             return
-        self._stage, self._what = STAGES[event.name].words, ""
+        self._stage, self._what = EVERY_STAGE[event.name].words, ""
         self._show()
 
     def _on_RangeFound(self, event: Any) -> None:

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from data import Samples, correct_labels, read_corrections
+from data import Samples
 from extract import FeatureStore, Recipe
 from extract.cores import cores
 from extract.store.ids import image_ids
@@ -55,7 +55,7 @@ from pipelines.report.split import describe_split, read_split, take_split
 from pipelines.report.timing import STAGES
 from pipelines.report.unlabelled import UnlabelledTable, write_unlabelled
 from pipelines.results_folder import BUNDLE, ResultsFolder, refuse_others, results_folder
-from pipelines.samples import SamplesRead, Split, group_by_path, read_samples
+from pipelines.samples import SamplesRead, Split, group_by_path, read_labelled
 from pipelines.settings import RunSettings
 from pipelines.stages.classifier import make_classifier, rows_kept
 from pipelines.stages.familiarity import Familiar, describe_familiar, find_familiar
@@ -71,8 +71,6 @@ from pipelines.threads import one_blas_thread
 log = logging.getLogger(__name__)
 
 MANY_IMAGES = 600
-
-NEXT = dict(itertools.pairwise(STAGES))  # the stage after each
 
 
 def run_job(
@@ -120,19 +118,29 @@ def run_job(
 
 
 def leave_page(result: RunResult, job: Job, out: ResultsFolder, watch: "Stopwatch") -> None:
-    """The page, where it is asked for; its own time comes beside the total that it shows."""
-    if not job.settings.report:
-        return
+    """The page, where it is asked for."""
+    if job.settings.report:
+        leave_report(result.report, result.results, out, watch, job.on_event)
+
+
+def leave_report(
+    make: Callable[[], str],
+    results: dict,
+    out: ResultsFolder,
+    watch: "Stopwatch",
+    on_event: Listener,
+) -> None:
+    """A page; its own time comes beside the total that it shows."""
     try:
-        page = result.report()
+        page = make()
     except Exception as error:  # whatever it is: hours of work must not hang on their picture
         log.debug("no page", exc_info=True)
-        job.on_event(PageFailed(f"{type(error).__name__}: {error}", out.out))
+        on_event(PageFailed(f"{type(error).__name__}: {error}", out.out))
         return
     with out.writing(REPORT) as file:
         write_page(file, page)
     watch.lap("report")
-    result.results["seconds"]["report"] = watch.seconds["report"]
+    results["seconds"]["report"] = watch.seconds["report"]
 
 
 def work_through(
@@ -266,10 +274,7 @@ def prepare(
     """Read and check all that is asked for, before anything is computed or written."""
     if settings.out is not None:
         refuse_others(Path(settings.out), settings.cache)
-    samples = read_samples(images, settings.test, settings.class_level)
-    if settings.labels is not None:
-        samples = correct_labels(samples, read_corrections(settings.labels))
-    samples = group_by_path(samples, settings.groups)
+    samples = group_by_path(read_labelled(images, settings), settings.groups)
     settings.check(samples)
     store = FeatureStore(settings.cache)
     # of few images a search is over before a process could begin it; of heads that were added in
@@ -387,10 +392,11 @@ def describe(
 
 
 class Stopwatch:
-    """Seconds by stage: a lap ends one and begins the next, which is told."""
+    """Seconds by stage: a lap ends one and begins the next of `stages`, which is told."""
 
-    def __init__(self, on_event: Listener = ignore) -> None:
+    def __init__(self, on_event: Listener = ignore, stages: Iterable[str] = STAGES) -> None:
         self._on_event = on_event
+        self._next = dict(itertools.pairwise(stages))  # the stage after each
         self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
 
@@ -399,6 +405,6 @@ class Stopwatch:
         now = time.perf_counter()
         self.seconds[name] = round(now - self._last, 3)
         self._last = now
-        following = NEXT.get(name)
+        following = self._next.get(name)
         if following is not None:
             self._on_event(StageBegun(following))

@@ -110,6 +110,8 @@ class TimeLeft:
         """Seconds, or None while nothing is measured; it rises by RISE s a second at most."""
         if self._per_image is None and self._factor is None:
             return None
+        if self._planned is None and self._stage != "extract":
+            return None  # of a job that is no run a pass alone is known
         names = list(STAGES)
         ahead = names[names.index(self._stage) + 1 :]
         found = self._of_stage() + sum(map(self._guess, ahead))

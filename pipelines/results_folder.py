@@ -5,7 +5,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,11 @@ from pipelines.errors import WrongCall
 from pipelines.report.files import (
     BAD_COLUMNS,
     BAD_IMAGES,
+    CLUSTERS,
     PREDICTIONS,
     REPORT,
     RESULTS,
+    TO_LABEL,
     UNLABELLED,
     disk_errors_named,
 )
@@ -31,13 +33,14 @@ BUNDLE = "model"
 FAILED_BAD_IMAGES = "failed_bad_images.csv"
 # results.json goes first and comes last: it says that a run was finished
 FILES = (
-    RESULTS, REPORT, IMAGES, BUNDLE, NETWORK, PREDICTIONS, UNLABELLED, BAD_IMAGES,
-    FAILED_BAD_IMAGES,
-)  # fmt: skip
+    *(RESULTS, REPORT, IMAGES, BUNDLE, NETWORK, PREDICTIONS, UNLABELLED, CLUSTERS, TO_LABEL),
+    *(BAD_IMAGES, FAILED_BAD_IMAGES),
+)
 LOCK = ".running"
 TRIAL = ".write-test"
 HIDDEN = {LOCK, TRIAL, *PASSED_OVER}
 KEYS = {"schema", "data", "leaderboard", "chosen"}  # of every results.json that a run wrote
+EXPLORED_KEYS = {"schema", "data", "clusters", "to_label"}  # of one that an exploration wrote
 
 
 @dataclass(frozen=True)
@@ -90,19 +93,21 @@ def results_folder(out: str | Path | None) -> Iterator[ResultsFolder | None]:
             _take_place(aside, folder)
 
 
-def refuse_others(out: Path, cache: str | Path | None = None) -> None:
+def refuse_others(
+    out: Path, cache: str | Path | None = None, what: str = "run", keys: Set[str] = KEYS
+) -> None:
     """Raise WrongCall for a folder that holds something, and is no run's.
 
-    cache : where features are kept, which may lie in it. Raises BundleError for no bundle in a
-    bundle's place.
+    cache : where features are kept, which may lie in it. what, keys : whose folder it may be, in a
+    word, and what its results hold. Raises BundleError for no bundle in a bundle's place.
     """
     if not out.is_dir():
         return  # what is no folder can't be made one, and says so
     refuse_overwriting(out / BUNDLE)
     advice = "choose another folder with --out, or move that away"
     try:
-        if (out / RESULTS).exists() and not _is_results(out / RESULTS):
-            raise WrongCall(f"{out} holds a {RESULTS} that no run wrote: {advice}")
+        if (out / RESULTS).exists() and not _is_results(out / RESULTS, keys):
+            raise WrongCall(f"{out} holds a {RESULTS} that no {what} wrote: {advice}")
         strange = sorted(_strangers(out))
     except OSError as error:
         raise WrongCall(f"can't read {out} ({error.strerror}): choose another --out") from error
@@ -113,15 +118,15 @@ def refuse_others(out: Path, cache: str | Path | None = None) -> None:
     strange += [name for name in FILES if os.path.lexists(out / name)]
     strange = [name for name in strange if name not in made | kept]
     if strange:
-        raise WrongCall(f"{out} holds {strange[0]!r} and no run's results: {advice}")
+        raise WrongCall(f"{out} holds {strange[0]!r} and no {what}'s results: {advice}")
 
 
-def _is_results(file: Path) -> bool:
+def _is_results(file: Path, keys: Set[str]) -> bool:
     try:
         content = json.loads(file.read_bytes())
     except (ValueError, RecursionError):
         return False
-    return isinstance(content, dict) and set(content) >= KEYS
+    return isinstance(content, dict) and set(content) >= keys
 
 
 def _is_list(file: Path) -> bool:

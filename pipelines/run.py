@@ -18,9 +18,11 @@ from pipelines.console import (
     run_command,
     settings_of,
 )
+from pipelines.exploring.settings import ExploreSettings
 from pipelines.settings import RunSettings
 
 if TYPE_CHECKING:
+    from pipelines.exploring.outcome import ExploreResult
     from pipelines.outcome import RunResult
 
 EXAMPLE = "example: python -m pipelines.run photos --out runs/photos"
@@ -64,8 +66,8 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 
 def carry_out(
-    job: "Callable[..., RunResult]",
-    settings: RunSettings,
+    job: "Callable[..., RunResult | ExploreResult]",
+    settings: RunSettings | ExploreSettings,
     in_words: Callable[[dict, Path], str],
     options: argparse.Namespace,
     parser: argparse.ArgumentParser,

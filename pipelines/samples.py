@@ -9,13 +9,24 @@ from functools import cache
 
 import numpy as np
 
-from data import DataError, Samples, make_folds, read_images, split_rows
+from data import (
+    DataError,
+    Samples,
+    correct_labels,
+    label_samples,
+    make_folds,
+    read_corrections,
+    read_images,
+    split_rows,
+)
+from data.corrections import DROP
 from data.names import counted
 from data.splits import refuse_shared_groups
 from pipelines.errors import WrongCall
 from pipelines.exploration.copies import Copies, group_copies
 from pipelines.parts import refuse_small_classes
 from pipelines.report.split import NEW, TEST, TRAIN
+from pipelines.settings import RunSettings
 
 SAME = ("exact", "copy", "edited")  # mirrored pictures are listed, and stay apart
 
@@ -88,6 +99,33 @@ def read_any(images: str, class_level: int | None = None) -> Samples:
             raise
         samples = read_images(images, labelled=False)
         return replace(samples, notes=(*samples.notes, f"labels are not used: {error}"))
+
+
+def read_labelled(images: str | Samples, settings: RunSettings) -> Samples:
+    """The samples of a run, with the labels of its table laid over theirs, or given to them.
+
+    Images without labels have those of the table; so do images whose folders are none of the
+    classes that it names, such as photos by year with the clusters of `explore`.
+    """
+    if settings.labels is None:
+        return read_samples(images, settings.test, settings.class_level)
+    table = read_corrections(settings.labels)
+    is_asked = settings.test is not None or settings.class_level is not None
+    try:
+        samples = read_samples(images, settings.test, settings.class_level)
+    except DataError:  # no labels that are there
+        if is_asked or isinstance(images, Samples):
+            raise
+        return label_samples(read_images(images, labelled=False), table)
+    if samples.labels is None:
+        return label_samples(samples, table)
+    named = {label.strip() for label in table.values()} - {"", DROP}
+    # one label alone that is no class is a slip, which is told
+    if is_asked or len(named) < 2 or named & set(samples.classes):
+        return correct_labels(samples, table)
+    if not isinstance(images, Samples):
+        samples = read_images(images, labelled=False)
+    return label_samples(samples, table)
 
 
 def _refuse_shared(train: Sequence[str], test: Sequence[str], given: str, images: str) -> None:

@@ -22,6 +22,10 @@ ARROWS = {
     "bundle": {"classifier", "errors", "exploration"},
     "evaluation": set(),
     "exploration": set(),
+    "exploring": {
+        *("errors", "evaluation", "exploration", "features", "findings", "job", "report"),
+        *("results_folder", "samples", "settings", "stages", "threads"),
+    },
     "report": {"evaluation", "exploration", "errors"},
     # it makes a run, and more of it
     "tuning": {
@@ -39,11 +43,12 @@ ROOMS_BELOW = {
     "bundle": {"data", "extract", "heads"},
     "evaluation": {"heads"},
     "exploration": {"data"},
+    "exploring": {"data", "extract", "heads"},
     "report": {"data", "extract"},
     "stages": {"data", "extract", "heads"},
     "tuning": {"data", "extract", "heads"},
 }
-COMMANDS = {"run", "tune", "extract", "predict", "doctor", "fetch", "cache", "__main__"}
+COMMANDS = {"run", "tune", "explore", "extract", "predict", "doctor", "fetch", "cache", "__main__"}
 # a package of the page's makers that is a command as well: its `__main__` alone is one
 COMMAND_OF_A_FOLDER = Path("pipelines/report/__main__.py")
 # weights that Keras wrote are HDF5 as well, and no features: the store has nothing to do with them
@@ -143,11 +148,13 @@ def test_the_wheel_holds_the_four_rooms_and_nothing_else(tmp_path):
         "from data import Samples, read_images, open_image",
         "from pipelines import RunSettings",
         "from pipelines import TuneSettings",
+        "from pipelines import ExploreSettings",
         *(
             f"import contextlib, pipelines.{name} as command\n"
             "with contextlib.suppress(SystemExit): command.main(['--help'])"
             for name in (
                 "run",
+                "explore",
                 "tune",
                 "extract",
                 "predict",

@@ -24,7 +24,11 @@ def describe_copies(samples: Samples, pairs: Sequence[Copies], test: np.ndarray)
             "second": paths[pair.second],
             "kind": pair.kind,
             "similarity": round(pair.similarity, 4),
-            "labels": [str(labels[pair.first]), str(labels[pair.second])],
+            **(
+                {}
+                if labels is None
+                else {"labels": [str(labels[pair.first]), str(labels[pair.second])]}
+            ),
             "across_split": bool(is_test[pair.first] != is_test[pair.second]),
         }
         for pair in pairs

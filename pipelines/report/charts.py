@@ -177,6 +177,33 @@ def epochs(history: list[dict[str, Any]], best: int) -> dict[str, Any]:
     return _figure({"values": values}, lines)
 
 
+def stability(rows: list[dict[str, Any]], k: int) -> dict[str, Any]:
+    """How far clusterings agree by their number of clusters, beside points without groups.
+
+    k : the number that was taken.
+    """
+    ticks = {"values": [own["k"] for own in rows], "format": ",.0f", "grid": False}
+    x = {"field": "k", "type": "quantitative", "title": "clusters", "axis": ticks}
+    x |= {"scale": {"type": "log", "nice": False, "padding": 8}}
+    y = {"type": "quantitative", "title": "agreement", "scale": {"zero": False}}
+    tooltip = [
+        {"field": "k", "title": "clusters"},
+        {"field": "agreement", "title": "agreement", "format": ".3f"},
+        {"field": "reference", "title": "without groups", "format": ".3f"},
+    ]
+
+    def line(field: str, colour: str) -> dict[str, Any]:
+        mark = {"type": "line", "point": {"fill": colour}, "stroke": colour, "strokeWidth": 2.5}
+        return {"mark": mark, "encoding": {"x": x, "y": y | {"field": field}, "tooltip": tooltip}}
+
+    taken = {
+        "data": {"values": [{"k": k}]},
+        "mark": {"type": "rule", "stroke": INK, "strokeDash": [3, 3]},
+        "encoding": {"x": x},
+    }
+    return _figure({"values": rows}, [taken, line("reference", SECOND), line("agreement", ACCENT)])
+
+
 def image_map(classes: list[str]) -> dict[str, Any]:
     """Images in two dimensions; the page's script gives it the points and reads the box."""
     colours = [f"var(--class-{i % N_COLOURS})" for i in range(len(classes))]

@@ -17,6 +17,8 @@ RESULTS = "results.json"
 PREDICTIONS = "test_predictions.csv"
 UNLABELLED = "unlabelled.csv"
 REPORT = "report.html"
+CLUSTERS = "clusters.csv"
+TO_LABEL = "to_label.csv"
 BAD_IMAGES = "bad_images.csv"
 BAD_COLUMNS = ("path", "reason", "note")
 

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +53,8 @@ def find_galleries(
     return [
         _mistakes(images, _reasons(results["explained"], images, pictures)),
         _suspects(audit, rows),
-        _copies(audit, rows),
-        _outliers(audit, rows),
+        copies_gallery(audit, rows),
+        outliers_gallery(audit, rows),
     ]
 
 
@@ -63,23 +63,39 @@ def describe_images(
 ) -> dict[str, Any]:
     """What the page's script knows of the images, a list for each column, paths without the folder
     that they share; `cells` are the names that a CSV file holds in another spelling."""
-    folder = _shared_folder(list(images.path))
     number = {name: i for i, name in enumerate(classes)}
-    drawn = ~np.isnan(images.x)
-    encoded = [pictures.get(own) for own in images.id]
     return {
+        **describe_named(images.path, images.id, (images.x, images.y), pictures),
         "classes": list(map(shown, classes)),
         "class_cells": list(map(as_cell, classes)),
-        "folder": folder,
-        "path": [shown(path[len(folder) :]) for path in images.path],
-        "cells": {row: as_cell(p) for row, p in enumerate(images.path) if as_cell(p) != p},
         "test": (images.part == "test").astype(int).tolist(),
         "label": [number[name] for name in images.label],
         "predicted": [number[name] for name in images.predicted],
         "probability": np.round(images.probability, 4).tolist(),
         "of_label": np.round(images.probability_of_label, 4).tolist(),
-        "x": [round(float(v), 2) if d else None for v, d in zip(images.x, drawn, strict=True)],
-        "y": [round(float(v), 2) if d else None for v, d in zip(images.y, drawn, strict=True)],
+    }
+
+
+def describe_named(
+    paths: Sequence[str] | np.ndarray,
+    ids: Sequence[str] | np.ndarray,
+    places: tuple[np.ndarray, np.ndarray],
+    pictures: Mapping[str, bytes],
+) -> dict[str, Any]:
+    """Of these the names, the pictures, and where each lies: x (n,) and y (n,), NaN for nowhere."""
+    folder = _shared_folder(list(paths))
+    drawn = ~np.isnan(places[0])
+    encoded = [pictures.get(own) for own in ids]
+    x, y = (
+        [round(float(v), 2) if d else None for v, d in zip(values, drawn, strict=True)]
+        for values in places
+    )
+    return {
+        "folder": folder,
+        "path": [shown(path[len(folder) :]) for path in paths],
+        "cells": {row: as_cell(p) for row, p in enumerate(paths) if as_cell(p) != p},
+        "x": x,
+        "y": y,
         "picture": [own and base64.b64encode(own).decode() for own in encoded],
     }
 
@@ -173,7 +189,8 @@ def _suspects(audit: dict, rows: dict[str, int]) -> Gallery:
     return Gallery("suspects", "Labels that look wrong", words, items, found)
 
 
-def _copies(audit: dict, rows: dict[str, int]) -> Gallery:
+def copies_gallery(audit: dict, rows: dict[str, int]) -> Gallery:
+    """Pairs that show one picture, those across training and test first; `rows` by path."""
     items = [
         {
             "rows": [rows[own["first"]], rows[own["second"]]],
@@ -197,14 +214,15 @@ def _copies(audit: dict, rows: dict[str, int]) -> Gallery:
 
 def _why_copies(pair: dict) -> str:
     reasons = [COPY_WORDS.get(pair["kind"], pair["kind"])]
-    if pair["labels"][0] != pair["labels"][1]:
+    if len(set(pair.get("labels", ()))) > 1:
         reasons.append("two labels")
     if pair["across_split"]:
         reasons.append("across train and test")
     return ", ".join(reasons) + "; alike"
 
 
-def _outliers(audit: dict, rows: dict[str, int]) -> Gallery:
+def outliers_gallery(audit: dict, rows: dict[str, int]) -> Gallery:
+    """Images unlike all others; `rows` by path."""
     items = [
         {
             "rows": [rows[own["path"]]],

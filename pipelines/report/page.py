@@ -70,7 +70,6 @@ def make_page(
     """
     classes = results["data"]["classes"]
     galleries = find_galleries(results, images, pictures)
-    scripts = [charts.figure_script(kept), _read("page.js")]
     page_data = {
         "images": describe_images(images, pictures, classes),
         "galleries": {own.key: _by_number(own.items, classes) for own in galleries},
@@ -78,8 +77,11 @@ def make_page(
         "specs": _specifications(results),
         "curve": results["answers"]["test"]["by_confidence"],
     }
-    template = _environment(results).get_template("page.html")
-    return template.render(
+    return render(
+        "page.html",
+        results,
+        kept,
+        page_data,
         **_drawn_from(results),
         galleries=galleries,
         n_drawn=int((images.x == images.x).sum()),
@@ -87,6 +89,23 @@ def make_page(
         many=ALL_UP_TO,
         mends=WORD_FOR_NONE not in classes,
         n_pictures=sum(own in pictures for own in images.id),
+    )
+
+
+def render(
+    template: str, results: dict, kept: Path | None, page_data: dict[str, Any], **drawn: Any
+) -> str:
+    """A page with its style, its scripts and the policy that allows these alone.
+
+    drawn : what the template reads beside the results. kept : as of `make_page`.
+    """
+    scripts = [charts.figure_script(kept), _read("page.js")]
+    filled = _environment(results).get_template(template)
+    return filled.render(
+        results=results,
+        stages=_stages(results["seconds"]),
+        command=shlex.join(map(str, results["command"])),
+        **drawn,
         style=Markup(_read("page.css")),
         scripts=list(map(Markup, scripts)),
         policy=_policy(scripts),
@@ -119,7 +138,6 @@ def _drawn_from(results: dict) -> dict[str, Any]:
     classes, answers = results["data"]["classes"], results["answers"]["test"]
     cells = answers["confusion"]
     return {
-        "results": results,
         "classes": classes,
         "answers": answers,
         "cells": {(own["label"], own["predicted"]): i for i, own in enumerate(cells)},
@@ -131,9 +149,7 @@ def _drawn_from(results: dict) -> dict[str, Any]:
         "layer_tables": make_layer_tables(results),
         "warnings": find_warnings(results, Figures(results)),
         "baselines": _baselines(results),
-        "stages": _stages(results["seconds"]),
         "scoring": SCORINGS[results["scoring"]],
-        "command": shlex.join(map(str, results["command"])),
     }
 
 

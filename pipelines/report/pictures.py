@@ -25,19 +25,29 @@ def gather_pictures(
 
     results : what results.json holds. inputs : what the images are read from, in their order.
     """
-    reading = reading_of(results["data"])
-    store = ReadOnlyStore(store.cache)
     rows = order_of_worth(results, images)
-    left = BUDGET if len(images) > ALL_UP_TO else np.inf
+    return pictures_of(rows, images.ids, inputs, store, reading_of(results["data"]))
+
+
+def pictures_of(
+    rows: np.ndarray,
+    ids: np.ndarray,
+    inputs: Sequence,
+    store: FeatureStore | ReadOnlyStore,
+    reading: Reading,
+) -> dict[str, bytes]:
+    """The same of these rows in their order, as many as a page may hold; ids (n, 16) uint8."""
+    store = ReadOnlyStore(store.cache)
+    left = BUDGET if len(ids) > ALL_UP_TO else np.inf
     found: dict[str, bytes] = {}
     for start in range(0, len(rows), CHUNK):
         own = rows[start : start + CHUNK]
-        pictures = found_pictures(store, [inputs[row] for row in own], images.ids[own], reading)
+        pictures = found_pictures(store, [inputs[row] for row in own], ids[own], reading)
         for place, picture in pictures.items():
             left -= len(picture)
             if left < 0:
                 return found
-            found[images.id[own[place]]] = picture
+            found[ids[own[place]].tobytes().hex()] = picture
     return found
 
 

@@ -50,7 +50,14 @@ TUNING_STAGES = {
     "features": Stage("the tuned network's features"),
     "comparison": Stage("the comparison of the ways"),
 }
-EVERY_STAGE = STAGES | TUNING_STAGES
+# what is looked for in images without labels, in order
+EXPLORING_STAGES = {
+    **{name: STAGES[name] for name in ("read", "extract", "copies")},
+    "clusters": Stage("the clusters", "--clusters K measures no stability"),
+    "selection": Stage("what to label first"),
+    **{name: STAGES[name] for name in ("map", "report")},
+}
+EVERY_STAGE = STAGES | TUNING_STAGES | EXPLORING_STAGES
 
 
 def time_in_words(results: Mapping) -> list[str]:

@@ -5,12 +5,14 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
+from data import Reading, Samples
 from data.names import counted
-from extract import kept_thumbnails
+from extract import FeatureStore, kept_thumbnails
 from pipelines.errors import WorkFailed
 from pipelines.exploration.copies import Copies, find_copies, group_copies
 from pipelines.exploration.flat import find_flat
-from pipelines.features import FeatureTable, find_range, keep_features
+from pipelines.features import FeatureTable, Listener, find_range, keep_features
+from pipelines.findings import Findings
 from pipelines.outcome import BadImages, Job
 from pipelines.parts import refuse_lost
 from pipelines.report.files import BAD_IMAGES, disk_errors_named, write_bad_images
@@ -36,23 +38,34 @@ def keep_images(job: Job, out: ResultsFolder | None) -> FeatureTable:
         views=first_views(job.settings),
         on_event=job.on_event,
     )
+    settle_bad(table, job.samples, job.settings.max_bad, out, job.on_event)
+    return table
+
+
+def settle_bad(
+    table: FeatureTable,
+    samples: Samples,
+    max_bad: float,
+    out: ResultsFolder | None,
+    on_event: Listener,
+) -> None:
+    """List and tell what of the samples can't be used; WorkFailed where it is too much."""
     if out is not None:
         list_bad_images(out, table)
-    n_images = len(job.samples) + len(job.samples.problems)
+    n_images = len(samples) + len(samples.problems)
     fraction = len(table.bad) / max(1, n_images)
-    if fraction > job.settings.max_bad:
+    if fraction > max_bad:
         listed = out.unfinished_list if out else table.bad[0]
         raise WorkFailed(
             f"{len(table.bad)} of {counted(n_images, 'image')} can't be used ({fraction:.0%}, "
-            f"limit {job.settings.max_bad:.0%}): see {listed}, "
+            f"limit {max_bad:.0%}): see {listed}, "
             "mend them or raise --max-bad"
         )
     if table.bad or table.notes or table.n_duplicates:
         note = table.notes[0][1] if table.notes else ""
         file = out.out / BAD_IMAGES if out else None
         counts = len(table.bad), len(table.notes), table.n_duplicates
-        job.on_event(BadImages(*counts, note, n_images, file))
-    return table
+        on_event(BadImages(*counts, note, n_images, file))
 
 
 def list_bad_images(out: ResultsFolder, table: FeatureTable) -> None:
@@ -63,25 +76,26 @@ def list_bad_images(out: ResultsFolder, table: FeatureTable) -> None:
         write_bad_images(out.unfinished_list, table.bad, table.notes)
 
 
-def look_for_copies(job: Job, table: FeatureTable) -> tuple[list[Copies], np.ndarray]:
+def look_for_copies(
+    table: FeatureTable, store: FeatureStore, findings: Findings, reading: Reading
+) -> tuple[list[Copies], np.ndarray]:
     """Pairs of near copies, and rows that came out flat."""
     source = table.middle()
 
     def looked() -> list:
-        reading = job.settings.reading()
-        thumbnails = kept_thumbnails(job.store, table.samples.inputs, table.ids, reading)
+        thumbnails = kept_thumbnails(store, table.samples.inputs, table.ids, reading)
         pairs = find_copies(table.read(source), thumbnails)
         return [[asdict(pair) for pair in pairs], find_flat(thumbnails)]
 
     decided = [table.ids, sources_of(table)[source]]
-    pairs, flat = job.findings.of("copies", decided, looked)
+    pairs, flat = findings.of("copies", decided, looked)
     return [Copies(**pair) for pair in pairs], flat
 
 
 def settle_copies(job: Job, table: FeatureTable) -> tuple[FeatureTable, list[Copies], np.ndarray]:
     """Find near copies, and drop all but one of each group if asked -> (table, pairs left, rows of
     it that came out flat)."""
-    pairs, flat = look_for_copies(job, table)
+    pairs, flat = look_for_copies(table, job.store, job.findings, job.settings.reading())
     if job.settings.duplicates != "drop":
         return table, pairs, flat
     groups = group_copies(len(table.samples), pairs, kinds=SAME)

@@ -4,9 +4,10 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data import DataError, Samples
-from data.corrections import correct_labels, read_corrections
+from data.corrections import correct_labels, label_samples, read_corrections
 
 
 @pytest.fixture
@@ -173,3 +174,42 @@ def test_a_path_without_a_label_is_skipped_and_counted(samples):
         "corrected: 1 image with another label, 0 dropped, 2 without a label skipped"
     )
     assert found.train_only is None
+
+
+def test_a_table_labels_images_that_have_none():
+    samples = Samples(("p/a.jpg", "p/b.jpg", "p/c.jpg", "p/d.jpg"), name="p")
+    labelled = label_samples(samples, {"p/a.jpg": "dog", "p/b.jpg": " cat ", "p/c.jpg": "drop"})
+    assert labelled.paths == ("p/a.jpg", "p/b.jpg")
+    assert labelled.labels.tolist() == ["dog", "cat"]
+    assert labelled.classes == ("cat", "dog")
+    assert labelled.notes == (
+        "labelled by a table: 2 images; 1 dropped, 1 without a label left out",
+    )
+
+
+def test_labels_that_were_there_are_passed_over():
+    samples = Samples(("a.jpg", "b.jpg"), labels=["2019", "2020"])
+    labelled = label_samples(samples, {"a.jpg": "cat", "b.jpg": "cat"})
+    assert labelled.labels.tolist() == ["cat", "cat"]
+    assert labelled.classes == ("cat",)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"x.jpg": "cat"}, "1 of 1 corrected path is no image of p, first x.jpg"),
+        ({"a.jpg": ""}, "the table gives none of 2 images of p a label"),
+        ({"a.jpg": "drop"}, "the table gives none of 2 images of p a label"),
+    ],
+)
+def test_a_table_that_labels_nothing_is_refused(table, said):
+    with pytest.raises(DataError, match=said):
+        label_samples(Samples(("a.jpg", "b.jpg"), name="p"), table)
+
+
+def test_two_names_of_one_image_with_two_labels_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (4, 4)).save("a.png")
+    samples = Samples(("a.png",))
+    with pytest.raises(DataError, match="is given the label 'dog', and another path of the same"):
+        label_samples(samples, {"a.png": "cat", str(tmp_path / "a.png"): "dog"})

@@ -135,11 +135,12 @@ def test_an_option_of_run_alone_is_named_as_such_by_others(capsys):
     assert capsys.readouterr().err.endswith("--final=all: an option of run, and not of tune\n")
 
 
-def test_run_and_tune_take_all_that_is_said_to_be_theirs():
-    from pipelines import run, tune
-    from pipelines.console import OPTIONS, TUNING_OPTIONS
+def test_commands_take_all_that_is_said_to_be_theirs():
+    from pipelines import explore, run, tune
+    from pipelines.console import EXPLORING_OPTIONS, OPTIONS, TUNING_OPTIONS
 
-    of_run = OPTIONS.keys() - TUNING_OPTIONS.keys()
-    for command, options in ((run, of_run), (tune, TUNING_OPTIONS.keys())):
+    of_run = OPTIONS.keys() - TUNING_OPTIONS.keys() - EXPLORING_OPTIONS.keys()
+    of_others = ((tune, TUNING_OPTIONS.keys()), (explore, EXPLORING_OPTIONS.keys()))
+    for command, options in ((run, of_run), *of_others):
         there = {action.dest for action in command.build_parser()._actions}
         assert options <= there

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import Samples, read_images
+from data import DataError, Samples, read_images
 from pipelines.errors import WrongCall
 from pipelines.exploration.copies import Copies
-from pipelines.samples import read_any, read_samples, split_samples
+from pipelines.samples import read_any, read_labelled, read_samples, split_samples
+from pipelines.settings import RunSettings
 
 
 @pytest.fixture
@@ -48,6 +49,40 @@ def test_both_are_read_with_the_class_level(tree):
         (tree / site).rename(tree / "trained" / site)
     samples = read_samples("trained", "held", class_level=2)
     assert samples.labels.tolist() == ["ants", "ants", "bees", "bees", "ants"]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "expected"),
+    [
+        # no folder of south is one of its classes: they are years, or sites
+        ("south", ("old", "new"), ["old", "new"]),
+        ("south", ("bees", "ants"), ["bees", "ants"]),
+        (".", ("old", "new"), ["old", "new"]),  # of a folder whose classes are unclear
+    ],
+)
+def test_a_table_labels_what_has_none(tree, images, labels, expected):
+    (tree / "fixes.csv").write_text(
+        f"path,label\nsouth/ants/1.png,{labels[0]}\nsouth/bees/1.png,{labels[1]}\n"
+    )
+    samples = read_labelled(images, RunSettings(labels="fixes.csv"))
+    assert samples.labels.tolist() == expected
+    assert [path.removeprefix("./") for path in samples.paths] == [
+        "south/ants/1.png",
+        "south/bees/1.png",
+    ]
+
+
+def test_one_label_that_is_no_class_is_a_slip(tree):
+    (tree / "fixes.csv").write_text("path,label\nsouth/ants/1.png,atns\n")
+    with pytest.raises(DataError, match="the corrected label 'atns' of south"):
+        read_labelled("south", RunSettings(labels="fixes.csv"))
+
+
+def test_samples_without_labels_have_those_of_the_table(tree):
+    (tree / "fixes.csv").write_text("path,label\na.jpg,cat\nb.jpg,dog\n")
+    samples = Samples(("b.jpg", "a.jpg", "c.jpg"))
+    labelled = read_labelled(samples, RunSettings(labels="fixes.csv"))
+    assert labelled.labels.tolist() == ["dog", "cat"]
 
 
 def test_why_labels_are_not_used_is_noted(tree):

@@ -1,4 +1,5 @@
-// What the page of a run does: galleries, ticks, the map, the leaderboard.
+// What the page of a run does: galleries, ticks, the map, the leaderboard; of an exploration, whose
+// images have a cluster in place of a label and no answer, those of them that it has.
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("page-data").textContent);
@@ -23,8 +24,9 @@
   const say = (text) => { byId("heard").textContent = text; };
   const counted = (n) => `${n} ${n === 1 ? "image" : "images"}`;
   const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}\u202f%`;
+  const isAnswered = images.predicted !== undefined;
   const part = (row) => (images.test[row] ? "test" : "training");
-  const isWrong = (row) => images.label[row] !== images.predicted[row];
+  const isWrong = (row) => isAnswered && images.label[row] !== images.predicted[row];
 
   // ---- one image
 
@@ -33,13 +35,14 @@
     const kept = images.picture[row];
     if (!kept) frame.append(make("span", { className: "missing" }, "no picture kept"));
     else frame.append(make("img", { src: `data:image/jpeg;base64,${kept}`, alt: "", decoding: "async" }));
-    frame.append(make("span", { className: "tag" }, part(row)));
+    if (isAnswered) frame.append(make("span", { className: "tag" }, part(row)));
     return frame;
   }
 
   function said(row) {
     const line = make("span", { className: "said" });
     line.append(make("b", {}, classes[images.label[row]]));
+    if (!isAnswered) return line;
     if (isWrong(row)) line.append(", named ", make("span", { className: "bad" }, classes[images.predicted[row]]));
     line.append(` ${percent(images.probability[row])}`);
     return line;
@@ -96,19 +99,63 @@
   }
 
   function showTicks(row) {
-    for (const line of all(row === undefined ? ".mend" : `.mend[data-row="${row}"]`)) showMend(line);
-    byId("basket").hidden = ticks.size === 0;
-    document.body.style.paddingBottom = ticks.size ? `${byId("basket").offsetHeight}px` : "";
-    byId("basket-count").textContent = `${counted(ticks.size)} ticked`;
+    for (const line of all(row === undefined ? ".mend[data-row]" : `.mend[data-row="${row}"]`)) showMend(line);
+    showBasket();
+  }
+
+  function showBasket() {
+    // what was labelled before is no reason to save a table
+    const n = ticks.size + written.image.size + written.cluster.size ? labelled().length : 0;
+    byId("basket").hidden = n === 0;
+    document.body.style.paddingBottom = n ? `${byId("basket").offsetHeight}px` : "";
+    byId("basket-count").textContent = `${counted(n)} ${isAnswered ? "ticked" : "labelled"}`;
     byId("csv").value = asCsv();
   }
 
+  // ---- labels that are written: by row, and by cluster
+
+  const written = { image: new Map(), cluster: new Map() };
+
+  function nameField(kind, key, words) {
+    const field = make("input", { type: "text", "aria-label": words, placeholder: "label", autocomplete: "off" });
+    field.setAttribute("list", "names"); // what was written before is offered
+    field.value = written[kind].get(key) ?? "";
+    field.addEventListener("input", () => {
+      const text = field.value.trim();
+      if (text) written[kind].set(key, text);
+      else written[kind].delete(key);
+      showBasket();
+    });
+    field.addEventListener("change", () => {
+      const names = new Set(["drop", ...written.cluster.values(), ...written.image.values()]);
+      byId("names").replaceChildren(...[...names].map((value) => make("option", { value })));
+    });
+    return field;
+  }
+
+  for (const own of all("[data-cluster]")) {
+    const number = Number(own.dataset.cluster);
+    own.append(nameField("cluster", number, `label of ${classes[number]}`));
+  }
+
+  // ---- the table of labels
+
   const cell = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  // what a spreadsheet would compute, as `data.names.as_cell` writes it
+  const plainText = (text) => (/^'*[=+\-@]/.test(text) ? `'${text}` : text);
+
+  function labelled() {
+    if (isAnswered) return [...ticks].map(([row, label]) => [row, label === DROP ? "drop" : images.class_cells[label]]);
+    return images.label
+      .map((own, row) => [row, written.image.get(row), images.known[row], written.cluster.get(own)])
+      .map(([row, image, known, cluster]) => [row, image ? plainText(image) : known ?? plainText(cluster ?? "")])
+      .filter(([, name]) => name);
+  }
 
   function asCsv() {
-    const lines = [...ticks].map(([row, label]) => {
+    const lines = labelled().map(([row, label]) => {
       const path = images.cells[row] ?? images.folder + images.path[row];
-      return [path, label === DROP ? "drop" : images.class_cells[label]].map(cell).join(",");
+      return [path, label].map(cell).join(",");
     });
     return ["path,label", ...lines, ""].join("\n");
   }
@@ -145,11 +192,13 @@
   });
   byId("save-csv").addEventListener("click", () => {
     const address = URL.createObjectURL(new Blob([asCsv()], { type: "text/csv" }));
-    make("a", { href: address, download: "fixes.csv" }).click();
+    make("a", { href: address, download: byId("basket").dataset.file }).click();
     setTimeout(() => URL.revokeObjectURL(address), 1000);
   });
   byId("clear-csv").addEventListener("click", () => {
     ticks.clear();
+    for (const kind of Object.values(written)) kind.clear();
+    for (const field of all(".mend input[list]")) field.value = "";
     showTicks();
   });
 
@@ -191,6 +240,10 @@
     for (const row of item.rows) {
       const one = make("div", { className: "one" }, picture(row), told(row));
       both.append(one);
+      if (item.asks) {
+        const words = `label of ${images.path[row]}`;
+        one.querySelector(".told").append(make("div", { className: "mend" }, nameField("image", row, words)));
+      }
       if (!data.mends) continue;
       const line = mend(row, item.propose);
       one.querySelector(".told").append(line);
@@ -246,7 +299,7 @@
     });
   }
 
-  const plain = (row) => ({ rows: [row], propose: images.predicted[row] });
+  const plain = (row) => ({ rows: [row], propose: images.predicted?.[row] });
 
   function openGallery(frame, title, rows, opener) {
     const heading = make("h3", { tabIndex: -1 }, title);
@@ -341,14 +394,14 @@
     byId("accept").setAttribute("aria-valuetext", `${words.threshold}, ${words.kept} kept`);
     views.confidence?.data("chosen", [{ threshold: at.threshold }]).run();
   }
-  byId("accept").addEventListener("input", accept);
+  byId("accept")?.addEventListener("input", accept);
 
   // ---- the map
 
   const points = images.x
     .map((x, row) => ({
-      row, x, y: images.y[row], label: images.label[row], part: images.test[row] ? "test" : "train",
-      wrong: isWrong(row), order: 2 * isWrong(row) + images.test[row],
+      row, x, y: images.y[row], label: images.label[row], part: images.test?.[row] ? "test" : "train",
+      wrong: isWrong(row), order: 2 * isWrong(row) + (images.test?.[row] ?? 0),
     }))
     .filter((point) => point.x !== null);
 
@@ -418,6 +471,10 @@
     function tell(place) {
       show(place);
       const { row } = place.point;
+      if (!isAnswered) {
+        say(`${images.path[row]}, ${classes[images.label[row]]}`);
+        return;
+      }
       const wrong = isWrong(row) ? `named ${classes[images.predicted[row]]}, wrong` : "named right";
       say(`${images.path[row]}, ${part(row)}, ${classes[images.label[row]]}, ${wrong}, ${percent(images.probability[row])}`);
     }
@@ -463,7 +520,7 @@
         const inside = points
           .filter((p) => p.x >= x[0] && p.x <= x[1] && p.y >= y[0] && p.y <= y[1])
           .sort((a, b) => b.wrong - a.wrong);
-        if (inside.length) list(inside.map((point) => point.row), `${counted(inside.length)} in the box, wrong ones first`);
+        if (inside.length) list(inside.map((point) => point.row), `${counted(inside.length)} in the box${isAnswered ? ", wrong ones first" : ""}`);
       }, 250);
     });
     view.addResizeListener(() => setTimeout(locate, 50));
@@ -480,9 +537,15 @@
     }
   }
 
-  // ---- the leaderboard
+  byId("copy-command")?.addEventListener("click", async (event) => {
+    await copy(byId("command").textContent);
+    flash(event.target, "Copied");
+  });
+
+  // ---- the leaderboard, which comes last: an exploration has none
 
   const board = byId("leaderboard");
+  if (!board) return;
   const body = board.tBodies[0];
   const lines = [...body.rows];
   const more = byId("all-rows");
@@ -544,9 +607,4 @@
     });
   }
   showRows();
-
-  byId("copy-command")?.addEventListener("click", async (event) => {
-    await copy(byId("command").textContent);
-    flash(event.target, "Copied");
-  });
 })();

@@ -292,3 +292,50 @@ def test_nothing_overflows_and_axe_finds_nothing_grave(browser, axe, finished, w
         if own["impact"] in GRAVE
     ] == []
     page.close()
+
+
+def test_the_page_of_an_exploration_works_by_the_same_pieces(browser, finished, tmp_path):
+    """Its figures, its galleries, its map; what a run has and it has not is missed by nothing."""
+    from pipelines import ExploreSettings, explore_job
+
+    images = Path(json.loads((finished / "results.json").read_text("utf-8"))["command"][3])
+    taps = {"layers": "features.4", "pooling": "avg,grid2", "size": 32}
+    settings = ExploreSettings(
+        "mobilenet_v3_small", "random", cache=finished.parent / "cache", out=tmp_path, n=5, **taps
+    )
+    results = explore_job(str(images), settings).results
+    page = opened(browser, tmp_path)
+    keys = figures_equal(page, results)
+    n_clusters = results["clusters"]["k"]
+    assert {f"/clusters/rows/{i}/images" for i in range(n_clusters)} <= keys
+    assert {"/dense/k", "/clusters/labels/adjusted_rand", "/audit/copies/0/similarity"} & keys
+    assert page.locator("#label .card").count() == 5
+    assert page.locator("#label .tag").count() == 0
+    assert page.locator("#cluster-0 .card").count() == min(
+        10, results["clusters"]["rows"][0]["images"]
+    )
+    page.locator("#map-frame").scroll_into_view_if_needed()
+    page.locator("#map-frame .mark-symbol path").nth(3).hover(force=True)
+    page.locator("#map-peek").wait_for()
+    assert page.locator("#map-peek img").evaluate("own => own.naturalWidth") > 0
+    page.locator("[data-pick='0']").click()
+    # labels are written for clusters and for single images, whose own count
+    asked = results["to_label"]["rows"][0]["path"]
+    page.locator("#label .mend input").first.fill("=odd, one")
+    page.locator("[data-cluster='0'] input").fill("cats")
+    read_as = csv_of(page)
+    in_first = results["clusters"]["rows"][0]
+    assert read_as[asked] == "'=odd, one"
+    assert all(read_as[path] == "cats" for path in in_first["typical"] if path != asked)
+    assert sum(name == "cats" for name in read_as.values()) >= in_first["images"] - 1
+    page.locator("#clear-csv").click()
+    assert page.locator("#basket").is_hidden()
+    assert page.locator("[data-cluster='0'] input").input_value() == ""
+    assert page.complaints == []
+    page.close()
+
+
+def csv_of(page):
+    """Label by path, of the table that a page would save."""
+    rows = csv.DictReader(io.StringIO(page.locator("#csv").input_value()))
+    return {row["path"]: row["label"] for row in rows}

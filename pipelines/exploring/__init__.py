@@ -1,0 +1,1 @@
+"""What images without labels show: what it is asked for, the job, and what it found."""
