@@ -92,6 +92,9 @@ FORMATS: tuple[tuple[bytes, str, Reader], ...] = (
     (rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000", read_jpeg_2000),
 )
 
+# what a mask is
+NUMBERED = "a PNG with a palette or of gray, whose numbers are classes"
+
 NOT_FILES: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISDIR, "is a directory"),
     (stat.S_ISFIFO, "is a named pipe"),
@@ -478,6 +481,31 @@ def _values(data: bytes, at_least: int | None, max_pixels: int, reading: Reading
     _quiet_plugins()
     pixels = read(data, Asked(at_least, max_pixels, reading)).pixels
     return pixels if isinstance(pixels, Values) and pixels.declared is None else None
+
+
+def decode_numbers(data: bytes, path: FilePath = "") -> np.ndarray:
+    """The numbers of a gray PNG, or those that one with a palette has in place of colours.
+
+    -> (h, w) uint8, or uint16 of 16 bits. Raises ImageError for what can't be read, is no PNG or
+    holds colours.
+    """
+    name = "image"
+    try:
+        name, _ = _format_of(data)
+        if name != "PNG":
+            raise ValueError(f"it is no PNG; expected {NUMBERED}")
+        return decode_within_limits(_numbers, name, data, None, MAX_PIXELS, DEFAULT)
+    except _DECODE_ERRORS as error:
+        raise ImageError(os.fspath(path), _reason(name, error)) from error
+
+
+def _numbers(data: bytes, at_least: int | None, max_pixels: int, reading: Reading) -> np.ndarray:
+    pixels = read_png(data, Asked(at_least, max_pixels, reading)).pixels
+    if isinstance(pixels, Values) and pixels.array.ndim == 2:
+        return pixels.array.astype(np.uint16)
+    if isinstance(pixels, Image.Image) and pixels.mode in ("1", "L", "P"):
+        return np.asarray(pixels).astype(np.uint8)
+    raise ValueError(f"it holds colours; expected {NUMBERED}")
 
 
 def to_rgb(image: Image.Image, reading: Reading = DEFAULT) -> Image.Image:

@@ -23,7 +23,7 @@ from extract.engines import (
 )
 from extract.errors import ExtractError
 from extract.forward_pass import NOT_WATCHED, ForwardPass, Job, Request, Watch
-from extract.pooling import Tap
+from extract.pooling import MAP, Tap
 from extract.preprocessing import parse_view
 from extract.recipe import Recipe, decode_rule
 from extract.store import DamagedPart, FeatureStore, MemoryStore, ReadOnlyStore
@@ -183,6 +183,11 @@ class Extraction:
                 return read_features(request.store, recipe, taps, self.ids[rows])
             self._compute_again(request, taps, rows, recipe.view)
         return read_features(request.store, recipe, taps, self.ids[rows])
+
+    def shape(self, tap: Tap) -> tuple[int, ...]:
+        """Of one image's features: (channels, height, width) of a map that is kept, else (d,)."""
+        activation = self._asked().backbone.card.check(tap)
+        return activation.map_shape if tap.pooling == MAP else (activation.width(tap.pooling),)
 
     def _asked(self) -> Request:
         if self.request is None:

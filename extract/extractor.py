@@ -17,7 +17,7 @@ from extract.errors import ExtractError
 from extract.extraction import Extraction, extract, recipe_of
 from extract.files import read_only
 from extract.notebook import ShownEstimator, extractor_view, refuse_while_shown
-from extract.pooling import Tap, parse_taps
+from extract.pooling import MAP, Tap, parse_taps, refuse_joined_maps, refuse_maps
 from extract.preprocessing import named_view
 from extract.recipe import Recipe
 from extract.store import FeatureStore, MemoryStore, ReadOnlyStore
@@ -38,7 +38,7 @@ class FeatureExtractor(TransformerMixin, ShownEstimator):
         the last block of the backbone.
     pooling : str
         `avg`, `max`, `avgmax`, `gem`, `std`, `gridN`, `flatten`, `raw16` or `cls`; taps in `layer`
-        may name their own.
+        may name their own. `map`, of one layer alone, gives its activations with their places.
     backbone, weights, seed, size
         As in `load_backbone`.
     numerics : str
@@ -149,6 +149,7 @@ class FeatureExtractor(TransformerMixin, ShownEstimator):
         Returns
         -------
         (n, d) float32
+            With `pooling="map"` (n, channels, height, width).
 
         Raises
         ------
@@ -169,16 +170,23 @@ class FeatureExtractor(TransformerMixin, ShownEstimator):
         -------
         rows : (m,) int
             Places of those that could be read.
-        features : (m, d) float32
+        features : (m, d) float32, or maps as of `transform`
         bad : {row: ImageError}
         """
         extraction = self._extract(X)
-        rows = extraction.good
-        return rows, extraction.read(self.taps(), rows), extraction.bad
+        rows, taps = extraction.good, self.taps()
+        features = extraction.read(taps, rows)
+        if taps[0].pooling == MAP:
+            features = features.reshape(-1, *extraction.shape(taps[0]))
+        return rows, features, extraction.bad
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """(d,) names such as `features.14:grid3_0`: the columns of a frame by `set_output`."""
+        """(d,) names such as `features.14:grid3_0`: the columns of a frame by `set_output`.
+
+        Raises ExtractError with `pooling="map"`: maps are no columns.
+        """
         refuse_while_shown()
+        refuse_maps(self.taps())
         card = self.load_backbone().card
         return np.array(
             [f"{tap}_{i}" for tap in self.taps() for i in range(card.width(tap))], dtype=object
@@ -254,9 +262,10 @@ class FeatureExtractor(TransformerMixin, ShownEstimator):
 
     def taps(self) -> tuple[Tap, ...]:
         """The taps whose columns `transform` gives, in order."""
-        return parse_taps(
-            self.layer or self.load_backbone().card.choose_layers("auto")[-1], self.pooling
-        )
+        layer = self.layer or self.load_backbone().card.choose_layers("auto")[-1]
+        taps = parse_taps(layer, self.pooling)
+        refuse_joined_maps(taps)
+        return taps
 
     def _kept_taps(self) -> list[Tap]:
         if isinstance(self.keep, str):

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,7 @@ class Pooling:
 
 
 RAW = "raw16"  # the whole output, rounded to float16: what a network is tuned from
+MAP = "map"  # the map as it is, rounded to float16: what single pixels are told from
 
 
 def _avg(maps: Any) -> Any:
@@ -153,6 +154,7 @@ POOLINGS = {
     "flatten": Pooling("flatten", lambda c, h, w: c * h * w, _flatten, shares=np.eye),
     # the class token is picked before there is a map, so nothing is left to pool
     "cls": Pooling("cls", lambda c, h, w: c, _avg),
+    MAP: Pooling(MAP, lambda c, h, w: c * h * w, _rounded, stored=np.float16),
     # taken of the output as it is, class tokens and all, before there is a map
     RAW: Pooling(RAW, lambda c, h, w: c * h * w, _rounded, stored=np.float16),
 }
@@ -166,6 +168,31 @@ def stored_type(tap: Tap, stored: type) -> type:
     """
     own = POOLINGS.get(tap.pooling)  # thumbnails are kept by names that are no poolings
     return stored if own is None or own.stored is None else own.stored
+
+
+def refuse_maps(taps: Iterable[Tap]) -> None:
+    """Raise ExtractError for the first tap that keeps a map, where heads are to get vectors.
+
+    >>> refuse_maps(parse_taps("a:avg+b:grid3"))
+    """
+    for tap in taps:
+        if tap.pooling == MAP:
+            raise ExtractError(
+                f"pooling map ({tap}) keeps maps, for PixelClassifier: expected one that gives "
+                "vectors, such as avg or grid3"
+            )
+
+
+def refuse_joined_maps(taps: Sequence[Tap]) -> None:
+    """Raise ExtractError where a tap that keeps a map is joined to another one.
+
+    >>> refuse_joined_maps(parse_taps("a:map"))
+    """
+    if len(taps) > 1 and any(tap.pooling == MAP for tap in taps):
+        raise ExtractError(
+            f"{'+'.join(map(str, taps))}: maps of several layers are not joined; take one layer "
+            "at a time"
+        )
 
 
 def find_pooling(name: str) -> Pooling:
@@ -239,13 +266,19 @@ class Activation:
             return f"{pooling} needs a grid, and its {self.shape[0]} tokens form none"
         if pooling == "cls" and not self.prefix_tokens:
             return "cls needs a class token, and it has none"
+        if pooling == MAP and not self.has_positions:
+            return "map needs more than one position, and it has none that lie on the image"
         return None
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether it gives a map of more than one place, which lies on the image."""
+        lies = self.kind in ("map", "grid") or self.tokens_grid is not None
+        return lies and math.prod(self.map_shape[1:]) > 1
 
     def has_places(self, pooling: str) -> bool:
         """Whether rows are weighted sums over the places of a map that lies on the image."""
-        lies = self.kind in ("map", "grid") or self.tokens_grid is not None
-        more_than_one = math.prod(self.map_shape[1:]) > 1
-        return lies and more_than_one and find_pooling(pooling).shares is not None
+        return self.has_positions and find_pooling(pooling).shares is not None
 
     def pool(self, output: Any, pooling: str) -> Any:
         """Layer output (n, ...) as a float32 tensor -> pooled rows (n, d)."""

@@ -13,6 +13,7 @@ COMMANDS = {
     "run": "images in, the best classifier out",
     "tune": "the network trained further, measured against it frozen",
     "explore": "images without labels: clusters, a map, what to label first",
+    "segment": "a class for each pixel, learnt from masks",
     "extract": "features alone, kept and exported",
     "predict": "labels for new images by a bundle",
     "report": "the page of a finished run, made again",

@@ -15,6 +15,7 @@ from data import ImageError
 from extract import FeatureExtractor
 from extract.extractor import JoinedExtractor, check_inputs
 from extract.notebook import ShownEstimator
+from extract.pooling import refuse_maps
 from heads import HEADS, Calibration, as_logits, fit_calibration
 from heads.blended import answers, probabilities
 from heads.rows import training_rows
@@ -187,6 +188,7 @@ class ImageClassifier(ClassifierMixin, ShownEstimator):
         y = check_labels(X, y)
         find_scoring(self.scoring, len(np.unique(y)))
         extractor = self._make_extractor()
+        refuse_maps(extractor.taps())
         with arrays_within():
             features = extractor.fit_transform(X)
             head, calibration, accuracy = self._fit_head(features, y)

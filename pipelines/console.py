@@ -103,7 +103,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pooling": {
         "type": names,
         "metavar": "P,…",
-        "help": "avg, max, avgmax, gem, std, gridN, flatten, raw16, cls (default: avg,grid3)",
+        "help": "avg, max, avgmax, gem, std, gridN, flatten, raw16, cls; and `extract` takes map "
+        "(default: avg,grid3)",
     },
     "size": {
         "type": int,
@@ -342,7 +343,6 @@ TUNING_OPTIONS: dict[str, dict[str, Any]] = {
         "and way are chosen, such as 0.3 (default: 0.2)",
     },
 }
-OPTIONS |= TUNING_OPTIONS
 # what is looked for in images without labels
 EXPLORING_OPTIONS: dict[str, dict[str, Any]] = {
     "clusters": {
@@ -363,7 +363,26 @@ EXPLORING_OPTIONS: dict[str, dict[str, Any]] = {
         "as an earlier to_label.csv filled in: others are asked for",
     },
 }
-OPTIONS |= EXPLORING_OPTIONS
+# how single pixels are told, beside the options of features
+PIXEL_OPTIONS: dict[str, dict[str, Any]] = {
+    "head": {
+        "metavar": "H",
+        "help": "logistic, or forest, which is not kept (default: logistic)",
+    },
+    "pixels_per_image": {
+        "type": int,
+        "metavar": "N",
+        "help": "how many pixels of each image the head is fitted on, its classes alike "
+        "(default: 256)",
+    },
+    "ignore": {
+        "type": int,
+        "metavar": "NUMBER",
+        "help": "a number in the masks that is no class, such as 255: its pixels do not count "
+        "(default: none)",
+    },
+}
+OPTIONS |= TUNING_OPTIONS | EXPLORING_OPTIONS | PIXEL_OPTIONS
 # what a feature is made by and where it is kept
 FEATURE_OPTIONS = ("backbone", "weights", "layers", "pooling", "size", "numerics", "device",
                    "cache", "seed", "intensity", "page", "channels")  # fmt: skip

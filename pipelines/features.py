@@ -24,6 +24,7 @@ from extract import (
 )
 from extract.backbones import BASELINES, Card, brings_weights, named_backbone, scheme_of
 from extract.forward_pass import Watch
+from extract.pooling import MAP, refuse_joined_maps
 from extract.preprocessing import NAMED_VIEWS, PLAIN
 from pipelines.errors import WorkFailed, WrongSetting
 from pipelines.evaluation.baselines import UNTRAINED
@@ -334,6 +335,7 @@ def choose_taps(card: Card, layers: str, poolings: Sequence[str]) -> list[tuple[
     if spread:
         fitting = [joined for joined in taps if all(map(card.fits, joined))]
     for joined in fitting or taps:
+        refuse_joined_maps(joined)
         for tap in joined:
             card.check(tap)
     return fitting
@@ -518,9 +520,30 @@ def _untrained_taps(card: Card, poolings: Sequence[str]) -> list[Tap]:
     return found
 
 
+class Exported:
+    """A source's features as an array that is read a slice of rows at a time."""
+
+    def __init__(self, table: FeatureTable, source: int) -> None:
+        self._table = table
+        self._source = source
+        kept = table.features[source]
+        is_map = kept.source.pooling == MAP
+        own = kept.extraction.shape(kept.taps[0]) if is_map else (kept.source.dim,)
+        self.shape = (len(table.samples), *own)
+        # a map was rounded to float16 before it was kept
+        self.dtype = np.dtype(np.float16 if is_map else np.float32)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        found = self._table.read(self._source, np.arange(len(self))[rows])
+        return found.astype(self.dtype).reshape(-1, *self.shape[1:])
+
+
 def export_table(table: FeatureTable, file: str | Path) -> None:
     """One plain HDF5 file of all features, in the samples' order."""
-    features = {name: table.read(number) for number, name in enumerate(feature_names(table))}
+    features = {name: Exported(table, i) for i, name in enumerate(feature_names(table))}
     samples = table.samples
     export_features(file, features, samples.paths, samples.labels, samples.classes, samples.split)
 

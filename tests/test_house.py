@@ -26,6 +26,7 @@ ARROWS = {
         *("errors", "evaluation", "exploration", "features", "findings", "job", "report"),
         *("results_folder", "samples", "settings", "stages", "threads"),
     },
+    "pixels": {"bundle", "errors", "evaluation", "features", "report"},
     "report": {"evaluation", "exploration", "errors"},
     # it makes a run, and more of it
     "tuning": {
@@ -44,11 +45,15 @@ ROOMS_BELOW = {
     "evaluation": {"heads"},
     "exploration": {"data"},
     "exploring": {"data", "extract", "heads"},
+    "pixels": {"data", "extract", "heads"},
     "report": {"data", "extract"},
     "stages": {"data", "extract", "heads"},
     "tuning": {"data", "extract", "heads"},
 }
-COMMANDS = {"run", "tune", "explore", "extract", "predict", "doctor", "fetch", "cache", "__main__"}
+COMMANDS = {
+    *("run", "tune", "explore", "segment", "extract", "predict", "doctor", "fetch", "cache"),
+    "__main__",
+}
 # a package of the page's makers that is a command as well: its `__main__` alone is one
 COMMAND_OF_A_FOLDER = Path("pipelines/report/__main__.py")
 # weights that Keras wrote are HDF5 as well, and no features: the store has nothing to do with them
@@ -156,6 +161,7 @@ def test_the_wheel_holds_the_four_rooms_and_nothing_else(tmp_path):
                 "run",
                 "explore",
                 "tune",
+                "segment",
                 "extract",
                 "predict",
                 "report.__main__",
@@ -199,9 +205,7 @@ def test_a_strangers_module_beside_a_command_is_named_in_one_line(tmp_path, word
     assert str(tmp_path / "data.py") in done.stderr
 
 
-@pytest.mark.parametrize(
-    "command", ["run", "tune", "extract", "predict", "report", "doctor", "fetch", "cache", None]
-)
+@pytest.mark.parametrize("command", [*sorted(COMMANDS - {"__main__"}), "report", None])
 def test_every_command_says_its_version(command):
     words = ["pipelines" if command is None else f"pipelines.{command}", "--version"]
     done = subprocess.run(

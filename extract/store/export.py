@@ -1,5 +1,6 @@
 """Features as one plain HDF5 file that any other program reads."""
 
+import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -11,10 +12,12 @@ from extract.errors import StoreError
 from extract.files import written_aside
 from extract.store.outline import Sketch, room_alone
 
+BLOCK = 1 << 26  # bytes of rows in memory at a time
+
 
 def export_features(
     file: str | PathLike,
-    features: Mapping[str, np.ndarray],
+    features: Mapping[str, Any],
     paths: Sequence,
     labels: Sequence | np.ndarray | None = None,
     classes: Sequence = (),
@@ -29,6 +32,8 @@ def export_features(
     file : path
         Replaced as a whole where it is there.
     features : {name: (n, d) array}
+        Or (n, channels, height, width) maps; what is no array is asked for a slice of rows at a
+        time.
     paths : n paths or names of the images
     labels, split : n each, or None
     classes : the labels' names, in their order
@@ -77,15 +82,18 @@ def export_features(
     return Path(file)
 
 
-def _write(file: Path, sketch: Sketch, places: Sequence[tuple[int, np.ndarray]]) -> None:
+def _write(file: Path, sketch: Sketch, places: Sequence[tuple[int | None, Any]]) -> None:
     with written_aside(file) as aside, open(aside, "wb") as written:
-        for offset, piece in sketch.pieces:
-            written.seek(offset)
+        for place, piece in sketch.pieces:
+            written.seek(place)
             written.write(piece)
         for offset, values in places:
-            if values.size:
-                written.seek(offset)
-                written.write(np.ascontiguousarray(values).data)
+            if offset is None:  # no values, no room
+                continue
+            step = max(1, BLOCK // (math.prod(values.shape[1:]) * values.dtype.itemsize))
+            written.seek(offset)
+            for at in range(0, len(values), step):
+                written.write(np.ascontiguousarray(values[at : at + step]).data)
         written.truncate(sketch.size)
 
 

@@ -52,6 +52,22 @@ def test_paths_become_rows_in_their_order(extractor, photos, forwarded):
     assert extractor.numerics_ == "float32"
 
 
+def test_maps_keep_the_places_of_their_activations(extractor, photos):
+    maps = clone(extractor).set_params(pooling="map").fit_transform(photos)
+    flat = clone(extractor).set_params(pooling="flatten").transform(photos)
+    assert maps.dtype == np.float32
+    assert maps.shape[:2] == (12, 12)
+    assert np.array_equal(maps.reshape(12, -1), flat.astype(np.float16))
+
+
+def test_maps_are_neither_joined_nor_columns(extractor, photos):
+    joined = clone(extractor).set_params(layer="layer1.0:map+layer2.0")
+    with pytest.raises(ExtractError, match=r"layer1.0:map\+layer2.0:avg: maps .* not joined"):
+        joined.transform(photos)
+    with pytest.raises(ExtractError, match=r"map \(layer2.0:map\) keeps maps, for PixelClassifier"):
+        clone(extractor).set_params(pooling="map").get_feature_names_out()
+
+
 def test_images_in_memory_are_taken_too(extractor, photos, pixels, forwarded):
     X = extractor.transform(photos)
     assert np.array_equal(extractor.transform(pixels), X)

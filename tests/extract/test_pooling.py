@@ -54,7 +54,7 @@ KINDS = {
 
 
 def test_every_pooling_has_a_reference():
-    assert set(POOLINGS) - {"cls", "raw16"} <= set(REFERENCES)
+    assert set(POOLINGS) - {"cls", "map", "raw16"} <= set(REFERENCES)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -97,6 +97,27 @@ def test_raw16_is_the_output_as_it_is_rounded_to_float16(kind):
     assert activation.width("raw16") == found.shape[1]
     assert activation.problem("raw16") is None
     np.testing.assert_array_equal(found, expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_map_is_the_map_of_every_kind_rounded_to_float16(kind):
+    output, activation = KINDS[kind]
+    found = activation.pool(torch.from_numpy(np.ascontiguousarray(output)), "map").numpy()
+    assert activation.problem("map") is None
+    assert found.shape == (3, activation.width("map"))
+    np.testing.assert_array_equal(found.reshape(MAPS.shape), MAPS.astype(np.float16))
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [
+        Activation("vector", (5,), 0, 1),
+        Activation("tokens", (23, 5), 0, 1),
+        Activation("map", (5, 1, 1), 0, 1),
+    ],
+)
+def test_map_is_refused_where_no_positions_lie_on_the_image(activation):
+    assert "map needs more than one position" in activation.problem("map")
 
 
 @pytest.mark.parametrize("kind", ["map", "grid", "tokens"])

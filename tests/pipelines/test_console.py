@@ -136,11 +136,15 @@ def test_an_option_of_run_alone_is_named_as_such_by_others(capsys):
 
 
 def test_commands_take_all_that_is_said_to_be_theirs():
-    from pipelines import explore, run, tune
-    from pipelines.console import EXPLORING_OPTIONS, OPTIONS, TUNING_OPTIONS
+    from pipelines import explore, run, segment, tune
+    from pipelines.console import EXPLORING_OPTIONS, OPTIONS, PIXEL_OPTIONS, TUNING_OPTIONS
 
-    of_run = OPTIONS.keys() - TUNING_OPTIONS.keys() - EXPLORING_OPTIONS.keys()
-    of_others = ((tune, TUNING_OPTIONS.keys()), (explore, EXPLORING_OPTIONS.keys()))
-    for command, options in ((run, of_run), *of_others):
-        there = {action.dest for action in command.build_parser()._actions}
-        assert options <= there
+    others = TUNING_OPTIONS.keys() | EXPLORING_OPTIONS.keys() | PIXEL_OPTIONS.keys()
+    of_commands = {
+        run: OPTIONS.keys() - others,
+        tune: TUNING_OPTIONS.keys(),
+        explore: EXPLORING_OPTIONS.keys(),
+        segment: PIXEL_OPTIONS.keys(),
+    }
+    for command, options in of_commands.items():
+        assert options <= {action.dest for action in command.build_parser()._actions}

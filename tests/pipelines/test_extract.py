@@ -46,6 +46,20 @@ def test_three_lines_of_h5py_read_what_was_exported(photos, tmp_path, call):
     assert classes.tolist() == ["cats", "dogs"]
 
 
+def test_maps_are_exported_in_their_shape(photos, tmp_path, call, monkeypatch):
+    monkeypatch.setattr("extract.store.export.BLOCK", 1)  # a row at a time
+    layers = "features.1,features.4"
+    code, _, err = call(photos, "--layers", layers, "--pooling", "map", "--to", tmp_path / "f.h5")
+    assert code == 0, err
+    with h5py.File(tmp_path / "f.h5") as file:
+        X = file["features/features.4:map"][:]
+        assert file["features/features.1:map"].shape == (24, 16, 8, 8)
+    options = {"weights": "random", "size": 32, "cache": tmp_path / "cache"}
+    extractor = FeatureExtractor("features.4", "map", "mobilenet_v3_small", **options)
+    assert X.dtype == np.float16
+    assert np.array_equal(X, extractor.transform(read_image_folder(photos).paths))
+
+
 def test_labels_are_not_needed(photos, tmp_path, call):
     code, out, _ = call(
         photos / "cats", "--layers", "features.4", "--pooling", "avg", "--to", tmp_path / "f.h5"

@@ -11,6 +11,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from data import DataError, read_image_folder
+from extract import ExtractError
 from heads import HEADS
 from heads.blend import Blend
 from heads.blended import probabilities
@@ -164,6 +165,7 @@ def test_too_many_bad_images_end_it_in_words_for_a_script(photos, settings):
         ({"pooling": ()}, WrongSetting, r"pooling=\(\): expected one name or more"),
         ({"backbone": ","}, WrongSetting, "backbone=',': expected one name or more"),
         ({"heads": "knm"}, WrongCall, "head 'knm' is unknown"),
+        ({"pooling": "map"}, ExtractError, r"map \(auto:map\) keeps maps, for PixelC"),
         ({"scoring": "acuracy"}, WrongCall, "expected accuracy"),
         ({"cv": 20}, DataError, "20 folds need 20"),
     ],

@@ -1,0 +1,1 @@
+"""A class for each pixel: heads on the activations of several layers, at the places of pixels."""

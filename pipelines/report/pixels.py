@@ -1,0 +1,85 @@
+"""`report.html` of a segmentation: overlap by class, and images beside their masks."""
+
+import base64
+import io
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from data import Reading, open_image
+from data.masks import mask_palette
+from data.names import counted, shown
+from pipelines.report.page import Figures, interval
+
+MOST_SHOWN = 24
+SIDE = 256  # pixels of the longer side of a picture
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image of the page. place : of `images` in the results; three data: addresses."""
+
+    place: int
+    path: str
+    image: str
+    truth: str
+    predicted: str
+
+
+def show(
+    place: int, path: str, truth: np.ndarray, predicted: np.ndarray, reading: Reading
+) -> Shown:
+    """The pictures of an image and its masks (h, w), small enough for a page."""
+    image = open_image(path, SIDE, reading)
+    image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
+    masks = (_address(_coloured(own, image.size), "PNG") for own in (truth, predicted))
+    return Shown(place, path, _address(image, "JPEG"), *masks)
+
+
+def _coloured(mask: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """A mask in the colours of its numbers, those above 255 in theirs modulo 256."""
+    small = Image.fromarray((mask & 255).astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
+    return Image.fromarray(mask_palette()[np.asarray(small)])
+
+
+def _address(image: Image.Image, kind: str) -> str:
+    written = io.BytesIO()
+    image.save(written, kind)
+    data = base64.b64encode(written.getvalue()).decode()
+    return f"data:image/{kind.lower()};base64,{data}"
+
+
+def make_pixels_page(results: dict, images: Sequence[Shown]) -> str:
+    """The page of a segmentation, whole in itself and without a script.
+
+    results : what results.json holds. images : in the order of the page.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_read),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: shown(value) if type(value) is str else value,
+    )
+    colours = ["#{:02x}{:02x}{:02x}".format(*own) for own in mask_palette()]
+    return environment.get_template("pixels.html").render(
+        results=results,
+        f=Figures(results),
+        images=images,
+        colours=[colours[number % 256] for number in results["data"]["classes"]],
+        counted=counted,
+        interval=interval,
+        style=Markup(_read("page.css")),
+        command=shlex.join(map(str, results["command"])),
+    )
+
+
+def _read(name: str) -> str:
+    return (resources.files("pipelines.report") / "template" / name).read_text("utf-8")
