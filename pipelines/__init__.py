@@ -15,6 +15,7 @@ if _IS_COMMAND:
 
 _HOMES = {
     "BundleError": "errors",
+    "Embeddings": "elsewhere.embeddings",
     "ExploreResult": "exploring.outcome",
     "ExploreSettings": "exploring.settings",
     "FineTuneClassifier": "tuning.classifier",
@@ -26,9 +27,13 @@ _HOMES = {
     "SegmentSettings": "pixels.settings",
     "TuneResult": "tuning.outcome",
     "TuneSettings": "tuning.settings",
+    "compare_embeddings": "elsewhere.comparison",
     "explore_job": "exploring.job",
+    "keep_embeddings": "elsewhere.kept",
+    "list_embeddings": "elsewhere.reading",
     "load_classifier": "bundle",
     "load_pixels": "pixels.kept",
+    "read_embeddings": "elsewhere.reading",
     "run_job": "job",
     "save_classifier": "bundle",
     "save_pixels": "pixels.kept",

@@ -22,6 +22,7 @@ ARROWS = {
     "bundle": {"classifier", "errors", "exploration"},
     "evaluation": set(),
     "exploration": set(),
+    "elsewhere": {"evaluation", "features"},
     "exploring": {
         *("errors", "evaluation", "exploration", "features", "findings", "job", "report"),
         *("results_folder", "samples", "settings", "stages", "threads"),
@@ -42,6 +43,7 @@ ARROWS = {
 # other rooms that a folder of pipelines may import: these two work on arrays alone
 ROOMS_BELOW = {
     "bundle": {"data", "extract", "heads"},
+    "elsewhere": {"data", "extract"},
     "evaluation": {"heads"},
     "exploration": {"data"},
     "exploring": {"data", "extract", "heads"},
