@@ -161,6 +161,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "further images without labels, such as new-site: they are answered in "
         "unlabelled.csv, as neighbours of the labelled ones where that is measured to help",
     },
+    "target_labels": {
+        "type": Path,
+        "metavar": "SOME.csv",
+        "help": "labels (path,label) of some of the images of --unlabelled, where these are of "
+        "another place than IMAGES: they choose how features are brought from one to the other",
+    },
     "split": {
         "type": Path,
         "metavar": "RUN",

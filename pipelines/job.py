@@ -286,7 +286,7 @@ def prepare(
         if settings.report and settings.out is not None:
             join_script = partial(workers.call, figure_script, lambda: (store.cache / KEPT,))
             workers.begin(join_script)
-    unlabelled = read_unlabelled(settings.unlabelled, samples, store)
+    unlabelled = read_unlabelled(settings.unlabelled, samples, store, settings.target_labels)
     known = None if settings.split is None else read_split(settings.split)
     if known is not None:  # of other images it is refused at once; the pass remembers their ids
         take_split(known, image_ids(samples.inputs, store.cache / "ids", cores())[0])

@@ -68,7 +68,8 @@ class Unlabelled:
     """Images without labels beside those of a run, each once.
 
     given : the folder or manifest. n_copies : of it, that are labelled images too; n_repeated :
-    copies of one another. has_labels : whether it has labels, which are not looked at.
+    copies of one another. has_labels : whether it has labels, which are not looked at. labels : by
+    path, of those that have one after all, to choose a correction of shift by.
     """
 
     samples: Samples
@@ -76,6 +77,7 @@ class Unlabelled:
     n_copies: int
     n_repeated: int
     has_labels: bool
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

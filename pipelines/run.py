@@ -43,7 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_options(
         parser, ("baselines", "thorough", "scoring", "class_weight", "views", "out", "max_bad")
     )
-    add_options(parser, ("labels", "unlabelled", "split", "final", "report", "within"))
+    add_options(
+        parser, ("labels", "unlabelled", "target_labels", "split", "final", "report", "within")
+    )
     add_options(parser, ("augmented", "average_views"))
     parser.add_argument("--json", action="store_true", help="print results.json instead of tables")
     add_quiet(parser)

@@ -146,6 +146,9 @@ class RunSettings(FeatureSettings):
     unlabelled : path or None
         A folder at any depth or a manifest of further images, whose labels, if any, are not looked
         at: they are answered, and tried as neighbours of the labelled ones.
+    target_labels : path or None
+        A CSV of labels of some of those, as in `data.read_corrections`: where they are of another
+        place than the labelled ones, it chooses how features are brought from one to the other.
     split : path or None
         The results.json of an earlier run, or its folder, whose split is taken: images that it has
         not are placed as usual.
@@ -190,6 +193,7 @@ class RunSettings(FeatureSettings):
     test: str | None = None
     labels: str | Path | None = None
     unlabelled: str | Path | None = None
+    target_labels: str | Path | None = None
     split: str | Path | None = None
     heads: str | Sequence[str] = ("logistic", "linear_svm", "rbf_svm", "knn")
     cv: int = 5
@@ -274,6 +278,10 @@ class RunSettings(FeatureSettings):
         self._check_views()
         if not 0 < self.within < math.inf:
             raise WrongSetting("within", self.within, "expected seconds above 0, such as 300")
+        if self.target_labels is not None and self.unlabelled is None:
+            raise WrongSetting(
+                "target_labels", self.target_labels, "expected --unlabelled, whose images it labels"
+            )
         split_samples(samples, [], self.cv, self.seed)
 
     def _check_backbones(self) -> None:

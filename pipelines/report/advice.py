@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.evaluation.corrections import AGREEMENT
 from pipelines.evaluation.differences import BETTER, OPEN, SAME, WORSE, round_up
 from pipelines.evaluation.networks import TOO_LONG
 from pipelines.evaluation.scoring import SCORINGS
@@ -205,6 +206,21 @@ def _on_unlabelled(results: dict) -> tuple[str, Step] | None:
     return words, Step(settings={"labels": found["file"]} if is_free else {}, promise=None)
 
 
+def _on_shift(results: dict) -> tuple[str, Step] | None:
+    """Where features were brought to another place, and nothing but agreement says how."""
+    found = results.get("unlabelled") or {"shift": {"corrections": None}}
+    shift = found["shift"]["corrections"]
+    if shift is None or shift["chosen_by"] != AGREEMENT:
+        return None
+    words = (
+        f"the images without labels are of another place, and no figure vouches for their answers "
+        f"by {shift['taken']}: label some of them, first those that unlabelled.csv ranks, and let "
+        "these labels choose"
+    )
+    given = {"target_labels": found["file"]} if found["file"] else {}
+    return words, Step(settings=given, promise=None)
+
+
 def _on_imbalance(results: dict) -> tuple[str, Step] | None:
     found = results["data"]["imbalance"]
     if not found["imbalanced"]:
@@ -382,5 +398,6 @@ OTHERS = {
     "tuning": _on_tuning,
     "time": _on_time,
     "unlabelled": _on_unlabelled,
+    "shift": _on_shift,
     "imbalance": _on_imbalance,
 }

@@ -27,7 +27,7 @@ GROWN = 1.5  # times as many training images that make more of them
 PLACES = ("split", "out")
 # options that say how a command speaks: to whoever typed it, not to whoever follows its advice
 MANNERS = ("json", "quiet")
-NOT_OF_TUNE = ("within", "final", "augmented", "average_views", "unlabelled")
+NOT_OF_TUNE = ("within", "final", "augmented", "average_views", "unlabelled", "target_labels")
 OF_TUNE_ALONE = (
     "unfreeze", "rates", "epochs", "batch", "schedule", "warmup", "weight_decay", "augment",
     "kept_views", "mixup", "smoothing", "dropout", "patience", "precision", "validation",

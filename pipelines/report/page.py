@@ -26,6 +26,7 @@ from pipelines.report.galleries import DROP, describe_images, find_galleries
 from pipelines.report.images import ImageTable
 from pipelines.report.layer_table import make_layer_tables
 from pipelines.report.pictures import ALL_UP_TO
+from pipelines.report.shift import UNVOUCHED
 from pipelines.report.since import changes_in_words, verdict_in_words
 from pipelines.report.text import WHY_LEFT_OUT, n_taps, params_in_words
 from pipelines.report.timing import EVERY_STAGE
@@ -230,6 +231,7 @@ def _environment(results: dict) -> jinja2.Environment:
         "verdict_of": verdict_of,
         "METHODS": METHODS,
         "UNLABELLED": UNLABELLED,
+        "UNVOUCHED": UNVOUCHED,
     }
     environment.filters |= {"sentence": _sentence, "params": params_in_words}
     return environment

@@ -97,7 +97,11 @@ def _advice(reasons: Mapping[str, int]) -> list[str]:
 def unlabelled_in_words(own: Any) -> list[str]:
     """What was read of images without labels (an `outcome.Unlabelled`), before anything else."""
     lines = [f"{own.given}: {counted(len(own.samples), 'image')} taken as without labels"]
-    if own.has_labels:
+    if own.labels:
+        lines.append(
+            f"{counted(len(own.labels), 'label')} of them given, to choose a correction by"
+        )
+    elif own.has_labels:
         lines.append(f"labels in {own.given} are not looked at: --test takes labelled images")
     parts = []
     if own.n_copies:

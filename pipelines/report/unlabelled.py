@@ -9,12 +9,14 @@ import numpy as np
 from pipelines.evaluation.differences import BETTER, OPEN, SAME, WORSE
 from pipelines.evaluation.transduction import ALONE, PRODUCT, PROPAGATION
 from pipelines.report.files import UNLABELLED, as_familiarity, as_probability, write_csv
+from pipelines.report.shift import CORRECTIONS, shift_in_words
 
 # by name of a way of answering, as it is told of
 METHODS = {
     ALONE: "the chosen heads, from labels alone",
     PRODUCT: "the chosen heads times what the neighbours in the graph say",
     PROPAGATION: "the neighbours in the graph alone",
+    **CORRECTIONS,
 }
 VERDICTS = {
     BETTER: "better beyond chance",
@@ -34,6 +36,8 @@ class UnlabelledTable:
     rank : (n,) int
         From 1 on; 0 for those that need not be labelled next.
     path, predicted : (n,) str
+    label : (n,) str
+        Of those that were given one by `--target-labels`, else nothing.
     probability : (n,) float
         Of the predicted class.
     familiarity : (n,) float
@@ -44,6 +48,7 @@ class UnlabelledTable:
 
     rank: np.ndarray
     path: np.ndarray
+    label: np.ndarray
     predicted: np.ndarray
     probability: np.ndarray
     familiarity: np.ndarray
@@ -56,8 +61,8 @@ class UnlabelledTable:
 def write_unlabelled(file: Path, table: UnlabelledTable | None) -> None:
     """`unlabelled.csv`, only where there are such images; an earlier one goes.
 
-    The label is left empty, for whoever looks: `--labels` takes the file, and an answer in its
-    place would be learnt as if it were one.
+    The label is left as it was given, or empty, for whoever looks: `--labels` and `--target-labels`
+    take the file, and an answer in its place would be learnt as if it were one.
     """
     file.unlink(missing_ok=True)
     if table is None:
@@ -65,7 +70,7 @@ def write_unlabelled(file: Path, table: UnlabelledTable | None) -> None:
     rows = zip(
         (rank or "" for rank in table.rank.tolist()),
         table.path,
-        ("" for _ in table.path),
+        table.label,
         table.predicted,
         map(as_probability, table.probability),
         map(as_familiarity, table.familiarity),
@@ -84,6 +89,7 @@ def worth_in_words(found: Mapping | None) -> list[str]:
         f"images without labels: {found['n_images']}, answered in {UNLABELLED} by "
         f"{METHODS[found['method']]}",
         *(f"  {line}" for own in others for line in _gains_in_words(own, alone)),
+        *(f"  {line}" for line in shift_in_words(found["shift"])),
         "  the saved classifier looks at one image at a time, and answers by labels alone",
     ]
 

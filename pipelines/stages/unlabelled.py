@@ -1,6 +1,6 @@
 """The stage of a run that takes images without labels: their features, and what they are worth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from pipelines.report.files import BAD_IMAGES, UNLABELLED
 from pipelines.report.unlabelled import UnlabelledTable
 from pipelines.results_folder import ResultsFolder
 from pipelines.stages.images import list_bad_images
+from pipelines.stages.shift import judge_shift, read_target_labels
 
 RANKED = 50  # images that are asked about, in the order in which their labels are worth most
 CHUNK = 1000  # images whose features are in memory at once
@@ -53,18 +54,24 @@ class Judged:
 
 
 def read_unlabelled(
-    given: str | Path | None, samples: Samples, store: FeatureStore
+    given: str | Path | None,
+    samples: Samples,
+    store: FeatureStore,
+    target_labels: str | Path | None = None,
 ) -> Unlabelled | None:
     """The images without labels that stand beside the labelled ones, each of them once.
 
     What is a copy of a labelled image, or of another one here, byte by byte, is left out; labels
     that the images have are not looked at.
 
+    target_labels : a table of labels of some of them, by which a correction of shift is chosen.
+
     Raises DataError where there are no images, WrongCall where all are among the labelled ones.
     """
     if given is None:
         return None
     read = read_images(given, labelled=False)
+    labels = read_target_labels(target_labels, read, samples.classes)
     new, n_copies, n_repeated = _each_once(read, samples, store)
     if not len(new):
         raise WrongCall(
@@ -72,7 +79,7 @@ def read_unlabelled(
             f"{samples.name}: give images that have no label yet"
         )
     left = replace(read[new], problems=read.problems)
-    return Unlabelled(left, str(given), n_copies, n_repeated, _has_labels(given))
+    return Unlabelled(left, str(given), n_copies, n_repeated, _has_labels(given), labels)
 
 
 def _each_once(read: Samples, samples: Samples, store: FeatureStore) -> tuple[np.ndarray, int, int]:
@@ -154,12 +161,20 @@ def use_unlabelled(
     )
     place = choose_answers(ways, train, board.scoring)
     method = ways[place].name
+    shift, method, answered_by = judge_shift(
+        job, found, (labelled, others), (method, answered[method]), judged.probabilities
+    )
     described = {
         **_described(job, others, len(board.classes), len(train)),
         "taps": [asdict(labelled.sources[tap]) for tap in taps],
         **describe_transduction(ways, place, train, test, board.scoring, job.settings.seed),
+        "method": method,
+        "shift": shift,
     }
-    return described, _tabulate(judged, answered[method], board.classes, method)
+    for row in described["rows"]:  # what is taken may be a correction in place of all of them
+        row["taken"] = row["name"] == method
+    known = job.unlabelled.labels if job.unlabelled else {}
+    return described, _tabulate(judged, answered_by, board.classes, method, known)
 
 
 def _answer(
@@ -247,14 +262,21 @@ def _judge(classifier: ImageClassifier, samples: Samples) -> Judged:
 
 
 def _tabulate(
-    judged: Judged, answered: np.ndarray, classes: np.ndarray, method: str
+    judged: Judged,
+    answered: np.ndarray,
+    classes: np.ndarray,
+    method: str,
+    known: Mapping[str, str],
 ) -> UnlabelledTable:
     """The answers, those first whose labels would teach most.
 
-    answered : (n, classes) probabilities.
+    answered : (n, classes) probabilities. known : labels by path, which need not be asked for.
     """
     margin = margins(answered)
-    ranked = _rank(margin, judged.places, judged.familiarity < UNFAMILIAR)
+    labels = np.array([known.get(path, "") for path in judged.paths], object)
+    unlike = judged.familiarity < UNFAMILIAR
+    asked = labels == ""
+    ranked = _rank(margin, judged.places, (asked & ~unlike, asked & unlike))
     rest = np.setdiff1d(np.argsort(margin, kind="stable"), ranked, assume_unique=True)
     order = np.concatenate([ranked, rest])
     rank = np.zeros(len(order), int)
@@ -262,6 +284,7 @@ def _tabulate(
     return UnlabelledTable(
         rank=rank,
         path=judged.paths[order],
+        label=labels[order],
         predicted=classes[answered.argmax(axis=1)[order]].astype(object),
         probability=answered.max(axis=1)[order],
         familiarity=judged.familiarity[order],
@@ -269,11 +292,16 @@ def _tabulate(
     )
 
 
-def _rank(margin: np.ndarray, places: np.ndarray, unlike: np.ndarray) -> np.ndarray:
+def _rank(
+    margin: np.ndarray, places: np.ndarray, parts: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
     """At most RANKED rows, the one first whose label is worth most; what is unlike the training
-    images comes last, as most of such would show no class that is there."""
+    images comes last, as most of such would show no class that is there.
+
+    parts : (n,) bool, which rows are like them, and which are not.
+    """
     found = np.empty(0, int)
-    for among in (np.flatnonzero(~unlike), np.flatnonzero(unlike)):
+    for among in map(np.flatnonzero, parts):
         n = RANKED - len(found)
         if len(among) and n:
             found = np.concatenate(

@@ -30,7 +30,7 @@ class TuneSettings(RunSettings):
         The ways are compared by heads that are trained on the images as they are.
     average_views : {False}
         Without random views there is no mean over them.
-    unlabelled : {None}
+    unlabelled, target_labels : {None}
         Images without labels are tried by `run` alone.
     choose : {"best", "simplest"}
         Which row of the frozen run, and which of the ways, as in
@@ -97,6 +97,10 @@ class TuneSettings(RunSettings):
         if self.unlabelled is not None:
             raise WrongSetting(
                 "unlabelled", self.unlabelled, "expected none: a run without tuning tries them"
+            )
+        if self.target_labels is not None:
+            raise WrongSetting(
+                "target_labels", self.target_labels, "expected none, as of --unlabelled"
             )
         if self.final != "train":
             raise WrongSetting(

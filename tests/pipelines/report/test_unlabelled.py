@@ -31,6 +31,7 @@ RESULTS = {
         "method": "product",
         "labels_a_class": 5.2,
         "file": "out/unlabelled.csv",
+        "shift": {"differs": None},
         "rows": [
             row("labels alone", 0.6, 1.2),
             row("product", 0.65, 1.1, True, 0.05),
@@ -52,6 +53,7 @@ def test_each_way_is_told_beside_labels_alone():
         "alone 0.6000 (-0.0500, -0.0700 to -0.0300); log loss 1.300, 1.200: not taken",
         "  for test images, which decide nothing: 0.5500, 0.6000 (-0.0500, -0.0700 to -0.0300: "
         "better beyond chance)",
+        "  shift: not looked for, of too few images",
         "  the saved classifier looks at one image at a time, and answers by labels alone",
     ]
     assert worth_in_words(None) == []
@@ -81,10 +83,11 @@ def test_the_advice_is_silent_or_keeps_labels_that_were_given(change):
     assert (found and found[1]) == (Step(promise=None) if change == "mended" else None)
 
 
-def test_the_file_has_no_label_to_be_learnt_and_an_earlier_one_goes(tmp_path):
+def test_the_file_has_no_label_but_those_given_and_an_earlier_one_goes(tmp_path):
     table = UnlabelledTable(
         np.array([1, 0]),
         np.array(["=a.jpg", "b.jpg"], object),
+        np.array(["", "dog"], object),
         np.array(["cat", "dog"], object),
         np.array([0.5, 0.75]),
         np.array([1 / 3, 1.0]),
@@ -94,7 +97,7 @@ def test_the_file_has_no_label_to_be_learnt_and_an_earlier_one_goes(tmp_path):
     assert (tmp_path / "unlabelled.csv").read_text(encoding="utf-8").splitlines() == [
         "rank,path,label,predicted,probability,familiarity,method",
         "1,'=a.jpg,,cat,0.5,0.333333,product",
-        ",b.jpg,,dog,0.75,1,product",
+        ",b.jpg,dog,dog,0.75,1,product",
     ]
     write_unlabelled(tmp_path / "unlabelled.csv", None)
     assert not list(tmp_path.iterdir())
@@ -103,6 +106,7 @@ def test_the_file_has_no_label_to_be_learnt_and_an_earlier_one_goes(tmp_path):
 def test_what_is_not_used_is_said():
     class Read:
         given, samples, n_copies, n_repeated, has_labels = "more", range(3), 2, 0, False
+        labels = {}  # noqa: RUF012
 
     assert unlabelled_in_words(Read) == [
         "more: 3 images taken as without labels",
