@@ -1,4 +1,4 @@
-"""What this machine has, how fast it decodes images and runs a network, how long a pass takes."""
+"""What this machine has, how fast it decodes images and runs a network, what a layer sees."""
 
 import argparse
 import json
@@ -41,7 +41,39 @@ def build_parser() -> argparse.ArgumentParser:
         help="how long to measure (default: 20)",
     )
     add("--json", action="store_true", help="print one JSON object instead")
+    add(
+        "--look",
+        metavar="LAYER",
+        help="measure nothing, and write a page of what channels of this layer see, such as "
+        "features.14: the patches of the images that excite each most, what in them does, and an "
+        "image made to excite it; without images the last alone",
+    )
+    add(
+        "--units",
+        type=units,
+        default=10,
+        metavar="N|A,B",
+        help="of --look: how many channels of the layer, those that stand out most; or their "
+        "numbers, such as 3,17 (one with a comma behind it: 3,) (default: 10)",
+    )
+    add(
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="where --look writes look.html (default: the current folder)",
+    )
     return parser
+
+
+def units(text: str) -> int | list[int]:
+    """`10` -> 10, how many; `3,17` -> [3, 17] and `3,` -> [3], which."""
+    numbers = [part.strip() for part in text.split(",") if part.strip()]
+    if not numbers or not all(map(str.isdecimal, numbers)) or text.strip() == "0":
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected how many, such as 10, or numbers of channels, such as 3,17"
+        )
+    return list(map(int, numbers)) if "," in text else int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,6 +90,8 @@ def examine(options: argparse.Namespace) -> int:
         raise WrongCall(f"--seconds {options.seconds:g}: expected a time above 0, such as 20")
     settings = settings_of(FeatureSettings, options)
     settings.check_features()
+    if options.look is not None:
+        return look(options, settings)
     there = machine(FeatureStore(settings.cache).cache)
     if not options.json:
         print("\n".join(f"{name:<10} {text}" for name, text in there.items()), flush=True)
@@ -73,6 +107,44 @@ def examine(options: argparse.Namespace) -> int:
         print(json.dumps({"machine": there, "backbones": measured}, indent=1))
     else:
         print("\n".join(described(row, paths is not None) for row in measured))
+    return DONE
+
+
+def look(options: argparse.Namespace, settings: FeatureSettings) -> int:
+    """Write the page of what a layer sees, and say where it is -> exit code."""
+    from extract import FeatureStore, load_backbone
+    from pipelines.looking import look_at
+    from pipelines.report.files import disk_errors_named, write_page
+    from pipelines.report.inside import LOOK_PAGE
+    from pipelines.report.page import make_look_page
+
+    if len(settings.backbones) > 1:
+        raise WrongCall(
+            f"--look {options.look} beside --backbone {','.join(map(str, settings.backbones))}: "
+            "expected one backbone"
+        )
+    paths = find(options.images) if options.images else []
+    backbone = load_backbone(
+        settings.backbones[0],
+        settings.weights,
+        seed=settings.seed,
+        size=settings.size,
+        cache=FeatureStore(settings.cache).cache,
+    )
+    seen = look_at(
+        backbone,
+        options.look,
+        paths,
+        options.units,
+        device=settings.device,
+        reading=settings.reading(paths),
+        seed=settings.seed,
+    )
+    file = options.out / LOOK_PAGE
+    with disk_errors_named(file):
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_page(file, make_look_page(seen))
+    print("\n".join([*seen.notes, f"{options.look} of {backbone.name}: {file}"]))
     return DONE
 
 

@@ -64,6 +64,7 @@ from pipelines.stages.mistakes import explain_mistakes
 from pipelines.stages.networks import first_backbones, try_networks
 from pipelines.stages.report import draw_map, judge_answers, tabulate_images
 from pipelines.stages.search import audit_images, find_baselines, score_choice, search_taps, trace
+from pipelines.stages.seen import see_layer
 from pipelines.stages.unlabelled import keep_unlabelled, read_unlabelled, use_unlabelled
 from pipelines.stages.views import add_random_views, add_views, refuse_unsized
 from pipelines.threads import one_blas_thread
@@ -190,6 +191,8 @@ def work_through(
     images = tabulate_images(found, tested, familiar.of_test, drawn)
     explained = explain_mistakes(job, table, as_tested, images)
     watch.lap("explain")
+    seen_inside = see_layer(job, found)
+    watch.lap("seen")
     curve = curve_of()
     watch.lap("curve")
     comparisons = compare(table, found, baselines, tested, curve)
@@ -214,6 +217,7 @@ def work_through(
         "answers": judge_answers(images, found.board.classes.tolist()),
         "map": drawn and drawn.described,
         "explained": explained,
+        "seen": seen_inside,
         "compared": None,
     }
     results = describe(job, table, found, blocks, watch.seconds)
@@ -327,6 +331,7 @@ def plan_run(
         "graph": n_unlabelled > 0,
         "map": settings.report,
         "explain": settings.report,
+        "seen": settings.report,
         "report": settings.report and settings.out is not None,
     }
     skipped = frozenset(name for name, is_wanted in wanted.items() if not is_wanted)

@@ -298,11 +298,13 @@ class RunResult:
         from pipelines.report.charts import KEPT
         from pipelines.report.page import make_page
         from pipelines.report.pictures import gather_pictures
+        from pipelines.report.seen import find_seen
 
         request = self.table.features[0].extraction.request
         assert request is not None  # a run's pass keeps what it was asked for
         pictures = gather_pictures(self.results, self.images, self.samples.inputs, request.store)
-        page = make_page(self.results, self.images, pictures, request.store.cache / KEPT)
+        seen = find_seen(self.results, self.images, self.samples.inputs, pictures)
+        page = make_page(self.results, self.images, pictures, request.store.cache / KEPT, seen)
         if file is not None:
             write_page(Path(file), page)
         return page

@@ -21,6 +21,7 @@ STARTS = {
     "baselines": 4.0,
     "curve": 1.0,
     "map": 1.0,
+    "seen": 2.0,
     "report": 1.0,
 }  # seconds
 RISE = 3.0  # seconds by which the time left may rise in a second: more would be a jump

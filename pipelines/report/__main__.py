@@ -35,14 +35,17 @@ def report(options: argparse.Namespace) -> int:
     from pipelines.report.finished import read_finished
     from pipelines.report.page import make_page
     from pipelines.report.pictures import gather_pictures
+    from pipelines.report.seen import find_seen
 
     results, images = read_finished(options.run)
     store = ReadOnlyStore(options.cache)
     file = options.run / REPORT
     try:
-        pictures = gather_pictures(results, images, images.path.tolist(), store)
+        inputs = images.path.tolist()
+        pictures = gather_pictures(results, images, inputs, store)
+        seen = find_seen(results, images, inputs, pictures)
         kept = store.cache / KEPT if store.cache.exists() else None  # no cache is made for it
-        page = make_page(results, images, pictures, kept)
+        page = make_page(results, images, pictures, kept, seen)
     except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
         raise WrongCall(
             f"{options.run / RESULTS} is not as this version writes it "

@@ -1,5 +1,6 @@
 """A map of evidence drawn over the picture that it belongs to."""
 
+import base64
 import io
 
 import numpy as np
@@ -66,3 +67,12 @@ def as_jpeg(picture: Image.Image, quality: int = QUALITY) -> bytes:
     written = io.BytesIO()
     picture.save(written, "JPEG", quality=quality)
     return written.getvalue()
+
+
+def as_uri(picture: Image.Image, side: int = 96) -> str:
+    """A picture as the address of its own bytes, its longer side of so many pixels."""
+    scale = side / max(picture.size)
+    width, height = (max(1, round(scale * length)) for length in picture.size)
+    # a patch of few pixels is enlarged: they are what there is to see
+    shown = picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    return "data:image/jpeg;base64," + base64.b64encode(as_jpeg(shown, 80)).decode()

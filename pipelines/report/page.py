@@ -24,7 +24,9 @@ from pipelines.report.files import UNLABELLED
 from pipelines.report.following import advice_to_follow, followed_in_words
 from pipelines.report.galleries import DROP, describe_images, find_galleries
 from pipelines.report.images import ImageTable
+from pipelines.report.inside import ChannelLook, LayerLook
 from pipelines.report.layer_table import make_layer_tables
+from pipelines.report.overlay import as_uri
 from pipelines.report.pictures import ALL_UP_TO
 from pipelines.report.shift import UNVOUCHED
 from pipelines.report.since import changes_in_words, verdict_in_words
@@ -51,6 +53,7 @@ def make_page(
     images: ImageTable,
     pictures: Mapping[str, bytes],
     kept: Path | None = None,
+    seen: Sequence[ChannelLook] = (),
 ) -> str:
     """The page of a run, whole in itself.
 
@@ -63,6 +66,8 @@ def make_page(
         JPEG files by the id of their image, as of `extract.kept_pictures`; an image may have none.
     kept : Path, optional
         A folder in which the script that draws figures is remembered.
+    seen : sequence of ChannelLook
+        As of `find_seen`.
 
     Returns
     -------
@@ -90,6 +95,7 @@ def make_page(
         many=ALL_UP_TO,
         mends=WORD_FOR_NONE not in classes,
         n_pictures=sum(own in pictures for own in images.id),
+        looks=seen,
     )
 
 
@@ -112,6 +118,12 @@ def render(
         policy=_policy(scripts),
         page_data=_embedded(page_data),
     )
+
+
+def make_look_page(look: LayerLook) -> str:
+    """The page of what a layer sees, whole in itself like a run's."""
+    template = _environment({}).get_template("inside_page.html")
+    return template.render(look=look, style=Markup(_read("page.css")), policy=_policy([]))
 
 
 def _by_number(items: list[dict], classes: list[str]) -> list[dict]:
@@ -211,6 +223,7 @@ def _environment(results: dict) -> jinja2.Environment:
     )
     environment.globals |= {
         "f": Figures(results),
+        "as_uri": as_uri,
         "counted": counted,
         "METRICS": METRICS,
         "WHY_LEFT_OUT": WHY_LEFT_OUT,
@@ -299,7 +312,7 @@ def _embedded(value: Any) -> Markup:
 def _policy(scripts: list[str]) -> str:
     """Nothing is loaded, and no script runs but those that the page was made with."""
     digests = [base64.b64encode(hashlib.sha256(own.encode()).digest()).decode() for own in scripts]
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
     return (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
         "base-uri 'none'; form-action 'none'"

@@ -36,6 +36,7 @@ STAGES = {
     "graph": Stage("the graph with the images without labels"),
     "map": Stage("the map", "--report off leaves it out"),
     "explain": Stage("explaining the mistakes", "--report off leaves it out"),
+    "seen": Stage("what the chosen layer sees", "--report off leaves it out"),
     "curve": Stage("the learning curve", "fewer --heads or --pooling may make it shorter"),
     "comparisons": Stage("the comparisons"),
     "save": Stage("saving"),

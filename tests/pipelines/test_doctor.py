@@ -100,6 +100,83 @@ def test_times_are_said_for_people(seconds, said):
     assert _time(seconds) == said
 
 
+@pytest.fixture
+def look(call, monkeypatch):
+    """Call it for a look at a layer of a network of random weights, images made in two steps."""
+    monkeypatch.setattr("extract.introspection.maximisation.STEPS", 2)
+
+    def doctor(layer, *arguments):
+        return call("--look", layer, "--weights", "random", *arguments)
+
+    return doctor
+
+
+def test_a_page_of_what_a_layer_sees_is_written(look, photos, tmp_path):
+    out = tmp_path / "new" / "out"
+    code, said, err = look("features.4", photos, "--units", "3,1", "--out", out)
+    assert (code, err) == (0, "")
+    assert said == f"features.4 of mobilenet_v3_small: {out / 'look.html'}\n"
+    page = (out / "look.html").read_text("utf-8")
+    assert page.index('id="channel-3"') < page.index('id="channel-1"')
+    assert page.count('alt="patch of') == 18
+    assert page.count("image made to excite channel") == 2
+    assert page.count("what in it excites the channel") == 6
+
+
+def test_without_images_channels_spread_over_all_are_made(look, tmp_path):
+    code, _, err = look("features.4", "--units", "2", "--out", tmp_path)
+    assert (code, err) == (0, "")
+    page = (tmp_path / "look.html").read_text("utf-8")
+    assert page.index('id="channel-0"') < page.index('id="channel-39"')
+    assert "patch of" not in page
+
+
+@pytest.mark.parametrize(
+    ("layer", "arguments", "said"),
+    [
+        ("feature.4", [], "unknown layer 'feature.4'"),
+        ("classifier.0", [], "layer 'classifier.0' gives (1024,) and has no places to look at"),
+        ("features.4", ["--units", "40,"], "channel 40 is not in layer 'features.4', which has 40"),
+        ("features.4", ["gone"], "gone"),
+    ],
+)
+def test_what_cant_be_looked_at_is_one_line(look, layer, arguments, said, tmp_path):
+    code, _, err = look(layer, *arguments, "--out", tmp_path / "out")
+    assert code == 2
+    assert said in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("units", ["many", "0", "1,-2", ","])
+def test_channels_that_are_no_numbers_are_refused(look, units, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        look("features.4", f"--units={units}")
+    assert f"'{units}': expected how many, such as 10, or numbers" in capsys.readouterr().err
+
+
+def test_a_look_is_at_one_backbone(capsys, tmp_path):
+    two = ["--backbone", "mobilenet_v2,resnet18", "--weights", "random"]
+    assert main(["--look", "features.4", *two, "--cache", str(tmp_path)]) == 2
+    assert "--backbone mobilenet_v2,resnet18: expected one backbone" in capsys.readouterr().err
+
+
+def test_images_that_cant_be_read_leave_no_page(look, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"no image")
+    code, _, err = look("features.4", tmp_path / "photos", "--out", tmp_path / "out")
+    assert (code, err) == (2, "error: none of the 1 images can be read\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_page_that_cant_be_written_is_one_line(look, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    code, _, err = look("features.4", "--units", "3,", "--out", tmp_path / "out")
+    assert code == 1
+    assert err.startswith(f"error: can't write {tmp_path / 'out'}")
+    assert len(err.splitlines()) == 1
+
+
 def test_it_says_what_a_checkpoint_does_not_fill(call, tmp_path):
     state = load_backbone("mobilenet_v3_small", "random").filled_tensors()
     del state["classifier.3.bias"]

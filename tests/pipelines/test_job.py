@@ -299,6 +299,7 @@ def test_stages_are_named_by_what_they_do(photos, settings):
         "graph",
         "map",
         "explain",
+        "seen",
         "curve",
         "comparisons",
         "save",

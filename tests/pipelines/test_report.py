@@ -202,7 +202,9 @@ def test_the_command_line_leaves_it_out(photos, run, tmp_path, asked, there):
     assert (f"page: {tmp_path / 'out' / 'report.html'}" in printed) == there
 
 
-def test_every_image_is_decoded_once_and_none_again_for_the_page(job, page, tmp_path, monkeypatch):
+def test_every_image_is_decoded_once_and_again_for_its_patches_alone(
+    job, page, tmp_path, monkeypatch
+):
     decoded, made = [], []
     decode_noted, make = loader.decode_noted, kept_thumbnails_file._make
 
@@ -215,12 +217,16 @@ def test_every_image_is_decoded_once_and_none_again_for_the_page(job, page, tmp_
         kept_thumbnails_file, "_make", lambda *given: (made.append(given), make(*given))[1]
     )
     result = job()
-    assert sorted(decoded) == sorted(result.samples.paths)
+    channels = result.results["seen"]["channels"]
+    cut = {patch["path"] for own in channels for patch in own["patches"]}
+    # in the pass; to find the places of patches, which is remembered; and to cut these out
+    assert sorted(decoded) == sorted([*result.samples.paths, *cut, *cut])
+    decoded.clear()
     result.report()
     job()
     code, _, err, _ = page("--cache", tmp_path / "cache")
     assert (code, err) == (0, "")
-    assert len(decoded) == 24
+    assert sorted(decoded) == sorted(3 * [*cut])
     assert made == []
 
 

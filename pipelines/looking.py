@@ -1,0 +1,160 @@
+"""What a layer of a backbone sees, gathered for a page: patches, images made, views back."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data import Reading
+from extract import Backbone, ExtractError
+from pipelines.report.inside import ChannelLook, LayerLook, PatchPicture
+
+SHOWN_BACK = 3  # patches of a channel that a view back is shown of
+
+
+def look_at(
+    backbone: Backbone,
+    layer: str,
+    inputs: Sequence = (),
+    channels: Sequence[int] | int = 10,
+    *,
+    device: str = "auto",
+    reading: Reading | None = None,
+    seed: int = 0,
+) -> LayerLook:
+    """Everything that is shown of a layer's channels.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    layer : str
+        With a spatial map.
+    inputs : n paths, PIL images or uint8 arrays, optional
+        To find patches in; without them each channel has its made image alone.
+    channels : sequence of int, or int
+        Their numbers; or how many of those that stand out most, without images how many spread
+        over all.
+    device, reading
+        As of `extract.introspection.patches.find_patches`.
+    seed : int
+        Of the images that are made.
+
+    Returns
+    -------
+    LayerLook
+        Where images can't be made, or no view leads back, its notes say why.
+
+    Raises
+    ------
+    ExtractError
+        A layer or channel that is not there; without images also where none can be made.
+    """
+    from extract.introspection.fields import find_field
+    from extract.introspection.layer_run import spatial_layer
+    from extract.introspection.patches import find_patches
+
+    shape = spatial_layer(backbone, layer).map_shape
+    found: dict[int, list] = {}
+    if len(inputs):
+        found = find_patches(backbone, layer, inputs, channels, device=device, reading=reading)
+    shown = list(found) if found else _spread(channels, shape[0])
+    notes: list[str] = []
+    made = _made(backbone, layer, shown, seed, notes if len(inputs) else None)
+    patches = _pictured(backbone, layer, inputs, found, reading, notes)
+    field = find_field(backbone, layer)
+    return LayerLook(
+        backbone.name,
+        backbone.weights,
+        layer,
+        shape,
+        (field.down.size, field.across.size),
+        (field.down.length, field.across.length),
+        [ChannelLook(own, patches.get(own, []), **made.get(own, {})) for own in shown],
+        len(inputs),
+        notes,
+    )
+
+
+def _spread(channels: Sequence[int] | int, among: int) -> list[int]:
+    """The channels that were named, or so many spread over all."""
+    if not isinstance(channels, int):
+        return list(channels)
+    return np.unique(np.linspace(0, among - 1, channels).astype(int)).tolist()
+
+
+def _made(
+    backbone: Backbone, layer: str, channels: Sequence[int], seed: int, notes: list[str] | None
+) -> dict[int, dict[str, Any]]:
+    """By channel the image that is made to excite it; why there is none where notes take it."""
+    from extract.introspection.maximisation import maximise
+
+    try:
+        found = maximise(backbone, layer, channels, seed)
+    except ExtractError as error:
+        if notes is None:
+            raise
+        notes.append(f"no images were made: {error}")
+        return {}
+    return {
+        own.channel: {
+            "made": Image.fromarray(own.image),
+            "before": own.before,
+            "after": own.after,
+        }
+        for own in found
+    }
+
+
+def _pictured(
+    backbone: Backbone,
+    layer: str,
+    inputs: Sequence,
+    found: dict[int, list],
+    reading: Reading | None,
+    notes: list[str],
+) -> dict[int, list[PatchPicture]]:
+    """By channel its patches cut out, with views back of the first."""
+    from extract.introspection.patches import cut_patches
+
+    flat = [patch for own in found.values() for patch in own]
+    cut = iter(cut_patches(inputs, flat, reading))
+    back = _views_back(backbone, layer, inputs, found, reading, notes)
+    return {
+        channel: [
+            PatchPicture(_name(inputs[patch.row]), patch.value, next(cut), back.get((channel, i)))
+            for i, patch in enumerate(own)
+        ]
+        for channel, own in found.items()
+    }
+
+
+def _name(item: Any) -> str:
+    """The path of an image; nothing of one that is no file."""
+    return os.fspath(item) if isinstance(item, (str, os.PathLike)) else ""
+
+
+def _views_back(
+    backbone: Backbone,
+    layer: str,
+    inputs: Sequence,
+    found: dict[int, list],
+    reading: Reading | None,
+    notes: list[str],
+) -> dict[tuple[int, int], Image.Image]:
+    """By channel and number of the patch what in it excites the channel."""
+    from extract.introspection.deconvolution import view_back
+    from extract.introspection.patches import crop
+
+    wanted = [(channel, i) for channel, own in found.items() for i in range(len(own[:SHOWN_BACK]))]
+    images = [inputs[found[channel][i].row] for channel, i in wanted]
+    try:
+        views = view_back(
+            backbone, layer, images, [channel for channel, _ in wanted], reading=reading
+        )
+    except ExtractError as error:
+        notes.append(f"no views back: {error}")
+        return {}
+    drawn = (crop(Image.fromarray(own.drawn()), own.shown) for own in views)
+    return dict(zip(wanted, drawn, strict=True))
