@@ -36,7 +36,7 @@ from extract.preprocessing import seen_as
 from heads import HeadSearchCV, make_head
 from heads.alignment import ALIGNMENTS
 from pipelines import RunSettings, run_job
-from pipelines.evaluation.corrections import NONE, agreements, correct_shift
+from pipelines.evaluation.corrections import NONE, agreements, correct_shift, judge_corrections
 from pipelines.evaluation.ways import compare_pair
 from pipelines.exploration.shift import find_shift
 from pipelines.features import keep_features, load_backbones
@@ -47,6 +47,7 @@ FOLDS = 5
 BLUR = 3  # pixels, of the Gaussian's deviation
 LAYERS = ("features.14", "features.18")
 C = 0.01  # of logistic regression where it says which class an image is of
+FEW_LABELS = 30  # of half of the classes, which choose where the place differs too
 MIXES = 5  # draws of other classes' shares: each fits four heads
 
 
@@ -138,6 +139,16 @@ def compare_few(name, given, true):
     right = {own: each.argmax(axis=1) == codes for own, each in answers.items()}
     for own, each in right.items():
         say(f"{name} {own} ({agreed[own]:.2f})", each, right[NONE])
+    # what answers otherwise is here the uncorrected
+    choices = {"otherwise": answers[NONE], **answers}
+    taken = [choose_by_labels(choices, codes, i) for i in range(10)]
+    print(f"{name}: by {FEW_LABELS} labels, ten draws: {', '.join(sorted(set(taken)))}", flush=True)
+
+
+def choose_by_labels(answers, codes, seed):
+    """What a draw of labels of the other place takes."""
+    rows = np.random.default_rng(seed).choice(len(codes), FEW_LABELS, replace=False)
+    return judge_corrections(answers, rows, codes[rows])["taken"]
 
 
 def compare_runs(images, folder, labels, n_labels, cache):

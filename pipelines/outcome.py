@@ -303,7 +303,8 @@ class RunResult:
         request = self.table.features[0].extraction.request
         assert request is not None  # a run's pass keeps what it was asked for
         pictures = gather_pictures(self.results, self.images, self.samples.inputs, request.store)
-        seen = find_seen(self.results, self.images, self.samples.inputs, pictures)
+        remember = Findings(request.store.cache).of
+        seen = find_seen(self.results, self.images, self.samples.inputs, pictures, remember)
         page = make_page(self.results, self.images, pictures, request.store.cache / KEPT, seen)
         if file is not None:
             write_page(Path(file), page)

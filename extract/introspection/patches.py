@@ -222,6 +222,7 @@ def locate_patches(
     view: str = "plain",
     device: str = "auto",
     reading: Reading | None = None,
+    ids: np.ndarray | None = None,
 ) -> list[Patch | None]:
     """Where in images that are known to excite channels these are strongest.
 
@@ -231,11 +232,13 @@ def locate_patches(
         As of `find_patches`; only images that are wanted are run.
     wanted : sequence of m (row, channel, (rows, columns))
         Of the inputs, and the window of the map that is looked through.
+    ids : (n, 16) uint8, optional
+        Of the inputs, where they are known from before.
 
     Returns
     -------
     list of m Patch or None
-        None for one whose image can't be read.
+        None for one whose image can't be read any more, or has another id by now.
 
     Raises
     ------
@@ -259,8 +262,8 @@ def locate_patches(
     found: list[Patch | None] = [None] * len(wanted)
     for batch, maps in _maps(backbone, layer, inputs, seen, sorted(own)):
         shown.measure(batch)
-        for row, of_image in zip(batch.rows.tolist(), maps, strict=True):
-            for number in own[row]:
+        for row, own_id, of_image in zip(batch.rows.tolist(), batch.ids, maps, strict=True):
+            for number in own[row] if ids is None or (own_id == ids[row]).all() else ():
                 _, channel, window = wanted[number]
                 found[number] = shown.patch(row, *_strongest(of_image[channel], window))
     return found

@@ -11,6 +11,7 @@ AGAINST, FOR = (84, 39, 136), (230, 97, 1)
 STRONGEST = 0.8  # opacity of the strongest place
 OUTSIDE = 0.45  # brightness of what the network does not see
 QUALITY = 85
+SHOWN_SIDE = 96  # pixels of the longer side of a patch on a page
 
 
 def draw_overlay(
@@ -69,7 +70,7 @@ def as_jpeg(picture: Image.Image, quality: int = QUALITY) -> bytes:
     return written.getvalue()
 
 
-def as_uri(picture: Image.Image, side: int = 96) -> str:
+def as_uri(picture: Image.Image, side: int = SHOWN_SIDE) -> str:
     """A picture as the address of its own bytes, its longer side of so many pixels."""
     scale = side / max(picture.size)
     width, height = (max(1, round(scale * length)) for length in picture.size)

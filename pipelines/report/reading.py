@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from data import Samples
+from data.corrections import DROP
 from data.folders import EMPTY_CLASS, counted_reasons
 from data.listing import BY_PROGRAMS, HIDDEN, NEWER_SUFFIXES, UNREAD_SUFFIXES
 from data.names import counted
@@ -98,9 +99,8 @@ def unlabelled_in_words(own: Any) -> list[str]:
     """What was read of images without labels (an `outcome.Unlabelled`), before anything else."""
     lines = [f"{own.given}: {counted(len(own.samples), 'image')} taken as without labels"]
     if own.labels:
-        lines.append(
-            f"{counted(len(own.labels), 'label')} of them given, to choose a correction by"
-        )
+        n_labels = sum(label != DROP for label in own.labels.values())
+        lines.append(f"{counted(n_labels, 'label')} of them given, to choose a correction by")
     elif own.has_labels:
         lines.append(f"labels in {own.given} are not looked at: --test takes labelled images")
     parts = []

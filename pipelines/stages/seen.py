@@ -80,7 +80,11 @@ def _see(job: Job, found: Found) -> dict:
     ]
     task = task_of(found.table, found.split.train, found.search)
     decided = [*task, sources_of(found.table), members]
-    seen = job.findings.of("seen", decided, lambda: _look(job, found, looked))
+    seen = job.findings.recall("seen", decided)
+    if seen is None:
+        seen, is_whole = _look(job, found, looked)
+        if is_whole:  # an image that is gone may be there the next time
+            job.findings.remember("seen", decided, seen)
     samples, ids = found.table.samples, found.table.ids
     # by row until here: the same images may have other names by now
     for patch in (patch for own in seen["channels"] for patch in own["patches"]):
@@ -111,7 +115,8 @@ def looked_at(job: Job, found: Found) -> Looked:
     raise ExtractError("the chosen heads take no layer with a spatial map")
 
 
-def _look(job: Job, found: Found, looked: Looked) -> dict:
+def _look(job: Job, found: Found, looked: Looked) -> tuple[dict, bool]:
+    """What is seen, and whether every patch was found."""
     layer, n_parts = looked.tap.layer, PARTS.get(looked.tap.pooling, 1)
     features, train = found.read(looked.source), found.split.train
     own = looked.n_channels, n_parts, looked.columns
@@ -123,19 +128,19 @@ def _look(job: Job, found: Found, looked: Looked) -> dict:
         for channel, of_channel in zip(channels, largest, strict=True)
         for row, cell, _ in of_channel
     ]
-    patches = iter(
-        locate_patches(
-            looked.backbone,
-            layer,
-            found.table.samples[train].inputs,
-            wanted,
-            view=looked.view,
-            device=job.settings.device,
-            reading=job.settings.reading(),
-        )
+    located = locate_patches(
+        looked.backbone,
+        layer,
+        found.table.samples[train].inputs,
+        wanted,
+        view=looked.view,
+        device=job.settings.device,
+        reading=job.settings.reading(),
+        ids=found.table.ids[train],
     )
+    patches = iter(located)
     field = find_field(looked.backbone, layer)
-    return {
+    seen = {
         "problem": None,
         "backbone": looked.backbone.name,
         "view": looked.view,
@@ -159,6 +164,7 @@ def _look(job: Job, found: Found, looked: Looked) -> dict:
             for channel, of_channel in zip(channels, largest, strict=True)
         ],
     }
+    return seen, None not in located
 
 
 def find_largest(values: np.ndarray, n: int = PATCHES) -> list[list[tuple[int, int, float]]]:

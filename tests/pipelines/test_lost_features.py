@@ -17,7 +17,7 @@ TIMES = re.compile(
 )
 # before which read of a run, counted from 1: the audit's, the search's; and from the end: the test
 # rows' by the heads and by the reference, the audit's last, the map's, the curve's
-STAGES = (1, 2, -6, -4, -3, -2, -1)
+STAGES = (1, 2, -7, -5, -4, -3, -2, -1)
 
 
 def without_times(value):
@@ -69,7 +69,7 @@ def run_harmed(photos, run, tmp_path, monkeypatch):
 def test_features_lost_before_any_stage_change_no_figure(run_harmed, harm):
     """A flipped byte in a chunk that only test rows need ended a run after the whole search."""
     expected, reads = run_harmed()
-    assert (reads[0], reads[1], *reads[-4:]) == (24, 18, 6, 24, 24, 18)
+    assert (reads[0], reads[1], *reads[-5:]) == (24, 18, 6, 24, 24, 18, 18)
     for stage in STAGES:
         found, _ = run_harmed(harm, stage % (len(reads) + 1))
         assert found == expected, stage
@@ -140,7 +140,8 @@ def run_harmed_before(photos, run, tmp_path, monkeypatch):
 def test_what_is_lost_or_changed_before_any_stage_changes_no_figure(
     harm, run_harmed_before, photos, tmp_path
 ):
-    """With the cache in place images are not needed any more, but for the baselines."""
+    """With the cache in place images are not needed any more, but for the baselines; and for the
+    patches that a page shows, which are no figures."""
     shutil.copytree(photos, tmp_path / "kept")
     _, expected, _ = run_harmed_before("settle_copies", lambda *_: None)
     for place, stage in enumerate(JOB_STAGES):
@@ -152,15 +153,19 @@ def test_what_is_lost_or_changed_before_any_stage_changes_no_figure(
             assert said in err.splitlines()[-1]
         else:
             assert (stage, code) == (stage, 0), err
-            assert found == expected, stage
+            seen, expected_seen = found.pop("seen"), {**expected}.pop("seen")
+            assert found == {name: own for name, own in expected.items() if name != "seen"}, stage
+            if "images" not in harm:
+                assert seen == expected_seen, stage
+            kept = [own["channel"] for own in expected_seen["channels"]]
+            assert [own["channel"] for own in seen["channels"]] == kept, stage
         shutil.rmtree(photos)
         shutil.copytree(tmp_path / "kept", photos)
 
 
-def test_bytes_are_read_twice_at_most_on_a_first_run_and_never_again(
-    photos, run, tmp_path, monkeypatch
-):
-    """Once for an image's id and once in the pass, which makes the audit's thumbnail as well."""
+def test_bytes_are_read_twice_on_a_first_run_and_never_again(photos, run, tmp_path, monkeypatch):
+    """Once for an image's id and once in the pass, which makes the audit's thumbnail as well; and
+    of the few that a page shows patches of twice more: to find the places, and to cut them out."""
     opened, seen = images._open, []
 
     def noting(path):
@@ -172,7 +177,9 @@ def test_bytes_are_read_twice_at_most_on_a_first_run_and_never_again(
         os.utime(path, (path.stat().st_mtime - 3600,) * 2)
     monkeypatch.setattr("extract.store.ids.SETTLED_SECONDS", 0.0)  # of the time of change, too
     run(photos, "--heads", "knn", "--baselines", "off")
-    assert len(seen) == 2 * len(set(seen)) == 48
+    found = json.loads((tmp_path / "out" / "results.json").read_bytes())["seen"]
+    assert len(set(seen)) == 24
+    assert len(seen) == 48 + 2 * found["n_images"]
     seen.clear()
     code, _, err = run(photos, "--heads", "knn", "--baselines", "off")
     assert code == 0, err

@@ -112,3 +112,15 @@ def test_what_is_not_used_is_said():
         "more: 3 images taken as without labels",
         "not used of more: 2 are labelled images too",
     ]
+
+
+def test_labels_that_are_given_are_counted_and_others_are_not_looked_at():
+    class Read:
+        given, samples, n_copies, n_repeated, has_labels = "more", range(3), 0, 0, True
+        labels = {"a.jpg": "cat", "b.jpg": "drop"}  # noqa: RUF012
+
+    assert unlabelled_in_words(Read)[1:] == ["1 label of them given, to choose a correction by"]
+    Read.labels = {}
+    assert unlabelled_in_words(Read)[1:] == [
+        "labels in more are not looked at: --test takes labelled images"
+    ]
