@@ -1,6 +1,7 @@
 """What this machine has, how fast it decodes images and runs a network, what a layer sees."""
 
 import argparse
+import contextlib
 import json
 import math
 import sys
@@ -53,8 +54,9 @@ def build_parser() -> argparse.ArgumentParser:
         type=units,
         default=10,
         metavar="N|A,B",
-        help="of --look: how many channels of the layer, those that stand out most; or their "
-        "numbers, such as 3,17 (one with a comma behind it: 3,) (default: 10)",
+        help="of --look: how many channels of the layer, those that tell the images' classes "
+        "apart, or stand out most where there are none; or their numbers, such as 3,17 (one with "
+        "a comma behind it: 3,) (default: 10)",
     )
     add(
         "--out",
@@ -123,7 +125,7 @@ def look(options: argparse.Namespace, settings: FeatureSettings) -> int:
             f"--look {options.look} beside --backbone {','.join(map(str, settings.backbones))}: "
             "expected one backbone"
         )
-    paths = find(options.images) if options.images else []
+    paths, labels = find_labelled(options.images) if options.images else ([], None)
     backbone = load_backbone(
         settings.backbones[0],
         settings.weights,
@@ -136,6 +138,7 @@ def look(options: argparse.Namespace, settings: FeatureSettings) -> int:
         options.look,
         paths,
         options.units,
+        labels=labels,
         device=settings.device,
         reading=settings.reading(paths),
         seed=settings.seed,
@@ -153,6 +156,17 @@ def find(images: str) -> list:
     from data import read_images
 
     return list(read_images(images, labelled=False).inputs)
+
+
+def find_labelled(images: str) -> tuple[list, Any]:
+    """The same with their labels; None where they have none, or one alone."""
+    from data import DataError, read_images
+
+    with contextlib.suppress(DataError):
+        samples = read_images(images)
+        if len(samples.classes) > 1:
+            return list(samples.inputs), samples.labels
+    return find(images), None
 
 
 def measure_backbone(

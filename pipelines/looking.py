@@ -2,15 +2,22 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from data import Reading
 from extract import Backbone, ExtractError
+from pipelines.evaluation.channels import f_statistic
 from pipelines.report.inside import ChannelLook, LayerLook, PatchPicture
 
+if TYPE_CHECKING:
+    from extract.introspection.deconvolution import ViewBack
+    from extract.introspection.patches import Choose, Strongest
+
+GRAY = (127, 127, 127)
 SHOWN_BACK = 3  # patches of a channel that a view back is shown of
 
 
@@ -20,6 +27,7 @@ def look_at(
     inputs: Sequence = (),
     channels: Sequence[int] | int = 10,
     *,
+    labels: np.ndarray | None = None,
     device: str = "auto",
     reading: Reading | None = None,
     seed: int = 0,
@@ -34,8 +42,10 @@ def look_at(
     inputs : n paths, PIL images or uint8 arrays, optional
         To find patches in; without them each channel has its made image alone.
     channels : sequence of int, or int
-        Their numbers; or how many of those that stand out most, without images how many spread
-        over all.
+        Their numbers; or how many of those that stand out most: by `labels` those in whose average
+        the classes lie farthest apart, without labels those whose strongest answers lie farthest
+        above their mean, without images some spread over all.
+    labels : (n,) str, optional
     device, reading
         As of `extract.introspection.patches.find_patches`.
     seed : int
@@ -58,7 +68,8 @@ def look_at(
     shape = spatial_layer(backbone, layer).map_shape
     found: dict[int, list] = {}
     if len(inputs):
-        found = find_patches(backbone, layer, inputs, channels, device=device, reading=reading)
+        chosen = _telling(channels, labels)
+        found = find_patches(backbone, layer, inputs, chosen, device=device, reading=reading)
     shown = list(found) if found else _spread(channels, shape[0])
     notes: list[str] = []
     made = _made(backbone, layer, shown, seed, notes if len(inputs) else None)
@@ -73,8 +84,35 @@ def look_at(
         (field.down.length, field.across.length),
         [ChannelLook(own, patches.get(own, []), **made.get(own, {})) for own in shown],
         len(inputs),
+        _chosen_in_words(channels, len(inputs), labels),
         notes,
     )
+
+
+def _chosen_in_words(
+    channels: Sequence[int] | int, n_images: int, labels: np.ndarray | None
+) -> str:
+    if not isinstance(channels, int):
+        return "those asked for"
+    if not n_images:
+        return "spread over all"
+    if labels is None:
+        return "those whose strongest answers lie farthest above their mean"
+    return "those in whose average the classes lie farthest apart"
+
+
+def _telling(
+    channels: Sequence[int] | int, labels: np.ndarray | None
+) -> "Sequence[int] | Choose | int":
+    """The channels as they were asked for; of how many those that tell the classes apart best."""
+    if labels is None or not isinstance(channels, int):
+        return channels
+
+    def choose(found: "Strongest") -> Sequence[int]:
+        apart = f_statistic(found.averages.astype(np.float64), labels[found.images])
+        return np.argsort(-apart, kind="stable")[:channels].tolist()
+
+    return choose
 
 
 def _spread(channels: Sequence[int] | int, among: int) -> list[int]:
@@ -123,11 +161,29 @@ def _pictured(
     back = _views_back(backbone, layer, inputs, found, reading, notes)
     return {
         channel: [
-            PatchPicture(_name(inputs[patch.row]), patch.value, next(cut), back.get((channel, i)))
+            _with_view(
+                PatchPicture(_name(inputs[patch.row]), patch.value, next(cut)),
+                back.get((channel, i)),
+            )
             for i, patch in enumerate(own)
         ]
         for channel, own in found.items()
     }
+
+
+def _with_view(patch: PatchPicture, view: "ViewBack | None") -> PatchPicture:
+    """The patch with what in it excites the channel, and itself through where that is strong."""
+    from extract.introspection.patches import crop
+
+    if view is None or not isinstance(patch.picture, Image.Image):
+        return patch
+    picture = patch.picture.convert("RGB")
+    strong = crop(Image.fromarray(view.strength()), view.shown).resize(picture.size)
+    return replace(
+        patch,
+        back=crop(Image.fromarray(view.drawn()), view.shown),
+        through=Image.composite(picture, Image.new("RGB", picture.size, GRAY), strong),
+    )
 
 
 def _name(item: Any) -> str:
@@ -142,10 +198,9 @@ def _views_back(
     found: dict[int, list],
     reading: Reading | None,
     notes: list[str],
-) -> dict[tuple[int, int], Image.Image]:
+) -> "dict[tuple[int, int], ViewBack]":
     """By channel and number of the patch what in it excites the channel."""
     from extract.introspection.deconvolution import view_back
-    from extract.introspection.patches import crop
 
     wanted = [(channel, i) for channel, own in found.items() for i in range(len(own[:SHOWN_BACK]))]
     images = [inputs[found[channel][i].row] for channel, i in wanted]
@@ -156,5 +211,4 @@ def _views_back(
     except ExtractError as error:
         notes.append(f"no views back: {error}")
         return {}
-    drawn = (crop(Image.fromarray(own.drawn()), own.shown) for own in views)
-    return dict(zip(wanted, drawn, strict=True))
+    return dict(zip(wanted, views, strict=True))

@@ -303,12 +303,24 @@ class RunResult:
         request = self.table.features[0].extraction.request
         assert request is not None  # a run's pass keeps what it was asked for
         pictures = gather_pictures(self.results, self.images, self.samples.inputs, request.store)
-        remember = Findings(request.store.cache).of
-        seen = find_seen(self.results, self.images, self.samples.inputs, pictures, remember)
+        cut = self._cut_seen(Findings(request.store.cache))
+        seen = find_seen(self.results, self.images, cut, pictures)
         page = make_page(self.results, self.images, pictures, request.store.cache / KEPT, seen)
         if file is not None:
             write_page(Path(file), page)
         return page
+
+    def _cut_seen(self, findings: Findings) -> list[str | None]:
+        """The patches of the page, remembered where all are there: no image is opened again."""
+        from pipelines.report.seen import cut_seen
+
+        decided = [self.results["seen"], self.results["data"]]
+        cut = findings.recall("patches", decided)
+        if cut is None:
+            cut = cut_seen(self.results, self.images, self.samples.inputs)
+            if all(cut):
+                findings.remember("patches", decided, cut)
+        return cut
 
     @property
     def members(self) -> list[Member]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageFilter
 
 from data import Reading
 from extract.backbones import Backbone
@@ -23,6 +24,7 @@ from extract.preprocessing import seen_as
 
 BATCH = 8  # a backward pass holds every activation up to the layer
 CONTRAST = 99.5  # percentile of a view's absolute values that is drawn in full
+SMOOTHED = 1 / 32  # of the side that is shown, over which a view's strength is smoothed
 
 
 def _deconvnet(rectified: Any, value: Any) -> Any:
@@ -58,9 +60,29 @@ class ViewBack:
 
     def drawn(self) -> np.ndarray:
         """(height, width, 3) uint8, gray where nothing excites; each view has its own contrast."""
-        strengths = np.abs(self.pixels[self.pixels != 0])
-        most = np.percentile(strengths, CONTRAST) if len(strengths) else 1.0
-        return np.clip(127.5 + 127.5 * self.pixels / most, 0, 255).round().astype(np.uint8)
+        scaled = self.pixels / _most(np.abs(self.pixels))
+        return np.clip(127.5 + 127.5 * scaled, 0, 255).round().astype(np.uint8)
+
+    def strength(self) -> np.ndarray:
+        """(height, width) uint8, 255 where most excites, smoothed.
+
+        Of a deep layer the view is a pattern of single pixels: where it is strong says more.
+        """
+        colours = np.abs(self.pixels).max(axis=2)
+        whole = Image.fromarray(_as_bytes(colours / _most(colours)))
+        across = (self.shown[2] - self.shown[0]) * whole.width
+        smooth = np.asarray(whole.filter(ImageFilter.GaussianBlur(SMOOTHED * across)), np.float32)
+        return _as_bytes(smooth / _most(smooth))
+
+
+def _most(strengths: np.ndarray) -> float:
+    """What is drawn in full: not the largest, beside which all else would be faint."""
+    some = strengths[strengths > 0]
+    return float(np.percentile(some, CONTRAST)) if len(some) else 1.0
+
+
+def _as_bytes(shares: np.ndarray) -> np.ndarray:
+    return np.clip(255 * shares, 0, 255).round().astype(np.uint8)
 
 
 def view_back(

@@ -1,7 +1,7 @@
 """The patches of images that excite the channels of a layer most, found in one pass."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,10 @@ class Strongest:
         The activations there.
     mean, std : (channels,) float64
         Of the channel over all places of all images.
+    images : (n,) int
+        Rows of all images that there were.
+    averages : (n, channels) float32
+        Of each of them over the places.
     """
 
     rows: np.ndarray
@@ -49,6 +53,8 @@ class Strongest:
     values: np.ndarray
     mean: np.ndarray
     std: np.ndarray
+    images: np.ndarray
+    averages: np.ndarray
 
     @property
     def ranked(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -73,6 +79,9 @@ class Strongest:
             (taken if is_new else others).append(channel)
             seen |= own if is_new else set()
         return [*taken, *others][:n]
+
+
+Choose = Callable[[Strongest], Sequence[int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +130,8 @@ def strongest_places(
     """
     kept: tuple[np.ndarray, ...] | None = None
     count, total, squares, width = 0, 0.0, 0.0, 1
+    images: list[np.ndarray] = []
+    averages: list[np.ndarray] = []
     for rows, maps in batches:
         channels, width = maps.shape[1], maps.shape[3]
         flat = maps.reshape(len(maps), channels, -1)
@@ -129,6 +140,8 @@ def strongest_places(
         # of equal ones the image of the lowest row stays, in whatever order the batches come
         order = np.lexsort((kept[0], -kept[2]), axis=1)[:, :k]
         kept = tuple(np.take_along_axis(values, order, axis=1) for values in kept)
+        images.append(rows)
+        averages.append(flat.mean(axis=2, dtype=np.float32))
         count += len(maps) * flat.shape[2]
         total = total + flat.sum(axis=(0, 2), dtype=np.float64)
         squares = squares + np.einsum("ncp,ncp->c", flat, flat, dtype=np.float64)
@@ -137,7 +150,8 @@ def strongest_places(
     rows, places, values = kept
     mean = np.asarray(total / count)
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    return Strongest(rows, np.stack(np.divmod(places, width), axis=2), values, mean, std)
+    there = np.concatenate(images), np.concatenate(averages)
+    return Strongest(rows, np.stack(np.divmod(places, width), axis=2), values, mean, std, *there)
 
 
 def _beside(kept: np.ndarray, own: np.ndarray) -> np.ndarray:
@@ -148,7 +162,7 @@ def find_patches(
     backbone: Backbone,
     layer: str,
     inputs: Sequence,
-    channels: Sequence[int] | int = CHANNELS,
+    channels: Sequence[int] | Choose | int = CHANNELS,
     *,
     view: str = "plain",
     device: str = "auto",
@@ -165,8 +179,9 @@ def find_patches(
     layer : str
         With a spatial map.
     inputs : n paths, PIL images or uint8 arrays
-    channels : sequence of int, or int
-        Their numbers; or how many of those that stand out most (`Strongest.standing_out`).
+    channels : sequence of int, int, or callable
+        Their numbers; or how many of those that stand out most (`Strongest.standing_out`); or what
+        chooses them, given what was found.
     view : str
         `plain`, or `whole`.
     device : str
@@ -193,8 +208,9 @@ def find_patches(
     >>> [patch.row for patch in found[1]], found[1][0].value > 0.5
     ([1, 0, 2], True)
     """
-    if not isinstance(channels, int):
-        check_channels(spatial_layer(backbone, layer), layer, channels)
+    activation = spatial_layer(backbone, layer)
+    if isinstance(channels, Sequence):
+        check_channels(activation, layer, channels)
     reading = reading or Reading()
     try:
         passed = _maps(backbone, layer, inputs, (view, device, reading))
@@ -203,6 +219,8 @@ def find_patches(
         raise ExtractError(f"none of the {len(inputs)} images can be read") from error
     if isinstance(channels, int):
         channels = found.standing_out(channels)
+    elif not isinstance(channels, Sequence):
+        channels = channels(found)
     shown = _Shown(backbone, layer, view)
     rows = np.unique(found.rows[list(channels)])
     for batch in load_batches(inputs, rows, _pictures(SIZED, reading), lambda: BATCH, 0):

@@ -35,7 +35,7 @@ def report(options: argparse.Namespace) -> int:
     from pipelines.report.finished import read_finished
     from pipelines.report.page import make_page
     from pipelines.report.pictures import gather_pictures
-    from pipelines.report.seen import find_seen
+    from pipelines.report.seen import cut_seen, find_seen
 
     results, images = read_finished(options.run)
     store = ReadOnlyStore(options.cache)
@@ -43,7 +43,8 @@ def report(options: argparse.Namespace) -> int:
     try:
         inputs = images.path.tolist()
         pictures = gather_pictures(results, images, inputs, store)
-        seen = find_seen(results, images, inputs, pictures)
+        cut = cut_seen(results, images, inputs)
+        seen = find_seen(results, images, cut, pictures)
         kept = store.cache / KEPT if store.cache.exists() else None  # no cache is made for it
         page = make_page(results, images, pictures, kept, seen)
     except (LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:

@@ -13,14 +13,16 @@ LOOK_PAGE = "look.html"
 class PatchPicture:
     """A patch that excites a channel, as it is shown.
 
-    path: of its image. value: the activation. picture: cut out of the image; None where that can't
-    be read any more. back: what in it excites the channel, for some. label: the image's, if known.
+    path: of its image. value: the activation. picture: cut out of the image, or as the address of
+    its own bytes; None where that can't be read any more. back: what in it excites the channel, for
+    some; through: the patch where that is strong, and gray elsewhere. label: the image's, if known.
     """
 
     path: str
     value: float
-    picture: Image.Image | None
+    picture: Image.Image | str | None
     back: Image.Image | None = None
+    through: Image.Image | None = None
     label: str = ""
 
 
@@ -50,7 +52,7 @@ class LayerLook:
 
     backbone, weights: names. shape: (channels, height, width) of its map. n_images: looked
     through. field: pixels (height, width) that a place sees. sides: (height, width) of what the
-    network sees. notes: what could not be shown, and why.
+    network sees. chosen: how its channels were, in words. notes: what could not be shown, and why.
     """
 
     backbone: str
@@ -61,4 +63,5 @@ class LayerLook:
     sides: tuple[int, int]
     channels: Sequence[ChannelLook]
     n_images: int = 0
+    chosen: str = ""
     notes: Sequence[str] = ()

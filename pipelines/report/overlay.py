@@ -11,7 +11,6 @@ AGAINST, FOR = (84, 39, 136), (230, 97, 1)
 STRONGEST = 0.8  # opacity of the strongest place
 OUTSIDE = 0.45  # brightness of what the network does not see
 QUALITY = 85
-SHOWN_SIDE = 96  # pixels of the longer side of a patch on a page
 
 
 def draw_overlay(
@@ -70,8 +69,13 @@ def as_jpeg(picture: Image.Image, quality: int = QUALITY) -> bytes:
     return written.getvalue()
 
 
-def as_uri(picture: Image.Image, side: int = SHOWN_SIDE) -> str:
-    """A picture as the address of its own bytes, its longer side of so many pixels."""
+def as_uri(picture: Image.Image | str, side: int = 96) -> str:
+    """A picture as the address of its own bytes, its longer side of so many pixels.
+
+    One that is such an address stays as it is.
+    """
+    if isinstance(picture, str):
+        return picture
     scale = side / max(picture.size)
     width, height = (max(1, round(scale * length)) for length in picture.size)
     # a patch of few pixels is enlarged: they are what there is to see

@@ -25,6 +25,11 @@ def spotted():
     return images
 
 
+@pytest.fixture
+def few_steps(monkeypatch):
+    monkeypatch.setattr("extract.introspection.maximisation.STEPS", 2)
+
+
 @pytest.fixture(scope="module")
 def look(detector, spotted):
     return look_at(detector, "relu", spotted, [2, 0])
@@ -45,9 +50,22 @@ def test_patches_views_and_made_images_are_of_their_channel(look):
         brighter = colour.index(255)
         assert (back[..., brighter] > 127).all()
         assert (np.delete(back, brighter, axis=2) < 127).all()
+        np.testing.assert_allclose(np.asarray(first.through, int), [[colour] * 4] * 4, atol=8)
         made = np.asarray(own.made).reshape(-1, 3).mean(axis=0)
         assert made.argmax() == brighter
         assert own.after > own.before
+
+
+def test_channels_that_tell_the_classes_apart_come_first(detector, few_steps):
+    """Every second of eight images has a green spot, and the first four have an edge."""
+    images = np.random.default_rng(0).integers(118, 138, (8, SIDE, SIDE, 3)).astype(np.uint8)
+    images[::2, :4, :4] = GREEN
+    images[:4, 16:20, 4:6], images[:4, 16:20, 6:8] = 255, 0
+    of_spots, of_edges = np.array(["with", "without"] * 4), np.repeat(["with", "without"], 4)
+    for labels, channel in ((of_spots, 2), (of_edges, 1)):
+        look = look_at(detector, "relu", images, 1, labels=labels)
+        assert [own.channel for own in look.channels] == [channel]
+        assert "those in whose average the classes lie farthest apart" in make_look_page(look)
 
 
 def test_it_is_the_same_again(detector, spotted, look):
@@ -60,11 +78,6 @@ def test_without_images_there_are_images_made_alone(detector):
     assert all(own.made for own in look.channels)
     page = make_look_page(look)
     assert "patch of" not in page
-
-
-@pytest.fixture
-def few_steps(monkeypatch):
-    monkeypatch.setattr("extract.introspection.maximisation.STEPS", 2)
 
 
 NO_VIEWS, NONE_MADE = "no views back", "no images were made"

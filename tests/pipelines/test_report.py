@@ -219,13 +219,12 @@ def test_every_image_is_decoded_once_and_again_for_its_patches_alone(
     result = job()
     channels = result.results["seen"]["channels"]
     cut = {patch["path"] for own in channels for patch in own["patches"]}
-    # in the pass; to find the places of patches, which is remembered; and to cut these out
+    # in the pass, to find the places of patches, and to cut these out
     assert sorted(decoded) == sorted([*result.samples.paths, *cut, *cut])
     decoded.clear()
     result.report()
     job()
     assert decoded == []
-    # what makes a page of a finished run only reads, and remembers nothing
     code, _, err, _ = page("--cache", tmp_path / "cache")
     assert (code, err) == (0, "")
     assert sorted(decoded) == sorted(cut)

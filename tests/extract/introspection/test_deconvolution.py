@@ -1,11 +1,14 @@
 """A view back shows what a channel answers to, at its place, and nothing elsewhere."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from torch import nn
 
 from extract import ExtractError, load_backbone
 from extract.introspection.deconvolution import RULES, view_back
+from tests.extract.introspection.conftest import SIDE
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -25,6 +28,21 @@ def test_what_excites_is_drawn_brighter(detector, spotted):
     drawn = found.drawn()
     assert drawn[9, 21].tolist() == [255, 0, 0]
     assert (drawn[0, 0] == 128).all()
+
+
+def test_it_is_strong_where_it_excites_and_nowhere_else(detector, spotted):
+    (found,) = view_back(detector, "relu", spotted[1:2], [0])
+    strength = found.strength()
+    assert (strength[9:11, 21:23] == 255).all()
+    strength[7:13, 19:25] = 0  # smoothed by a share of a pixel
+    assert not strength.any()
+
+
+def test_of_an_image_that_excites_nothing_nothing_is_drawn(detector):
+    (found,) = view_back(detector, "relu", np.full((1, SIDE, SIDE, 3), 128, np.uint8), [1])
+    flat = replace(found, pixels=np.zeros_like(found.pixels))
+    assert (flat.drawn() == 128).all()
+    assert not flat.strength().any()
 
 
 @pytest.mark.parametrize("rule", RULES)

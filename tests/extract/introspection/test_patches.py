@@ -95,6 +95,11 @@ def test_the_strongest_patches_come_first_each_of_another_image(detector, spotte
         assert values == sorted(values, reverse=True)
 
 
+def test_channels_may_be_chosen_by_what_was_found(detector, spotted):
+    found = find_patches(detector, "relu", spotted, lambda own: [int(own.averages[3].argmax())])
+    assert [*found] == [2]
+
+
 def test_an_image_that_cant_be_read_is_passed_over(detector, spotted, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     inputs = [str(tmp_path / "bad.png"), *spotted]
@@ -115,6 +120,8 @@ def test_places_of_kept_maps_do_not_hang_on_the_batches():
         np.testing.assert_array_equal(own, other)
     np.testing.assert_allclose(cut.mean, maps.mean(axis=(0, 2, 3)))
     np.testing.assert_allclose(cut.std, maps.std(axis=(0, 2, 3)), rtol=1e-6)
+    np.testing.assert_array_equal(whole.images, np.arange(40))
+    np.testing.assert_allclose(cut.averages, maps.mean(axis=(2, 3)), rtol=1e-6)
     best = np.sort(maps.max(axis=(2, 3)), axis=0)[::-1][:9].T
     np.testing.assert_array_equal(whole.values, best)
 
