@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from PIL import Image
 
 from data.names import counted
 from pipelines.console import DONE, FEATURE_OPTIONS, add_options, run_command, settings_of
-from pipelines.errors import WrongCall
+from pipelines.errors import WorkFailed, WrongCall
+from pipelines.progress import ProgressLine
 from pipelines.settings import FeatureSettings
 
 SECONDS = 20.0
 SAMPLE = 256
+CHANNELS = 10  # that are looked at
 COUNTS = (100, 1_000, 10_000)
 EXAMPLE = "example: python -m pipelines.doctor photos --backbone resnet50"
 
@@ -52,30 +54,30 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--units",
         type=units,
-        default=10,
         metavar="N|A,B",
         help="of --look: how many channels of the layer, those that tell the images' classes "
         "apart, or stand out most where there are none; or their numbers, such as 3,17 (one with "
-        "a comma behind it: 3,) (default: 10)",
+        f"a comma behind it: 3,) (default: {CHANNELS})",
     )
     add(
         "--out",
         type=Path,
-        default=Path(),
         metavar="DIR",
-        help="where --look writes look.html (default: the current folder)",
+        help="where --look writes look-LAYER.html (default: the current folder)",
     )
     return parser
 
 
 def units(text: str) -> int | list[int]:
     """`10` -> 10, how many; `3,17` -> [3, 17] and `3,` -> [3], which."""
-    numbers = [part.strip() for part in text.split(",") if part.strip()]
-    if not numbers or not all(map(str.isdecimal, numbers)) or text.strip() == "0":
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    numbers = list(dict.fromkeys(int(part) for part in parts if part.isdecimal()))
+    is_count = "," not in text
+    if not numbers or not all(map(str.isdecimal, parts)) or (is_count and numbers == [0]):
         raise argparse.ArgumentTypeError(
             f"{text!r}: expected how many, such as 10, or numbers of channels, such as 3,17"
         )
-    return list(map(int, numbers)) if "," in text else int(text)
+    return numbers[0] if is_count else numbers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,6 +92,7 @@ def examine(options: argparse.Namespace) -> int:
 
     if not 0 < options.seconds < math.inf:
         raise WrongCall(f"--seconds {options.seconds:g}: expected a time above 0, such as 20")
+    _check_look(options)
     settings = settings_of(FeatureSettings, options)
     settings.check_features()
     if options.look is not None:
@@ -112,12 +115,24 @@ def examine(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _check_look(options: argparse.Namespace) -> None:
+    """Raise WrongCall for options that would not count, and for an --out that is no folder."""
+    given = {"--units": options.units, "--out": options.out}
+    alone = [name for name, value in given.items() if value is not None]
+    if options.look is None and alone:
+        raise WrongCall(f"{alone[0]} is of --look: expected --look LAYER beside it")
+    if options.look is not None and options.json:
+        raise WrongCall("--json beside --look: a look is a page; leave one of them out")
+    if options.out is not None and options.out.exists() and not options.out.is_dir():
+        raise WrongCall(f"--out {options.out}: expected a folder, and this is a file")
+
+
 def look(options: argparse.Namespace, settings: FeatureSettings) -> int:
     """Write the page of what a layer sees, and say where it is -> exit code."""
     from extract import FeatureStore, load_backbone
     from pipelines.looking import look_at
-    from pipelines.report.files import disk_errors_named, write_page
-    from pipelines.report.inside import LOOK_PAGE
+    from pipelines.report.files import write_page
+    from pipelines.report.inside import look_page
     from pipelines.report.page import make_look_page
 
     if len(settings.backbones) > 1:
@@ -133,22 +148,44 @@ def look(options: argparse.Namespace, settings: FeatureSettings) -> int:
         size=settings.size,
         cache=FeatureStore(settings.cache).cache,
     )
-    seen = look_at(
-        backbone,
-        options.look,
-        paths,
-        options.units,
-        labels=labels,
-        device=settings.device,
-        reading=settings.reading(paths),
-        seed=settings.seed,
-    )
-    file = options.out / LOOK_PAGE
-    with disk_errors_named(file):
-        options.out.mkdir(parents=True, exist_ok=True)
+    with _steps_shown() as on_progress:
+        seen = look_at(
+            backbone,
+            options.look,
+            paths,
+            CHANNELS if options.units is None else options.units,
+            labels=labels,
+            device=settings.device,
+            reading=settings.reading(paths),
+            seed=settings.seed,
+            on_progress=on_progress,
+        )
+    out = options.out or Path()
+    file = out / look_page(options.look)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
         write_page(file, make_look_page(seen))
+    except OSError as error:
+        raise WorkFailed(
+            f"can't write {file} ({error.strerror or error}): make room or choose another folder "
+            "with --out"
+        ) from error
     print("\n".join([*seen.notes, f"{options.look} of {backbone.name}: {file}"]))
     return DONE
+
+
+@contextlib.contextmanager
+def _steps_shown() -> Iterator[Callable[[int, int], None]]:
+    """Inside, what shows how many steps of the images that are made are done, in a terminal."""
+    line = ProgressLine()
+
+    def advance(done: int, total: int) -> None:
+        line.draw(f"making images that excite channels, {done} of {total} steps")
+
+    try:
+        yield advance
+    finally:
+        line.clear()
 
 
 def find(images: str) -> list:

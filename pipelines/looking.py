@@ -1,7 +1,7 @@
 """What a layer of a backbone sees, gathered for a page: patches, images made, views back."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from data import Reading
+from data.names import counted
 from extract import Backbone, ExtractError
 from pipelines.evaluation.channels import f_statistic
 from pipelines.report.inside import ChannelLook, LayerLook, PatchPicture
@@ -31,6 +32,7 @@ def look_at(
     device: str = "auto",
     reading: Reading | None = None,
     seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> LayerLook:
     """Everything that is shown of a layer's channels.
 
@@ -44,17 +46,19 @@ def look_at(
     channels : sequence of int, or int
         Their numbers; or how many of those that stand out most: by `labels` those in whose average
         the classes lie farthest apart, without labels those whose strongest answers lie farthest
-        above their mean, without images some spread over all.
+        above their mean, without images some spread over all; all there are where it is more.
     labels : (n,) str, optional
     device, reading
         As of `extract.introspection.patches.find_patches`.
     seed : int
         Of the images that are made.
+    on_progress : callable of (int, int), optional
+        Of these images, as of `extract.introspection.maximisation.maximise`.
 
     Returns
     -------
     LayerLook
-        Where images can't be made, or no view leads back, its notes say why.
+        Where images can't be read or made, or no view leads back, its notes say so.
 
     Raises
     ------
@@ -62,17 +66,24 @@ def look_at(
         A layer or channel that is not there; without images also where none can be made.
     """
     from extract.introspection.fields import find_field
-    from extract.introspection.layer_run import spatial_layer
+    from extract.introspection.layer_run import check_channels, spatial_layer
     from extract.introspection.patches import find_patches
 
-    shape = spatial_layer(backbone, layer).map_shape
+    activation = spatial_layer(backbone, layer)
+    shape = activation.map_shape
+    if not isinstance(channels, int):
+        check_channels(activation, layer, channels)
+    notes = _lacking_channels(channels, layer, shape[0])
     found: dict[int, list] = {}
+    read: list[int] = []
     if len(inputs):
-        chosen = _telling(channels, labels)
+        chosen = _telling(channels, labels, read)
         found = find_patches(backbone, layer, inputs, chosen, device=device, reading=reading)
+        if len(read) < len(inputs):
+            unread = counted(len(inputs) - len(read), "image")
+            notes.append(f"{unread} of {len(inputs)} can't be read, and left out")
     shown = list(found) if found else _spread(channels, shape[0])
-    notes: list[str] = []
-    made = _made(backbone, layer, shown, seed, notes if len(inputs) else None)
+    made = _made(backbone, layer, shown, seed, notes if len(inputs) else None, on_progress)
     patches = _pictured(backbone, layer, inputs, found, reading, notes)
     field = find_field(backbone, layer)
     return LayerLook(
@@ -83,17 +94,25 @@ def look_at(
         (field.down.size, field.across.size),
         (field.down.length, field.across.length),
         [ChannelLook(own, patches.get(own, []), **made.get(own, {})) for own in shown],
-        len(inputs),
-        _chosen_in_words(channels, len(inputs), labels),
+        len(read),
+        _chosen_in_words(channels, shape[0], len(inputs), labels),
         notes,
     )
 
 
+def _lacking_channels(channels: Sequence[int] | int, layer: str, among: int) -> list[str]:
+    if not isinstance(channels, int) or channels <= among:
+        return []
+    return [f"{channels} channels were asked for, and layer {layer!r} has {among}: all are shown"]
+
+
 def _chosen_in_words(
-    channels: Sequence[int] | int, n_images: int, labels: np.ndarray | None
+    channels: Sequence[int] | int, among: int, n_images: int, labels: np.ndarray | None
 ) -> str:
     if not isinstance(channels, int):
         return "those asked for"
+    if channels >= among:
+        return "all there are"
     if not n_images:
         return "spread over all"
     if labels is None:
@@ -101,14 +120,18 @@ def _chosen_in_words(
     return "those in whose average the classes lie farthest apart"
 
 
-def _telling(
-    channels: Sequence[int] | int, labels: np.ndarray | None
-) -> "Sequence[int] | Choose | int":
-    """The channels as they were asked for; of how many those that tell the classes apart best."""
-    if labels is None or not isinstance(channels, int):
-        return channels
+def _telling(channels: Sequence[int] | int, labels: np.ndarray | None, read: list[int]) -> "Choose":
+    """The channels as they were asked for; of how many those that tell the classes apart best.
+
+    read : takes the rows of the images that could be.
+    """
 
     def choose(found: "Strongest") -> Sequence[int]:
+        read.extend(found.images.tolist())
+        if not isinstance(channels, int):
+            return channels
+        if labels is None:
+            return found.standing_out(channels)
         apart = f_statistic(found.averages.astype(np.float64), labels[found.images])
         return np.argsort(-apart, kind="stable")[:channels].tolist()
 
@@ -123,13 +146,18 @@ def _spread(channels: Sequence[int] | int, among: int) -> list[int]:
 
 
 def _made(
-    backbone: Backbone, layer: str, channels: Sequence[int], seed: int, notes: list[str] | None
+    backbone: Backbone,
+    layer: str,
+    channels: Sequence[int],
+    seed: int,
+    notes: list[str] | None,
+    on_progress: Callable[[int, int], None] | None,
 ) -> dict[int, dict[str, Any]]:
     """By channel the image that is made to excite it; why there is none where notes take it."""
     from extract.introspection.maximisation import maximise
 
     try:
-        found = maximise(backbone, layer, channels, seed)
+        found = maximise(backbone, layer, channels, seed, on_progress=on_progress)
     except ExtractError as error:
         if notes is None:
             raise

@@ -1,7 +1,7 @@
 """Images that are made to excite a channel, from noise, by gradient ascent."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ SIDE, STEPS, RATE = 128, 64, 0.05
 DECAYS = 0.9, 0.999  # Adam's, of the gradient's mean and of its square's
 # by which the image is moved at random in each step: pixels, shares and degrees
 SHIFTED, SCALED, TURNED = 8.0, 0.1, 5.0
+GROUP = 16  # channels at a time: memory, which grows with them, holds one image's maps of each
 SPREAD = 0.01  # of the noise that it begins with, in the spectrum
 # square root of the covariance of colours in photos (ImageNet), each row a colour: red, green, blue
 COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
@@ -43,7 +44,12 @@ class Maximised:
 
 
 def maximise(
-    backbone: Backbone, layer: str, channels: Sequence[int], seed: int = 0
+    backbone: Backbone,
+    layer: str,
+    channels: Sequence[int],
+    seed: int = 0,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Maximised]:
     """For each channel an image of 128 pixels a side that makes its mean activation large.
 
@@ -60,7 +66,9 @@ def maximise(
         With a spatial map. Of one whose tokens have fixed places the image has the network's size.
     channels : sequence of int
     seed : int
-        The same gives the same images on the same machine.
+        The same gives the same images on the same machine, whichever channels come together.
+    on_progress : callable of (int, int), optional
+        Called after each step with how many there have been, and of how many.
 
     Returns
     -------
@@ -79,11 +87,30 @@ def maximise(
     >>> made.image.shape, made.after > made.before
     ((128, 128, 3), True)
     """
+    channels = check_channels(spatial_layer(backbone, layer), layer, channels)
+    groups = [channels[at : at + GROUP] for at in range(0, len(channels), GROUP)]
+    made: list[Maximised] = []
+    for number, group in enumerate(groups):
+
+        def stepped(step: int, before: int = number * STEPS) -> None:
+            if on_progress is not None:
+                on_progress(before + step, len(groups) * STEPS)
+
+        made += _climbed(backbone, layer, group, seed, stepped)
+    return made
+
+
+def _climbed(
+    backbone: Backbone,
+    layer: str,
+    channels: Sequence[int],
+    seed: int,
+    stepped: Callable[[int], None],
+) -> list[Maximised]:
+    """Of one group, each channel as it would be alone: all are moved alike, as the seed draws."""
     import torch
 
-    activation = spatial_layer(backbone, layer)
-    channels = check_channels(activation, layer, channels)
-    preprocessing = needs_pixels(backbone)
+    activation, preprocessing = spatial_layer(backbone, layer), needs_pixels(backbone)
     height, width = _sides(activation, preprocessing)
     mean, std = input_scale(preprocessing)
     drawn = torch.Generator().manual_seed(seed)
@@ -103,10 +130,11 @@ def maximise(
 
         with torch.no_grad():
             before = excited(_painted(spectrum, (height, width))).tolist()
-        for _ in range(STEPS):
+        for step in range(STEPS):
             moved = _moved(_painted(spectrum, (height, width)), drawn)
             (uphill,) = torch.autograd.grad(excited(moved).sum(), spectrum)
             climb.step(uphill)
+            stepped(step + 1)
         with torch.no_grad():
             images = _painted(spectrum, (height, width))
             after = excited(images).tolist()

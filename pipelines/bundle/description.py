@@ -79,8 +79,9 @@ def read_description(folder: Path) -> dict:
     """What bundle.json says; BundleError where it isn't what a run wrote."""
     file = folder / FILE
     if not file.exists():
+        lacking = f"it has no {FILE}" if folder.exists() else "there is no such folder"
         raise BundleError(
-            f"{folder} is no bundle (it has no {FILE}): expected the model folder that a run wrote"
+            f"{folder} is no bundle ({lacking}): expected the model folder that a run wrote"
         )
     data = read_bytes(file, MOST_BYTES)
     if len(data) > MOST_BYTES:

@@ -112,6 +112,10 @@ def read_bytes(path: Path, most: int) -> bytes:
                 raise BundleError(f"{path} is no plain file: copy the whole bundle again")
             return file.read(min(most, found.st_size) + 1)
     except OSError as error:
+        if not path.parent.exists():
+            raise BundleError(
+                f"{path.parent}: there is no such folder; expected one that a model was saved in"
+            ) from error
         reason = error.strerror or str(error)
         raise BundleError(f"can't read {path}: {reason}; copy the whole bundle again") from error
 

@@ -10,6 +10,7 @@ import numpy as np
 from data import DataError
 
 BLOCK_BYTES = 1 << 26  # of an array in memory beside what is made of it
+NOTHING = "NAType", "NaTType"
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,12 @@ def read_text(column: Column) -> np.ndarray:
 def _as_text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
-    # what tables hold where there is no value
-    if value is None or (isinstance(value, float) and np.isnan(value)):
+    is_float = isinstance(value, (float, np.floating))
+    # what tables hold where there is no value; pandas has two of its own
+    if value is None or (is_float and np.isnan(value)) or type(value).__name__ in NOTHING:
         return ""
     # a column of whole numbers with gaps comes as floats
-    if isinstance(value, float) and value.is_integer():
+    if is_float and value.is_integer():
         return str(int(value))
     return str(value)
 

@@ -45,8 +45,10 @@ def compare_embeddings(
     Raises
     ------
     DataError
-        No tables, labels or groups, other names in one of the tables, or too few of a class for
-        the folds.
+        No tables, or what is none; no heads, labels or groups, other names in one of the tables,
+        or too few of a class for the folds.
+    ValueError
+        There is no such head.
 
     Examples
     --------
@@ -58,8 +60,7 @@ def compare_embeddings(
     >>> compare_embeddings(tables, ["ridge", "centroid"]).rows[0].layer
     'apart'
     """
-    if not tables:
-        raise DataError("no embeddings came: expected one table or more to compare")
+    _check_call(tables, heads)
     first = tables[0]
     labelled = first.labelled
     assert labelled.labels is not None
@@ -77,6 +78,21 @@ def compare_embeddings(
     return make_leaderboard(
         lambda number: tables[number].features[rows[number]], sources, labelled.labels, search
     )
+
+
+def _check_call(tables: Sequence[Embeddings], heads: Sequence[str]) -> None:
+    if isinstance(tables, Embeddings):
+        raise DataError("a table came alone: expected a list of them, such as [table]")
+    if not len(tables):
+        raise DataError("no embeddings came: expected one table or more to compare")
+    odd = next((table for table in tables if not isinstance(table, Embeddings)), None)
+    if odd is not None:
+        raise DataError(
+            f"{type(odd).__name__} came among the tables: expected Embeddings, as read_embeddings "
+            "gives them"
+        )
+    if isinstance(heads, str) or not len(heads):
+        raise DataError(f"heads={heads!r}: expected a list of names, such as {[*HEADS_COMPARED]}")
 
 
 def _rows_of(table: Embeddings, wanted: Embeddings) -> np.ndarray:

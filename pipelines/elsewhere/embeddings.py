@@ -11,8 +11,9 @@ from data import DataError
 from data.names import counted
 from extract import Recipe, Tap
 from extract.store.ids import ID_BYTES
-from pipelines.elsewhere.rows import check_rows
+from pipelines.elsewhere.rows import as_labels, check_rows
 
+BLOCK_ROWS = 1 << 14  # compared at a time, so that no second copy of all is made
 GIVEN = "given"  # in place of a pooling: the rows are vectors as they came
 
 
@@ -29,7 +30,7 @@ class Embeddings:
     names : sequence of n
         What each row is of, as text, no two alike.
     labels : array of shape (n,) or None
-        Class names, empty where a row has none; None where no row has one.
+        Class names, empty (or None, or NaN) where a row has none; None where no row has one.
     source : str
         Name of the file or folder that they came from, or of what made them.
     array : str
@@ -60,7 +61,7 @@ class Embeddings:
         with np.errstate(over="ignore"):  # told as not finite, row by row
             features = np.asarray(self.features, np.float32).view()
         features.setflags(write=False)  # of the view: whoever gave the array may go on with it
-        labels = None if self.labels is None else np.asarray(self.labels).astype(str)
+        labels = None if self.labels is None else as_labels(self.labels).astype(str)
         if labels is not None and not (labels != "").any():
             labels = None
         self._settle(features=features, names=tuple(map(str, self.names)), labels=labels)
@@ -83,6 +84,11 @@ class Embeddings:
 
     def __getitem__(self, rows: Any) -> "Embeddings":
         at = np.arange(len(self))[rows]
+        if at.ndim != 1:
+            raise DataError(
+                f"[{rows!r}] of {self.source}: expected a slice, a list of rows or a boolean mask, "
+                "such as [:1]"
+            )
         return replace(
             self,
             features=self.features[at],
@@ -116,9 +122,20 @@ class Embeddings:
             f"elsewhere.{self.source}",
             self._digest(),
             "none",
-            "float16" if self.stored == "float16" else "float32",
+            "float16" if self._fits_float16 else "float32",
             decode="none",
         )
+
+    @property
+    def _fits_float16(self) -> bool:
+        """Whether float16 loses nothing: the features may have been changed since they came."""
+        if self.stored != "float16":
+            return False
+        with np.errstate(over="ignore"):  # what it doesn't hold is another value then
+            return all(
+                np.array_equal(rows, rows.astype(np.float16).astype(np.float32))
+                for rows in np.array_split(self.features, -(-len(self) // BLOCK_ROWS))
+            )
 
     def _digest(self) -> str:
         digest = hashlib.blake2b(f"{self.features.shape}".encode(), digest_size=ID_BYTES)

@@ -235,9 +235,11 @@ def _csv(path: str | PathLike) -> Iterator[Columns]:
         first = file.readline()
         file.seek(0)
         delimiter = max(DELIMITERS, key=first.count)
-        cells = next(csv.reader([first], delimiter=delimiter), [])
+        cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
         rows = csv.reader(file, delimiter=delimiter)
-        header = [] if all(map(_is_number, cells)) else [cell.strip() for cell in next(rows)]
+        # pandas calls columns without names by their numbers
+        is_header = cells == [*map(str, range(len(cells)))] or not all(map(is_number, cells))
+        header = [cell.strip() for cell in next(rows)] if cells and is_header else []
         yield _csv_columns(path, rows, header, len(cells))
 
 
@@ -257,7 +259,7 @@ def _csv_columns(path: str | PathLike, rows: Any, header: list[str], width: int)
         try:
             values.extend(float(cells[place]) for place in numeric)
         except ValueError:
-            odd = next(place for place in numeric if not _is_number(cells[place]))
+            odd = next(place for place in numeric if not is_number(cells[place]))
             said = f"column {header[odd]!r}" if header else f"cell {odd + 1}"
             raise DataError(
                 f"{path}, line {rows.line_num}: {said} is {cells[odd]!r}, expected a number; "
@@ -269,7 +271,8 @@ def _csv_columns(path: str | PathLike, rows: Any, header: list[str], width: int)
     return {"features": column_of(matrix.reshape(n, len(numeric)))} | found
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a cell of a table is a number, written in any way that Python reads."""
     with contextlib.suppress(ValueError):
         float(cell)
         return True

@@ -13,7 +13,7 @@ import numpy as np
 from data import DataError
 from data.names import listed_briefly
 from pipelines.elsewhere.columns import column_of, joined
-from pipelines.elsewhere.files import READERS, Columns, opened, suffix_of, telling
+from pipelines.elsewhere.files import NAMES, READERS, Columns, opened, suffix_of, telling
 
 METADATA = "metadata"
 # clip-retrieval's folders of shards, `img_emb/img_emb_0.npy`
@@ -97,12 +97,20 @@ def _thingsvision(folder: Path, files: contextlib.ExitStack) -> Columns:
             if home != folder:  # a module of the network
                 name = home.name if base == "features" else f"{home.name}/{base}"
             columns = _open_shards(paths, files)
-            found |= {name if key == "features" else key: own for key, own in columns.items()}
+            found |= {
+                name if key == "features" else f"{name}/{key}": own for key, own in columns.items()
+            }
     # written once for all modules
     listed = [home / FILE_NAMES for home in (folder, folder.parent)]
     there = next((path for path in listed if path.is_file()), None)
     if found and there is not None:
         lines = there.read_text("utf-8", "surrogateescape").splitlines()
+        # it goes before names that a file has for its rows
+        found = {
+            key: own
+            for key, own in found.items()
+            if own.is_matrix or key.rpartition("/")[2].lower() not in NAMES
+        }
         found["file_names"] = column_of(np.array(lines, object))
     return found
 

@@ -1,5 +1,7 @@
 """Embeddings kept in the store: written once, verified and read like features of our own."""
 
+from os import PathLike
+
 import numpy as np
 
 from extract import FeatureStore, MemoryStore
@@ -7,7 +9,9 @@ from extract.store.part_writer import WAITING_BYTES
 from pipelines.elsewhere.embeddings import Embeddings
 
 
-def keep_embeddings(embeddings: Embeddings, store: FeatureStore | MemoryStore) -> int:
+def keep_embeddings(
+    embeddings: Embeddings, store: FeatureStore | MemoryStore | str | PathLike
+) -> int:
     """Keep the rows that a store lacks, under the embeddings' own recipe.
 
     `read_features(store, embeddings.recipe, [embeddings.tap], embeddings.ids)` then gives them back
@@ -16,7 +20,8 @@ def keep_embeddings(embeddings: Embeddings, store: FeatureStore | MemoryStore) -
     Parameters
     ----------
     embeddings : Embeddings
-    store : FeatureStore or MemoryStore
+    store : FeatureStore, MemoryStore, or path
+        The folder of a FeatureStore will do.
 
     Returns
     -------
@@ -38,6 +43,8 @@ def keep_embeddings(embeddings: Embeddings, store: FeatureStore | MemoryStore) -
     >>> read_features(store, one.recipe, [one.tap], one.ids).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
+    if isinstance(store, (str, PathLike)):
+        store = FeatureStore(store)
     recipe, tap, ids = embeddings.recipe, embeddings.tap, embeddings.ids
     lacking = np.flatnonzero(store.missing(recipe, [tap], ids)[:, 0])
     # float16 in float32's place is twice the room

@@ -1,7 +1,7 @@
 """A table from elsewhere as Embeddings, whichever program made it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from os import PathLike
 from pathlib import Path
@@ -12,7 +12,7 @@ from data import DataError
 from data.names import listed_briefly
 from pipelines.elsewhere.columns import read_features, read_text
 from pipelines.elsewhere.embeddings import Embeddings
-from pipelines.elsewhere.files import FEATURES, LABELS, NAMES, Columns, opened
+from pipelines.elsewhere.files import FEATURES, LABELS, NAMES, Columns, is_number, opened
 from pipelines.elsewhere.folders import opened_folder
 from pipelines.elsewhere.rows import read_labels
 
@@ -60,8 +60,8 @@ def read_embeddings(
         A .npy, .npz, .h5, .hdf5, .mat, .pt, .pth, .parquet, .csv or .txt file; or a folder as
         clip-retrieval (`img_emb/`, `metadata/`) or thingsvision (`features.npy` of each module
         beside `file_names.txt`) fills it. Names and labels are taken from arrays or columns that
-        are called so, such as `filenames`, `image_path`, `id`, `label` or `y`. No pickled object
-        is ever loaded.
+        are called so, such as `filenames`, `image_path`, `id`, `label` or `y`; where there
+        are groups, from the features' own or one that holds it. No pickled object is ever loaded.
     array : str, optional
         Which array or column is the features, where it isn't clear: one called `features`,
         `embeddings`, `embedding` or `X`, or else the only one with rows of numbers. In a Parquet or
@@ -102,7 +102,10 @@ def read_embeddings(
                 f"{path}: {name} is {column.in_words()}, expected real numbers; save it as "
                 "float32, without objects"
             )
-        names, own = (_own(path, columns, known, name) for known in (NAMES, LABELS))
+        names = _own(path, columns, NAMES, name)
+        if labels is None:
+            labels = _own(path, columns, LABELS, name)
+            _check_classes(path, labels)
         features = read_features(column)
     if names is None:
         names = np.arange(len(features)).astype(str)
@@ -110,7 +113,7 @@ def read_embeddings(
     return Embeddings(
         features,
         row_names,
-        read_labels(path, own if labels is None else labels, row_names),
+        read_labels(path, labels, row_names),
         Path(path).name,
         name,
         column.dtype.name,
@@ -166,13 +169,33 @@ def _last(name: str) -> str:
     return name.rpartition("/")[2].lower()
 
 
+def _beside(columns: Columns, known: Sequence[str], features: str) -> Iterator[str]:
+    """Arrays of one axis by these names, of the features' own group first, then of its parents.
+
+    Those of a group beside it are of other rows: `test/labels` says nothing of `train/features`.
+    """
+    group = features  # a module's columns in a folder lie under its own name
+    while True:
+        for own in known:
+            for name, column in columns.items():
+                if len(column.shape) == 1 and (_group(name), _last(name)) == (group, own):
+                    yield name
+        if not group:
+            return
+        group = _group(group)
+
+
+def _group(name: str) -> str:
+    """What a name has before its last slash; nothing of one at the root."""
+    return name.rpartition("/")[0]
+
+
 def _own(
     path: str | PathLike, columns: Columns, known: Sequence[str], features: str
 ) -> np.ndarray | None:
     """(n,) object: the names or labels that come with the features, as text, or None."""
     n = columns[features].shape[0]
-    named = [name for own in known for name in columns if _last(name) == own]
-    name = next((name for name in named if len(columns[name].shape) == 1), None)
+    name = next(_beside(columns, known, features), None)
     if name is None:
         return None
     if columns[name].shape[0] != n:
@@ -181,3 +204,16 @@ def _own(
             "expected one for each; make them anew together"
         )
     return read_text(columns[name])
+
+
+def _check_classes(path: str | PathLike, labels: np.ndarray | None) -> None:
+    """Raise DataError for a quantity: `y` may be a coordinate, and each row a class of its own."""
+    said = [] if labels is None else [label for label in labels if label]
+    if not all(map(is_number, said)):
+        return
+    odd = next((label for label in said if float(label) % 1 > 0), None)
+    if odd is not None:
+        raise DataError(
+            f"{path}: what is called as labels are holds numbers with fractions, first {odd}: "
+            "expected class names; call it otherwise, or give the classes with labels="
+        )

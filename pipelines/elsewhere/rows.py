@@ -76,7 +76,21 @@ def read_labels(path: str | PathLike, given: Any, names: Sequence[str]) -> np.nd
         return None
     if isinstance(given, (str, PathLike)):
         return _labels_by_name(path, given, read_corrections(given), names)
-    return read_text(column_of(np.asarray(given)))
+    return as_labels(given)
+
+
+def as_labels(given: Sequence | np.ndarray) -> np.ndarray:
+    """(n,) object: labels that come row by row, as text, empty where there is none.
+
+    >>> as_labels([None, "a", float("nan"), 3]).tolist()
+    ['', 'a', '', '3']
+    """
+    if isinstance(given, np.ndarray) and given.ndim != 1:
+        raise DataError(f"labels came as {given.shape}, expected (n,), one for each row")
+    # in an array of another type None and NaN beside text would be text themselves
+    values = np.empty(len(given), object)
+    values[:] = list(given)
+    return read_text(column_of(values))
 
 
 def _labels_by_name(

@@ -231,6 +231,7 @@ class PixelClassifier(BaseEstimator):
 
     def count_overlaps(self, images: Any, masks: Any) -> np.ndarray:
         """(n, classes, 2) pixels of intersection and union, as `measure_overlap` takes them."""
+        _check_counts(images, masks)
         predicted = self.predict_each(images)
         counts = [
             count_overlap(_same_size(read_mask(mask), own), own, self.classes_, self.ignore)
@@ -255,11 +256,7 @@ class PixelClassifier(BaseEstimator):
 
     def _draw(self, images: Sequence, masks: Sequence, n: int) -> list[Drawn]:
         """About n pixels of each image; sets `classes_` and `shares_`."""
-        if len(images) != len(masks):
-            raise DataError(
-                f"{counted(len(images), 'image')} and {counted(len(masks), 'mask')}: expected one "
-                "mask for each image"
-            )
+        _check_counts(images, masks)
 
         def of(row: int) -> tuple[Drawn, np.ndarray, np.ndarray]:
             mask = _sized(read_mask(masks[row]), size_of(images[row], self.reading_), images[row])
@@ -301,6 +298,14 @@ class PixelClassifier(BaseEstimator):
         score = PIXEL_HEADS[self.head].score
         for image, maps in zip(images, kept.each(), strict=True):
             yield score(self.estimator_, maps), size_of(image, self.reading_)
+
+
+def _check_counts(images: Sequence, masks: Sequence) -> None:
+    if len(images) != len(masks):
+        raise DataError(
+            f"{counted(len(images), 'image')} and {counted(len(masks), 'mask')}: expected one "
+            "mask for each image"
+        )
 
 
 def size_of(image: Any, reading: Reading) -> tuple[int, int]:

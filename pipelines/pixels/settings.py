@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.errors import WrongSetting
+
 if TYPE_CHECKING:
     from pipelines.pixels.classifier import PixelClassifier
 
@@ -22,6 +24,11 @@ class SegmentSettings:
         Folders of test images and their masks; None holds out a quarter of the images.
     out : path or None
         Where the results go; None writes none.
+
+    Raises
+    ------
+    WrongSetting
+        Where `test` is not two folders.
 
     Examples
     --------
@@ -45,6 +52,13 @@ class SegmentSettings:
     channels: str | Sequence[int] | None = None
     test: Sequence[str | Path] | None = None
     out: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        # a name of two letters is a sequence of two
+        if self.test is not None and (isinstance(self.test, (str, Path)) or len(self.test) != 2):
+            raise WrongSetting(
+                "test", self.test, "expected two folders, of images and of their masks"
+            )
 
     def make_classifier(self) -> "PixelClassifier":
         """The unfitted classifier that these settings name."""

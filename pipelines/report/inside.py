@@ -1,12 +1,23 @@
 """What a layer sees, as people look at it: patches, images made to excite, and views back."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
 
-LOOK_PAGE = "look.html"
+
+def look_page(layer: str) -> str:
+    """The file's name of a layer's page; pages of several layers lie in one folder.
+
+    Examples
+    --------
+    >>> look_page("features.14"), look_page("module:blocks/3")
+    ('look-features.14.html', 'look-module_blocks_3.html')
+    """
+    fit = re.sub(r"[^\w.-]", "_", layer)
+    return f"look-{fit}.html"
 
 
 @dataclass(frozen=True, eq=False)

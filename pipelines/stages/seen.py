@@ -9,7 +9,7 @@ import numpy as np
 from extract import Backbone, ExtractError, Tap
 from extract.introspection.fields import find_field
 from extract.introspection.patches import CHANNELS, PATCHES, locate_patches
-from extract.pooling import find_pooling
+from extract.pooling import RAW, Activation, find_pooling
 from extract.preprocessing import parse_view
 from pipelines.evaluation.channels import by_channel, channel_use
 from pipelines.outcome import Found, Job
@@ -79,7 +79,8 @@ def _see(job: Job, found: Found) -> dict:
         [own.source, own.head, own.params, own.weight] for own in found.board.members[found.place]
     ]
     task = task_of(found.table, found.split.train, found.search)
-    decided = [*task, sources_of(found.table), members]
+    # the tap as well: which of a row's taps is looked at has been another
+    decided = [*task, sources_of(found.table), members, str(looked.tap)]
     seen = job.findings.recall("seen", decided)
     if seen is None:
         seen, is_whole = _look(job, found, looked)
@@ -110,9 +111,16 @@ def looked_at(job: Job, found: Found) -> Looked:
         for tap in reversed(kept.taps):
             columns = slice(stop - backbone.card.width(tap), stop)
             stop = columns.start
-            if tap.pooling != "cls" and backbone.card.activations[tap.layer].has_positions:
+            if _is_by_channel(backbone.card.activations[tap.layer], tap.pooling):
                 return Looked(member.estimator, member.source, backbone, tap, columns, view)
     raise ExtractError("the chosen heads take no layer with a spatial map")
+
+
+def _is_by_channel(activation: Activation, pooling: str) -> bool:
+    """Whether a pooling's columns are channel after channel, each of places of the map."""
+    # the whole output of tokens and windows is place after place, a class token's among them
+    in_other_order = pooling == RAW and activation.kind != "map"
+    return activation.has_positions and pooling != "cls" and not in_other_order
 
 
 def _look(job: Job, found: Found, looked: Looked) -> tuple[dict, bool]:

@@ -15,7 +15,7 @@ from extract.extractor import JoinedExtractor
 from heads import HEADS, Calibration, fit_calibration, head_scores, make_head
 from heads.blended import BlendedHead, Member
 from heads.rows import training_rows
-from pipelines import BundleError, ImageClassifier, load_classifier, save_classifier
+from pipelines import BundleError, ImageClassifier, load_classifier, load_pixels, save_classifier
 from pipelines.bundle.description import render
 from pipelines.bundle.files import describe_files
 from pipelines.bundle.reference_files import REFERENCE_FILES
@@ -235,6 +235,12 @@ def test_types_that_no_head_has_are_not_loaded(saved, tmp_path):
 
 class Stranger(DummyClassifier):
     """Not a head of the catalogue."""
+
+
+@pytest.mark.parametrize("load", [load_classifier, load_pixels])
+def test_where_there_is_no_folder_none_can_be_copied_again(tmp_path, load):
+    with pytest.raises(BundleError, match=r"gone.*there is no such folder.*expected"):
+        load(tmp_path / "gone")
 
 
 def test_a_folder_that_is_no_bundle_is_not_written_over(samples, tmp_path):

@@ -115,8 +115,8 @@ def test_a_page_of_what_a_layer_sees_is_written(look, photos, tmp_path):
     out = tmp_path / "new" / "out"
     code, said, err = look("features.4", photos, "--units", "3,1", "--out", out)
     assert (code, err) == (0, "")
-    assert said == f"features.4 of mobilenet_v3_small: {out / 'look.html'}\n"
-    page = (out / "look.html").read_text("utf-8")
+    assert said == f"features.4 of mobilenet_v3_small: {out / 'look-features.4.html'}\n"
+    page = (out / "look-features.4.html").read_text("utf-8")
     assert page.index('id="channel-3"') < page.index('id="channel-1"')
     assert page.count('alt="patch of') == 18
     assert page.count("image made to excite channel") == 2
@@ -126,7 +126,7 @@ def test_a_page_of_what_a_layer_sees_is_written(look, photos, tmp_path):
 def test_without_images_channels_spread_over_all_are_made(look, tmp_path):
     code, _, err = look("features.4", "--units", "2", "--out", tmp_path)
     assert (code, err) == (0, "")
-    page = (tmp_path / "look.html").read_text("utf-8")
+    page = (tmp_path / "look-features.4.html").read_text("utf-8")
     assert page.index('id="channel-0"') < page.index('id="channel-39"')
     assert "patch of" not in page
 
@@ -148,7 +148,7 @@ def test_what_cant_be_looked_at_is_one_line(look, layer, arguments, said, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("units", ["many", "0", "1,-2", ","])
+@pytest.mark.parametrize("units", ["many", "0", "00", "1,-2", ","])
 def test_channels_that_are_no_numbers_are_refused(look, units, capsys):
     with pytest.raises(SystemExit, match="2"):
         look("features.4", f"--units={units}")
@@ -171,10 +171,38 @@ def test_images_that_cant_be_read_leave_no_page(look, tmp_path):
 
 def test_a_page_that_cant_be_written_is_one_line(look, tmp_path):
     (tmp_path / "out").write_text("a file")
-    code, _, err = look("features.4", "--units", "3,", "--out", tmp_path / "out")
-    assert code == 1
-    assert err.startswith(f"error: can't write {tmp_path / 'out'}")
-    assert len(err.splitlines()) == 1
+    code, _, err = look("features.4", "--units", "3,", "--out", tmp_path / "out" / "within")
+    page = tmp_path / "out" / "within" / "look-features.4.html"
+    assert (code, err) == (
+        1,
+        f"error: can't write {page} (Not a directory): make room or choose another folder with "
+        "--out\n",
+    )
+
+
+def test_more_channels_than_there_are_are_all(look, tmp_path):
+    code, said, _ = look("features.0", "--units", "999", "--out", tmp_path)
+    assert code == 0
+    note, where = said.splitlines()
+    assert note == "999 channels were asked for, and layer 'features.0' has 16: all are shown"
+    page = (tmp_path / "look-features.0.html").read_text("utf-8")
+    assert page.count("image made to excite channel") == 16
+    assert where.endswith("look-features.0.html")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--units", "5"], "--units is of --look: expected --look LAYER beside it"),
+        (["--out", "seen"], "--out is of --look: expected --look LAYER beside it"),
+        (["--look", "x", "--json"], "--json beside --look: a look is a page"),
+        (["--look", "x", "--out", __file__], f"--out {__file__}: expected a folder, and this is"),
+    ],
+)
+def test_options_that_would_not_count_are_refused(call, arguments, said):
+    code, out, err = call(*arguments)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert said in err
 
 
 def test_it_says_what_a_checkpoint_does_not_fill(call, tmp_path):

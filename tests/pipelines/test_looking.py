@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from torch import nn
 
 from extract import ExtractError, load_backbone
@@ -66,6 +67,15 @@ def test_channels_that_tell_the_classes_apart_come_first(detector, few_steps):
         look = look_at(detector, "relu", images, 1, labels=labels)
         assert [own.channel for own in look.channels] == [channel]
         assert "those in whose average the classes lie farthest apart" in make_look_page(look)
+
+
+def test_an_image_that_cant_be_read_is_not_counted(detector, spotted, few_steps, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    images = [tmp_path / "a.png", *map(Image.fromarray, spotted)]
+    for channels in ([2], 1):
+        look = look_at(detector, "relu", images, channels)
+        assert look.n_images == 5
+        assert list(look.notes) == ["1 image of 6 can't be read, and left out"]
 
 
 def test_it_is_the_same_again(detector, spotted, look):

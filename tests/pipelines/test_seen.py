@@ -5,13 +5,16 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
+from extract import load_backbone
 from pipelines import RunSettings, run_job
 from pipelines.report.__main__ import main
 from pipelines.stages import seen as seen_file
 from pipelines.stages.seen import find_largest
-from tests.extract.introspection.conftest import SIDE, load_detector
+from tests.extract.introspection.conftest import SIDE, Detector, load_detector
 
 QUICK = {"cv": 3, "views": "plain", "baselines": False, "report": True}
 
@@ -68,6 +71,7 @@ def placed(path):
         ("avgmax", "logistic", "weights"),
         ("grid2", "logistic", "weights"),
         ("flatten", "logistic", "weights"),
+        ("raw16", "logistic", "weights"),
         ("max", "knn", "differences"),
     ],
 )
@@ -143,6 +147,32 @@ def test_a_fault_in_it_takes_nothing_with_it(see, tmp_path, monkeypatch):
 def test_heads_on_vectors_alone_have_nothing_to_show(see):
     seen = see(layers="vector", pooling="avg").results["seen"]
     assert seen == {"problem": "the chosen heads take no layer with a spatial map"}
+
+
+class Tokens(Detector):
+    """The same with its map as tokens behind one of the whole image, or as a grid of windows."""
+
+    def __init__(self, is_grid):
+        super().__init__()
+        self.is_grid, self.out, self.vector = is_grid, nn.Identity(), nn.Identity()
+
+    def forward(self, x):
+        found = self.relu(self.conv(x)).permute(0, 2, 3, 1)
+        if self.is_grid:
+            return self.vector(self.out(found).mean((1, 2)))
+        tokens = found.flatten(1, 2)
+        return self.vector(self.out(torch.cat([tokens.mean(1, True), tokens], 1))[:, 0])
+
+
+@pytest.mark.parametrize("is_grid", [False, True])
+def test_whole_outputs_that_are_not_by_channel_are_passed_over(see, detector, is_grid):
+    """Their columns are of all channels at one place after the other."""
+    backbone = load_backbone(Tokens(is_grid), preprocessing=detector.preprocessing)
+    assert backbone.card.activations["out"].kind == ("grid" if is_grid else "tokens")
+    seen = see(backbone=backbone, layers="out", pooling="raw16", heads="ridge").results["seen"]
+    assert seen == {"problem": "the chosen heads take no layer with a spatial map"}
+    joined = see(backbone=backbone, layers="out:max+out:raw16", heads="ridge").results["seen"]
+    assert (joined["problem"], joined["tap"]) == (None, "out:max")
 
 
 def test_without_a_report_nothing_is_run_again(see, monkeypatch):

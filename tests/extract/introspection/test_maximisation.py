@@ -24,6 +24,18 @@ def test_it_repeats_with_its_seed_whatever_stands_beside(detector):
     assert (alone.image != other.image).any()
 
 
+def test_many_channels_are_made_in_groups_each_as_it_would_be_alone(detector, monkeypatch):
+    together = maximise(detector, "conv", [0, 1, 2])
+    monkeypatch.setattr("extract.introspection.maximisation.GROUP", 2)
+    steps = []
+    apart = maximise(detector, "conv", [0, 1, 2], on_progress=lambda *at: steps.append(at))
+    assert steps == [(step + 1, 128) for step in range(128)]
+    assert [own.channel for own in apart] == [0, 1, 2]
+    for one, other in zip(together, apart, strict=True):
+        np.testing.assert_allclose(one.image.astype(int), other.image, atol=2)
+        assert one.after == pytest.approx(other.after, rel=1e-3)
+
+
 def test_a_preprocessing_of_ones_own_is_refused(tiny_net):
     def own(image):
         return np.zeros((3, 32, 32), np.float32)

@@ -80,6 +80,13 @@ def test_what_can_not_be_compared_is_refused():
         compare_embeddings([table, table[:58]])
     with pytest.raises(DataError, match="no embeddings"):
         compare_embeddings([])
+    with pytest.raises(DataError, match=r"a table came alone: expected a list .* \[table\]"):
+        compare_embeddings(table)
+    with pytest.raises(DataError, match="ndarray came among the tables: expected Embeddings"):
+        compare_embeddings([table, table.features])
+    for heads in ("logistic", []):
+        with pytest.raises(DataError, match=r"heads=.*: expected a list .*\['logistic', "):
+            compare_embeddings([table], heads)
     with pytest.raises(DataError, match="59 groups came for 60 rows"):
         compare_embeddings([table], groups=range(59))
     with pytest.raises(ValueError, match="is unknown; did you mean"):

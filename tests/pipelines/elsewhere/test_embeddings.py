@@ -24,6 +24,13 @@ def test_what_is_given_is_settled():
     assert made(labels=[1, 2, 1]).labels.tolist() == ["1", "2", "1"]
 
 
+@pytest.mark.parametrize("nothing", [None, float("nan"), np.float32("nan")])
+def test_a_row_that_has_no_label_has_no_class(nothing):
+    assert made(labels=[nothing, "a", 2.0]).labels.tolist() == ["", "a", "2"]
+    assert made(labels=np.array([nothing, "a", "b"], object)).labels.tolist() == ["", "a", "b"]
+    assert made(labels=[nothing] * 3).labels is None
+
+
 def test_the_array_that_was_given_can_still_be_written_to():
     rows = np.zeros((3, 2), np.float32)
     one = made(rows)
@@ -31,6 +38,11 @@ def test_the_array_that_was_given_can_still_be_written_to():
     rows[0] = 1
     with pytest.raises(ValueError, match="read-only"):
         one.features[0] = 0
+
+
+def test_one_row_is_taken_as_a_slice():
+    with pytest.raises(DataError, match=r"\[0\] of made: expected a slice, .* such as \[:1\]"):
+        made()[0]
 
 
 def test_ids_are_of_the_names():
@@ -48,6 +60,7 @@ def test_ids_are_of_the_names():
         ({"features": X[:0]}, r"made: X is \(0, 2\), expected one row"),
         ({"names": range(2)}, "2 names came for 3 rows of made"),
         ({"labels": list("abab")}, "4 labels came for 3 rows of made"),
+        ({"labels": np.array([["a"], ["b"], ["c"]])}, r"labels came as \(3, 1\), expected \(n,\)"),
         ({"names": ["a", "b", "a"]}, "rows 0 and 2 are both named 'a'"),
         ({"features": np.where(X == 3, np.nan, X)}, "NaN, infinite .* in 1 of 3 rows, first '1'"),
         ({"features": X * 1e300}, "beyond float32 in 3 of 3 rows"),

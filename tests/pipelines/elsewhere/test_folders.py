@@ -149,6 +149,17 @@ def test_each_module_of_thingsvision_is_an_array(tmp_path):
     assert (alone.names, alone.array) == (tuple(NAMES), "features")
 
 
+def test_labels_of_a_module_are_its_own(tmp_path):
+    for module, labels in (("conv1", ["a", "b", "a"]), ("conv2", ["b", "a", "b"])):
+        (tmp_path / module).mkdir()
+        np.savez(tmp_path / module / "features.npz", features=X[:3], y=labels, names=list("pqr"))
+    assert read_embeddings(tmp_path, array="conv1").labels.tolist() == ["a", "b", "a"]
+    assert read_embeddings(tmp_path, array="conv1").names == ("p", "q", "r")
+    (tmp_path / "file_names.txt").write_text("u\nv\nw\n")
+    found = read_embeddings(tmp_path, array="conv2")
+    assert (found.names, found.labels.tolist()) == (("u", "v", "w"), ["b", "a", "b"])
+
+
 def test_a_suffix_of_thingsvision_tells_tables_apart(tmp_path):
     np.save(tmp_path / "features_train_0-5.npy", X[:5])
     np.save(tmp_path / "features_train_5-7.npy", X[5:])

@@ -49,6 +49,17 @@ def test_float16_takes_half_the_room(tmp_path):
         assert dict(file.attrs)["source"] == "one.npz"
 
 
+@pytest.mark.parametrize("factor", [1 / 3, 1e6])
+def test_what_float16_does_not_hold_is_not_kept_as_such(factor):
+    """A table says how its features came; they may have been changed since."""
+    came, store = made(np.float16), MemoryStore()
+    one = replace(came, features=came.features * factor)
+    assert one.recipe.id != came.recipe.id
+    keep_embeddings(one, store)
+    back = read_features(store, one.recipe, [one.tap], one.ids)
+    assert back.tobytes() == one.features.tobytes()
+
+
 def test_what_is_kept_is_not_written_again(tmp_path, monkeypatch):
     """And of what a killed process kept a part of, the rest."""
     one, store = made(), FeatureStore(tmp_path)
@@ -65,6 +76,12 @@ def test_other_values_or_names_are_of_another_recipe():
     renamed = replace(one, names=(*one.names[1:], "other.jpg"))
     assert len({one.recipe.id, made(shift=1).recipe.id, renamed.recipe.id, one[:5].recipe.id}) == 4
     assert one.recipe == made().recipe
+
+
+def test_the_folder_of_a_store_will_do(tmp_path):
+    one = made()
+    assert keep_embeddings(one, str(tmp_path / "kept")) == 6
+    assert keep_embeddings(one, FeatureStore(tmp_path / "kept")) == 0
 
 
 def test_arrays_of_any_name_are_kept(tmp_path):

@@ -122,6 +122,25 @@ def test_the_index_that_pandas_writes_is_no_feature(tmp_path, index):
     assert (found.names, found.labels.tolist()) == (("7", "8"), ["cat", "dog"])
 
 
+@pytest.mark.parametrize("names", ["0,1,2", "0;1;2", '"0","1","2"'])
+def test_the_numbers_by_which_pandas_calls_columns_are_no_row(tmp_path, names):
+    delimiter = ";" if ";" in names else ","
+    (tmp_path / "one.csv").write_text(f"{names}\n{delimiter.join('012')[::-1]}\n")
+    assert read_embeddings(tmp_path / "one.csv").features.tolist() == [[2, 1, 0]]
+
+
+def test_a_quantity_is_no_label(tmp_path):
+    (tmp_path / "one.csv").write_text("x,y,z\n1,2,3\n4,5.5,6\n")
+    with pytest.raises(DataError, match=r"one.csv: .* with fractions, first 5.5: expected class"):
+        read_embeddings(tmp_path / "one.csv")
+    assert read_embeddings(tmp_path / "one.csv", labels=["5", "5.5"]).features.tolist() == [
+        [1, 3],
+        [4, 6],
+    ]
+    (tmp_path / "one.csv").write_text("x,y,z\n1,2.0,3\n4,,6\n7,1.5 or so,9\n")
+    assert read_embeddings(tmp_path / "one.csv").labels.tolist() == ["2.0", "", "1.5 or so"]
+
+
 def test_the_rows_of_a_mat_file_may_be_its_variables(tmp_path):
     scipy.io.savemat(tmp_path / "features.mat", dict(zip("pqrst", X, strict=True)))
     found = read_embeddings(tmp_path / "features.mat")
@@ -142,6 +161,43 @@ def test_one_of_several_arrays_is_named(tmp_path):
     found = read_embeddings(tmp_path / "two.npz", array="late")
     assert np.array_equal(found.features, X[:, :2])
     assert (found.array, found.labels.tolist()) == ("late", ["3", "4", "3", "4", "3"])
+
+
+GROUPS = ("train", "test")
+
+
+@pytest.mark.parametrize("n", [5, 4])
+@pytest.mark.parametrize("suffix", ["h5", "npz"])
+def test_names_and_labels_are_those_of_the_features_own_group(tmp_path, suffix, n):
+    """Those of a group beside it fit no worse, and are of other rows."""
+    arrays = {
+        f"{group}/{kind}": values[:n] if group == "test" else values
+        for group, labels in zip(GROUPS, (LABELS, LABELS[::-1]), strict=True)
+        for kind, values in {
+            "features": X,
+            "names": [f"{group} {name}" for name in "abcde"],
+            "labels": labels,
+        }.items()
+    }
+    path = tmp_path / f"one.{suffix}"
+    if suffix == "npz":
+        np.savez(path, **arrays)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, values in arrays.items():
+                file[name] = values
+    for group, labels in zip(GROUPS, (LABELS, LABELS[::-1][:n]), strict=True):
+        found = read_embeddings(path, array=f"{group}/features")
+        assert (found.names[0], found.labels.tolist()) == (f"{group} a", labels)
+
+
+def test_what_the_own_group_lacks_is_of_one_that_holds_it(tmp_path):
+    np.savez(
+        tmp_path / "one.npz",
+        **{"a/b/X": X, "a/y": LABELS, "y": LABELS[::-1], "ids": NAMES, "c/names": list("vwxyz")},
+    )
+    found = read_embeddings(tmp_path / "one.npz")
+    assert (found.names, found.labels.tolist()) == (tuple(NAMES), LABELS)
 
 
 def test_numbers_are_names_and_labels_as_they_are_written(tmp_path):
@@ -165,6 +221,8 @@ def test_labels_are_given_row_by_row(tmp_path):
     np.save(tmp_path / "one.npy", X)
     assert read_embeddings(tmp_path / "one.npy", labels=LABELS).labels.tolist() == LABELS
     assert read_embeddings(tmp_path / "one.npy", labels=range(5)).labels.tolist() == list("01234")
+    some = [np.nan, None, "a", "b", "a"]
+    assert read_embeddings(tmp_path / "one.npy", labels=some).labels.tolist() == [*("", ""), *"aba"]
 
 
 def test_rows_are_taken_like_an_array(tmp_path):

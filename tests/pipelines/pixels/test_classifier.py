@@ -7,6 +7,7 @@ from sklearn.exceptions import NotFittedError
 
 from data import DataError, ImageError, read_mask_folder
 from extract import ExtractError
+from pipelines import SegmentSettings
 from pipelines.errors import WrongSetting
 
 
@@ -123,6 +124,19 @@ def test_masks_that_do_not_fit_are_refused(classifier, drawn):
     noise = np.random.default_rng(0).integers(0, 200, (8, 48, 60))
     with pytest.raises(DataError, match="200 numbers: expected classes, at most 64"):
         classifier.fit(images, list(noise))
+
+
+def test_a_score_needs_a_mask_for_each_image(classifier, drawn):
+    images, masks = drawn
+    fitted = clone(classifier).fit(images, masks)
+    with pytest.raises(DataError, match="8 images and 7 masks: expected one mask for each image"):
+        fitted.score(images, masks[1:])
+
+
+@pytest.mark.parametrize("test", [("a",), "ab", ("a", "b", "c")])
+def test_test_images_come_with_their_masks(test):
+    with pytest.raises(WrongSetting, match=r"test=.*: expected two folders, of images and of"):
+        SegmentSettings(test=test)
 
 
 def test_an_image_that_can_not_be_read_is_named(classifier, folders):
