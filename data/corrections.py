@@ -2,8 +2,9 @@
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from data.names import counted, from_cell, listed_briefly
 from data.samples import DataError, Samples
 
 DROP = "drop"  # in place of a label: the image takes no part
+NEAR = 0.75  # share of its letters that a miswritten name has in their order, as difflib counts
 
 
 def read_corrections(file: FilePath) -> dict[str, str]:
@@ -266,11 +268,22 @@ def _label_meant(samples: Samples, path: str, label: str) -> str:
     for own in (label, label.strip()):
         if own in names:
             return own
-    near = [name for name in names if name.casefold() == label.strip().casefold()]
+    near = near_name(label, names)
     raise DataError(
         f"the corrected label {label!r} of {path} is no class: expected {DROP} or one of "
-        f"{listed_briefly(samples.classes)}" + (f"; did you mean {near[0]}?" if near else "")
+        f"{listed_briefly(samples.classes)}" + (f"; did you mean {near}?" if near else "")
     )
+
+
+def near_name(label: str, names: Iterable[str]) -> str | None:
+    """The name that a label most likely means: but for case and spaces, or a slip or two.
+
+    >>> near_name("Daisy ", ["daisies", "daisy"]), near_name("2019", ["daisy"])
+    ('daisy', None)
+    """
+    plain = {name.strip().casefold(): name for name in names}
+    near = get_close_matches(label.strip().casefold(), plain, 1, NEAR)
+    return plain[near[0]] if near else None
 
 
 def _with_new(samples: Samples, corrections: Mapping[str, str]) -> Samples:
@@ -312,8 +325,8 @@ def _rows(samples: Samples, paths: list[str]) -> list[int]:
         absent = [path for path in absent if path not in row_of]
     if absent:
         raise DataError(
-            f"{len(absent)} of {counted(len(paths), 'corrected path')} "
+            f"{len(absent)} of {counted(len(paths), 'path')} with a label "
             f"{'is' if len(absent) == 1 else 'are'} no image of {samples.name}, first {absent[0]}: "
-            "expected paths as in images.csv, or of files"
+            "expected paths as in the tables of a run, or of files"
         )
     return [row_of[path] for path in paths]

@@ -32,11 +32,9 @@ from pipelines.report.extraction import describe_extraction
 from pipelines.report.files import (
     PREDICTIONS,
     REPORT,
-    RESULTS,
     UNLABELLED,
     write_page,
     write_predictions,
-    write_results,
 )
 from pipelines.report.following import follow_up, with_command
 from pipelines.report.images import IMAGES, ImageTable, write_images
@@ -54,7 +52,14 @@ from pipelines.report.since import Earlier, compare_since, find_earlier
 from pipelines.report.split import describe_split, read_split, take_split
 from pipelines.report.timing import STAGES
 from pipelines.report.unlabelled import UnlabelledTable, write_unlabelled
-from pipelines.results_folder import BUNDLE, ResultsFolder, refuse_others, results_folder
+from pipelines.results_folder import (
+    BUNDLE,
+    ResultsFolder,
+    refuse_edited,
+    refuse_others,
+    refuse_replacing,
+    results_folder,
+)
 from pipelines.samples import SamplesRead, Split, group_by_path, read_labelled
 from pipelines.settings import RunSettings
 from pipelines.stages.classifier import make_classifier, rows_kept
@@ -113,8 +118,7 @@ def run_job(
             result = work_through(job, out, watch, command)
             if out is not None:
                 leave_page(result, job, out, watch)
-                with out.writing(RESULTS) as file:
-                    write_results(file, result.results)
+                out.write_results(result.results, job.settings.target_labels)
     return result
 
 
@@ -168,7 +172,7 @@ def work_through(
     table, seen = add_views(job, table, split)
     table = add_random_views(job, table, split)
     watch.lap("views")
-    table, others = keep_unlabelled(job, table, seen.used, out)
+    others = keep_unlabelled(job, table, seen.used, out)
     watch.lap("unlabelled")
     found = search_taps(job, table, split)
     watch.lap("heads")
@@ -220,7 +224,7 @@ def work_through(
         "seen": seen_inside,
         "compared": None,
     }
-    results = describe(job, table, found, blocks, watch.seconds)
+    results = describe(job, (table, others), found, blocks, watch.seconds)
     if job.earlier is not None:
         results["compared"] = compare_since(job.earlier, images, results)
         follow_earlier(job.earlier, results)
@@ -277,7 +281,12 @@ def prepare(
 ) -> Job:
     """Read and check all that is asked for, before anything is computed or written."""
     if settings.out is not None:
-        refuse_others(Path(settings.out), settings.cache)
+        out = Path(settings.out)
+        refuse_others(out, settings.cache)
+        given = None if isinstance(images, Samples) else images
+        refuse_replacing(out, [given, settings.test, settings.labels, settings.unlabelled])
+        # labels that choose a correction stand in the new table again
+        refuse_edited(out, kept=settings.target_labels)
     samples = group_by_path(read_labelled(images, settings), settings.groups)
     settings.check(samples)
     store = FeatureStore(settings.cache)
@@ -360,10 +369,17 @@ def layers_of(table: FeatureTable) -> dict[str, list[str]]:
 
 
 def describe(
-    job: Job, table: FeatureTable, found: Found, blocks: dict, seconds: dict[str, float]
+    job: Job,
+    tables: tuple[FeatureTable, FeatureTable | None],
+    found: Found,
+    blocks: dict,
+    seconds: dict[str, float],
 ) -> dict:
-    """The whole of results.json; `blocks` are those that came of the steps."""
-    settings, split = job.settings, found.split
+    """The whole of results.json; `blocks` are those that came of the steps.
+
+    tables : of the labelled images and, where there are any, of those without.
+    """
+    (table, others), settings, split = tables, job.settings, found.split
     recipes: dict[str, Recipe] = {}  # the first of each backbone
     for own in table.features:
         recipes.setdefault(own.source.backbone, own.recipe)
@@ -386,7 +402,9 @@ def describe(
         "backbone": next(block for block in backbones if block["name"] == found.source.backbone),
         "backbones": backbones,
         "layers": layers_of(table),
-        "extraction": describe_extraction([*table.earlier, *table.passes]),
+        "extraction": describe_extraction(
+            [*table.earlier, *table.passes], others.passes if others else ()
+        ),
         "leaderboard": [vars(row) for row in found.board.rows],
         "screened_out": describe_screened(table.sources, found.screened_out),
         **blocks,

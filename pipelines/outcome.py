@@ -69,7 +69,8 @@ class Unlabelled:
 
     given : the folder or manifest. n_copies : of it, that are labelled images too; n_repeated :
     copies of one another. has_labels : whether it has labels, which are not looked at. labels : by
-    path, of those that have one after all, to choose a correction of shift by.
+    path, of those that have one after all, to choose a correction of shift by. labels_beside : of
+    images that can't be used.
     """
 
     samples: Samples
@@ -77,7 +78,8 @@ class Unlabelled:
     n_copies: int
     n_repeated: int
     has_labels: bool
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    labels_beside: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

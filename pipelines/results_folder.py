@@ -2,10 +2,11 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,33 +26,60 @@ from pipelines.report.files import (
     TO_LABEL,
     UNLABELLED,
     disk_errors_named,
+    write_results,
 )
 from pipelines.report.images import IMAGES
 
 BUNDLE = "model"
 # of a run that did not finish, beside the results of one that did
 FAILED_BAD_IMAGES = "failed_bad_images.csv"
-# results.json goes first and comes last: it says that a run was finished
-FILES = (
-    *(RESULTS, REPORT, IMAGES, BUNDLE, NETWORK, PREDICTIONS, UNLABELLED, CLUSTERS, TO_LABEL),
-    *(BAD_IMAGES, FAILED_BAD_IMAGES),
-)
+LISTS = (BAD_IMAGES, FAILED_BAD_IMAGES)
 LOCK = ".running"
 TRIAL = ".write-test"
+TABLES = "tables"  # of results.json: the digests of the tables that were written beside it
 HIDDEN = {LOCK, TRIAL, *PASSED_OVER}
-KEYS = {"schema", "data", "leaderboard", "chosen"}  # of every results.json that a run wrote
-EXPLORED_KEYS = {"schema", "data", "clusters", "to_label"}  # of one that an exploration wrote
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a folder's results are of: what else lies beside them is somebody's own, and stays.
+
+    what : in a word. keys : of every results.json of it. files : that it writes; results.json goes
+    first and comes last, as it says that all was finished. tables : those that labels are written
+    into afterwards.
+    """
+
+    what: str
+    keys: frozenset[str]
+    files: tuple[str, ...]
+    tables: tuple[str, ...]
+
+
+RUN = Kind(
+    "run",
+    frozenset({"schema", "data", "leaderboard", "chosen"}),
+    (RESULTS, REPORT, IMAGES, BUNDLE, NETWORK, PREDICTIONS, UNLABELLED, *LISTS),
+    (UNLABELLED,),
+)
+EXPLORATION = Kind(
+    "exploration",
+    frozenset({"schema", "data", "clusters", "to_label"}),
+    (RESULTS, REPORT, CLUSTERS, TO_LABEL, *LISTS),
+    (CLUSTERS, TO_LABEL),
+)
 
 
 @dataclass(frozen=True)
 class ResultsFolder:
     """Where a run's files are written until it is finished.
 
-    out : the folder as it was asked for. aside : what takes its place at the end.
+    out : the folder as it was asked for. aside : what takes its place at the end. kind : whose
+    results they are.
     """
 
     out: Path
     aside: Path
+    kind: Kind
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -62,6 +90,21 @@ class ResultsFolder:
         with disk_errors_named(self.out / name):
             yield self.aside / name
 
+    def write_results(self, results: dict, kept: str | Path | None = None) -> None:
+        """`results.json`, the last of the files; the tables beside it are known again by it.
+
+        kept : as of `refuse_edited`. It takes the labels on, which are nowhere else, so that the
+        new table is to be replaced no more than that one.
+        """
+        tables = [name for name in self.kind.tables if (self.aside / name).exists()]
+        results[TABLES] = {
+            name: _digest_of(self.aside / name)
+            for name in tables
+            if not _is_same(self.out / name, kept)
+        }
+        with self.writing(RESULTS) as file:
+            write_results(file, results)
+
     @property
     def unfinished_list(self) -> Path:
         """The list of bad images that stays where the run does not finish."""
@@ -70,7 +113,7 @@ class ResultsFolder:
 
 
 @contextlib.contextmanager
-def results_folder(out: str | Path | None) -> Iterator[ResultsFolder | None]:
+def results_folder(out: str | Path | None, kind: Kind = RUN) -> Iterator[ResultsFolder | None]:
     """The results' folder for this run alone, until what was written aside takes its place.
 
     Whatever ends the run before that leaves the folder's earlier results as they were; one that has
@@ -88,37 +131,76 @@ def results_folder(out: str | Path | None) -> Iterator[ResultsFolder | None]:
         with _setup_errors_named(out):
             stack.enter_context(_claimed(folder, out))
             aside = stack.enter_context(_folder_aside_of(folder))
-        yield ResultsFolder(out, aside)
+        yield ResultsFolder(out, aside, kind)
         with disk_errors_named(out):
-            _take_place(aside, folder)
+            _take_place(aside, folder, kind.files)
 
 
-def refuse_others(
-    out: Path, cache: str | Path | None = None, what: str = "run", keys: Set[str] = KEYS
-) -> None:
+def refuse_others(out: Path, cache: str | Path | None = None, kind: Kind = RUN) -> None:
     """Raise WrongCall for a folder that holds something, and is no run's.
 
-    cache : where features are kept, which may lie in it. what, keys : whose folder it may be, in a
-    word, and what its results hold. Raises BundleError for no bundle in a bundle's place.
+    cache : where features are kept, which may lie in it. kind : whose folder it may be. Raises
+    BundleError for no bundle in a bundle's place.
     """
     if not out.is_dir():
         return  # what is no folder can't be made one, and says so
-    refuse_overwriting(out / BUNDLE)
+    if BUNDLE in kind.files:
+        refuse_overwriting(out / BUNDLE)
     advice = "choose another folder with --out, or move that away"
     try:
-        if (out / RESULTS).exists() and not _is_results(out / RESULTS, keys):
-            raise WrongCall(f"{out} holds a {RESULTS} that no {what} wrote: {advice}")
-        strange = sorted(_strangers(out))
+        if (out / RESULTS).exists() and not _is_results(out / RESULTS, kind.keys):
+            raise WrongCall(f"{out} holds a {RESULTS} that no {kind.what} wrote: {advice}")
+        strange = sorted(_strangers(out, kind.files))
     except OSError as error:
         raise WrongCall(f"can't read {out} ({error.strerror}): choose another --out") from error
     if (out / RESULTS).exists():
         return  # what else lies there stays
     made = {BAD_IMAGES} if _is_list(out / BAD_IMAGES) else set()
     kept = {_first_part(cache, out)} if cache else set()
-    strange += [name for name in FILES if os.path.lexists(out / name)]
+    strange += [name for name in kind.files if os.path.lexists(out / name)]
     strange = [name for name in strange if name not in made | kept]
     if strange:
-        raise WrongCall(f"{out} holds {strange[0]!r} and no {what}'s results: {advice}")
+        raise WrongCall(f"{out} holds {strange[0]!r} and no {kind.what}'s results: {advice}")
+
+
+def refuse_edited(out: Path, kind: Kind = RUN, kept: str | Path | None = None) -> None:
+    """Raise WrongCall where a table of earlier results is not as it was written: labels that
+    somebody wrote into it would be lost.
+
+    kept : a table whose labels the new one will have, too.
+    """
+    if not (out / RESULTS).exists():
+        return
+    written = json.loads((out / RESULTS).read_bytes()).get(TABLES, {})
+    advice = "and would be replaced: choose another folder with --out, or move it away"
+    for file in (out / name for name in kind.tables):
+        if not os.path.lexists(file) or _is_same(file, kept):
+            continue
+        if file.name not in written:
+            raise WrongCall(f"{file} may hold labels of yours, {advice}")
+        if not file.is_file() or _digest_of(file) != written[file.name]:
+            raise WrongCall(f"{file} was changed since it was written, {advice}")
+
+
+def refuse_replacing(out: Path, read: Iterable[str | Path | None], kind: Kind = RUN) -> None:
+    """Raise WrongCall where one of the files that are read is one that the results replace."""
+    for given in read:
+        if any(_is_same(out / name, given) for name in kind.files):
+            raise WrongCall(
+                f"{given} is read, and would be replaced: choose another folder with --out, or "
+                "move it away"
+            )
+
+
+def _is_same(file: Path, other: str | Path | None) -> bool:
+    with contextlib.suppress(OSError, ValueError):  # a name of images need be no path
+        return other is not None and os.path.samefile(file, other)
+    return False
+
+
+def _digest_of(file: Path) -> str:
+    """By which a table is known to be as it was written."""
+    return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
 
 
 def _is_results(file: Path, keys: Set[str]) -> bool:
@@ -142,9 +224,9 @@ def _first_part(path: str | Path, folder: Path) -> str | None:
     return inside.parts[0] if inside.parts else None
 
 
-def _strangers(folder: Path) -> list[str]:
+def _strangers(folder: Path, files: Iterable[str]) -> list[str]:
     """Names of a folder that are none of a run's."""
-    names = set(os.listdir(folder)) - {*FILES, *HIDDEN}
+    names = set(os.listdir(folder)) - {*files, *HIDDEN}
     return [name for name in names if not LEFTOVER.fullmatch(name)]
 
 
@@ -234,16 +316,16 @@ def _try_to_move(aside: Path, folder: Path) -> None:
     (folder / TRIAL).unlink()
 
 
-def _take_place(aside: Path, folder: Path) -> None:
+def _take_place(aside: Path, folder: Path, files: Sequence[str]) -> None:
     """In one step, unless the folder holds what is not a run's, or can't be moved."""
     sync_tree(aside)
     beside = aside.parent.parent != folder
-    if beside and not _strangers(folder) and not _is_stood_in(folder):
+    if beside and not _strangers(folder, files) and not _is_stood_in(folder):
         shutil.copymode(folder, aside)
         if exchange(aside, folder):
             sync_folder(folder.parent)
             return
-    _exchange_files(aside, folder)
+    _exchange_files(aside, folder, files)
     sync_folder(folder)
 
 
@@ -254,12 +336,12 @@ def _is_stood_in(folder: Path) -> bool:
     return False
 
 
-def _exchange_files(aside: Path, folder: Path) -> None:
+def _exchange_files(aside: Path, folder: Path, files: Sequence[str]) -> None:
     """The old files away, the new ones in; all back where one can't be moved."""
     old = aside.with_name("old")
     old.mkdir()
-    away = [(folder / name, old / name) for name in FILES]
-    moves = [*away, *((aside / name, folder / name) for name in reversed(FILES))]
+    away = [(folder / name, old / name) for name in files]
+    moves = [*away, *((aside / name, folder / name) for name in reversed(files))]
     done = []
     try:
         for source, target in moves:

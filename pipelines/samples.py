@@ -19,7 +19,7 @@ from data import (
     read_images,
     split_rows,
 )
-from data.corrections import DROP
+from data.corrections import DROP, near_name
 from data.names import counted
 from data.splits import refuse_shared_groups
 from pipelines.errors import WrongCall
@@ -105,7 +105,7 @@ def read_labelled(images: str | Samples, settings: RunSettings) -> Samples:
     """The samples of a run, with the labels of its table laid over theirs, or given to them.
 
     Images without labels have those of the table; so do images whose folders are none of the
-    classes that it names, such as photos by year with the clusters of `explore`.
+    classes that it names, nor like one, such as photos by year with the clusters of `explore`.
     """
     if settings.labels is None:
         return read_samples(images, settings.test, settings.class_level)
@@ -120,8 +120,8 @@ def read_labelled(images: str | Samples, settings: RunSettings) -> Samples:
     if samples.labels is None:
         return label_samples(samples, table)
     named = {label.strip() for label in table.values()} - {"", DROP}
-    # one label alone that is no class is a slip, which is told
-    if is_asked or len(named) < 2 or named & set(samples.classes):
+    # one label alone that is no class is a slip, which is told; so is one that is nearly a class
+    if is_asked or len(named) < 2 or any(near_name(label, samples.classes) for label in named):
         return correct_labels(samples, table)
     if not isinstance(images, Samples):
         samples = read_images(images, labelled=False)

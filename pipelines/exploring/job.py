@@ -1,7 +1,5 @@
 """An exploration as one call: clusters, a map, copies and outliers, and what to label first."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,14 +30,18 @@ from pipelines.features import (
 )
 from pipelines.job import Stopwatch, leave_report
 from pipelines.report.audit import describe_copies, describe_flat
-from pipelines.report.files import CLUSTERS, RESULTS, TO_LABEL, write_csv, write_results
+from pipelines.report.files import CLUSTERS, TO_LABEL, write_csv
 from pipelines.report.timing import EXPLORING_STAGES
-from pipelines.results_folder import EXPLORED_KEYS, ResultsFolder, refuse_others, results_folder
+from pipelines.results_folder import (
+    EXPLORATION,
+    ResultsFolder,
+    refuse_edited,
+    refuse_others,
+    results_folder,
+)
 from pipelines.samples import SamplesRead
 from pipelines.stages.images import look_for_copies, settle_bad
 from pipelines.threads import one_blas_thread
-
-TABLES = "tables"  # of results.json: the digests of the tables that were written beside it
 
 
 def explore_job(
@@ -78,22 +80,21 @@ def explore_job(
     watch = Stopwatch(on_event, EXPLORING_STAGES)
     with one_blas_thread():
         job = prepare(images, settings, on_event)
-        with results_folder(settings.out) as out:
+        with results_folder(settings.out, EXPLORATION) as out:
             result = look_through(job, out, watch, command)
             if out is not None:
                 leave_tables(result, out)
                 if settings.report:
                     leave_report(result.report, result.results, out, watch, on_event)
-                with out.writing(RESULTS) as file:
-                    write_results(file, result.results)
+                out.write_results(result.results)
     return result
 
 
 def prepare(images: str | Samples, settings: ExploreSettings, on_event: Listener) -> Exploring:
     """Read and check all that is asked for, before anything is computed or written."""
     if settings.out is not None:
-        refuse_others(Path(settings.out), settings.cache, "exploration", EXPLORED_KEYS)
-        refuse_edited(Path(settings.out))
+        refuse_others(Path(settings.out), settings.cache, EXPLORATION)
+        refuse_edited(Path(settings.out), EXPLORATION)
     settings.check()
     samples, labels = read_apart(images)
     given = np.full(len(samples), "", object)
@@ -111,24 +112,6 @@ def prepare(images: str | Samples, settings: ExploreSettings, on_event: Listener
     known = zip(samples.paths, given.tolist(), strict=True)
     labelled = {path: label for path, label in known if label}
     return Exploring(kept, own, given[rows], settings, store, backbone, on_event, labelled)
-
-
-def refuse_edited(out: Path) -> None:
-    """Raise WrongCall where an earlier exploration's tables are not as it wrote them: labels that
-    somebody wrote into them would be lost."""
-    if not (out / RESULTS).exists():
-        return
-    for name, written in json.loads((out / RESULTS).read_bytes()).get(TABLES, {}).items():
-        if (out / name).exists() and digest_of(out / name) != written:
-            raise WrongCall(
-                f"{out / name} was changed since it was written, and would be replaced: choose "
-                "another folder with --out, or move it away"
-            )
-
-
-def digest_of(file: Path) -> str:
-    """By which a table is known to be as it was written."""
-    return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
 
 
 def read_apart(images: str | Samples) -> tuple[Samples, np.ndarray | None]:
@@ -188,15 +171,12 @@ def look_through(
 
 def leave_tables(result: ExploreResult, out: ResultsFolder) -> None:
     """The clusters as labels that a run takes, and what to label first."""
-    tables: dict[str, str] = {}
     for name, header, rows in (
         (CLUSTERS, ("path", "label", "typicality", "dense"), cluster_rows(result)),
         (TO_LABEL, ("rank", "path", "label", "cluster", "why"), label_rows(result.results)),
     ):
         with out.writing(name) as file:
             write_csv(file, header, rows)
-            tables[name] = digest_of(file)
-    result.results[TABLES] = tables
 
 
 def cluster_rows(result: ExploreResult) -> list[tuple]:

@@ -188,18 +188,21 @@ def _on_time(results: dict) -> tuple[str, Step] | None:
 
 
 def _on_unlabelled(results: dict) -> tuple[str, Step] | None:
-    """Where images without labels made answers better out of fold, labels are what is short."""
+    """Where images without labels are used, how they did out of fold, and which labels come next;
+    whether labels would bring more is what the learning curve says."""
     found = results.get("unlabelled") or {"rows": []}
     taken = next((row for row in found["rows"] if row["taken"] and row["out_of_fold"]), None)
     if taken is None:
         return None
     gain, alone = taken["out_of_fold"], found["rows"][0]
+    is_sure = gain["low"] > 0
     words = (
-        f"with {found['labels_a_class']:.0f} labels a class the images without labels help where "
-        f"labels are hidden: log loss {taken['validation_log_loss']:.3f}, by labels alone "
-        f"{alone['validation_log_loss']:.3f}, accuracy {_signed(gain['difference'])} "
-        f"({_signed(gain['low'])} to {_signed(gain['high'])}); more labels will bring more, first "
-        "those that unlabelled.csv ranks"
+        f"with {found['labels_a_class']:.0f} labels a class the images without labels "
+        f"{'help' if is_sure else 'are used, by their answers'} where labels are hidden: log loss "
+        f"{taken['validation_log_loss']:.3f}, by labels alone {alone['validation_log_loss']:.3f}, "
+        f"accuracy {_signed(gain['difference'])} ({_signed(gain['low'])} to "
+        f"{_signed(gain['high'])}){'' if is_sure else ', no gain beyond chance'}; of further "
+        "labels first those that unlabelled.csv ranks"
     )
     # labels that are mended already stand in a file of their own, which the call keeps
     is_free = found["file"] and results["settings"]["labels"] is None

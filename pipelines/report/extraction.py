@@ -8,14 +8,26 @@ if TYPE_CHECKING:
     from extract.extraction import Facts
 
 
-def describe_extraction(extractions: Sequence["Extraction"]) -> dict[str, Any]:
-    """The block of the passes, one a backbone; of several, sums and the slowest one's words."""
-    blocks = [describe_pass(extraction.facts()) for extraction in extractions]
+def describe_extraction(
+    extractions: Sequence["Extraction"], of_others: Sequence["Extraction"] = ()
+) -> dict[str, Any]:
+    """The block of the passes, one a backbone; of several, sums and the slowest one's words.
+
+    of_others : passes over images that are none of the first's.
+    """
+    parts = [
+        [describe_pass(extraction.facts()) for extraction in part]
+        for part in (extractions, of_others)
+    ]
+    blocks = [block for part in parts for block in part]
     if len(blocks) == 1:
         return blocks[0]
     slowest = max(blocks, key=lambda block: block["seconds"])
-    images = max(block["images"] for block in blocks)  # a pass may be a look at some of them
-    computed = max(block["computed"] for block in blocks)
+    # a pass may be a look at some of its images
+    images, computed = (
+        sum(max((block[key] for block in part), default=0) for part in parts)
+        for key in ("images", "computed")
+    )
     sums = {
         key: round(sum(block[key] for block in blocks), 3)
         for key in slowest

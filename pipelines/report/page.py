@@ -28,7 +28,7 @@ from pipelines.report.inside import ChannelLook, LayerLook
 from pipelines.report.layer_table import make_layer_tables
 from pipelines.report.overlay import as_uri
 from pipelines.report.pictures import ALL_UP_TO
-from pipelines.report.shift import UNVOUCHED
+from pipelines.report.shift import FAR, UNVOUCHED
 from pipelines.report.since import changes_in_words, verdict_in_words
 from pipelines.report.text import WHY_LEFT_OUT, n_taps, params_in_words
 from pipelines.report.timing import EVERY_STAGE
@@ -40,7 +40,7 @@ from pipelines.report.tuning import (
     training_in_words,
     verdict_of,
 )
-from pipelines.report.unlabelled import METHODS
+from pipelines.report.unlabelled import METHODS, unfamiliar_in_words
 
 ANSWER_AT = 0.9  # threshold that the page begins with
 MOST_CELLS = 24  # classes of which a matrix can be read; of more, the pairs confused are listed
@@ -243,8 +243,10 @@ def _environment(results: dict) -> jinja2.Environment:
         "training_in_words": training_in_words,
         "verdict_of": verdict_of,
         "METHODS": METHODS,
+        "unfamiliar_in_words": unfamiliar_in_words,
         "UNLABELLED": UNLABELLED,
         "UNVOUCHED": UNVOUCHED,
+        "FAR": FAR,
     }
     environment.filters |= {"sentence": _sentence, "params": params_in_words}
     return environment

@@ -12,6 +12,9 @@ CORRECTIONS = {
     "coral": "logistic regression on features of the covariance that these images have (CORAL)",
     "subspace": "logistic regression on features turned into the subspace of these images",
 }
+# told apart as often as this two sets are rarely of one place: an interval that reaches so far, and
+# to chance, says neither
+FAR = 0.7
 UNVOUCHED = (
     "taken by what the corrections agree on, for which no figure vouches; where classes are not as "
     "common here as among the training images it does harm: label some of these images and give "
@@ -25,7 +28,10 @@ def shift_in_words(shift: Mapping) -> list[str]:
         return ["shift: not looked for, of too few images"]
     told = f"told from the training images with probability {in_interval(shift['whole'])}"
     if not shift["differs"]:
-        return [f"shift: none found, {told}, no better than chance: features are taken as they are"]
+        said, how = "none found", "no better than chance"
+        if shift["whole"]["high"] >= FAR:
+            said, how = "can't tell", "which of so few images may be chance"
+        return [f"shift: {said}, {told}, {how}: features are taken as they are"]
     found = shift["corrections"]
     if found is None:
         return [
@@ -58,9 +64,21 @@ def _corrections_in_words(found: Mapping) -> list[str]:
             f"{own['on_labels']['accuracy']:.4f}"
             for own in found["rows"]
         ),
-        f"{found['taken']} is taken; to choose so, scored by labels that had no part in it, is "
-        f"{signed(found['nested'])} beside {found['rows'][0]['name']}",
+        _choice_in_words(found),
     ]
+
+
+def _choice_in_words(found: Mapping) -> str:
+    first, gain = found["rows"][0]["name"], signed(found["nested"])
+    if found["taken"] == first:  # the figure is of choosing, which was not done
+        return (
+            "to choose a correction, scored by labels that had no part in it, would be "
+            f"{gain} beside {first}; the answers stay as they are"
+        )
+    return (
+        f"{found['taken']} is taken; to choose so, scored by labels that had no part in it, is "
+        f"{gain} beside {first}"
+    )
 
 
 def signed(gain: Mapping) -> str:

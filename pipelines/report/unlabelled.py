@@ -1,11 +1,13 @@
 """What images without labels were worth to a run, in words, and the file of answers to them."""
 
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from data.names import counted
 from pipelines.evaluation.differences import BETTER, OPEN, SAME, WORSE
 from pipelines.evaluation.transduction import ALONE, PRODUCT, PROPAGATION
 from pipelines.report.files import UNLABELLED, as_familiarity, as_probability, write_csv
@@ -44,6 +46,8 @@ class UnlabelledTable:
         As of a `Reference`.
     method : str
         What answered: a name of `METHODS`.
+    beside : mapping of str to str
+        By path, labels that were given to images that are not answered, as the table loses none.
     """
 
     rank: np.ndarray
@@ -53,6 +57,7 @@ class UnlabelledTable:
     probability: np.ndarray
     familiarity: np.ndarray
     method: str
+    beside: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.path)
@@ -77,7 +82,8 @@ def write_unlabelled(file: Path, table: UnlabelledTable | None) -> None:
         (table.method for _ in table.path),
         strict=True,
     )
-    write_csv(file, HEADER, rows)
+    beside = (("", path, label, "", "", "", "") for path, label in table.beside.items())
+    write_csv(file, HEADER, itertools.chain(rows, beside))
 
 
 def worth_in_words(found: Mapping | None) -> list[str]:
@@ -89,9 +95,17 @@ def worth_in_words(found: Mapping | None) -> list[str]:
         f"images without labels: {found['n_images']}, answered in {UNLABELLED} by "
         f"{METHODS[found['method']]}",
         *(f"  {line}" for own in others for line in _gains_in_words(own, alone)),
+        f"  {unfamiliar_in_words(found)}",
         *(f"  {line}" for line in shift_in_words(found["shift"])),
         "  the saved classifier looks at one image at a time, and answers by labels alone",
     ]
+
+
+def unfamiliar_in_words(found: Mapping) -> str:
+    """How many of them show what no training image does, beside how many would by chance."""
+    usual = f"{100 * found['threshold']:.0f} % of images like the training ones are"
+    images = f"{found['n_unfamiliar']} of {counted(found['n_images'], 'image')}"
+    return f"unlike the training images: {images} ({usual})"
 
 
 def _gains_in_words(own: Mapping, alone: Mapping) -> list[str]:

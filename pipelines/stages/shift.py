@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data import Samples, read_corrections
+from data import DataError, Samples, read_corrections
 from data.corrections import DROP, labels_of
 from data.names import counted, listed_briefly
 from pipelines.errors import WrongCall
@@ -21,30 +21,44 @@ Tables = tuple[FeatureTable, FeatureTable]  # of the labelled images and of the 
 
 
 def read_target_labels(
-    file: str | Path | None, samples: Samples, classes: Sequence[str]
-) -> dict[str, str]:
-    """By path the label, or `drop`, of those of the images without labels that a table has one for.
+    file: str | Path | None, samples: Samples, classes: Sequence[str], stands: np.ndarray
+) -> tuple[dict[str, str], dict[str, str]]:
+    """By path the label, or `drop`, of those of the images without labels that a table has one for;
+    and of those that a table has one for though they take no part.
 
-    Raises DataError for a table that can't be read or names another image, WrongCall for a label
-    that is no class, and for fewer labels than can choose.
+    stands : (n,) of each image the row that stays of it and its copies, to which a label of any of
+    them goes; -1 where none does.
+
+    Raises DataError for a table that can't be read, names another image, or gives two labels to
+    copies, WrongCall for a label that is no class, and for fewer labels than can choose.
     """
     if file is None:
-        return {}
+        return {}, {}
     labels = labels_of(samples, read_corrections(file))
-    found = {path: label for path, label in zip(samples.paths, labels, strict=True) if label}
-    for path, label in found.items():
+    found: dict[int, int] = {}  # by row that stays, the one that the table names
+    beside: dict[str, str] = {}
+    for row in np.flatnonzero(labels != "").tolist():
+        path, label, stays = samples.paths[row], labels[row], int(stands[row])
         if label not in (DROP, *classes):
             raise WrongCall(
                 f"--target-labels {file}: the label {label!r} of {path} is no class: "
                 f"expected one of {listed_briefly(classes)}"
             )
-    n_labels = sum(label != DROP for label in found.values())
+        if stays < 0:
+            beside[path] = label
+        elif labels[before := found.setdefault(stays, row)] != label:
+            raise DataError(
+                f"--target-labels {file}: {path} is given the label {label!r}, and its copy "
+                f"{samples.paths[before]} {labels[before]!r}: leave one of them out"
+            )
+    n_labels = sum(labels[row] != DROP for row in found.values())
     if n_labels < FEWEST:
+        more = f", and {len(beside)} that can't be used" if beside else ""
         raise WrongCall(
-            f"--target-labels {file}: {counted(n_labels, 'image')} with a label: "
+            f"--target-labels {file}: {counted(n_labels, 'image')} with a label{more}: "
             f"expected {FEWEST} or more, by which corrections are compared"
         )
-    return found
+    return {samples.paths[stays]: labels[row] for stays, row in found.items()}, beside
 
 
 def judge_shift(

@@ -71,29 +71,34 @@ def read_unlabelled(
     if given is None:
         return None
     read = read_images(given, labelled=False)
-    labels = read_target_labels(target_labels, read, samples.classes)
-    new, n_copies, n_repeated = _each_once(read, samples, store)
+    stands, unreadable = _each_once(read, samples, store)
+    new, n_copies = np.flatnonzero(stands == np.arange(len(read))), int((stands < 0).sum())
+    usable = np.where(np.isin(stands, unreadable), -1, stands)
+    labels, beside = read_target_labels(target_labels, read, samples.classes, usable)
     if not len(new):
         raise WrongCall(
             f"--unlabelled {given}: none of its {counted(len(read), 'image')} is new beside "
             f"{samples.name}: give images that have no label yet"
         )
     left = replace(read[new], problems=read.problems)
-    return Unlabelled(left, str(given), n_copies, n_repeated, _has_labels(given), labels)
+    n_repeated = len(read) - len(new) - n_copies
+    has_labels = _has_labels(given)
+    return Unlabelled(left, str(given), n_copies, n_repeated, has_labels, labels, beside)
 
 
-def _each_once(read: Samples, samples: Samples, store: FeatureStore) -> tuple[np.ndarray, int, int]:
-    """Rows that are no copy, and how many are copies of samples, and of rows before them."""
+def _each_once(
+    read: Samples, samples: Samples, store: FeatureStore
+) -> tuple[np.ndarray, list[int]]:
+    """(n,) the first row of each image, -1 of those that are samples too; rows without an id."""
     memory = store.cache / "ids"
     labelled = set(map(bytes, image_ids(samples.inputs, memory, cores())[0]))
     ids, bad = image_ids(read.inputs, memory, cores())
-    first: dict[bytes, int] = {}
-    for row, own in enumerate(map(bytes, ids)):
-        # what can't be opened has no id yet: the pass says what is wrong with it
-        first.setdefault(f"bad {row}".encode() if row in bad else own, row)
-    new = [row for own, row in first.items() if own not in labelled]
-    n_copies = sum(bytes(own) in labelled for own in ids)
-    return np.array(new, int), n_copies, len(read) - len(new) - n_copies
+    first: dict[bytes, int] = dict.fromkeys(labelled, -1)
+    # what can't be opened has no id yet: the pass says what is wrong with it
+    stands = [
+        row if row in bad else first.setdefault(own, row) for row, own in enumerate(map(bytes, ids))
+    ]
+    return np.array(stands, int), list(bad)
 
 
 def _has_labels(given: str | Path) -> bool:
@@ -106,15 +111,15 @@ def _has_labels(given: str | Path) -> bool:
 
 def keep_unlabelled(
     job: Job, table: FeatureTable, views: Sequence[str], out: ResultsFolder | None
-) -> tuple[FeatureTable, FeatureTable | None]:
-    """The pass over the images without labels -> (table with it among its passes, theirs).
+) -> FeatureTable | None:
+    """The pass over the images without labels, if there are any.
 
     Those that can't be used are listed with the others.
 
     table : of the labelled images. views : as in recipes, that they are seen in.
     """
     if job.unlabelled is None:
-        return table, None
+        return None
     # the same numerics as theirs, whatever the store may hold of these images
     of_networks = (own for own in table.features if own.source.backbone not in BASELINES)
     numerics = next((own.recipe.numerics for own in of_networks), job.settings.numerics)
@@ -135,7 +140,7 @@ def keep_unlabelled(
         n_images = len(job.unlabelled.samples) + len(job.unlabelled.samples.problems)
         file = out.out / BAD_IMAGES if out else None
         job.on_event(BadImages(len(found.bad), len(found.notes), 0, note, n_images, file))
-    return replace(table, earlier=(*table.earlier, *found.passes)), found
+    return found
 
 
 def use_unlabelled(
@@ -150,7 +155,7 @@ def use_unlabelled(
     classifier : as it was tested. tables : of the labelled images and of the others.
     """
     labelled, others = tables
-    if others is None:
+    if job.unlabelled is None or others is None:
         return None
     board, taps = found.board, _taps_of_graph(labelled)
     graphs = _Graphs(labelled, others, taps)
@@ -169,12 +174,16 @@ def use_unlabelled(
         "taps": [asdict(labelled.sources[tap]) for tap in taps],
         **describe_transduction(ways, place, train, test, board.scoring, job.settings.seed),
         "method": method,
+        "threshold": UNFAMILIAR,
+        "n_unfamiliar": int((judged.familiarity < UNFAMILIAR).sum()),
         "shift": shift,
     }
     for row in described["rows"]:  # what is taken may be a correction in place of all of them
         row["taken"] = row["name"] == method
-    known = job.unlabelled.labels if job.unlabelled else {}
-    return described, _tabulate(judged, answered_by, board.classes, method, known)
+    table = _tabulate(judged, answered_by, board.classes, method, job.unlabelled.labels)
+    given = job.unlabelled.labels | job.unlabelled.labels_beside
+    unanswered = given.keys() - set(table.path)
+    return described, replace(table, beside={path: given[path] for path in sorted(unanswered)})
 
 
 def _answer(

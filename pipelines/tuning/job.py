@@ -28,7 +28,7 @@ from pipelines.evaluation.workers import Workers
 from pipelines.features import FeatureTable, KeptFeatures, Listener, ignore, watching
 from pipelines.job import Stopwatch, follow_earlier, leave_page, prepare, work_through
 from pipelines.outcome import Job, RunResult
-from pipelines.report.files import PREDICTIONS, RESULTS, write_predictions, write_results
+from pipelines.report.files import PREDICTIONS, write_predictions
 from pipelines.results_folder import BUNDLE, NETWORK, ResultsFolder, results_folder
 from pipelines.samples import Split
 from pipelines.stages.images import settle_range
@@ -108,8 +108,7 @@ def tune_job(
             if out is not None:
                 leave_tuned(result, out)
                 leave_page(result, job, out, Stopwatch())
-                with out.writing(RESULTS) as file:
-                    write_results(file, result.results)
+                out.write_results(result.results)
     return result
 
 

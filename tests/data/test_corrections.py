@@ -52,7 +52,7 @@ def test_a_path_may_lead_to_the_file_otherwise(samples, tmp_path, monkeypatch):
     [
         (
             {"p/z.jpg": "cat", "p/a.jpg": "dog"},
-            "1 of 2 corrected paths is no image of pets, first p/z",
+            "1 of 2 paths with a label is no image of pets, first p/z",
         ),
         (
             {"p/a.jpg": "cow"},
@@ -197,7 +197,7 @@ def test_labels_that_were_there_are_passed_over():
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ({"x.jpg": "cat"}, "1 of 1 corrected path is no image of p, first x.jpg"),
+        ({"x.jpg": "cat"}, "1 of 1 path with a label is no image of p, first x.jpg"),
         ({"a.jpg": ""}, "the table gives none of 2 images of p a label"),
         ({"a.jpg": "drop"}, "the table gives none of 2 images of p a label"),
     ],

@@ -15,7 +15,7 @@ from pipelines import results_folder as module
 from pipelines.bundle import exchange
 from pipelines.errors import WorkFailed, WrongCall
 from pipelines.report.files import disk_errors_named
-from pipelines.results_folder import refuse_others, results_folder
+from pipelines.results_folder import EXPLORATION, RUN, refuse_others, results_folder
 
 HEAD = dict.fromkeys(("schema", "data", "leaderboard", "chosen"))
 HOWS = ["exchange", "fallback"] if exchange._find_exchange() else ["fallback"]
@@ -272,6 +272,21 @@ def test_what_one_has_put_beside_a_runs_results_stays(tmp_path, how):
     write(tmp_path / "out", "new")
     assert content_of(tmp_path / "out") == results_named("new") | {"notes/1.txt": "mine"}
     assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(RUN, "clusters.csv"), (RUN, "to_label.csv"), (EXPLORATION, "unlabelled.csv")],
+)
+def test_what_another_command_would_write_is_ones_own(tmp_path, kind, name, how):
+    out = tmp_path / "out"
+    for turn in ("old", "new"):
+        with results_folder(out, kind) as folder:
+            (folder.aside / "results.json").write_text(json.dumps(dict.fromkeys(kind.keys, turn)))
+        if turn == "old":
+            (out / name).write_text("labels")
+    refuse_others(out, kind=kind)
+    assert (out / name).read_text() == "labels"
 
 
 def test_a_link_to_a_folder_stays_one_and_its_mode_too(tmp_path, how):

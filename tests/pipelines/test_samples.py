@@ -78,6 +78,15 @@ def test_one_label_that_is_no_class_is_a_slip(tree):
         read_labelled("south", RunSettings(labels="fixes.csv"))
 
 
+@pytest.mark.parametrize("labels", [("Ants", "Bees"), ("ant", "bee"), ("old", "atns")])
+def test_miswritten_classes_are_slips_and_replace_no_labels(tree, labels):
+    (tree / "fixes.csv").write_text(
+        f"path,label\nsouth/ants/1.png,{labels[0]}\nsouth/bees/1.png,{labels[1]}\n"
+    )
+    with pytest.raises(DataError, match=f"the corrected label '{labels[0]}' of south"):
+        read_labelled("south", RunSettings(labels="fixes.csv"))
+
+
 def test_samples_without_labels_have_those_of_the_table(tree):
     (tree / "fixes.csv").write_text("path,label\na.jpg,cat\nb.jpg,dog\n")
     samples = Samples(("b.jpg", "a.jpg", "c.jpg"))

@@ -2,10 +2,15 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 from PIL import ImageOps
 
+from data import DataError, read_images
+from extract import FeatureStore
+from pipelines.errors import WrongCall
+from pipelines.stages.unlabelled import read_unlabelled
 from tests.pipelines.conftest import draw, write_photos
 
 BRIEF = ["--heads", "logistic", "--layers", "features.4", "--pooling", "avg", "--baselines", "off"]
@@ -101,6 +106,10 @@ def test_the_table_of_a_run_is_the_next_ones(corrected, places, small_run):
     assert code == 0, told
     assert (table.read_bytes(), results_of(out)["unlabelled"]) == before
     assert results_of(out)["extraction"]["computed"] == 0
+    # its labels may stand in no other file by now
+    code, _, told = small_run(photos, photos.parent, *BRIEF, "--report", "off")
+    assert (code, table.read_bytes()) == (2, before[0])
+    assert "unlabelled.csv may hold labels of yours, and would be replaced" in told
 
 
 def test_its_figures_are_named_in_the_docs(corrected):
@@ -162,6 +171,28 @@ def test_labels_that_can_not_choose_are_refused(places, small_run, tmp_path, lab
     table = write_rows(tmp_path / "some.csv", rows)
     told = refused(small_run, photos, tmp_path, "--unlabelled", others, "--target-labels", table)
     assert words in told
+
+
+def test_a_label_of_a_copy_goes_to_the_one_that_stays_and_none_is_lost(places, tmp_path):
+    """What is a labelled image too, or can't be read, takes no part, and is not counted."""
+    photos, others = places[0], shutil.copytree(places[1], tmp_path / "others")
+    pairs = [(others / kind / f"{i}.png", kind) for kind in CLASSES for i in range(60, 65)]
+    shutil.copy(pairs[0][0], others / "copy.png")
+    shutil.copy(photos / "cats" / "1.png", others / "known.png")
+    (others / "broken.png").write_bytes(b"no image")
+    left_over = [(others / "known.png", "cats"), (others / "broken.png", "cats")]
+    store, samples = FeatureStore(tmp_path / "cache"), read_images(photos)
+
+    def read(rows):
+        return read_unlabelled(others, samples, store, write_rows(tmp_path / "some.csv", rows))
+
+    found = read([(others / "copy.png", "cats"), *pairs[1:], *left_over])
+    assert found.labels == {str(path): kind for path, kind in pairs}
+    assert found.labels_beside == {str(path): "cats" for path, _ in left_over}
+    with pytest.raises(WrongCall, match="9 images with a label, and 2 that can't be used: expec"):
+        read([*pairs[1:], *left_over])
+    with pytest.raises(DataError, match=r"is given the label 'dogs', and its copy .*: leave"):
+        read([*pairs, (others / "copy.png", "dogs")])
 
 
 def test_labels_of_other_images_are_refused(places, small_run, tmp_path):

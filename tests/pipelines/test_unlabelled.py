@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -48,6 +49,8 @@ def test_each_new_image_is_answered_once(finished):
     assert {row["label"] for row in rows} == {""}
     assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)
     assert all(0 < float(row["familiarity"]) <= 1 for row in rows)
+    unlike = sum(float(row["familiarity"]) < 0.05 for row in rows)
+    assert results_of(out)["unlabelled"]["n_unfamiliar"] == unlike
 
 
 def test_what_is_worth_a_label_comes_first(finished):
@@ -63,6 +66,8 @@ def test_what_is_not_used_is_counted_and_listed(finished):
     found = results_of(out)["unlabelled"]
     counts = [found[name] for name in ("n_images", "n_bad", "n_copies", "n_repeated")]
     assert counts == [13, 1, 1, 1]
+    # beside the 24 that are labelled
+    assert results_of(out)["extraction"]["images"] == 24 + 13
     assert f"labels in {more} are not looked at" in told
     assert f"not used of {more}: 1 is a labelled image too, 1 copy of others in it" in told
     assert [row["path"] for row in rows_of(out / "bad_images.csv")] == [str(more / "broken.png")]
@@ -89,6 +94,7 @@ def test_it_is_told_on_the_screen_and_on_the_page(finished):
     assert "answers by labels alone" in said
     page = (out / "report.html").read_text(encoding="utf-8")
     assert '<section id="unlabelled"' in page
+    assert "of 13 images (5 % of images like the training ones are)." in page
 
 
 def test_the_saved_classifier_knows_nothing_of_them(finished, photos_of_the_module, small_run):
@@ -134,6 +140,27 @@ def test_the_ranked_file_is_taken_once_it_has_labels(finished, photos_of_the_mod
     assert len(result.samples) == 25
     assert rows[0]["path"] not in set(result.unlabelled.path)
     assert len(result.unlabelled) == 12
+
+
+def test_labels_that_were_written_into_the_table_are_not_lost(photos, tmp_path):
+    """Refused before anything is read or computed, whether the file is given or not."""
+    out = tmp_path / "out"
+    out.mkdir()
+    written = dict.fromkeys(("schema", "data", "leaderboard", "chosen"))
+    (out / "results.json").write_text(json.dumps(written | {"tables": {"unlabelled.csv": "0"}}))
+    table = out / "unlabelled.csv"
+    table.write_text("path,label\na.png,cats\n", encoding="utf-8")
+    asked = RunSettings(out=out, cache=tmp_path / "cache")
+    for more, words in (
+        ({}, "was changed since it was written, and would be replaced"),
+        ({"unlabelled": str(photos)}, "was changed since it was written"),
+        ({"labels": table}, r"unlabelled\.csv is read, and would be replaced"),
+    ):
+        with pytest.raises(WrongCall, match=words):
+            run_job(str(photos), replace(asked, **more))
+    with pytest.raises(WrongCall, match="is read, and would be replaced"):
+        run_job(str(table), replace(asked, target_labels=table))
+    assert table.read_text(encoding="utf-8") == "path,label\na.png,cats\n"
 
 
 def settings(folder, tmp_path):

@@ -179,7 +179,9 @@ def test_few_images_are_no_error(photos, settings, n):
 
 def test_what_cant_be_used_is_one_line(photos, settings, tmp_path):
     other = label(tmp_path / "a.csv", [("x.png", "cats")])
-    with pytest.raises(DataError, match=r"1 of 1 corrected path is no image of photos, first x\."):
+    with pytest.raises(
+        DataError, match=r"1 of 1 path with a label is no image of photos, first x\."
+    ):
         explore_job(str(photos), replace(settings, labelled=other))
     none = label(tmp_path / "b.csv", [(str(path), "drop") for path in photos.rglob("*.png")])
     with pytest.raises(WrongCall, match="drops every image: expected some to stay"):

@@ -62,6 +62,13 @@ def test_a_pass_is_described():
     assert describe_pass(Facts(12, 0, 0.1, NO_TIMES))["images_per_second"] is None
 
 
+def test_passes_over_other_images_are_added():
+    passes = [Done(60, 0, 1.0, NO_TIMES), Done(60, 60, 2.0, NO_TIMES)]
+    block = describe_extraction(passes, [Done(24, 24, 3.0, NO_TIMES), Done(24, 20, 1.0, NO_TIMES)])
+    assert (block["images"], block["from_store"], block["computed"]) == (84, 0, 84)
+    assert block["seconds"] == 7.0
+
+
 def test_of_several_passes_seconds_are_sums_and_the_slowest_says_why():
     passes = [
         Done(12, 12, 2.0, NO_TIMES, "torch-eager", "cpu", "decode"),

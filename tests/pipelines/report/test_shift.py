@@ -53,6 +53,15 @@ def test_labels_vouch_for_what_they_chose():
     ]
 
 
+def test_where_nothing_is_chosen_the_figure_is_of_what_was_not_done():
+    nested = {"difference": -0.1, "low": -0.2, "high": 0.0}
+    stays = SHIFT["corrections"] | {"taken": "product", "nested": nested}
+    assert shift_in_words(SHIFT | {"corrections": stays})[-1] == (
+        "  to choose a correction, scored by labels that had no part in it, would be -0.1000 "
+        "(-0.2000 to +0.0000) beside product; the answers stay as they are"
+    )
+
+
 def test_for_agreement_no_figure_vouches():
     assert shift_in_words(SHIFT | {"corrections": AGREED})[1:] == [
         "  coral is taken by what the corrections agree on, for which no figure vouches; where "
@@ -66,8 +75,14 @@ def test_for_agreement_no_figure_vouches():
     [
         ({"differs": None, "whole": None}, "shift: not looked for, of too few images"),
         (
-            {"differs": False},
-            f"shift: none found, {TOLD}, no better than chance: features are taken as they are",
+            {"differs": False, "whole": {"value": 0.5, "low": 0.42, "high": 0.58}},
+            "shift: none found, told from the training images with probability 0.500 (0.420 to "
+            "0.580), no better than chance: features are taken as they are",
+        ),
+        (
+            {"differs": False, "whole": {"value": 0.689, "low": 0.428, "high": 0.861}},
+            "shift: can't tell, told from the training images with probability 0.689 (0.428 to "
+            "0.861), which of so few images may be chance: features are taken as they are",
         ),
         (
             {},

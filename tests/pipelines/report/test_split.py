@@ -229,4 +229,4 @@ def test_corrections_that_fit_nothing_end_the_call(photos, run, tmp_path):
     (tmp_path / "fixes.csv").write_text("path,label\nnone.png,cats\n")
     code, _, err = run(photos, "--labels", tmp_path / "fixes.csv")
     assert code == 2
-    assert "1 of 1 corrected path is no image of" in err.splitlines()[-1]
+    assert "1 of 1 path with a label is no image of" in err.splitlines()[-1]

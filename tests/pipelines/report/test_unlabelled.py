@@ -28,6 +28,8 @@ RESULTS = {
     "settings": {"labels": None},
     "unlabelled": {
         "n_images": 520,
+        "threshold": 0.05,
+        "n_unfamiliar": 515,
         "method": "product",
         "labels_a_class": 5.2,
         "file": "out/unlabelled.csv",
@@ -53,6 +55,8 @@ def test_each_way_is_told_beside_labels_alone():
         "alone 0.6000 (-0.0500, -0.0700 to -0.0300); log loss 1.300, 1.200: not taken",
         "  for test images, which decide nothing: 0.5500, 0.6000 (-0.0500, -0.0700 to -0.0300: "
         "better beyond chance)",
+        "  unlike the training images: 515 of 520 images (5 % of images like the training ones "
+        "are)",
         "  shift: not looked for, of too few images",
         "  the saved classifier looks at one image at a time, and answers by labels alone",
     ]
@@ -63,10 +67,18 @@ def test_where_they_help_the_ranked_ones_are_to_be_labelled():
     words, step = OTHERS["unlabelled"](RESULTS)
     assert words == (
         "with 5 labels a class the images without labels help where labels are hidden: log "
-        "loss 1.100, by labels alone 1.200, accuracy +0.050 (+0.030 to +0.070); more labels will "
-        "bring more, first those that unlabelled.csv ranks"
+        "loss 1.100, by labels alone 1.200, accuracy +0.050 (+0.030 to +0.070); of further labels "
+        "first those that unlabelled.csv ranks"
     )
     assert step == Step(settings={"labels": "out/unlabelled.csv"}, promise=None)
+
+
+def test_a_gain_of_accuracy_within_chance_is_no_help():
+    results = copy.deepcopy(RESULTS)
+    results["unlabelled"]["rows"][1]["out_of_fold"] |= {"low": -0.067, "high": 0.194}
+    words, _ = OTHERS["unlabelled"](results)
+    assert "the images without labels are used, by their answers where labels are hidden" in words
+    assert "accuracy +0.050 (-0.067 to +0.194), no gain beyond chance; of further" in words
 
 
 @pytest.mark.parametrize("change", ["none", "alone", "mended"])
@@ -92,12 +104,14 @@ def test_the_file_has_no_label_but_those_given_and_an_earlier_one_goes(tmp_path)
         np.array([0.5, 0.75]),
         np.array([1 / 3, 1.0]),
         "product",
+        {"c.jpg": "drop"},
     )
     write_unlabelled(tmp_path / "unlabelled.csv", table)
     assert (tmp_path / "unlabelled.csv").read_text(encoding="utf-8").splitlines() == [
         "rank,path,label,predicted,probability,familiarity,method",
         "1,'=a.jpg,,cat,0.5,0.333333,product",
         ",b.jpg,dog,dog,0.75,1,product",
+        ",c.jpg,drop,,,,",
     ]
     write_unlabelled(tmp_path / "unlabelled.csv", None)
     assert not list(tmp_path.iterdir())
