@@ -489,11 +489,12 @@ def decode_numbers(data: bytes, path: FilePath = "") -> np.ndarray:
     -> (h, w) uint8, or uint16 of 16 bits. Raises ImageError for what can't be read, is no PNG or
     holds colours.
     """
-    name = "image"
+    name = "mask"
     try:
-        name, _ = _format_of(data)
-        if name != "PNG":
-            raise ValueError(f"it is no PNG; expected {NUMBERED}")
+        kind, _ = _format_of(data)
+        if kind != "PNG":
+            raise ValueError(f"it is {kind}; expected {NUMBERED}")
+        name = kind
         return decode_within_limits(_numbers, name, data, None, MAX_PIXELS, DEFAULT)
     except _DECODE_ERRORS as error:
         raise ImageError(os.fspath(path), _reason(name, error)) from error
@@ -504,7 +505,9 @@ def _numbers(data: bytes, at_least: int | None, max_pixels: int, reading: Readin
     if isinstance(pixels, Values) and pixels.array.ndim == 2:
         return pixels.array.astype(np.uint16)
     if isinstance(pixels, Image.Image) and pixels.mode in ("1", "L", "P"):
-        return np.asarray(pixels).astype(np.uint8)
+        numbers = np.asarray(pixels).astype(np.uint8)
+        # gray of 2 and 4 bits is spread over 0 to 255 by Pillow; a palette's numbers are not
+        return numbers // (255 // (2 ** data[24] - 1)) if pixels.mode == "L" else numbers
     raise ValueError(f"it holds colours; expected {NUMBERED}")
 
 

@@ -12,6 +12,7 @@ from data.images import FilePath, decode_numbers, read_bytes
 from data.samples import DataError
 
 SUFFIX = ".png"
+LARGEST_NUMBER = int(np.iinfo(np.uint16).max)  # the largest number that a PNG of gray holds
 
 
 def read_mask_folder(images: FilePath, masks: FilePath) -> tuple[list[str], list[str]]:
@@ -80,7 +81,7 @@ def read_mask(source: FilePath | np.ndarray) -> np.ndarray:
     ----------
     source : path, or array of shape (h, w) of a whole-numbered type
         A PNG with a palette, whose numbers are taken and whose colours mean nothing, or of gray
-        with 1, 8 or 16 bits. An array is taken as it is.
+        with 1, 2, 4, 8 or 16 bits. An array is taken as it is.
 
     Returns
     -------
@@ -106,8 +107,8 @@ def read_mask(source: FilePath | np.ndarray) -> np.ndarray:
             f"a mask {source.dtype} {source.shape} came; expected whole numbers of shape (h, w)"
         )
     low, high = int(source.min()), int(source.max())
-    if low < 0 or high > np.iinfo(np.uint16).max:
-        raise DataError(f"a mask holds the numbers {low} to {high}: expected 0 to 65535")
+    if low < 0 or high > LARGEST_NUMBER:
+        raise DataError(f"a mask holds the numbers {low} to {high}: expected 0 to {LARGEST_NUMBER}")
     return source.astype(np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16)
 
 

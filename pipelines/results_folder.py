@@ -31,6 +31,7 @@ from pipelines.report.files import (
 from pipelines.report.images import IMAGES
 
 BUNDLE = "model"
+MASKS = "masks"
 # of a run that did not finish, beside the results of one that did
 FAILED_BAD_IMAGES = "failed_bad_images.csv"
 LISTS = (BAD_IMAGES, FAILED_BAD_IMAGES)
@@ -46,13 +47,14 @@ class Kind:
 
     what : in a word. keys : of every results.json of it. files : that it writes; results.json goes
     first and comes last, as it says that all was finished. tables : those that labels are written
-    into afterwards.
+    into afterwards. has_classifier : whether its bundle is a classifier of images.
     """
 
     what: str
     keys: frozenset[str]
     files: tuple[str, ...]
-    tables: tuple[str, ...]
+    tables: tuple[str, ...] = ()
+    has_classifier: bool = False
 
 
 RUN = Kind(
@@ -60,12 +62,18 @@ RUN = Kind(
     frozenset({"schema", "data", "leaderboard", "chosen"}),
     (RESULTS, REPORT, IMAGES, BUNDLE, NETWORK, PREDICTIONS, UNLABELLED, *LISTS),
     (UNLABELLED,),
+    has_classifier=True,
 )
 EXPLORATION = Kind(
     "exploration",
     frozenset({"schema", "data", "clusters", "to_label"}),
     (RESULTS, REPORT, CLUSTERS, TO_LABEL, *LISTS),
     (CLUSTERS, TO_LABEL),
+)
+SEGMENTATION = Kind(
+    "segmentation",
+    frozenset({"schema", "data", "overlap", "images"}),
+    (RESULTS, REPORT, BUNDLE, MASKS),
 )
 
 
@@ -142,9 +150,12 @@ def refuse_others(out: Path, cache: str | Path | None = None, kind: Kind = RUN) 
     cache : where features are kept, which may lie in it. kind : whose folder it may be. Raises
     BundleError for no bundle in a bundle's place.
     """
+    kept = {_first_part(cache, out)} if cache else set()
+    if kept & {*kind.files}:
+        raise WrongCall(f"--cache {cache} lies where results go, and would be replaced: move it")
     if not out.is_dir():
         return  # what is no folder can't be made one, and says so
-    if BUNDLE in kind.files:
+    if kind.has_classifier:
         refuse_overwriting(out / BUNDLE)
     advice = "choose another folder with --out, or move that away"
     try:
@@ -156,7 +167,6 @@ def refuse_others(out: Path, cache: str | Path | None = None, kind: Kind = RUN) 
     if (out / RESULTS).exists():
         return  # what else lies there stays
     made = {BAD_IMAGES} if _is_list(out / BAD_IMAGES) else set()
-    kept = {_first_part(cache, out)} if cache else set()
     strange += [name for name in kind.files if os.path.lexists(out / name)]
     strange = [name for name in strange if name not in made | kept]
     if strange:

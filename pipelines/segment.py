@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from data.names import shown
+from data.names import counted, shown
 from pipelines.console import (
     DONE,
     PIXEL_OPTIONS,
@@ -87,8 +87,10 @@ def in_words(results: dict, out: Path) -> str:
     data, overlap = results["data"], results["overlap"]
     rows = [(f"class {own['class']}", own) for own in overlap["classes"]]
     lines = [
-        f"intersection over union of {data['n_test']} test images, {data['n_train']} to learn from",
+        f"intersection over union of {counted(data['n_test'], 'test image')}, "
+        f"{data['n_train']} to learn from",
         *(f"{name:<10} {_share(own)}" for name, own in [*rows, ("mean", overlap["mean"])]),
+        *ignored_in_words(data),
         shown(f"page: {out / 'report.html'}; masks: {out / 'masks'}"),
         "the classifier is not kept: a forest is none that can be"
         if not results["kept"]
@@ -97,9 +99,18 @@ def in_words(results: dict, out: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def ignored_in_words(data: dict) -> list[str]:
+    """A line where no mask has the number that was to be ignored."""
+    if data["ignore_found"] is not False:
+        return []
+    return [f"no mask has the number {data['ignore']} that --ignore names: every pixel counts"]
+
+
 def _share(own: dict) -> str:
     if own["value"] is None:
         return "no pixel of it"
+    if own["low"] is None:
+        return f"{own['value']:.3f} (too few images for an interval)"
     return f"{own['value']:.3f} ({own['low']:.3f} to {own['high']:.3f})"
 
 

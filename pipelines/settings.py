@@ -103,6 +103,14 @@ class FeatureSettings:
         check_numerics(self.numerics)
         check_device(self.device)
 
+    def refuse_maps(self) -> None:
+        """Raise ExtractError for a pooling that keeps places, where images are to be vectors."""
+        from extract.pooling import parse_taps, refuse_maps
+
+        for layer in self.layers.split(","):
+            for pooling in self.poolings:
+                refuse_maps(parse_taps(layer, pooling))
+
     def _check_backbones(self) -> None:
         if AUTO in self.backbones:
             raise WrongSetting(
@@ -273,7 +281,7 @@ class RunSettings(FeatureSettings):
                 "leave one of them out"
             )
         self.check_features()
-        self._refuse_maps()
+        self.refuse_maps()
         self._check_names(len(samples.classes))
         self._check_views()
         if not 0 < self.within < math.inf:
@@ -305,13 +313,6 @@ class RunSettings(FeatureSettings):
                 self.layers,
                 "expected auto or all beside --backbone auto: each network names its own layers",
             )
-
-    def _refuse_maps(self) -> None:
-        from extract.pooling import parse_taps, refuse_maps
-
-        for layer in self.layers.split(","):
-            for pooling in self.poolings:
-                refuse_maps(parse_taps(layer, pooling))
 
     def _check_names(self, n_classes: int) -> None:
         from heads import make_head

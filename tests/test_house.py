@@ -27,7 +27,7 @@ ARROWS = {
         *("errors", "evaluation", "exploration", "features", "findings", "job", "report"),
         *("results_folder", "samples", "settings", "stages", "threads"),
     },
-    "pixels": {"bundle", "errors", "evaluation", "features", "report"},
+    "pixels": {"bundle", "errors", "evaluation", "features", "report", "results_folder"},
     "report": {"evaluation", "exploration", "errors"},
     # it makes a run, and more of it
     "tuning": {

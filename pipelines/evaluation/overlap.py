@@ -12,7 +12,8 @@ from pipelines.evaluation.intervals import DRAWS, LEVEL, percentiles
 class Overlap:
     """Intersection over union of a class, or its mean over classes, with its interval.
 
-    `value` and the ends are NaN where neither the truth nor a prediction has a pixel of it.
+    All three are NaN where neither the truth nor a prediction has a pixel of it, and the ends where
+    fewer than two images have one.
     """
 
     value: float
@@ -69,8 +70,10 @@ def measure_overlap(
     """Intersection over union of each class over all images, and the mean over classes.
 
     The intervals are percentiles of the Bayesian bootstrap over images (Rubin, 1981), as pixels of
-    one image are alike; deviations are widened as t is against the normal. Where every image is
-    covered to the same share they have no width.
+    one image are alike; deviations are widened as t is against the normal, by how many images have
+    the class. One image says nothing of others: a class that a single one has gets no interval, and
+    the mean none where this holds of every class. Where every image is covered to the same share
+    they have no width.
 
     Parameters
     ----------
@@ -93,10 +96,13 @@ def measure_overlap(
     (0.9, True)
     """
     rng = np.random.default_rng(seed)
-    n = len(counts)
-    drawn = np.tensordot(rng.standard_exponential((draws, n)), counts.astype(float), 1)
+    drawn = np.tensordot(rng.standard_exponential((draws, len(counts))), counts.astype(float), 1)
     ratios, found = _ratios(drawn), _ratios(counts.sum(axis=0))
-    by_class = [_within(float(found[i]), ratios[:, i], n, level) for i in range(len(found))]
+    there = (counts[..., 1] > 0).sum(axis=0)
+    by_class = [
+        _within(float(found[i]), ratios[:, i], int(there[i]), level) for i in range(len(found))
+    ]
+    n = len(counts) if there.max(initial=0) > 1 else 1
     return by_class, _within(float(_mean(found)), _mean(ratios), n, level)
 
 
@@ -115,11 +121,11 @@ def _mean(ratios: np.ndarray) -> np.ndarray:
 
 
 def _within(value: float, drawn: np.ndarray, n: int, level: float) -> Overlap:
-    if not np.isfinite(value):
-        return Overlap(value, value, value)
+    if not np.isfinite(value) or n < 2:
+        return Overlap(value, np.nan, np.nan)
     low, high = percentiles(drawn, level)
     tail = (1 + level) / 2
-    wider = t.ppf(tail, max(n - 1, 1)) / norm.ppf(tail)
+    wider = t.ppf(tail, n - 1) / norm.ppf(tail)
     ends = value + wider * (low - value), value + wider * (high - value)
     low, high = np.clip([min(value, ends[0]), max(value, ends[1])], 0, 1)
     return Overlap(value, float(low), float(high))

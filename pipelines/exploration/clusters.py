@@ -22,6 +22,7 @@ MOST_ROWS = 2000
 DRAWS, SHARE = 12, 0.8
 # first centres of which the best are kept: one alone may split a group and join two
 STARTS = 4
+CHANCE = 0.05  # how often points without groups may be told to have some
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,16 @@ class Stability:
         Standard error of this mean.
     reference : float
         The same of points without groups, of the same spread in every direction.
+    excess : float
+        How far the agreement lies above that of such points, in standard deviations of one cloud of
+        them, both by Fisher's transformation.
     """
 
     k: int
     agreement: float
     error: float
     reference: float
+    excess: float
 
     @property
     def corrected(self) -> float:
@@ -256,7 +261,8 @@ def measure_stability(places: np.ndarray, numbers: Sequence[int], seed: int = 0)
             for cloud, pair in zip(clouds, _pairs(draws), strict=True)
         ]
         error = own.std(ddof=1) / len(own) ** 0.5
-        found.append(Stability(k, float(own.mean()), float(error), float(np.mean(reference))))
+        means = float(own.mean()), float(error), float(np.mean(reference))
+        found.append(Stability(k, *means, _excess(own, np.array(reference), n)))
     return found
 
 
@@ -279,7 +285,7 @@ def choose_number(stability: Sequence[Stability]) -> int:
     Examples
     --------
     >>> rows = [(2, 0.8, 0.01, 0.7), (3, 0.9, 0.03, 0.5), (4, 0.83, 0.03, 0.2), (5, 0.5, 0.0, 0.2)]
-    >>> choose_number([Stability(*row) for row in rows])
+    >>> choose_number([Stability(*row, excess=3.0) for row in rows])
     4
     """
     if not stability:
@@ -287,6 +293,36 @@ def choose_number(stability: Sequence[Stability]) -> int:
     best = max(stability, key=lambda own: own.corrected)
     least = best.corrected - best.corrected_error
     return max(own.k for own in stability if own.corrected >= least)
+
+
+def has_groups(stability: Sequence[Stability]) -> bool:
+    """Whether some number of clusters comes again more often than chance lets those of a cloud.
+
+    The images are one cloud more beside those without groups, and what its clusterings agree by is
+    held against theirs as one further observation, by Student's t; any number may tell, so that
+    each is allowed its part of the error (Bonferroni). The standard error of the agreement does not
+    serve: all draws share the one shape that the images happen to have.
+
+    Parameters
+    ----------
+    stability : sequence of Stability
+        As of `measure_stability`.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> has_groups([Stability(2, 0.9, 0.01, 0.8, 0.5), Stability(3, 0.9, 0.01, 0.5, 3.0)])
+    True
+    >>> has_groups([Stability(2, 0.9, 0.01, 0.8, 0.5), Stability(3, 0.6, 0.01, 0.5, 2.0)])
+    False
+    """
+    from scipy.stats import t
+
+    most = t.ppf(1 - CHANCE / max(len(stability), 1), DRAWS - 1) * (1 + 1 / DRAWS) ** 0.5
+    return any(own.excess > most for own in stability)
 
 
 def _pairs(draws: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -299,6 +335,18 @@ def _cluster_draw(places: np.ndarray, rows: np.ndarray, k: int, seed: int) -> np
     clusters = np.full(len(places), -1)
     clusters[rows] = find_clusters(places[rows], k, seed)
     return clusters
+
+
+def _excess(own: np.ndarray, reference: np.ndarray, n: int) -> float:
+    """How far the agreements of pairs lie above those of pairs of one cloud each.
+
+    own, reference : (DRAWS,) indices over SHARE² of n images. -> In deviations of the reference.
+    """
+    # an index near 1 varies little: the transformation makes deviations alike all along its scale;
+    # it would be infinite for 1, which counts as all images but half of one, and few say little
+    most = 1 - 0.5 / (SHARE**2 * n)
+    own, reference = (np.arctanh(np.minimum(each, most)) for each in (own, reference))
+    return float((own.mean() - reference.mean()) / max(reference.std(ddof=1), ROUNDING))
 
 
 def _agreement(one: np.ndarray, two: np.ndarray) -> float:

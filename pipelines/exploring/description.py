@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 
 from data import Samples
-from pipelines.exploration.clusters import Stability
+from pipelines.exploration.clusters import Stability, has_groups
 from pipelines.exploration.selection import ENOUGH
 from pipelines.exploration.table import EXPLORATIONS
 from pipelines.exploring.stages import Chosen, Exploring, Grouped, of_table
@@ -57,8 +57,10 @@ def describe_grouped(job: Exploring, table: FeatureTable, grouped: Grouped) -> d
     """The `clusters` of results.json."""
     return {
         "k": len(np.unique(grouped.clusters)),
+        "asked": job.settings.clusters,
         "chosen_by": "stability" if job.settings.clusters is None else "given",
         "stability": [describe_stability(own) for own in grouped.stability],
+        "has_groups": has_groups(grouped.stability) if grouped.stability else None,
         "rows": describe_clusters(table.samples, grouped),
         "labels": compare_labels(job, table, grouped.clusters),
     }

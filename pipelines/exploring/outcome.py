@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from data import Samples
+from data.names import counted
 from pipelines.evaluation.frames import make_frame
 from pipelines.features import FeatureTable
 from pipelines.report.files import write_page
@@ -43,10 +44,11 @@ class ExploreResult:
     results: dict
 
     def __repr__(self) -> str:
-        found = self.results["clusters"]
+        images = counted(len(self.samples), "image")
+        clusters = counted(self.results["clusters"]["k"], "cluster")
         return (
-            f"ExploreResult({self.results['data']['name']!r}: {len(self.samples)} images in "
-            f"{found['k']} clusters, {len(self.to_label)} to label first)"
+            f"ExploreResult({self.results['data']['name']!r}: {images} in {clusters}, "
+            f"{len(self.to_label)} to label first)"
         )
 
     @property

@@ -67,3 +67,4 @@ class ExploreSettings(FeatureSettings):
         if not 0 <= self.max_bad <= 1:
             raise WrongSetting("max_bad", self.max_bad, "expected a fraction from 0 to 1")
         self.check_features()
+        self.refuse_maps()

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from data import DataError, Reading, open_image, read_mask, settle_reading
+from data.masks import LARGEST_NUMBER
 from data.names import counted
 from extract import FeatureStore, MemoryStore, extract, load_backbone
 from extract.backbones import DEFAULT_BACKBONE, Backbone
@@ -253,13 +254,19 @@ class PixelClassifier(BaseEstimator):
             raise WrongSetting(
                 "pixels_per_image", self.pixels_per_image, "expected 1 or more, such as 256"
             )
+        if self.ignore is not None and not 0 <= self.ignore <= LARGEST_NUMBER:
+            raise WrongSetting(
+                "ignore", self.ignore, f"expected a number of the masks, from 0 to {LARGEST_NUMBER}"
+            )
 
     def _draw(self, images: Sequence, masks: Sequence, n: int) -> list[Drawn]:
         """About n pixels of each image; sets `classes_` and `shares_`."""
         _check_counts(images, masks)
 
         def of(row: int) -> tuple[Drawn, np.ndarray, np.ndarray]:
-            mask = _sized(read_mask(masks[row]), size_of(images[row], self.reading_), images[row])
+            mask = check_size(
+                read_mask(masks[row]), size_of(images[row], self.reading_), images[row]
+            )
             rng = np.random.default_rng([self.seed, row])
             drawn = draw_pixels(mask, n, rng, self.ignore)
             return drawn, *np.unique(mask, return_counts=True)
@@ -316,7 +323,8 @@ def size_of(image: Any, reading: Reading) -> tuple[int, int]:
     return height, width
 
 
-def _sized(mask: np.ndarray, size: tuple[int, int], image: Any) -> np.ndarray:
+def check_size(mask: np.ndarray, size: tuple[int, int], image: Any) -> np.ndarray:
+    """The mask; DataError where it is of another (height, width) than its image."""
     if mask.shape != size:
         named = f"the mask of {image}" if isinstance(image, str | os.PathLike) else "a mask"
         raise DataError(
@@ -327,7 +335,7 @@ def _sized(mask: np.ndarray, size: tuple[int, int], image: Any) -> np.ndarray:
 
 
 def _same_size(mask: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    return _sized(mask, (predicted.shape[0], predicted.shape[1]), None)
+    return check_size(mask, (predicted.shape[0], predicted.shape[1]), None)
 
 
 def _classes(numbers: Sequence[np.ndarray], ignore: int | None) -> np.ndarray:

@@ -1,41 +1,34 @@
 """Images and masks in; a classifier of pixels, its overlap on images it never saw, their masks."""
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data import DataError, hold_out, read_mask, read_mask_folder, write_mask
+from data import DataError, hold_out, read_mask, read_mask_folder, settle_reading, write_mask
 from data.names import counted
 from extract import FeatureStore, Preprocessing
 from extract.cores import cores
 from extract.store.ids import image_ids
-from pipelines.bundle.exchange import folder_aside
 from pipelines.errors import WrongCall
 from pipelines.evaluation.overlap import count_overlap, mean_overlap, measure_overlap
 from pipelines.features import watching
-from pipelines.pixels.classifier import PixelClassifier
-from pipelines.pixels.kept import KEPT_HEADS, refuse_unkept, write_pixels
+from pipelines.pixels.classifier import PixelClassifier, check_size, size_of
+from pipelines.pixels.kept import KEPT_HEADS, refuse_overwriting, refuse_unkept, write_pixels
 from pipelines.pixels.maps import map_taps
 from pipelines.pixels.settings import SegmentSettings
-from pipelines.report.files import (
-    REPORT,
-    RESULTS,
-    disk_errors_named,
-    write_page,
-    write_results,
-)
+from pipelines.report.files import REPORT, RESULTS, disk_errors_named, write_page, write_results
 from pipelines.report.pixels import MOST_SHOWN, Shown, make_pixels_page, show
+from pipelines.results_folder import BUNDLE, MASKS, SEGMENTATION, results_folder
+from pipelines.results_folder import refuse_others as refuse_strangers
 
 SCHEMA = 1
-KIND = "segmentation"
-MASKS, MODEL = "masks", "model"
 HELD_OUT = 0.25
 
 
@@ -100,13 +93,15 @@ def segment_job(
         Results that can't be written.
     """
     settings = settings or SegmentSettings()
-    refuse_others(settings.out)
+    if settings.out is not None:
+        refuse_others(Path(settings.out), settings, (images, masks))
     train, test = split_pairs(images, masks, settings)
+    refuse_other_sizes(test, settings)
     with contextlib.ExitStack() as stack:
-        aside = None
-        if settings.out is not None:
-            stack.enter_context(disk_errors_named(Path(settings.out)))
-            aside = stack.enter_context(folder_aside(Path(settings.out)))
+        folder = stack.enter_context(results_folder(settings.out, SEGMENTATION))
+        if folder is not None:
+            stack.enter_context(disk_errors_named(folder.out))
+        aside = None if folder is None else folder.aside
         return _work(train, test, settings, aside, on_event, command)
 
 
@@ -134,7 +129,7 @@ def _work(
     done = time.perf_counter()
     results = {
         "schema": SCHEMA,
-        "kind": KIND,
+        "kind": SEGMENTATION.what,
         "command": list(command),
         "data": {
             "classes": classes.tolist(),
@@ -143,6 +138,7 @@ def _work(
             "n_test": len(test.images),
             "split": "held_out" if settings.test is None else "given",
             "ignore": settings.ignore,
+            "ignore_found": _is_found(settings.ignore, [*train.masks, *test.masks]),
         },
         **_described(classifier),
         "overlap": _measured(classes, counts, settings.seed),
@@ -178,20 +174,20 @@ def _seen(preprocessing: Any) -> list[int]:
     return list(preprocessing.shape)
 
 
-def refuse_others(out: str | Path | None) -> None:
-    """Raise WrongCall where the results would take the place of something else."""
-    if out is None or not os.path.lexists(out):
-        return
-    folder = Path(out)
-    if folder.is_dir() and not any(folder.iterdir()):
-        return
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        content = json.loads((folder / RESULTS).read_bytes())
-        if isinstance(content, dict) and content.get("kind") == KIND:
-            return
-    raise WrongCall(
-        f"{folder} holds no {KIND}'s results: choose another folder with --out, or move that away"
-    )
+def refuse_others(out: Path, settings: SegmentSettings, read: Sequence[str | Path]) -> None:
+    """Raise WrongCall where the results would take the place of something else.
+
+    read : the folders of images and masks, which may be those that an earlier job predicted.
+    """
+    refuse_strangers(out, settings.cache, SEGMENTATION)
+    refuse_overwriting(out / BUNDLE)
+    replaced = Path(os.path.realpath(out / MASKS))
+    for folder in (*read, *(settings.test or ())):
+        if Path(os.path.realpath(folder)).is_relative_to(replaced):
+            raise WrongCall(
+                f"{folder} would be replaced by the predicted masks: choose another folder with "
+                "--out, or move it away"
+            )
 
 
 def split_pairs(
@@ -205,6 +201,11 @@ def split_pairs(
     remembered = FeatureStore(settings.cache).cache / "ids"
     ids = _ids(every.images, remembered)
     if settings.test is None:
+        if len(np.unique(ids)) < 2:
+            raise DataError(
+                f"{images} holds one image, or copies of one: expected two or more, to learn from "
+                "and to test on, or others to test on (--test)"
+            )
         one_class = np.full(len(ids), "images")
         train, test = hold_out(one_class, ids, HELD_OUT, settings.seed)
         return every.of(train), every.of(test)
@@ -217,6 +218,21 @@ def split_pairs(
             f"{'' if len(shared) == 1 else 's'} too: leave them out of one part"
         )
     return every, test
+
+
+def refuse_other_sizes(pairs: Pairs, settings: SegmentSettings) -> None:
+    """Raise DataError for the first mask of another size than its image.
+
+    Test images are answered last: so it is said before any pass.
+    """
+    # how large an image is does not hang on what is black and white in it
+    reading = settle_reading(None, settings.page, settings.channels)
+
+    def check(image: str, mask: str) -> None:
+        check_size(read_mask(mask), size_of(image, reading), image)
+
+    with ThreadPoolExecutor(cores()) as threads:
+        list(threads.map(check, pairs.images, pairs.masks))
 
 
 def _pairs(images: str | Path, masks: str | Path) -> Pairs:
@@ -240,6 +256,11 @@ def _classes(classifier: PixelClassifier, masks: Sequence[str]) -> np.ndarray:
     return found[found != classifier.ignore] if classifier.ignore is not None else found
 
 
+def _is_found(ignore: int | None, masks: Sequence[str]) -> bool | None:
+    """Whether some mask has the number that is ignored; looked for up to the first that has it."""
+    return None if ignore is None else any(ignore in read_mask(mask) for mask in masks)
+
+
 def _shares(classifier: PixelClassifier, classes: np.ndarray) -> np.ndarray:
     """(classes,) of the pixels of the training masks."""
     shares = np.zeros(len(classes))
@@ -251,16 +272,10 @@ def _tested(
     predicted: np.ndarray, mask: str, classes: np.ndarray, ignore: int | None, file: Path | None
 ) -> np.ndarray:
     """(classes, 2) overlap of one image, whose predicted mask is written."""
-    truth = read_mask(mask)
-    if truth.shape != predicted.shape:
-        raise DataError(
-            f"{mask} has {truth.shape[1]} x {truth.shape[0]} pixels, and its image "
-            f"{predicted.shape[1]} x {predicted.shape[0]}: expected one number for each pixel"
-        )
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_mask(file, predicted)
-    return count_overlap(truth, predicted, classes, ignore)
+    return count_overlap(read_mask(mask), predicted, classes, ignore)
 
 
 def _measured(classes: np.ndarray, counts: np.ndarray, seed: int) -> dict:
@@ -286,8 +301,8 @@ def _number(value: float) -> float | None:
 def _write(classifier: PixelClassifier, test: Pairs, results: dict, aside: Path) -> None:
     if results["kept"]:
         refuse_unkept(classifier)
-        (aside / MODEL).mkdir()
-        write_pixels(classifier, aside / MODEL)
+        (aside / BUNDLE).mkdir()
+        write_pixels(classifier, aside / BUNDLE)
     page = make_pixels_page(results, list(_shown(test, results, classifier, aside / MASKS)))
     write_page(aside / REPORT, page)
     write_results(aside / RESULTS, results)

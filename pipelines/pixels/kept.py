@@ -46,11 +46,16 @@ def save_pixels(classifier: PixelClassifier, path: str | Path) -> Path:
     """
     refuse_unkept(classifier)
     folder = Path(path)
-    if folder.exists() and not ((folder / FILE).exists() or _is_empty(folder)):
-        raise BundleError(f"{folder} exists and holds no {FILE}: choose another path")
+    refuse_overwriting(folder)
     with folder_aside(folder) as aside:
         write_pixels(classifier, aside)
     return folder
+
+
+def refuse_overwriting(folder: Path) -> None:
+    """Raise BundleError where a classifier would take the place of something else."""
+    if folder.exists() and not ((folder / FILE).exists() or _is_empty(folder)):
+        raise BundleError(f"{folder} exists and holds no {FILE}: choose another path")
 
 
 def refuse_unkept(classifier: PixelClassifier) -> None:

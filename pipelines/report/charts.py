@@ -31,6 +31,8 @@ CONFIG = {
         "titleFontSize": 12,
         "titleFontWeight": "normal",
     },
+    # the page's font is not known where labels are measured: the title would lie over them
+    "axisY": {"minExtent": 42},
 }
 
 

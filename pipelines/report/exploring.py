@@ -70,7 +70,7 @@ def number_in_words(clusters: Mapping) -> str:
     """How many clusters there are, and why so many."""
     many = counted(clusters["k"], "cluster")
     if clusters["chosen_by"] == "given":
-        return f"{many}, as given"
+        return f"{many}, {given_in_words(clusters)}"
     row = chosen_row(clusters)
     if row is None:
         return f"{many}: too few images that differ to compare numbers of clusters"
@@ -79,20 +79,22 @@ def number_in_words(clusters: Mapping) -> str:
         f"{many}: clusterings of other draws agree by {place['agreement']:.2f} (adjusted Rand "
         f"index), and by {place['reference']:.2f} on points without groups"
     )
-    if not is_clear(place):
-        words += "; that is hardly more: these images may have no groups"
+    if not clusters["has_groups"]:
+        words += "; no number comes again clearly more than there: these images may have no groups"
     return words
+
+
+def given_in_words(clusters: Mapping) -> str:
+    """Whether there are as many clusters as were asked for."""
+    if clusters["k"] == clusters["asked"]:
+        return "as many as were asked for"
+    return f"where {clusters['asked']} were asked for: no more images differ"
 
 
 def chosen_row(clusters: Mapping) -> int | None:
     """Place of the chosen number among those whose stability was measured."""
     numbers = [own["k"] for own in clusters["stability"]]
     return numbers.index(clusters["k"]) if clusters["k"] in numbers else None
-
-
-def is_clear(row: Mapping) -> bool:
-    """Whether clusters come again more often than those of points without groups."""
-    return row["corrected"] > 2 * row["corrected_error"]
 
 
 def labels_in_words(results: Mapping) -> list[str]:
@@ -202,16 +204,21 @@ def explored_page(
     stability = results["clusters"]["stability"]
     chosen = chosen_row(results["clusters"])
     keys = [own.tobytes().hex() for own in ids]
+    labelled = results["to_label"]["labelled"]
     page_data = {
         "images": {
             **describe_named(paths, keys, (places[:, 0], places[:, 1]), pictures),
             "classes": names,
             "label": clusters.tolist(),
             "known": {
-                row_of[path]: as_cell(label)
-                for path, label in results["to_label"]["labelled"].items()
-                if path in row_of
+                row_of[path]: as_cell(label) for path, label in labelled.items() if path in row_of
             },
+            # dropped ones, and exact copies that were left out: a saved table has them again
+            "absent": [
+                [as_cell(path), as_cell(label)]
+                for path, label in labelled.items()
+                if path not in row_of
+            ],
         },
         "galleries": {own.key: own.items for own in (*groups, *others)},
         "mends": False,
@@ -230,10 +237,10 @@ def explored_page(
         galleries=others,
         stability=stability,
         chosen=chosen,
-        is_clear=chosen is not None and is_clear(stability[chosen]),
         n_drawn=int((~np.isnan(places[:, 0])).sum()),
         n_images=len(paths),
         n_pictures=sum(own in pictures for own in keys),
+        given=given_in_words(results["clusters"]),
         rule=Markup.escape(rule_in_words(results["to_label"])),
     )
 

@@ -68,12 +68,14 @@ def make_pixels_page(results: dict, images: Sequence[Shown]) -> str:
         undefined=jinja2.StrictUndefined,
         finalize=lambda value: shown(value) if type(value) is str else value,
     )
+    ignored = results["data"]["ignore"]
     colours = ["#{:02x}{:02x}{:02x}".format(*own) for own in mask_palette()]
     return environment.get_template("pixels.html").render(
         results=results,
         f=Figures(results),
         images=images,
         colours=[colours[number % 256] for number in results["data"]["classes"]],
+        ignored=None if ignored is None else colours[ignored % 256],
         counted=counted,
         interval=interval,
         style=Markup(_read("page.css")),

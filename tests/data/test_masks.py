@@ -1,11 +1,15 @@
 """Tests of data/masks.py: masks of PNG files, and the images that they are of."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from data import DataError, ImageError, read_mask, read_mask_folder, write_mask
 from data.masks import mask_palette
+from tests.data.pictures import chunk
 
 NUMBERS = np.array([[0, 1, 2], [7, 200, 255]], np.uint8)
 
@@ -34,11 +38,28 @@ def test_a_palette_gives_its_numbers_and_gray_its_values(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("colour", "depth"),
+    [*((0, depth) for depth in (1, 2, 4, 8, 16)), *((3, depth) for depth in (1, 2, 4, 8))],
+)
+def test_numbers_of_every_depth_are_read_as_they_are_written(tmp_path, colour, depth):
+    """Bit by bit, as other programs write them: Pillow writes no gray of 2 and 4 bits."""
+    numbers = np.arange(256) % 2**depth * (257 if depth == 16 else 1)
+    bits = "".join(f"{own:0{depth}b}" for own in numbers)
+    pixels = b"\0" + int(bits, 2).to_bytes(len(bits) // 8, "big")
+    head = struct.pack(">IIBB3x", len(numbers), 1, depth, colour)
+    palette = [(b"PLTE", bytes(3 * 2**depth))] if colour else []
+    chunks = [(b"IHDR", head), *palette, (b"IDAT", zlib.compress(pixels)), (b"IEND", b"")]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks)
+    (tmp_path / "m.png").write_bytes(data)
+    assert read_mask(tmp_path / "m.png").tolist() == [numbers.tolist()]
+
+
+@pytest.mark.parametrize(
     ("name", "image", "reason"),
     [
         ("rgb.png", Image.new("RGB", (2, 2)), "holds colours; expected a PNG with a palette"),
         ("alpha.png", Image.new("LA", (2, 2)), "holds colours"),
-        ("m.jpg", Image.new("L", (2, 2)), "is no PNG"),
+        ("m.jpg", Image.new("L", (2, 2)), "not a readable mask: it is JPEG; expected a PNG"),
     ],
 )
 def test_what_holds_no_class_numbers_is_refused(tmp_path, name, image, reason):

@@ -264,6 +264,12 @@ def test_a_cache_may_lie_in_the_folder(tmp_path):
         refuse_others(tmp_path / "out", tmp_path / "cache")
 
 
+def test_a_cache_may_not_lie_where_results_take_its_place(tmp_path):
+    place = tmp_path / "out" / "model"
+    with pytest.raises(WrongCall, match=r"--cache .*out/model/kept lies where results go"):
+        refuse_others(tmp_path / "out", place / "kept")
+
+
 def test_what_one_has_put_beside_a_runs_results_stays(tmp_path, how):
     write(tmp_path / "out", "old", more=["bad_images.csv"])
     (tmp_path / "out" / "notes").mkdir()

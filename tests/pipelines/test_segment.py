@@ -37,6 +37,7 @@ def segment(tmp_path, capsys):
 def test_overlap_of_each_class_is_printed(segment, tmp_path):
     code, out, err = segment()
     assert code == 0, err
+    assert "--ignore" not in out
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     mean = results["overlap"]["mean"]
     assert "intersection over union of 2 test images, 6 to learn from" in out
@@ -47,9 +48,21 @@ def test_overlap_of_each_class_is_printed(segment, tmp_path):
     assert "2 images to compute (0 kept already), 2 taps" in err
 
 
-def test_a_forest_is_not_kept_and_says_so(segment, tmp_path):
-    code, out, err = segment("--head", "forest", "--quiet")
+def test_one_test_image_gets_no_interval(segment, tmp_path):
+    test = tmp_path / "test images", tmp_path / "test masks"
+    for folder, kind in zip(test, ("images", "masks"), strict=True):
+        folder.mkdir()
+        (tmp_path / kind / "7.png").rename(folder / "7.png")
+    code, out, err = segment("--test", *test, "--quiet")
     assert (code, err) == (0, "")
+    assert "intersection over union of 1 test image, 7 to learn from" in out
+    assert out.count("(too few images for an interval)") == 3
+
+
+def test_a_forest_is_not_kept_and_says_so_and_a_number_that_no_mask_has(segment, tmp_path):
+    code, out, err = segment("--head", "forest", "--quiet", "--ignore", "99")
+    assert (code, err) == (0, "")
+    assert "no mask has the number 99 that --ignore names: every pixel counts" in out
     assert "the classifier is not kept" in out
     assert not (tmp_path / "out" / "model").exists()
 
@@ -60,6 +73,8 @@ def test_a_forest_is_not_kept_and_says_so(segment, tmp_path):
         (["--head", "knn"], "--head knn: expected one of logistic, forest"),
         (["--pixels-per-image", "0"], "--pixels-per-image 0: expected 1 or more"),
         (["--backbone", "resnet18,alexnet"], "--backbone resnet18,alexnet: expected the name"),
+        (["--ignore", "-3"], "--ignore -3: expected a number of the masks, from 0 to 65535"),
+        (["--ignore", "65536"], "--ignore 65536: expected a number of the masks"),
         (["--ignore", "1"], "the masks hold the one class 0"),
         (["--test", "nowhere", "nowhere"], "nowhere is no folder"),
         (["--size", "0"], "size"),

@@ -144,19 +144,20 @@
   // what a spreadsheet would compute, as `data.names.as_cell` writes it
   const plainText = (text) => (/^'*[=+\-@]/.test(text) ? `'${text}` : text);
 
+  const pathOf = (row) => images.cells[row] ?? images.folder + images.path[row];
+
+  // [path, label] of each row of the table
   function labelled() {
-    if (isAnswered) return [...ticks].map(([row, label]) => [row, label === DROP ? "drop" : images.class_cells[label]]);
-    return images.label
+    if (isAnswered) return [...ticks].map(([row, label]) => [pathOf(row), label === DROP ? "drop" : images.class_cells[label]]);
+    const shown = images.label
       .map((own, row) => [row, written.image.get(row), images.known[row], written.cluster.get(own)])
-      .map(([row, image, known, cluster]) => [row, image ? plainText(image) : known ?? plainText(cluster ?? "")])
+      .map(([row, image, known, cluster]) => [pathOf(row), image ? plainText(image) : known ?? plainText(cluster ?? "")])
       .filter(([, name]) => name);
+    return [...shown, ...images.absent];
   }
 
   function asCsv() {
-    const lines = labelled().map(([row, label]) => {
-      const path = images.cells[row] ?? images.folder + images.path[row];
-      return [path, label].map(cell).join(",");
-    });
+    const lines = labelled().map((own) => own.map(cell).join(","));
     return ["path,label", ...lines, ""].join("\n");
   }
 

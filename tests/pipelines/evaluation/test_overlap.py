@@ -31,6 +31,19 @@ def test_a_class_that_is_nowhere_has_no_figure_and_takes_no_part_in_the_mean():
     assert np.isnan(mean_overlap(np.zeros((2, 2, 2), int)))
 
 
+def test_what_one_image_has_gets_no_interval():
+    """Every draw of it has the same share, which is no certainty."""
+    one, two, absent = [8, 10], [9, 10], [0, 0]
+    by_class, mean = measure_overlap(np.array([[one, absent]]))
+    assert (by_class[0].value, mean.value) == (0.8, 0.8)
+    assert np.isnan([by_class[0].low, by_class[0].high, mean.low, mean.high]).all()
+    by_class, mean = measure_overlap(np.array([[one, absent], [two, one]]))
+    assert by_class[0].low < 0.85 < by_class[0].high
+    assert np.isnan([by_class[1].low, by_class[1].high]).all()
+    assert mean.low < mean.value < mean.high
+    assert np.isnan(measure_overlap(np.array([[one, absent], [absent, two]]))[1].low)
+
+
 def test_the_interval_holds_the_value_narrows_with_images_and_repeats():
     rng = np.random.default_rng(0)
     right = rng.integers(50, 100, (200, 1))

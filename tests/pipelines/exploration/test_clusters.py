@@ -9,6 +9,7 @@ from pipelines.exploration.clusters import (
     find_clusters,
     find_dense,
     find_places,
+    has_groups,
     measure_stability,
     numbers_to_try,
 )
@@ -42,7 +43,7 @@ def test_the_number_of_groups_is_the_most_stable_one(n_groups):
     found = measure_stability(places, [n_groups - 1, n_groups, n_groups + 1])
     assert choose_number(found) == n_groups
     assert found[1].agreement > 0.95
-    assert found[1].corrected > 2 * found[1].corrected_error
+    assert has_groups(found)
 
 
 def test_a_cloud_without_groups_agrees_no_more_than_its_reference():
@@ -62,7 +63,16 @@ def test_a_cloud_without_groups_agrees_no_more_than_its_reference():
     ],
 )
 def test_the_largest_of_the_most_stable_numbers_is_taken(rows, number):
-    assert choose_number([Stability(*row) for row in rows]) == number
+    assert choose_number([Stability(*row, excess=3.0) for row in rows]) == number
+
+
+def test_noise_is_not_told_as_groups():
+    """By the error of their own agreement all three of these would be."""
+    for seed in (2, 3, 10):
+        cloud = np.random.default_rng(seed).normal(size=(40, 8))
+        found = measure_stability(cloud, [3], seed)
+        assert found[0].corrected > 2 * found[0].corrected_error
+        assert not has_groups(found)
 
 
 def test_clusters_repeat_with_their_seed():

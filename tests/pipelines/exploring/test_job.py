@@ -174,6 +174,8 @@ def test_few_images_are_no_error(photos, settings, n):
     result = explore_job(Samples(tuple(paths)), settings)
     assert len(result.samples) == n
     assert 1 <= len(result.to_label) <= n
+    if n == 1:
+        assert "1 image in 1 cluster, 1 to label first" in repr(result)
     assert result.report().startswith("<!doctype html>")
 
 

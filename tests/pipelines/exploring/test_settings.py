@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from extract import ExtractError
 from pipelines import ExploreSettings
 from pipelines.errors import WrongSetting
 
@@ -23,6 +24,11 @@ def test_what_cant_be_used_is_named(wrong, said):
     with pytest.raises(WrongSetting) as raised:
         ExploreSettings(**wrong).check()
     assert str(raised.value).startswith(said)
+
+
+def test_maps_are_refused():
+    with pytest.raises(ExtractError, match="map"):
+        ExploreSettings(pooling=("avg", "map")).check()
 
 
 def test_what_is_told_is_json_and_leaves_places_out():

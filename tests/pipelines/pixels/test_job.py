@@ -9,7 +9,8 @@ import pytest
 
 from data import DataError, ImageError, read_mask, write_mask
 from pipelines import SegmentSettings, load_pixels, segment_job
-from pipelines.errors import WrongCall
+from pipelines.errors import BundleError, WrongCall
+from pipelines.results_folder import SEGMENTATION, results_folder
 
 
 @pytest.fixture
@@ -89,12 +90,64 @@ def test_copies_of_an_image_are_on_one_side(folders, settings):
     assert len(tested) == 2 * len(set(tested))
 
 
+def test_one_image_alone_cant_be_learnt_and_tested(folders, settings):
+    for kind in folders:
+        shutil.rmtree(kind / "b")
+        for file in [*kind.iterdir()][1:]:
+            file.unlink()
+        shutil.copy(next(kind.iterdir()), kind / "copy.png")
+    with pytest.raises(DataError, match=r"images holds one image, or copies of one: expected two"):
+        segment_job(*folders, settings)
+
+
+def test_a_test_mask_of_another_size_is_said_before_any_pass(folders, settings, tmp_path):
+    test = tmp_path / "test" / "images", tmp_path / "test" / "masks"
+    for source, target in zip(folders, test, strict=True):
+        target.parent.mkdir(exist_ok=True)
+        shutil.move(source / "b", target)
+    write_mask(test[1] / "3.png", np.zeros((60, 48), np.uint8))
+    events = []
+    with pytest.raises(DataError, match=r"the mask of .*test/images/3\.png has 48 x 60 pixels"):
+        segment_job(*folders, replace(settings, test=test), on_event=events.append)
+    assert events == []
+
+
 def test_a_folder_of_something_else_is_left_as_it_is(folders, settings, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "results.json").write_text('{"schema": 1}')
-    with pytest.raises(WrongCall, match="holds no segmentation's results: choose another folder"):
+    with pytest.raises(WrongCall, match=r"holds a results\.json that no segmentation wrote"):
         segment_job(*folders, settings)
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["results.json"]
+
+
+def test_what_else_lies_in_the_folder_stays(folders, settings, tmp_path):
+    """Notes that somebody took, and the features of a cache that is kept there."""
+    out = tmp_path / "out"
+    asked = replace(settings, cache=out / "cache")
+    segment_job(*folders, asked)
+    (out / "notes.txt").write_text("note")
+    kept = sorted((out / "cache").rglob("*.h5"))
+    assert kept
+    segment_job(*folders, asked)
+    assert (out / "notes.txt").read_text() == "note"
+    assert sorted((out / "cache").rglob("*.h5")) == kept
+    names = {path.name for path in out.iterdir()}
+    assert names == {"results.json", "report.html", "model", "masks", "notes.txt", "cache"}
+    nothing = replace(SEGMENTATION, files=())
+    with results_folder(out, nothing), pytest.raises(WrongCall, match="another run is at work"):
+        segment_job(*folders, asked)
+    (out / "model" / "pixels.json").rename(out / "model" / "mine")
+    with pytest.raises(BundleError, match=r"model exists and holds no pixels\.json"):
+        segment_job(*folders, asked)
+
+
+def test_masks_that_are_learnt_from_are_not_replaced(folders, settings, tmp_path):
+    segment_job(*folders, settings)
+    predicted = tmp_path / "out" / "masks"
+    with pytest.raises(WrongCall, match="out/masks would be replaced by the predicted masks"):
+        segment_job(folders[0], predicted, settings)
+    with pytest.raises(WrongCall, match="out/masks would be replaced"):
+        segment_job(*folders, replace(settings, test=(folders[0], predicted)))
 
 
 def test_what_fails_leaves_the_results_of_before(folders, settings, tmp_path):

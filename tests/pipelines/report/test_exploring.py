@@ -1,5 +1,8 @@
 """Tests of pipelines/report/exploring.py: what is said of an exploration, and its page."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 
@@ -26,6 +29,7 @@ def stable(k, agreement, reference=0.3, error=0.02):
         "reference": reference,
         "corrected": (agreement - reference) / (1 - reference),
         "corrected_error": error / (1 - reference),
+        "excess": 4.25,
     }
 
 
@@ -42,6 +46,8 @@ def results(**changed):
         "clusters": {
             "k": 2,
             "chosen_by": "stability",
+            "asked": None,
+            "has_groups": True,
             "stability": [stable(2, 0.9), stable(3, 0.4)],
             "rows": [
                 {"name": "cluster-1", "images": 3, "typical": list(PATHS[:3])},
@@ -87,12 +93,13 @@ def test_the_summary_says_what_and_where(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"chosen_by": "given", "stability": []}, "2 clusters, as given"),
+        ({"chosen_by": "given", "asked": 2}, "2 clusters, as many as were asked for"),
+        ({"chosen_by": "given", "asked": 999}, "2 clusters, where 999 were asked for: no more"),
         (
             {"k": 1, "stability": []},
             "1 cluster: too few images that differ to compare",
         ),
-        ({"stability": [stable(2, 0.33)]}, "hardly more: these images may have no groups"),
+        ({"has_groups": False}, "clearly more than there: these images may have no groups"),
     ],
 )
 def test_how_many_clusters_and_why(changed, said):
@@ -126,9 +133,20 @@ def test_pictures_are_looked_for_where_they_are_shown_first():
     assert order_of_rows(results(), PATHS).tolist() == [2, 0, 1, 3]
 
 
+def test_labels_of_images_that_have_no_card_are_carried_on():
+    """Those that were dropped, and of exact copies: a table that is saved would forget them."""
+    own = results()
+    own["to_label"]["labelled"] = {PATHS[0]: "=a", "p/gone.png": "drop", "-p/copy.png": "cats"}
+    text = explored_page(own, PATHS, IDS, np.array([0, 0, 0, 1]), np.full((4, 2), np.nan), {})
+    images = json.loads(re.search(r'id="page-data"[^>]*>(.*?)</script>', text, re.DOTALL)[1])
+    assert images["images"]["known"] == {"0": "'=a"}
+    assert images["images"]["absent"] == [["p/gone.png", "drop"], ["'-p/copy.png", "cats"]]
+
+
 def test_no_name_becomes_markup():
     places = np.full((4, 2), np.nan)
     text = explored_page(results(), PATHS, IDS, np.array([0, 0, 0, 1]), places, {})
     assert NASTY not in text
     assert "4 images fall into <em>2 clusters</em>." in text
     assert "No map was made." in text
+    assert 'data-key="/clusters/stability/0/excess" data-scale="1">4.2</data>' in text

@@ -300,11 +300,12 @@ def test_the_page_of_an_exploration_works_by_the_same_pieces(browser, finished, 
 
     images = Path(json.loads((finished / "results.json").read_text("utf-8"))["command"][3])
     taps = {"layers": "features.4", "pooling": "avg,grid2", "size": 32}
-    settings = ExploreSettings(
-        "mobilenet_v3_small", "random", cache=finished.parent / "cache", out=tmp_path, n=5, **taps
-    )
+    dropped, known = str(sorted(images.rglob("*.png"))[0]), tmp_path / "known.csv"
+    known.write_text(f"path,label\n{dropped},drop\n", encoding="utf-8")
+    taps |= {"cache": finished.parent / "cache", "out": tmp_path / "out", "labelled": known}
+    settings = ExploreSettings("mobilenet_v3_small", "random", n=5, **taps)
     results = explore_job(str(images), settings).results
-    page = opened(browser, tmp_path)
+    page = opened(browser, tmp_path / "out")
     keys = figures_equal(page, results)
     n_clusters = results["clusters"]["k"]
     assert {f"/clusters/rows/{i}/images" for i in range(n_clusters)} <= keys
@@ -326,6 +327,7 @@ def test_the_page_of_an_exploration_works_by_the_same_pieces(browser, finished, 
     read_as = csv_of(page)
     in_first = results["clusters"]["rows"][0]
     assert read_as[asked] == "'=odd, one"
+    assert read_as[dropped] == "drop"
     assert all(read_as[path] == "cats" for path in in_first["typical"] if path != asked)
     assert sum(name == "cats" for name in read_as.values()) >= in_first["images"] - 1
     page.locator("#clear-csv").click()
