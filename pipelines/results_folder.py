@@ -105,11 +105,12 @@ class ResultsFolder:
         new table is to be replaced no more than that one.
         """
         tables = [name for name in self.kind.tables if (self.aside / name).exists()]
-        results[TABLES] = {
-            name: _digest_of(self.aside / name)
-            for name in tables
-            if not _is_same(self.out / name, kept)
-        }
+        if tables:
+            results[TABLES] = {
+                name: _digest_of(self.aside / name)
+                for name in tables
+                if not _is_same(self.out / name, kept)
+            }
         with self.writing(RESULTS) as file:
             write_results(file, results)
 

@@ -143,7 +143,7 @@ def test_a_file_that_is_no_sample_yet_is_one_more(tmp_path):
     assert found.groups.tolist() == ["g", "h", new]
     assert found.notes == ("corrected: 1 image with another label, 0 dropped, 1 added to train on",)
     with pytest.raises(
-        DataError, match=r"gone\.png: expected paths as in images\.csv, or of files"
+        DataError, match=r"gone\.png: expected paths as in the tables of a run, or of files"
     ):
         correct_labels(samples, {str(tmp_path / "gone.png"): "cat"})
     with pytest.raises(DataError, match=r"'cow' of .*new\.png is no class"):
