@@ -39,7 +39,12 @@ def build_parser() -> argparse.ArgumentParser:
         "images", help="a folder of images, a manifest, or a named set such as digits"
     )
     add_options(parser, ("class_level", *FEATURE_OPTIONS))
-    parser.add_argument("--to", type=Path, metavar="FILE.h5", help="also write one plain HDF5 file")
+    parser.add_argument(
+        "--to",
+        type=Path,
+        metavar="FILE.h5",
+        help="also write one plain HDF5 file, or a Parquet table where the name ends in .parquet",
+    )
     add_quiet(parser)
     return parser
 
@@ -106,13 +111,17 @@ def refuse_unwritable(file: Path | None) -> None:
     """Say before the pass that the export can't be written."""
     from extract.errors import DISK_ERRORS
     from extract.files import written_aside
+    from extract.store.parquet import SUFFIX as PARQUET_SUFFIX
+    from extract.store.parquet import check_pyarrow
 
     if file is None:
         return
-    if file.suffix.lower() not in HDF5_SUFFIXES:
+    if file.suffix.lower() == PARQUET_SUFFIX:
+        check_pyarrow()
+    elif file.suffix.lower() not in HDF5_SUFFIXES:
         raise WrongCall(
-            f"--to {file}: what is written is HDF5; expected a name that ends in "
-            f"{' or '.join(HDF5_SUFFIXES)}"
+            f"--to {file}: what is written is HDF5 or Parquet; expected a name that ends in "
+            f"{', '.join(HDF5_SUFFIXES)} or {PARQUET_SUFFIX}"
         )
     try:
         if file.is_dir():

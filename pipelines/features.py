@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,8 @@ from extract.backbones import BASELINES, Card, brings_weights, named_backbone, s
 from extract.forward_pass import Watch
 from extract.pooling import MAP, refuse_joined_maps
 from extract.preprocessing import NAMED_VIEWS, PLAIN
+from extract.store.parquet import SUFFIX as PARQUET_SUFFIX
+from extract.store.parquet import export_parquet
 from pipelines.errors import WorkFailed, WrongSetting
 from pipelines.evaluation.baselines import UNTRAINED
 from pipelines.settings import FeatureSettings
@@ -542,9 +544,16 @@ class Exported:
 
 
 def export_table(table: FeatureTable, file: str | Path) -> None:
-    """One plain HDF5 file of all features, in the samples' order."""
-    features = {name: Exported(table, i) for i, name in enumerate(feature_names(table))}
+    """One plain file of all features, in the samples' order: Parquet by its name, else HDF5."""
+    names = feature_names(table)
+    features = {name: Exported(table, i) for i, name in enumerate(names)}
     samples = table.samples
+    if Path(file).suffix.lower() == PARQUET_SUFFIX:
+        recipes = {
+            name: asdict(own.recipe) for name, own in zip(names, table.features, strict=True)
+        }
+        export_parquet(file, features, samples.paths, samples.labels, samples.split, recipes)
+        return
     export_features(file, features, samples.paths, samples.labels, samples.classes, samples.split)
 
 

@@ -1,5 +1,7 @@
 """Tests of pipelines/extract.py."""
 
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -109,7 +111,7 @@ def test_every_readable_image_is_exported_copies_too(photos, tmp_path, call):
         ("photos", ["--layers", "features.44"], "did you mean"),
         ("photos", ["--layers", ""], "expected auto, all, or names"),
         ("photos", ["--to", "folder.h5"], "it is a folder"),
-        ("photos", ["--to", "x.csv"], "--to x.csv: what is written is HDF5; expected a name that"),
+        ("photos", ["--to", "x.csv"], "--to x.csv: what is written is HDF5 or Parquet; expected"),
         ("photos", ["--to", "."], "--to .: what is written is HDF5"),
         ("photos", ["--to", "photos/cats/0.png/f.h5"], "choose another file with --to"),
     ],
@@ -173,3 +175,19 @@ def test_the_class_level_is_that_of_the_labels(tmp_path, add_photos, call):
          "--to", tmp_path / "f.h5")  # fmt: skip
     with h5py.File(tmp_path / "f.h5") as file:
         assert file["classes"].asstr()[:].tolist() == ["cats", "dogs"]
+
+
+def test_a_parquet_table_holds_what_the_hdf5_file_holds(photos, tmp_path, call):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="NO PYARROW: pip install '.[parquet]'")
+    for name in ("f.h5", "f.parquet"):
+        options = ["--layers", "features.4", "--pooling", "avg,map", "--to", tmp_path / name]
+        code, _, err = call(photos, *options)
+        assert code == 0, err
+    table = parquet.read_table(tmp_path / "f.parquet")
+    with h5py.File(tmp_path / "f.h5") as file:
+        assert table.column("path").to_pylist() == file["paths"].asstr()[:].tolist()
+        for tap, values in file["features"].items():
+            found = np.array(table.column(tap).to_pylist(), values.dtype)
+            assert np.array_equal(found, values[:].reshape(24, -1))
+    said = json.loads(table.schema.metadata[b"permafrost"])
+    assert said["recipes"]["features.4:avg"]["view"] == "plain"
