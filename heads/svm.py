@@ -90,6 +90,20 @@ def one_against_rest(pairs: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]
     return votes + sums / (3 * (np.abs(sums) + 1)), votes
 
 
+def coefficients_of_pairs(svc: "SVC") -> np.ndarray:
+    """(support vectors, pairs) that kernel values are multiplied with, as `pair_decisions` does.
+
+    Examples
+    --------
+    >>> from sklearn.svm import SVC
+    >>> coefficients_of_pairs(SVC().fit([[0.0], [1.0], [2.0]], ["a", "b", "c"])).shape
+    (3, 3)
+    """
+    if len(svc.classes_) == 2:
+        return svc.dual_coef_.T
+    return _pair_coefficients(svc, *np.triu_indices(len(svc.classes_), 1))
+
+
 def _pair_coefficients(svc: "SVC", first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Dual coefficients (support vectors, pairs) of pairs of classes, first < second.
 
