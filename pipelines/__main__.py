@@ -16,6 +16,7 @@ COMMANDS = {
     "segment": "a class for each pixel, learnt from masks",
     "extract": "features alone, kept and exported",
     "predict": "labels for new images by a bundle",
+    "export": "a trained classifier as one ONNX file",
     "report": "the page of a finished run, made again",
     "fetch": "a network's weights, brought once into a folder that can be carried",
     "cache": "what is kept, whether it is whole, and less of it",

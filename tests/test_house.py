@@ -27,6 +27,7 @@ ARROWS = {
         *("errors", "evaluation", "exploration", "features", "findings", "job", "report"),
         *("results_folder", "samples", "settings", "stages", "threads"),
     },
+    "exporting": {"bundle", "classifier", "errors", "exploration", "report"},
     "pixels": {"bundle", "errors", "evaluation", "features", "report", "results_folder"},
     "report": {"evaluation", "exploration", "errors"},
     # it makes a run, and more of it
@@ -47,13 +48,25 @@ ROOMS_BELOW = {
     "evaluation": {"heads"},
     "exploration": {"data"},
     "exploring": {"data", "extract", "heads"},
+    "exporting": {"data", "extract", "heads"},
     "pixels": {"data", "extract", "heads"},
     "report": {"data", "extract"},
     "stages": {"data", "extract", "heads"},
     "tuning": {"data", "extract", "heads"},
 }
 COMMANDS = {
-    *("run", "tune", "explore", "segment", "extract", "predict", "doctor", "fetch", "cache"),
+    *(
+        "run",
+        "tune",
+        "explore",
+        "segment",
+        "extract",
+        "predict",
+        "export",
+        "doctor",
+        "fetch",
+        "cache",
+    ),
     "__main__",
 }
 # a package of the page's makers that is a command as well: its `__main__` alone is one
