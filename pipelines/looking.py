@@ -91,7 +91,7 @@ def look_at(
         backbone.weights,
         layer,
         shape,
-        (field.down.size, field.across.size),
+        (field.down.seen, field.across.seen),
         (field.down.length, field.across.length),
         [ChannelLook(own, patches.get(own, []), **made.get(own, {})) for own in shown],
         len(read),

@@ -51,6 +51,11 @@ class Axis:
     size: int
     core: int
 
+    @property
+    def seen(self) -> int:
+        """Pixels of the side that a place sees at most: a field may reach beyond it."""
+        return min(self.size, self.length)
+
     def field(self, place: int) -> tuple[int, int]:
         """First pixel of a place's field, and the one behind its last."""
         begin = self.start + place * self.stride

@@ -155,7 +155,7 @@ def _look(job: Job, found: Found, looked: Looked) -> tuple[dict, bool]:
         "layer": layer,
         "tap": str(looked.tap),
         "shape": list(looked.shape),
-        "field": [field.down.size, field.across.size],
+        "field": [field.down.seen, field.across.seen],
         "sides": [field.down.length, field.across.length],
         "by": by,
         "n_images": len({row for row, _, _ in wanted}),
