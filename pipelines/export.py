@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.names import shown
+from data.names import counted, shown
 from pipelines.console import DONE, add_quiet, run_command, say
 from pipelines.errors import WrongCall
 
@@ -109,7 +109,18 @@ def description_in_words(described: Mapping[str, Any]) -> list[str]:
         )
     packages = (f"{name} {own}" for name, own in described["versions"].items() if own)
     lines.append(f"made with: {', '.join(packages)}")
-    return lines + _check_in_words(described["checked"])
+    return lines + _check_in_words(described["checked"]) + _numerics_in_words(described)
+
+
+def _numerics_in_words(described: Mapping[str, Any]) -> list[str]:
+    """That the bundle was measured in another precision than a file computes in, if it was."""
+    numerics = {own["recipe"]["numerics"] for own in described["extractors"]} - {"float32"}
+    if not numerics:
+        return []
+    return [
+        f"the bundle's features are {', '.join(sorted(numerics))}, the file's float32, and so are "
+        "those it was compared with: a run with --numerics float32 has figures of the very file"
+    ]
 
 
 def _check_in_words(checked: Mapping[str, Any]) -> list[str]:
@@ -125,8 +136,8 @@ def _check_in_words(checked: Mapping[str, Any]) -> list[str]:
     if checked["of_files"]:
         labels, away = checked["of_files"]
         lines.append(
-            f"beside predict, as it reads and computes: {labels} labels differ, probabilities by "
-            f"{away:.1g} at most"
+            f"beside predict, as it reads and computes: {counted(labels, 'label')} "
+            f"{'differs' if labels == 1 else 'differ'}, probabilities by {away:.1g} at most"
         )
     return lines
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from data import read_image_folder
-from pipelines import ImageClassifier, save_classifier
+from pipelines import ImageClassifier, export, save_classifier
 from pipelines.export import main
 
 pytest.importorskip("onnx", reason="NO ONNX: pip install '.[onnx]'")
@@ -46,6 +46,13 @@ def test_a_bundle_becomes_a_file_that_describes_itself(
         "beside predict, as it reads and computes: 0 labels differ",
     ):
         assert line in out
+    assert "float32" not in out
+
+
+def test_a_reduced_precision_is_told():
+    described = {"extractors": [{"recipe": {"numerics": "bfloat16-torch"}}]}
+    (line,) = export._numerics_in_words(described)
+    assert "the bundle's features are bfloat16-torch, the file's float32" in line
 
 
 @pytest.mark.parametrize(
