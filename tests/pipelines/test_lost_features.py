@@ -9,7 +9,7 @@ import h5py
 import pytest
 
 from data import images
-from pipelines import job
+from pipelines import job, results_folder
 from pipelines.features import FeatureTable
 
 TIMES = re.compile(
@@ -120,14 +120,15 @@ def run_harmed_before(photos, run, tmp_path, monkeypatch):
     short = ["--heads", "knn", "--pooling", "avg", "--layers", "features.4,features.6"]
 
     def call(stage, harm):
-        work = getattr(job, stage)
+        home = results_folder if stage == "write_results" else job
+        work = getattr(home, stage)
 
         def harmed(*arguments):
             harm(photos, tmp_path / "cache")
             return work(*arguments)
 
         with monkeypatch.context() as patched:
-            patched.setattr(job, stage, harmed)
+            patched.setattr(home, stage, harmed)
             code, _, err = run(photos, *short)
         text = (tmp_path / "out" / "results.json").read_text("utf-8")  # an earlier run's, perhaps
         return code, None if code else without_times(json.loads(text)), err

@@ -422,7 +422,9 @@ def test_after_a_run_that_failed_the_next_one_takes_its_folder(photos, run, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["write_predictions", "write_bundle", "write_results"])
+@pytest.mark.parametrize(
+    "stage", ["job.write_predictions", "job.write_bundle", "results_folder.write_results"]
+)
 def test_a_disk_that_fails_in_any_file_leaves_the_earlier_run(
     photos, run, tmp_path, monkeypatch, stage
 ):
@@ -432,7 +434,7 @@ def test_a_disk_that_fails_in_any_file_leaves_the_earlier_run(
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(f"pipelines.job.{stage}", full)
+    monkeypatch.setattr(f"pipelines.{stage}", full)
     code, _, err = run(photos, *BRIEF, "--heads", "ridge")
     assert code == 1
     assert "No space left on device" in err.splitlines()[-1]
