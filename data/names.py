@@ -102,6 +102,26 @@ def counted(number: int, one: str, several: str | None = None) -> str:
     return f"{number} {one if number == 1 else several}"
 
 
+def as_utf8(name: str) -> str:
+    """A name that any program takes: bytes of it that are no UTF-8 are escaped.
+
+    Parameters
+    ----------
+    name : str
+        Such bytes are halves of surrogates, as they come from the file system.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> as_utf8("caf\\udce9") == r"caf\\udce9"
+    True
+    """
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def listed_briefly(names: Sequence[str], most: int = 4) -> str:
     """The first names of a list, and how many more there are.
 

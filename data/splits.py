@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data.names import counted
+from data.names import as_utf8, counted
 from data.samples import DataError, Samples
 
 # by how many standard deviations of chance a class's held-out part may miss the fraction before
@@ -256,8 +256,7 @@ def _place(keys: Sequence | np.ndarray, seed: int) -> np.ndarray:
 
 
 def _text(key: object) -> str:
-    # names that are no UTF-8 have surrogates, which no encoding takes
-    return key.encode("utf-8", "backslashreplace").decode() if isinstance(key, str) else str(key)
+    return as_utf8(str(key))
 
 
 def _bounds(count: int, fraction: float) -> tuple[int, int]:

@@ -5,8 +5,9 @@ summed in float64, which holds every sum exactly; and so is that of torchvision,
 Hugging Face may ask for. ONNX's own Resize rounds nothing in between and takes no box of fractions
 of a pixel.
 
-Functions take a graph whose `add(operator, *inputs, **attributes)` gives the name of an output, and
-names of outputs before it; arrays among the inputs are constants.
+Functions take a graph whose `add(operator, *inputs, **attributes)` gives the name of an output, as
+do `as_float64(name)` and `as_float32(name)`, and names of outputs before it; arrays among the
+inputs are constants.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ from extract.layers import first_tensor, hooked
 from extract.pooling import Activation, Tap, find_pooling
 from extract.preprocessing import LONGEST, Preprocessing
 
-FLOAT32, UINT8, INT64, FLOAT64 = 1, 2, 7, 11  # ONNX's numbers of types
+OPSET = 20  # of every operator: graphs of several are not joined by a runtime
 BITS = 22  # behind the point of Pillow's coefficients
 BACK = np.iinfo(np.int64).min  # where a slice that runs backwards ends
 
@@ -94,7 +95,7 @@ def add_input(graph: Any, images: str, preprocessing: Any, view: str) -> str:
             "Slice", images, np.array([-1]), np.array([BACK]), np.array([2]), np.array([-1])
         )
     height, width = (
-        as_float64(graph, graph.add("Shape", images, start=axis, end=axis + 1)) for axis in (1, 2)
+        graph.as_float64(graph.add("Shape", images, start=axis, end=axis + 1)) for axis in (1, 2)
     )
     sides = height, width
     if view == "whole":
@@ -103,7 +104,7 @@ def add_input(graph: Any, images: str, preprocessing: Any, view: str) -> str:
         )
     else:
         fitted = FITS[preprocessing.fit](graph, sides, preprocessing)
-    pixels = graph.add("Transpose", as_float64(graph, images), perm=[0, 3, 1, 2])
+    pixels = graph.add("Transpose", graph.as_float64(images), perm=[0, 3, 1, 2])
 
     def resize(inner: Any) -> str:
         way = RESAMPLERS[preprocessing.resampler]
@@ -119,13 +120,8 @@ def add_input(graph: Any, images: str, preprocessing: Any, view: str) -> str:
             resize,
         )
     mean, std = (own.numpy() for own in mean_and_std(preprocessing, "cpu"))
-    pixels = graph.add("Cast", pixels, to=FLOAT32)
+    pixels = graph.as_float32(pixels)
     return graph.add("Div", graph.add("Sub", pixels, mean), std)
-
-
-def as_float64(graph: Any, name: str) -> str:
-    """The same numbers in float64."""
-    return graph.add("Cast", name, to=FLOAT64)
 
 
 def _refuse_unknown(preprocessing: Any, view: str) -> None:
@@ -240,10 +236,7 @@ def _as_pillow(
     graph: Any, pixels: str, sides: Sequence[str], axes: Sequence[Axis], own: Preprocessing
 ) -> str:
     """Pixels (n, 3, h, w) resized as Pillow does -> (n, 3, *own.shape), all float64."""
-    down, across = (
-        _shares(graph, axis, side, count, own.interpolation)
-        for axis, side, count in zip(axes, sides, own.shape, strict=True)
-    )
+    down, across = _shares_of(graph, sides, axes, own)
     bits = np.float64(BITS)
 
     def columns_first(inner: Any) -> str:
@@ -264,10 +257,7 @@ def _as_torchvision(
     graph: Any, pixels: str, sides: Sequence[str], axes: Sequence[Axis], own: Preprocessing
 ) -> str:
     """As torchvision resizes uint8: Pillow's shares, with as many bits as 16 leave room for."""
-    down, across = (
-        _shares(graph, axis, side, count, own.interpolation)
-        for axis, side, count in zip(axes, sides, own.shape, strict=True)
-    )
+    down, across = _shares_of(graph, sides, axes, own)
     bits = [
         _bits_of_16(graph, axis, side, own.interpolation)
         for axis, side in zip(axes, sides, strict=True)
@@ -300,13 +290,13 @@ class Reach:
 def _reach(graph: Any, axis: Axis, side: str, places: Any, interpolation: str) -> Reach:
     """As Pillow's `precompute_coeffs`. places : (count, 1) of the pixels that are made."""
     # the box comes to Pillow in single precision, and its difference is taken there
-    low, high = (graph.add("Cast", own, to=FLOAT32) for own in (axis.low, axis.high))
-    part = as_float64(graph, graph.add("Sub", high, low))
+    low, high = (graph.as_float32(own) for own in (axis.low, axis.high))
+    part = graph.as_float64(graph.add("Sub", high, low))
     scale = graph.add("Div", part, axis.made)
     stretch = graph.add("Max", scale, np.float64(1))
     reach = graph.add("Mul", stretch, np.float64(FILTERS[interpolation][0]))
     centre = graph.add("Mul", graph.add("Add", places, np.float64(0.5)), scale)
-    centre = graph.add("Add", as_float64(graph, low), centre)
+    centre = graph.add("Add", graph.as_float64(low), centre)
     first, last = (
         graph.add("Floor", graph.add("Add", graph.add(way, centre, reach), np.float64(0.5)))
         for way in ("Sub", "Add")
@@ -327,6 +317,16 @@ def _weigh(graph: Any, own: Reach, pixels: str, interpolation: str) -> str:
     # of a row that is filled afterwards there may be nothing
     is_none = graph.add("Equal", total, np.float64(0))
     return graph.add("Div", weights, graph.add("Where", is_none, np.float64(1), total))
+
+
+def _shares_of(
+    graph: Any, sides: Sequence[str], axes: Sequence[Axis], own: Preprocessing
+) -> list[str]:
+    """Of the axis down and of that across."""
+    return [
+        _shares(graph, axis, side, count, own.interpolation)
+        for axis, side, count in zip(axes, sides, own.shape, strict=True)
+    ]
 
 
 def _shares(graph: Any, axis: Axis, side: str, count: int, interpolation: str) -> str:
@@ -361,7 +361,7 @@ def _bits_of_16(graph: Any, axis: Axis, side: str, interpolation: str) -> str:
     rounded = graph.add(
         "Floor", graph.add("Add", graph.add("Mul", largest, powers), np.float64(0.5))
     )
-    fits = as_float64(graph, graph.add("Less", rounded, np.float64(1 << 15)))
+    fits = graph.as_float64(graph.add("Less", rounded, np.float64(1 << 15)))
     return graph.add("ReduceSum", fits, keepdims=0)
 
 
@@ -514,7 +514,7 @@ def export_trunk(backbone: Backbone, taps: Sequence[Tap]) -> Any:
                 _trunk(backbone, taps),
                 (example,),
                 dynamo=True,
-                opset_version=20,
+                opset_version=OPSET,
                 dynamic_shapes=({0: n},),
                 external_data=False,
                 verbose=False,

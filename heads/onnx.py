@@ -1,7 +1,8 @@
 """What fitted heads compute, as operators of an ONNX graph: the same sums, in float64.
 
-Functions take a graph whose `add(operator, *inputs, **attributes)` gives the name of an output, and
-names of outputs before it; arrays among the inputs are constants.
+Functions take a graph whose `add(operator, *inputs, **attributes)` gives the name of an output, as
+do `as_float64(name)` and `as_float32(name)`, and names of outputs before it; arrays among the
+inputs are constants.
 """
 
 from collections.abc import Callable
@@ -14,8 +15,6 @@ from heads.calibration import LEAST, Calibration
 from heads.catalog import HEADS, find_name, steps_of
 from heads.linear_scores import linear_scores
 from heads.svm import coefficients_of_pairs
-
-FLOAT32, INT64, FLOAT64 = 1, 7, 11  # ONNX's numbers of types
 
 
 class NotExported(ValueError):
@@ -94,7 +93,7 @@ def _add_scores(graph: Any, estimator: Any, features: str) -> tuple[str, str]:
             "choose one of these"
         )
     if linear is not None:
-        centred = graph.add("Sub", as_float64(graph, features), linear.centre)
+        centred = graph.add("Sub", graph.as_float64(features), linear.centre)
         scores = graph.add("Add", graph.add("MatMul", centred, linear.weights.T), linear.bias)
         return scores, HEADS[name].scores
     if name not in OPERATORS:
@@ -103,24 +102,15 @@ def _add_scores(graph: Any, estimator: Any, features: str) -> tuple[str, str]:
     return OPERATORS[name](graph, steps_of(estimator)[-1], scaled), HEADS[name].scores
 
 
-def as_float64(graph: Any, name: str) -> str:
-    """The same numbers in float64."""
-    return graph.add("Cast", name, to=FLOAT64)
-
-
 def _scale(graph: Any, estimator: Any, features: str) -> str:
     """Standardised features, rounded to float32 as scikit-learn rounds those of float32."""
-    found = as_float64(graph, features)
+    found = graph.as_float64(features)
     for scaler in steps_of(estimator)[:-1]:
         if scaler.with_mean:
-            found = as_float64(graph, _as_float32(graph, graph.add("Sub", found, scaler.mean_)))
+            found = graph.as_float64(graph.as_float32(graph.add("Sub", found, scaler.mean_)))
         if scaler.scale_ is not None:
-            found = as_float64(graph, _as_float32(graph, graph.add("Div", found, scaler.scale_)))
+            found = graph.as_float64(graph.as_float32(graph.add("Div", found, scaler.scale_)))
     return found
-
-
-def _as_float32(graph: Any, name: str) -> str:
-    return graph.add("Cast", name, to=FLOAT32)
 
 
 def _add_prior(graph: Any, classifier: Any, features: str) -> str:
@@ -142,6 +132,13 @@ def add_squares(graph: Any, rows: str, others: np.ndarray) -> str:
     return graph.add("Max", graph.add("Sub", lengths, products), np.float64(0))
 
 
+def add_unit_rows(graph: Any, rows: str) -> str:
+    """Rows (n, d) float64 divided by their lengths; zeros stay."""
+    lengths = graph.add("ReduceL2", rows, np.array([1]), keepdims=1)
+    nothing = graph.add("Equal", lengths, np.float64(0))
+    return graph.add("Div", rows, graph.add("Where", nothing, np.float64(1), lengths))
+
+
 def _add_svm(graph: Any, svc: Any, features: str) -> str:
     """libsvm's decisions, one class against another; of several the votes with the margins."""
     if svc.kernel != "rbf" or svc.decision_function_shape != "ovr":
@@ -156,7 +153,7 @@ def _add_svm(graph: Any, svc: Any, features: str) -> str:
         return graph.add("Concat", graph.add("Neg", half), half, axis=1)
     first, second = np.triu_indices(k, 1)
     of_first, of_second = np.eye(k)[first], np.eye(k)[second]
-    won = as_float64(graph, graph.add("Greater", pairs, np.float64(0)))
+    won = graph.as_float64(graph.add("Greater", pairs, np.float64(0)))
     # a pair that the first class has not won is the second's
     votes = graph.add("MatMul", won, of_first - of_second)
     votes = graph.add("Add", votes, of_second.sum(axis=0))
@@ -189,7 +186,7 @@ def _add_knn(graph: Any, knn: Any, features: str) -> str:
 def _by_distance(graph: Any, near: str) -> str:
     """One by the distance; where some are at none, these alone count, and alike."""
     is_at = graph.add("Equal", near, np.float64(0))
-    at = as_float64(graph, is_at)
+    at = graph.as_float64(is_at)
     some = graph.add("ReduceMax", at, np.array([1]), keepdims=1)
     # a distance of 0 is not divided by: its own share is taken below
     away = graph.add("Reciprocal", graph.add("Where", is_at, np.float64(1), near))
@@ -201,9 +198,7 @@ def _euclidean(graph: Any, rows: str, others: np.ndarray) -> str:
 
 
 def _cosine(graph: Any, rows: str, others: np.ndarray) -> str:
-    lengths = graph.add("ReduceL2", rows, np.array([1]), keepdims=1)
-    nothing = graph.add("Equal", lengths, np.float64(0))
-    unit = graph.add("Div", rows, graph.add("Where", nothing, np.float64(1), lengths))
+    unit = add_unit_rows(graph, rows)
     norms = np.linalg.norm(others, axis=1, keepdims=True)
     others = others / np.where(norms == 0, 1, norms)
     distances = graph.add("Sub", np.float64(1), graph.add("MatMul", unit, others.T))

@@ -196,6 +196,11 @@ class FeatureTable:
         places = self.places if rows is None else self.places[rows]
         return self.features[source].read(places)
 
+    def read_same(self, other: "FeatureTable", source: int) -> np.ndarray:
+        """Features of these samples, all of them, in a source of another table."""
+        own = other.sources[source]
+        return self.read(self.find(str(own.tap), own.backbone, own.view))
+
     def read_for_training(self, source: int, rows: np.ndarray) -> np.ndarray:
         """Features of these samples, and below them those of each random view, in their order."""
         views = self.read_views(source, rows)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from data.names import as_utf8
 from extract.errors import ExtractError, StoreError
 from extract.files import written_aside
 
@@ -70,7 +71,7 @@ def export_parquet(
     import pyarrow.parquet
 
     words = {
-        name: [_readable(word) for word in own]
+        name: [as_utf8(str(word)) for word in own]
         for name, own in zip(COLUMNS, (paths, labels, split), strict=True)
         if own is not None and len(own)
     }
@@ -122,7 +123,3 @@ def _groups(n: int, features: Mapping[str, Any]) -> Iterator[slice]:
     step = max(1, ROW_GROUP_BYTES // max(1, width))
     for at in range(0, n, step):
         yield slice(at, min(at + step, n))
-
-
-def _readable(value: Any) -> str:
-    return str(value).encode("utf-8", "backslashreplace").decode()

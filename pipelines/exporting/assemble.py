@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from data.names import as_utf8
 from extract import FeatureExtractor, Recipe, Tap
 from extract.extractor import extractors_of
 from extract.onnx import add_input, export_trunk
 from extract.preprocessing import parse_view
-from heads.onnx import add_probabilities, add_squares, as_float64, columns_of
+from heads.onnx import add_probabilities, add_squares, add_unit_rows, columns_of
 from pipelines.classifier import ImageClassifier
 from pipelines.exploration.reference import NEAR, Reference
 from pipelines.exporting.graph import Graph
@@ -63,7 +64,7 @@ def assemble(classifier: ImageClassifier) -> Any:
     )
     outputs = {
         label: helper.make_tensor_value_info(LABEL, type_of_classes(classes), ["n"]),
-        graph.add("Cast", shares, to=TensorProto.FLOAT): helper.make_tensor_value_info(
+        graph.as_float32(shares): helper.make_tensor_value_info(
             PROBABILITIES, TensorProto.FLOAT, ["n", len(classes)]
         ),
     }
@@ -106,9 +107,7 @@ def constant_classes(classes: np.ndarray) -> np.ndarray:
     """Class names as ONNX holds them: halves of surrogates, of odd file names, are escaped."""
     if classes.dtype.kind in "biuf":
         return classes.astype(np.float64 if classes.dtype.kind == "f" else np.int64)
-    return np.array(
-        [str(own).encode("utf-8", "backslashreplace").decode() for own in classes], object
-    )
+    return np.array([as_utf8(str(own)) for own in classes], object)
 
 
 def type_of_classes(classes: np.ndarray) -> int:
@@ -157,11 +156,9 @@ def _mean(graph: Graph, rows: Sequence[str]) -> str:
 
 def _add_familiarity(graph: Graph, reference: Reference, features: str) -> str:
     """The operators of `Reference.familiarity`."""
-    rows = as_float64(graph, columns_of(graph, features, reference.columns))
+    rows = graph.as_float64(columns_of(graph, features, reference.columns))
     if reference.unit:
-        lengths = graph.add("ReduceL2", rows, np.array([1]), keepdims=1)
-        nothing = graph.add("Equal", lengths, np.float64(0))
-        rows = graph.add("Div", rows, graph.add("Where", nothing, np.float64(1), lengths))
+        rows = add_unit_rows(graph, rows)
     axes = reference.axes.astype(np.float64)
     centred = graph.add("Sub", rows, axes[:, 0])
     on_axes = graph.add("MatMul", centred, axes[:, 1:])
@@ -177,10 +174,10 @@ def _add_familiarity(graph: Graph, reference: Reference, features: str) -> str:
     near, _ = graph.add_many("TopK", 2, squares, k, axis=1, largest=0, sorted=1)
     distance = graph.add("ReduceMean", graph.add("Sqrt", near), np.array([1]), keepdims=1)
     judged = reference.judged.astype(np.float64)[None]
-    farther = as_float64(graph, graph.add("GreaterOrEqual", judged, distance))
+    farther = graph.as_float64(graph.add("GreaterOrEqual", judged, distance))
     counts = graph.add("ReduceSum", farther, np.array([1]), keepdims=0)
     share = graph.add("Div", graph.add("Add", counts, np.float64(1)), np.float64(1 + judged.size))
-    return graph.add("Cast", share, to=1)
+    return graph.as_float32(share)
 
 
 def _model(graph: Graph, outputs: dict[str, Any]) -> Any:

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-OPSET = 20  # of every operator: graphs of several are not joined by a runtime
+from extract.onnx import OPSET
+
 IR_VERSION = 10  # what goes with it
 
 
@@ -42,6 +43,18 @@ class Graph:
         outputs = [name, *(f"{name}_{i}" for i in range(1, n_outputs))]
         self.nodes.append(helper.make_node(kind, named, outputs, name=name, **attributes))
         return outputs
+
+    def as_float64(self, name: str) -> str:
+        """The same numbers in float64."""
+        from onnx import TensorProto
+
+        return self.add("Cast", name, to=TensorProto.DOUBLE)
+
+    def as_float32(self, name: str) -> str:
+        """The same numbers in float32."""
+        from onnx import TensorProto
+
+        return self.add("Cast", name, to=TensorProto.FLOAT)
 
     def choose(
         self,

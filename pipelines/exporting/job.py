@@ -1,8 +1,9 @@
 """A bundle as one ONNX file: put together, checked against the bundle, and only then left."""
 
+import contextlib
 import importlib.util
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,10 @@ def export_job(
         on_step("reading the bundle")
         classifier = load_classifier(classifier)
     given = None if images is None else read_given(images)
-    described = describe_or_fail(classifier, FEATURES if features else CLASSIFIER)
     on_step("writing the network as ONNX")
-    write = assemble_features if features else assemble
-    model = assembled(write, classifier)
+    with naming_what_is_not_exported():
+        described = describe(classifier, FEATURES if features else CLASSIFIER)
+        model = assemble_features(classifier) if features else assemble(classifier)
     data = as_bytes(model)
     on_step("comparing its answers with the bundle's")
     looked_at = made_images() if given is None else given
@@ -152,20 +153,11 @@ def _can_be_read(image: Any) -> bool:
     return True
 
 
-def describe_or_fail(classifier: ImageClassifier, kind: str) -> dict[str, Any]:
-    """What is known of it; WorkFailed for a preprocessing of one's own, of which nothing is."""
+@contextlib.contextmanager
+def naming_what_is_not_exported() -> Iterator[None]:
+    """What has no operators, as WorkFailed."""
     try:
-        return describe(classifier, kind)
-    except AttributeError as error:
-        raise WorkFailed(
-            "a preprocessing of one's own can't be written as ONNX: expected extract.Preprocessing"
-        ) from error
-
-
-def assembled(write: Callable[[ImageClassifier], Any], classifier: ImageClassifier) -> Any:
-    """The file's model; WorkFailed for what has no operators."""
-    try:
-        return write(classifier)
+        yield
     except (NotExported, ExtractError) as error:
         raise WorkFailed(f"it can't be written as ONNX: {error}") from error
 

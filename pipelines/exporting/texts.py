@@ -8,6 +8,7 @@ from typing import Any
 
 from extract.backbones.licences import licence_of
 from extract.extractor import extractors_of
+from extract.introspection.layer_run import needs_pixels
 from extract.onnx import tall_rule
 from extract.recipe import reading_of
 from heads.blended import BlendedHead
@@ -52,13 +53,14 @@ def describe(classifier: ImageClassifier, kind: str) -> dict[str, Any]:
 
 def _describe_extractor(extractor: Any) -> dict[str, Any]:
     backbone = extractor.load_backbone()
+    preprocessing = needs_pixels(backbone)
     return {
         "backbone": backbone.name,
         "weights": backbone.card.weights,
         "licence": licence_of(backbone.name, backbone.card.weights),
         "recipe": asdict(extractor.recipe()),
-        "size": list(backbone.preprocessing.shape),
-        "preprocessing": backbone.preprocessing.in_words(),
+        "size": list(preprocessing.shape),
+        "preprocessing": preprocessing.in_words(),
         "taps": [str(tap) for tap in extractor.taps()],
     }
 

@@ -21,7 +21,7 @@ from pipelines.report.galleries import (
     outliers_gallery,
 )
 from pipelines.report.page import render
-from pipelines.report.text import table
+from pipelines.report.text import explored_in_words, table
 from pipelines.report.timing import time_in_words
 
 SHOWN_CLUSTERS = 12
@@ -128,11 +128,7 @@ def audit_in_words(audit: Mapping) -> list[str]:
             f"images that came out flat, of one gray all over: {audit['n_flat']}, such as "
             f"{audit['flat'][0]}; where this is wrong, --intensity LOW:HIGH may be"
         )
-    for name, row in EXPLORATIONS.items():
-        if audit[f"n_{name}"]:
-            most = audit[name][0]["path"]
-            lines.append(f"{row.words}: {audit[f'n_{name}']}, most of all {most}")
-    return lines
+    return lines + explored_in_words(audit)
 
 
 def rule_in_words(to_label: Mapping) -> str:

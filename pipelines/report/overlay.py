@@ -80,4 +80,9 @@ def as_uri(picture: Image.Image | str, side: int = 96) -> str:
     width, height = (max(1, round(scale * length)) for length in picture.size)
     # a patch of few pixels is enlarged: they are what there is to see
     shown = picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
-    return "data:image/jpeg;base64," + base64.b64encode(as_jpeg(shown, 80)).decode()
+    return address_of(as_jpeg(shown, 80), "JPEG")
+
+
+def address_of(data: bytes, kind: str) -> str:
+    """The address of a picture's own bytes, such as a page holds; kind : as Pillow names it."""
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(data).decode()}"

@@ -122,8 +122,16 @@ def render(
 
 def make_look_page(look: LayerLook) -> str:
     """The page of what a layer sees, whole in itself like a run's."""
-    template = _environment({}).get_template("inside_page.html")
-    return template.render(look=look, style=Markup(_read("page.css")), policy=_policy([]))
+    return render_still("inside_page.html", {}, look=look)
+
+
+def render_still(template: str, results: dict, **drawn: Any) -> str:
+    """A page with its style and without a script, whole in itself; drawn : as of `render`."""
+    return (
+        _environment(results)
+        .get_template(template)
+        .render(results=results, **drawn, style=Markup(_read("page.css")), policy=_policy([]))
+    )
 
 
 def _by_number(items: list[dict], classes: list[str]) -> list[dict]:

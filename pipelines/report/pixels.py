@@ -1,21 +1,17 @@
 """`report.html` of a segmentation: overlap by class, and images beside their masks."""
 
-import base64
 import io
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 from PIL import Image
 
 from data import Reading, open_image
 from data.masks import mask_palette
-from data.names import counted, shown
-from pipelines.report.page import Figures, interval
+from pipelines.report.overlay import address_of
+from pipelines.report.page import render_still
 
 MOST_SHOWN = 24
 SIDE = 256  # pixels of the longer side of a picture
@@ -51,8 +47,7 @@ def _coloured(mask: np.ndarray, size: tuple[int, int]) -> Image.Image:
 def _address(image: Image.Image, kind: str) -> str:
     written = io.BytesIO()
     image.save(written, kind)
-    data = base64.b64encode(written.getvalue()).decode()
-    return f"data:image/{kind.lower()};base64,{data}"
+    return address_of(written.getvalue(), kind)
 
 
 def make_pixels_page(results: dict, images: Sequence[Shown]) -> str:
@@ -60,28 +55,13 @@ def make_pixels_page(results: dict, images: Sequence[Shown]) -> str:
 
     results : what results.json holds. images : in the order of the page.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_read),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: shown(value) if type(value) is str else value,
-    )
     ignored = results["data"]["ignore"]
     colours = ["#{:02x}{:02x}{:02x}".format(*own) for own in mask_palette()]
-    return environment.get_template("pixels.html").render(
-        results=results,
-        f=Figures(results),
+    return render_still(
+        "pixels.html",
+        results,
         images=images,
         colours=[colours[number % 256] for number in results["data"]["classes"]],
         ignored=None if ignored is None else colours[ignored % 256],
-        counted=counted,
-        interval=interval,
-        style=Markup(_read("page.css")),
         command=shlex.join(map(str, results["command"])),
     )
-
-
-def _read(name: str) -> str:
-    return (resources.files("pipelines.report") / "template" / name).read_text("utf-8")

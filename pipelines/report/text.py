@@ -1,7 +1,7 @@
 """A run's results as the text that a person reads at its end."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -380,11 +380,16 @@ def audit_in_words(audit: dict) -> list[str]:
             f"{audit['label_agreement']:.2f} of the images they did not see, by chance for "
             f"{audit['label_agreement_by_chance']:.2f}"
         )
-    for name, row in EXPLORATIONS.items():
-        if audit[f"n_{name}"]:
-            most = audit[name][0]["path"]
-            lines.append(f"{row.words}: {audit[f'n_{name}']}, most of all {most}")
-    return lines
+    return lines + explored_in_words(audit)
+
+
+def explored_in_words(audit: Mapping) -> list[str]:
+    """A line for each row of the table of explorations that found something."""
+    return [
+        f"{row.words}: {audit[f'n_{name}']}, most of all {audit[name][0]['path']}"
+        for name, row in EXPLORATIONS.items()
+        if audit[f"n_{name}"]
+    ]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -89,20 +89,14 @@ def _look_for_shift(
 ) -> tuple[Shift | None, int]:
     """How far the two lie apart in the deepest tap, None of too few images; and that tap's
     number."""
-    labelled, names = tables[0], found.board.classes.astype(str)
+    (labelled, others), names = tables, found.board.classes.astype(str)
     source = labelled.last()
-    train, new = labelled.read(source, found.split.train), _read_same(tables, source)
+    train, new = labelled.read(source, found.split.train), others.read_same(labelled, source)
     if min(len(train), len(new)) < HALVES * FEWEST_OF_CLASS:
         return None, source
     out_of_fold = found.board.probabilities[found.place]
     predicted = names[out_of_fold.argmax(axis=1)], names[alone.argmax(axis=1)]
     return find_shift(train, new, predicted, job.settings.seed), source
-
-
-def _read_same(tables: Tables, source: int) -> np.ndarray:
-    """Features of the images without labels, in a source of the labelled ones."""
-    own = tables[0].sources[source]
-    return tables[1].read(tables[1].find(str(own.tap), own.backbone, own.view))
 
 
 def _describe(shift: Shift | None) -> dict:
@@ -140,7 +134,7 @@ def _correct(
         found.table.read(source, found.split.train),
         np.searchsorted(board.classes, found.labels),
         found.split.folds,
-        _read_same((found.table, tables[1]), source),
+        tables[1].read_same(found.table, source),
         job.settings.class_weight,
     )
     rows, codes = _with_labels(job, tables[1], board.classes)

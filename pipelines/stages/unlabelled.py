@@ -250,9 +250,8 @@ class _Graphs:
         return link_neighbours(*find_neighbours(join_taps(features), NEAR))
 
     def _read(self, tap: int, rows: np.ndarray) -> np.ndarray:
-        own = self.labelled.sources[tap]
-        same = self.others.find(str(own.tap), own.backbone, own.view)
-        return np.concatenate([self.labelled.read(tap, rows), self.others.read(same)])
+        same = self.others.read_same(self.labelled, tap)
+        return np.concatenate([self.labelled.read(tap, rows), same])
 
 
 def _judge(classifier: ImageClassifier, samples: Samples) -> Judged:
