@@ -27,6 +27,7 @@ class Kind(StrEnum):
 
     PART = "part"
     RECIPE = "recipe"
+    INDEX = "index"  # of the ids of a recipe's parts
     IDS = "ids"
     CARD = "card"
     SCRIPT = "script"
@@ -51,7 +52,7 @@ FOLDERS = {
         ".checkpoint": Kind.CHECKPOINT,
     },
 }
-PARTS = {".h5": Kind.PART}
+FOLDERS_OF_RECIPE = {"parts": {".h5": Kind.PART}, "index": {".index": Kind.INDEX}}
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,10 @@ def _all_files(cache: Path) -> Iterator[CacheFile]:
 
 def _recipe_files(folder: os.DirEntry) -> Iterator[CacheFile]:
     for entry in _entries(folder):
-        if entry.name == "parts" and _is_folder(entry):
+        if entry.name in FOLDERS_OF_RECIPE and _is_folder(entry):
             for one in _entries(entry):
-                yield from _as_file(one, _kind(one.name, PARTS), folder.name)
+                kind = _kind(one.name, FOLDERS_OF_RECIPE[entry.name])
+                yield from _as_file(one, kind, folder.name)
         else:
             kind = Kind.RECIPE if entry.name == "recipe.json" else _kind(entry.name, {})
             yield from _as_file(entry, kind, folder.name)

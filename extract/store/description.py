@@ -65,8 +65,16 @@ class Description:
 
     def to_bytes(self) -> bytes:
         """What follows the HDF5 bytes."""
-        text = json.dumps({"schema": SCHEMA, **asdict(self)}, sort_keys=True).encode()
+        text = self._text()
         return text + END.pack(len(text), _digest(text), MAGIC)
+
+    @property
+    def digest(self) -> str:
+        """Hex digits that stand for all that the part holds: the rows by their checksums."""
+        return _digest(self._text()).hex()
+
+    def _text(self) -> bytes:
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, sort_keys=True).encode()
 
     def column(self, path: Path, file_size: int, name: str) -> Column:
         """The rows of a dataset in the file at `path`."""

@@ -1,10 +1,13 @@
 """The FeatureStore: features by (recipe, tap, image id), kept on disk, read in any order."""
 
+import contextlib
 import errno
 import itertools
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -12,22 +15,33 @@ from typing import Any
 import numpy as np
 
 from extract.errors import unreadable, unwritable
-from extract.files import NoFile, again_where_gone, note_use, opened, write_text
+from extract.files import (
+    NoFile,
+    again_where_gone,
+    note_use,
+    opened,
+    refuse_writing,
+    write_text,
+)
 from extract.pooling import Tap
 from extract.recipe import Recipe
+from extract.store.id_index import holdings, is_behind, list_index, update_index
 from extract.store.part_writer import PartWriter
 from extract.store.parts import (
     DamagedPart,
     Part,
     as_keys,
+    indexed_part,
     is_passed_over,
     pass_over,
     read_index,
     set_aside,
+    stamp_of,
     wrong_bytes_set_aside,
 )
 from extract.store.row_index import row_index
-from extract.store.rows_on_disk import Column, WrongBytes, gather, opened_part
+from extract.store.rows_on_disk import Column, WrongBytes, gather
+from extract.store.sorted_ids import Holding, SortedIds
 from extract.store.upkeep import join_small_parts
 
 # of a look at the parts while other processes join them: both, as on a machine with many at work
@@ -35,6 +49,9 @@ from extract.store.upkeep import join_small_parts
 LOOKS, LOOK_SECONDS = 5, 10.0
 GONE = {errno.ENOENT, getattr(errno, "ESTALE", errno.ENOENT)}  # the latter from a file server
 RECIPE_FILE = "recipe.json"
+log = logging.getLogger(__name__)
+# folders where this process could write no index of ids
+_without_index: set[Path] = set()
 
 
 def default_cache() -> Path:
@@ -44,10 +61,18 @@ def default_cache() -> Path:
     return platformdirs.user_cache_path("permafrost")
 
 
+@dataclass(frozen=True)
+class Known:
+    """The parts of a folder by name and stamp, and files of ids by name; as none changes, a
+    process shares them."""
+
+    parts: dict[tuple, Part] = field(default_factory=dict)
+    files: dict[str, SortedIds] = field(default_factory=dict)
+
+
 @lru_cache(maxsize=32)
-def _known_parts(folder: Path) -> dict[tuple, Part]:
-    """The parts of a folder by name and stamp; as none changes, a process shares them."""
-    return {}
+def _known(folder: Path) -> Known:
+    return Known()
 
 
 class FeatureStore:
@@ -92,18 +117,11 @@ class FeatureStore:
         -------
         (n, taps) bool
         """
-        keys = as_keys(ids)
-        gone = np.ones((len(ids), len(taps)), bool)
-        found: dict[tuple[Part, ...], np.ndarray] = {}
-        parts = self._list(recipe)
-        for i, tap in enumerate(taps):
-            holding = _holding(parts, str(tap))
-            if not holding:
-                continue
-            if holding not in found:
-                found[holding] = row_index(holding).find(keys) >= 0
-            gone[found[holding], i] = False
-        return gone
+        keys, names = as_keys(ids), [str(tap) for tap in taps]
+        for _ in _looks():
+            with self._joined_meanwhile():
+                return _missing(self._list(recipe), names, keys)
+        return np.ones((len(ids), len(taps)), bool)
 
     def read(self, recipe: Recipe, taps: Sequence[Tap], ids: np.ndarray) -> np.ndarray:
         """Rows in the order of `ids`, the taps' columns side by side.
@@ -130,11 +148,8 @@ class FeatureStore:
         keys = as_keys(ids)
         names = [str(tap) for tap in taps]
         for _ in _looks():
-            try:
+            with self._joined_meanwhile():
                 return _read(self._list(recipe), names, keys)
-            except OSError as error:
-                if error.errno not in GONE:  # joined into another part since it was listed
-                    raise unreadable(self.cache, error) from error
         raise DamagedPart(f"the parts that hold {', '.join(names)} are gone")
 
     def prepare(self, recipe: Recipe) -> None:
@@ -166,8 +181,13 @@ class FeatureStore:
         return PartWriter(folder, partial(self._make_folder, recipe), stored, provenance or {})
 
     def compact(self, recipe: Recipe) -> int:
-        """Join small parts, the new one first, then unlink the old -> how many were joined."""
-        return join_small_parts(self._folder(recipe) / "parts", lambda: self._list(recipe))
+        """Join small parts, the new one first, then unlink the old -> how many were joined.
+
+        The ids of many rows are then written into an index, which later processes open.
+        """
+        joined = join_small_parts(self._folder(recipe) / "parts", lambda: self._list(recipe))
+        self._list(recipe)
+        return joined
 
     def _make_folder(self, recipe: Recipe) -> None:
         (self._folder(recipe) / "parts").mkdir(parents=True, exist_ok=True)
@@ -190,16 +210,27 @@ class FeatureStore:
         return self.cache / recipe.id
 
     def _list(self, recipe: Recipe) -> list[Part]:
-        """The recipe's parts, oldest first."""
-        folder = (self._folder(recipe) / "parts").absolute()
-        note_use(folder.parent / RECIPE_FILE)
+        """The recipe's parts, oldest first; where the index is far behind them it is made anew."""
+        folder = self._folder(recipe).absolute()
+        note_use(folder / RECIPE_FILE)
+        parts: list[Part] = []
         for _ in _looks():
-            try:
-                return list_parts(folder)
-            except OSError as error:
-                if error.errno not in GONE:  # as in `read`
-                    raise unreadable(self.cache, error) from error
-        return list(_known_parts(folder).values())
+            with self._joined_meanwhile():
+                parts = list_parts(folder / "parts")
+                if not keep_index(folder, parts):
+                    return parts
+        return parts
+
+    @contextlib.contextmanager
+    def _joined_meanwhile(self) -> Iterator[None]:
+        """Passes over what was listed and is gone, or was set aside: a further look finds it."""
+        try:
+            yield
+        except WrongBytes as error:
+            set_aside(error.path, error)
+        except OSError as error:
+            if error.errno not in GONE:
+                raise unreadable(self.cache, error) from error
 
 
 def _looks() -> Iterator[None]:
@@ -215,41 +246,62 @@ def list_parts(folder: Path) -> list[Part]:
     """The parts of a folder, oldest first; what is none, or damaged, is set aside."""
     if not folder.exists():
         return []
-    known = _known_parts(folder)
-    here: dict[tuple, Part] = {}
+    known = _known(folder)
     with os.scandir(folder) as entries:
         names = [
             entry.name
             for entry in entries
             if entry.name.endswith(".h5") and not entry.name.startswith(".")
         ]
+    files = list_index(folder.parent, known.files)
+    held = holdings(files, set(names))
+    here: dict[tuple, Part] = {}
     for name in sorted(names):
         path = folder / name
         if is_passed_over(path):
             continue
         try:
-            stamp = _stamp(path)
-            here[stamp] = known[stamp] = known.get(stamp) or _read_part(path)
+            key = _key(path, held.get(name))
+            here[key] = known.parts[key] = known.parts.get(key) or _find_part(path, held.get(name))
         except WrongBytes as error:  # its rows count as missing
             set_aside(path, error)
         except PermissionError as error:
             pass_over(path, error)
-    for stamp in set(known).difference(here):
-        known.pop(stamp, None)
+    for key in set(known.parts).difference(here):
+        known.parts.pop(key, None)
     return list(here.values())
 
 
-def _stamp(path: Path) -> tuple:
-    """What changes with a part's file."""
+def keep_index(folder: Path, parts: Sequence[Part]) -> bool:
+    """Write the ids of many rows into the index of a recipe's folder -> whether it has changed.
+
+    Where that can't be done the ids are in memory, as of few rows.
+    """
+    if not is_behind(parts) or folder in _without_index:
+        return False
     try:
-        stat = os.stat(path)
-    except OSError:
-        opened_part(path).close()  # says so where it is a link to nothing
-        raise
-    return path.name, stat.st_ino, stat.st_size, stat.st_mtime_ns
+        refuse_writing()
+    except OSError:  # in this thread, and now
+        return False
+    try:
+        update_index(folder, list_index(folder, _known(folder / "parts").files), parts)
+    except OSError as error:
+        if error.errno in GONE:
+            raise
+        _without_index.add(folder)
+        log.debug("no index of the ids in %s: %s", folder, error)
+        return False
+    return True
 
 
-def _read_part(path: Path) -> Part:
+def _key(path: Path, holding: Holding | None) -> tuple:
+    """What a part is known by; of one that an index holds its file is not looked at."""
+    return stamp_of(path) if holding is None else (path.name, holding.file.path.name)
+
+
+def _find_part(path: Path, holding: Holding | None) -> Part:
+    if holding is not None:
+        return indexed_part(path, holding)
     part = read_index(path)
     if part.recipe != path.parent.parent.name:
         raise WrongBytes(path, f"its rows are of another recipe, {part.recipe}")
@@ -259,6 +311,20 @@ def _read_part(path: Path) -> Part:
 def _holding(parts: Sequence[Part], name: str) -> tuple[Part, ...]:
     """Those of the parts that hold a tap."""
     return tuple(part for part in parts if name in part.taps)
+
+
+def _missing(parts: Sequence[Part], names: Sequence[str], keys: np.ndarray) -> np.ndarray:
+    """(n,) S16 ids -> (n, names) bool."""
+    gone = np.ones((len(keys), len(names)), bool)
+    found: dict[tuple[Part, ...], np.ndarray] = {}
+    for i, name in enumerate(names):
+        holding = _holding(parts, name)
+        if not holding:
+            continue
+        if holding not in found:
+            found[holding] = row_index(holding).find(keys) >= 0
+        gone[found[holding], i] = False
+    return gone
 
 
 def _read(parts: Sequence[Part], names: Sequence[str], keys: np.ndarray) -> np.ndarray:

@@ -10,14 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import numpy as np
-
 from extract.files import NoFile, opened, read_remembered
 from extract.recipe import RECIPE_ID_BYTES, SCHEMA, Recipe
 from extract.store.cache_files import CacheFile, Kind, cache_files
 from extract.store.feature_store import FeatureStore
-from extract.store.parts import Part, read_index
+from extract.store.id_index import holdings
+from extract.store.parts import Part, indexed_part, read_index
+from extract.store.row_index import RowIndex
 from extract.store.rows_on_disk import WrongBytes
+from extract.store.sorted_ids import Holding, SortedIds, read_sorted_ids
 
 LONGEST_RECIPE = 1 << 20  # in bytes; a few hundred are usual
 SIDES = re.compile(r":(\d+)x(\d+):")  # in the text of a preprocessing of ours
@@ -125,7 +126,7 @@ def cache_contents(cache: str | os.PathLike | None = None) -> CacheContents:
     by_recipe: dict[str, list[CacheFile]] = defaultdict(list)
     others: dict[Kind, tuple[int, int]] = {}
     for file in files:
-        if file.kind in (Kind.PART, Kind.RECIPE):
+        if file.kind in (Kind.PART, Kind.RECIPE, Kind.INDEX):
             by_recipe[file.recipe_id].append(file)
         else:
             n, n_bytes = others.get(file.kind, (0, 0))
@@ -142,8 +143,9 @@ def _stored(
     found = [recipe_values(file) for file in files if file.kind == Kind.RECIPE]
     recipe, problem = _as_recipe(found[0] if found else None)
     other = recipe is not None and recipe.schema != SCHEMA
-    indices = [] if other else [_index(file) for file in parts]
-    whole = [index for index in indices if index is not None]
+    held = holdings(list(filter(None, map(_ids, files))), {file.path.name for file in parts})
+    known = [] if other else [_part(file, held.get(file.path.name)) for file in parts]
+    whole = [part for part in known if part is not None]
     name, weights = (recipe.architecture, recipe.weights[:8]) if recipe else ("", "")
     if recipe and recipe.weights in names:
         name, weights = names[recipe.weights]
@@ -153,22 +155,36 @@ def _stored(
         problem=problem,
         name=name,
         weights=weights,
-        taps=tuple(sorted({tap for index in whole for tap in index.taps})),
-        rows=len(np.unique(np.concatenate([index.keys for index in whole]))) if whole else 0,
+        taps=tuple(sorted({tap for part in whole for tap in part.taps})),
+        rows=RowIndex(whole).count() if whole else 0,
         n_parts=len(parts),
-        n_unreadable=len(indices) - len(whole),
+        n_unreadable=len(known) - len(whole),
         n_bytes=sum(file.n_bytes for file in files),
         last_use=max(file.changed for file in files),
     )
 
 
-def _index(file: CacheFile) -> Part | None:
+def _ids(file: CacheFile) -> SortedIds | None:
+    """A whole file of ids; of one that isn't the parts' own ids are read."""
+    if file.kind == Kind.INDEX and not file.odd:
+        with contextlib.suppress(OSError, WrongBytes):
+            found = read_sorted_ids(file.path)
+            found.check()
+            return found if found.held.recipe == file.recipe_id else None
+    return None
+
+
+def _part(file: CacheFile, holding: Holding | None) -> Part | None:
     if file.odd:
         return None
-    try:
+    with contextlib.suppress(OSError, WrongBytes):
+        if holding is not None:
+            part = indexed_part(file.path, holding)
+            _ = part.provenance  # its own file is looked at, all but ids and rows
+            return part
+    with contextlib.suppress(OSError, WrongBytes):
         return read_index(file.path)
-    except (OSError, WrongBytes):
-        return None
+    return None
 
 
 def recipe_values(file: CacheFile) -> dict | None:

@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -17,11 +17,13 @@ from extract.files import refuse_writing, written_aside
 from extract.store.description import Description, Layout, read_description
 from extract.store.outline import draw_outline
 from extract.store.rows_on_disk import Column, WrongBytes, opened_part
+from extract.store.sorted_ids import Entry, Holding
 
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 19  # of whole rows: a chunk is what one checksum covers and one read fetches
 IDS, TAPS = "ids", "taps/"
+INDEX_SUFFIX = ".index"
 
 # damaged parts that this process found and could not rename
 _passed_over: set[tuple] = set()
@@ -49,33 +51,87 @@ class Part:
     """What is known of one part without reading its rows; never changes, as the part doesn't.
 
     recipe : id of the recipe that its rows are of.
-    keys : (n,) S16, the image ids.
     taps : names of the columns.
+    rows : how many it has.
     size : of the file, in bytes.
-    provenance : of the rows, as it stands in the file's attributes.
+    digest : of its description, and so of all that it holds.
+    holding : the file that holds its ids, where one does; then nothing of the part itself is read
+        before its rows are asked for.
     """
 
-    def __init__(self, path: Path, size: int, described: Description, keys: np.ndarray) -> None:
+    def __init__(
+        self,
+        path: Path,
+        held: Entry,
+        recipe: str,
+        taps: Iterable[str],
+        holding: Holding | None = None,
+    ) -> None:
         self.path = path
-        self.size = size
-        self.recipe = described.recipe
-        self.provenance = described.provenance
-        self.keys = keys
-        self._columns = {
-            name.removeprefix(TAPS): described.column(path, size, name)
-            for name in described.datasets
-            if name.startswith(TAPS)
-        }
-        self.taps = frozenset(self._columns)
+        self.recipe = recipe
+        self.taps = frozenset(taps)
+        self.rows, self.size, self.digest = held.rows, held.size, held.digest
+        self.holding = holding
+        self._keys: np.ndarray | None = None
+        self._stamp: tuple | None = None
+        self._columns: dict[str, Column] = {}
+        self._provenance: Mapping[str, str] = {}
+
+    @property
+    def keys(self) -> np.ndarray:
+        """(n,) S16, the image ids; in memory only of a part whose ids no file holds."""
+        return read_index(self.path).keys if self._keys is None else self._keys
+
+    @property
+    def provenance(self) -> Mapping[str, str]:
+        """Of the rows, as it stands in the file's attributes."""
+        self._look()
+        return self._provenance
 
     def column(self, name: str) -> Column:
-        """Where a tap's rows lie in the file."""
+        """Where a tap's rows lie in the file; WrongBytes where the file is not the one indexed."""
+        self._look()
         return self._columns[name]
 
     def check(self) -> None:
         """Read every row; WrongBytes where one is not as written."""
+        self._look()
         for column in self._columns.values():
             column.check()
+
+    def describe(self, described: Description, keys: np.ndarray | None = None) -> None:
+        """Take what the file says of itself, and its ids where they are to be in memory."""
+        self._keys = keys
+        self._provenance = described.provenance
+        self._columns = {
+            name.removeprefix(TAPS): described.column(self.path, self.size, name)
+            for name in described.datasets
+            if name.startswith(TAPS)
+        }
+
+    def _look(self) -> None:
+        """Read the description of a part that the listing did not, again where it has changed."""
+        if self.holding is None:
+            return
+        stamp = stamp_of(self.path)
+        if stamp == self._stamp:
+            return
+        size, described = read_whole_description(self.path)
+        if (described.digest, size) != (self.digest, self.size):
+            reason = f"{self.path.name} is another part than the one whose ids it holds"
+            raise WrongBytes(self.holding.file.path, reason)
+        self.describe(described)
+        self._stamp = stamp
+
+
+def stamp_of(path: Path) -> tuple:
+    """What changes with a part's file."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        opened_part(path).close()  # says so where it is a link to nothing
+        raise
+    return path.name, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def as_keys(ids: np.ndarray) -> np.ndarray:
@@ -93,13 +149,27 @@ def read_index(path: Path) -> Part:
     OSError
         It can't be read, or is gone.
     """
-    with opened_part(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        described = read_description(path, file)
+    size, described = read_whole_description(path)
     every = np.arange(described.rows)
     ids = np.empty((described.rows, 16), np.uint8)
     described.column(path, size, IDS).copy(every, every, ids)
-    return Part(path, size, described, as_keys(ids))
+    taps = [name.removeprefix(TAPS) for name in described.datasets if name.startswith(TAPS)]
+    held = Entry(path.name, size, described.rows, described.digest)
+    part = Part(path, held, described.recipe, taps)
+    part.describe(described, as_keys(ids))
+    return part
+
+
+def indexed_part(path: Path, holding: Holding) -> Part:
+    """A part as the file that holds its ids knows it; nothing of its own file is read."""
+    held = holding.file.held
+    return Part(path, held.parts[holding.number], held.recipe, held.taps, holding)
+
+
+def read_whole_description(path: Path) -> tuple[int, Description]:
+    """A part's size in bytes and its description, as `read_index` raises."""
+    with opened_part(path) as file:
+        return os.fstat(file.fileno()).st_size, read_description(path, file)
 
 
 @contextlib.contextmanager
@@ -113,14 +183,16 @@ def wrong_bytes_set_aside() -> Iterator[None]:
 
 
 def set_aside(path: Path, reason: object) -> None:
-    """Rename what is no part, or no whole one, so that its rows count as missing."""
+    """Rename what is no part, or no whole one, so that its rows count as missing.
+
+    Of an index of ids, which is made anew, nothing counts as missing.
+    """
     if is_passed_over(path):
         return
-    log.warning(
-        "the kept part %s is damaged (%s): it is set aside and its rows are computed again",
-        path,
-        reason,
-    )
+    what, then = "part", "its rows are computed again"
+    if path.suffix == INDEX_SUFFIX:
+        what, then = "index", "is made anew"
+    log.warning("the kept %s %s is damaged (%s): it is set aside and %s", what, path, reason, then)
     if not put_aside(path):
         _passed_over.add(_mark(path))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from extract.errors import unwritable
 from extract.files import USED_SECONDS, is_abandoned
-from extract.store.cache_files import CacheFile, Kind, cache_files
+from extract.store.cache_files import FOLDERS_OF_RECIPE, CacheFile, Kind, cache_files
 from extract.store.feature_store import RECIPE_FILE, FeatureStore
 
 # a use is noted once an hour at most: what was used this short a time ago may be in use
@@ -129,7 +129,7 @@ def _removables(cache: Path, now: float) -> Iterator[Removable]:
     tuned: dict[Path, list[CacheFile]] = defaultdict(list)
     for file in cache_files(cache):
         written = file.kind == Kind.TEMPORARY and not _is_stale(file, now)
-        if file.kind in (Kind.PART, Kind.RECIPE) or (written and file.recipe_id):
+        if file.kind in (Kind.PART, Kind.RECIPE, Kind.INDEX) or (written and file.recipe_id):
             by_recipe[file.recipe_id].append(file)
         elif file.kind in (Kind.HISTORY, Kind.NETWORK):
             tuned[file.path.with_suffix("")].append(file)
@@ -148,7 +148,8 @@ def _is_stale(file: CacheFile, now: float) -> bool:
 
 def _whole_recipe(folder: Path, files: Sequence[CacheFile]) -> Removable:
     """All of a recipe's files; the last use is that of a part being written, where there is one."""
-    parts = [file for file in files if file.kind == Kind.PART]
+    # what says where rows are goes before the rows
+    parts = [file for kind in (Kind.INDEX, Kind.PART) for file in files if file.kind == kind]
     size = sum(file.n_bytes for file in files if file.kind != Kind.TEMPORARY)
     latest = max(file.changed for file in files)
     return Removable(Kind.RECIPE, folder, tuple(file.path for file in parts), size, latest)
@@ -182,9 +183,10 @@ def _remove(cache: Path, one: Removable) -> bool:
         for path in one.files:
             _remove_file(path)
         if one.kind == Kind.RECIPE:
-            parts = one.path / "parts"
-            _remove_file(parts)
-            if not parts.exists():
+            folders = [one.path / name for name in FOLDERS_OF_RECIPE]
+            for folder in folders:
+                _remove_file(folder)
+            if not any(folder.exists() for folder in folders):
                 _remove_file(one.path / RECIPE_FILE)
                 _remove_file(one.path)
     except OSError as error:

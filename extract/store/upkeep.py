@@ -11,10 +11,11 @@ from extract.errors import ExtractError
 from extract.files import remove_abandoned, sync_folder
 from extract.store.parts import DamagedPart, Part, write_part, wrong_bytes_set_aside
 from extract.store.row_index import JoinedRows, RowIndex
+from extract.store.sorted_ids import sorted_run
 
 log = logging.getLogger(__name__)
 
-PART_BYTES = 256 << 20
+PART_BYTES, PART_ROWS = 256 << 20, 1 << 20  # the latter of narrow rows: their ids are in memory
 SMALL_PARTS = 8
 
 
@@ -36,25 +37,29 @@ def join_small_parts(folder: Path, list_parts: Callable[[], list[Part]]) -> int:
 def _small_parts(list_parts: Callable[[], list[Part]]) -> Iterator[list[Part]]:
     """Batches of parts worth joining."""
     for taps in {part.taps for part in list_parts()}:
-        small = [p for p in list_parts() if p.taps == taps and p.size < PART_BYTES // 2]
+        small = [part for part in list_parts() if part.taps == taps and _is_small(part)]
         while len(small) > SMALL_PARTS:
             batch: list[Part] = []
-            size = 0
-            while small and size < PART_BYTES:
-                size += small[0].size
+            size = rows = 0
+            while small and size < PART_BYTES and rows < PART_ROWS:
+                size, rows = size + small[0].size, rows + small[0].rows
                 batch.append(small.pop(0))
             yield batch
 
 
+def _is_small(part: Part) -> bool:
+    return part.size < PART_BYTES // 2 and part.rows < PART_ROWS // 2
+
+
 def _join(parts: list[Part]) -> None:
     """One part with the rows of all, in their order; of an id that comes twice, the first."""
-    index = RowIndex(tuple(parts))
-    places = np.sort(np.unique(index.keys, return_index=True)[1])
-    keys = index.keys[places]
-    ids = keys.view(np.uint8).reshape(-1, keys.itemsize)
-    columns = {name: JoinedRows(index, name, places) for name in sorted(parts[0].taps)}
     folder = parts[0].path.parent
     with wrong_bytes_set_aside():
+        keys = np.concatenate([part.keys for part in parts])
+        places = np.sort(sorted_run(keys)[1])
+        ids = keys[places].view(np.uint8).reshape(-1, keys.itemsize)
+        index = RowIndex(parts)
+        columns = {name: JoinedRows(index, name, places) for name in sorted(parts[0].taps)}
         write_part(folder, parts[0].recipe, ids, columns, parts[0].provenance)
     for part in parts:
         part.path.unlink(missing_ok=True)

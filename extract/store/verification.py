@@ -15,6 +15,7 @@ from extract.store.feature_store import FeatureStore
 from extract.store.inspection import recipe_values
 from extract.store.parts import put_aside, read_index
 from extract.store.rows_on_disk import WrongBytes
+from extract.store.sorted_ids import read_sorted_ids
 from extract.weights import digest_of, file_sha256, read_state_dict
 
 
@@ -146,6 +147,17 @@ def _check_part(file: CacheFile) -> str:
     return ""
 
 
+def _check_index(file: CacheFile) -> str:
+    try:
+        found = read_sorted_ids(file.path)
+        if found.held.recipe != file.recipe_id:
+            return f"its ids are of another recipe, {found.held.recipe}"
+        found.check()
+    except WrongBytes as error:
+        return str(error)
+    return ""
+
+
 def _check_recipe(file: CacheFile) -> str:
     if recipe_values(file) is None and file.path.exists():
         return "it is not what its folder's name stands for"
@@ -178,6 +190,7 @@ def _check_checkpoint(file: CacheFile) -> str:
 CHECKS: dict[Kind, Callable[[CacheFile], str]] = {
     Kind.PART: _check_part,
     Kind.RECIPE: _check_recipe,
+    Kind.INDEX: _check_index,
     Kind.IDS: _check_memory,
     Kind.CARD: _check_memory,
     Kind.SCRIPT: _check_memory,

@@ -56,7 +56,7 @@ class Cache:
 
     def is_right(self):
         """Read everything as a run in a new process does; a missing row is computed again."""
-        feature_store._known_parts.cache_clear()
+        feature_store._known.cache_clear()
         row_index.cache_clear()
         store = FeatureStore(self.folder)
         for one in self.recipes:

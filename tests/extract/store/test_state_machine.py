@@ -239,7 +239,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def another_process(self):
         """One that has seen nothing yet."""
-        feature_store._known_parts.cache_clear()
+        feature_store._known.cache_clear()
 
     # upkeep
 

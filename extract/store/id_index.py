@@ -1,0 +1,176 @@
+"""Which parts' ids lie in sorted files beside them, and those files kept up as parts come and go.
+
+Parts whose ids no file holds are few: what reads them has all of theirs in memory. From
+LOOSE_ROWS on their ids are written into a file, together with the files before it that have less
+than GROWTH times as many: so an id is written a few times, whatever the store has grown to, and a
+store of any size has a handful of files (a log-structured merge tree: O'Neil and others, 1996).
+"""
+
+import contextlib
+import os
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from extract.files import remove_abandoned
+from extract.store.parts import INDEX_SUFFIX, Part, is_passed_over, pass_over, set_aside
+from extract.store.rows_on_disk import WrongBytes
+from extract.store.sorted_ids import (
+    Entry,
+    Held,
+    Holding,
+    SortedIds,
+    SortedRun,
+    read_sorted_ids,
+    sorted_run,
+    starts_of,
+    write_sorted_ids,
+)
+
+FOLDER = "index"  # beside the recipe's parts
+LOOSE_ROWS = 1 << 17
+GROWTH = 4
+SORTED_AT_ONCE = 1 << 22  # ids, in memory
+# of those that some file holds, so many may be of parts that are there no more
+MOST_GONE = 0.5
+
+
+def list_index(folder: Path, known: dict[str, SortedIds]) -> list[SortedIds]:
+    """The files of ids of a recipe's folder, oldest first; what is damaged is set aside.
+
+    known : by name those that were read before, changed in place.
+
+    Raises OSError where one can't be looked at.
+    """
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder / FOLDER) as entries:
+        names = sorted(
+            entry.name
+            for entry in entries
+            if entry.name.endswith(INDEX_SUFFIX) and not entry.name.startswith(".")
+        )
+        for gone in set(known).difference(names):
+            known.pop(gone, None)
+        return [file for name in names if (file := _known(folder, name, known)) is not None]
+    known.clear()
+    return []
+
+
+def _known(folder: Path, name: str, known: dict[str, SortedIds]) -> SortedIds | None:
+    path = folder / FOLDER / name
+    if is_passed_over(path):
+        return None
+    try:
+        if name not in known:
+            file = read_sorted_ids(path)
+            if file.held.recipe != folder.name:
+                raise WrongBytes(path, f"its ids are of another recipe, {file.held.recipe}")
+            known[name] = file
+        return known[name]
+    except WrongBytes as error:
+        set_aside(path, error)
+    except PermissionError as error:
+        pass_over(path, error)
+    return None
+
+
+def holdings(files: Sequence[SortedIds], names: Collection[str]) -> dict[str, Holding]:
+    """By name of a part the file that holds its ids, the oldest where several do."""
+    found: dict[str, Holding] = {}
+    for file in files:
+        for number, entry in enumerate(file.held.parts):
+            if entry.name in names:
+                found.setdefault(entry.name, Holding(file, number))
+    return found
+
+
+def is_behind(parts: Sequence[Part]) -> bool:
+    """Whether so many rows are in no file of ids that one is worth while."""
+    rows: dict[frozenset[str], int] = defaultdict(int)
+    for part in parts:
+        rows[part.taps] += 0 if part.holding else part.rows
+    return max(rows.values(), default=0) >= LOOSE_ROWS
+
+
+def update_index(folder: Path, files: Sequence[SortedIds], parts: Sequence[Part]) -> None:
+    """Write the ids of parts that no file holds into files, where they are many.
+
+    folder : of the recipe. files, parts : all of its own, oldest first.
+
+    What readers find stays the same at every moment. Raises WrongBytes for a file or a part that
+    isn't as it was written, OSError where the disk fails or another process was first.
+    """
+    for taps in sorted({tuple(sorted(part.taps)) for part in parts}):
+        own = [part for part in parts if part.taps == set(taps)]
+        _update(folder, [file for file in files if file.held.taps == taps], own)
+    remove_abandoned(folder / FOLDER)
+
+
+def _update(folder: Path, files: Sequence[SortedIds], parts: Sequence[Part]) -> None:
+    """`update_index` of files and parts that all have the same taps."""
+    worn = [file for file in files if _is_worn(file, parts)]
+    loose = [part for part in parts if part.holding is None or part.holding.file in worn]
+    if sum(part.rows for part in loose) >= LOOSE_ROWS:
+        levels = [file for file in files if file not in worn]
+        for batch in _batches(loose):
+            _write_level(folder, levels, batch, parts)
+    elif loose:
+        return
+    for file in worn:
+        file.path.unlink(missing_ok=True)
+
+
+def _is_worn(file: SortedIds, parts: Sequence[Part]) -> bool:
+    there = sum(part.rows for part in parts if part.holding and part.holding.file is file)
+    return there < (1 - MOST_GONE) * file.starts[-1]
+
+
+def _batches(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    """Parts in their order, of so many rows together that their ids are sorted in memory."""
+    batch: list[Part] = []
+    for part in parts:
+        if batch and sum(own.rows for own in batch) + part.rows > SORTED_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(part)
+    yield batch
+
+
+def _write_level(
+    folder: Path, levels: list[SortedIds], loose: Sequence[Part], parts: Sequence[Part]
+) -> None:
+    """One more file of ids, the last of `levels`, instead of those that it has outgrown."""
+    run = SortedRun(
+        *sorted_run(np.concatenate([part.keys for part in loose])), [part.rows for part in loose]
+    )
+    outgrown: list[SortedIds] = []
+    n = int(run.starts[-1])
+    while levels and levels[-1].held.rows < GROWTH * n:
+        outgrown.insert(0, levels.pop())
+        n += outgrown[0].held.rows
+    entries = [Entry(part.path.name, part.size, part.rows, part.digest) for part in loose]
+    there = {
+        (part.holding.file.path, part.holding.number) for part in parts if part.holding is not None
+    }
+    kept: list[Entry] = []
+    starts = []
+    for file in outgrown:
+        is_there = [(file.path, number) in there for number in range(len(file.held.parts))]
+        starts.append(_starts(sum(entry.rows for entry in kept), file.held.parts, is_there))
+        kept += [entry for entry, own in zip(file.held.parts, is_there, strict=True) if own]
+    starts.append(_starts(sum(entry.rows for entry in kept), entries, [True] * len(entries)))
+    held = Held(folder.name, tuple(sorted(loose[0].taps)), (*kept, *entries), 0)
+    path = folder / FOLDER / f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}{INDEX_SUFFIX}"
+    write_sorted_ids(path, held, [*outgrown, run], starts)
+    for file in outgrown:
+        file.path.unlink(missing_ok=True)
+    levels.append(read_sorted_ids(path))
+
+
+def _starts(at: int, parts: Sequence[Entry], there: Sequence[bool]) -> np.ndarray:
+    """Where each part's rows start, those there following one another from `at` on, else -1."""
+    rows = [part.rows if own else 0 for part, own in zip(parts, there, strict=True)]
+    return np.where(there, at + starts_of(rows)[:-1], -1)
