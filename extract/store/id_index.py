@@ -12,6 +12,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -114,13 +115,26 @@ def _update(folder: Path, files: Sequence[SortedIds], parts: Sequence[Part]) -> 
     worn = [file for file in files if _is_worn(file, parts)]
     loose = [part for part in parts if part.holding is None or part.holding.file in worn]
     if sum(part.rows for part in loose) >= LOOSE_ROWS:
-        levels = [file for file in files if file not in worn]
+        levels = [_Level(file, _there(file, parts)) for file in files if file not in worn]
         for batch in _batches(loose):
-            _write_level(folder, levels, batch, parts)
+            _write_level(folder, levels, batch)
     elif loose:
         return
     for file in worn:
         file.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A file of ids, and of which of its parts the rows are still there and told by no other."""
+
+    file: SortedIds
+    there: list[bool]
+
+
+def _there(file: SortedIds, parts: Sequence[Part]) -> list[bool]:
+    own = {part.holding.number for part in parts if part.holding and part.holding.file is file}
+    return [number in own for number in range(len(file.held.parts))]
 
 
 def _is_worn(file: SortedIds, parts: Sequence[Part]) -> bool:
@@ -139,35 +153,29 @@ def _batches(parts: Sequence[Part]) -> Iterator[list[Part]]:
     yield batch
 
 
-def _write_level(
-    folder: Path, levels: list[SortedIds], loose: Sequence[Part], parts: Sequence[Part]
-) -> None:
+def _write_level(folder: Path, levels: list[_Level], loose: Sequence[Part]) -> None:
     """One more file of ids, the last of `levels`, instead of those that it has outgrown."""
-    run = SortedRun(
-        *sorted_run(np.concatenate([part.keys for part in loose])), [part.rows for part in loose]
-    )
-    outgrown: list[SortedIds] = []
-    n = int(run.starts[-1])
-    while levels and levels[-1].held.rows < GROWTH * n:
+    rows = [part.rows for part in loose]
+    run = SortedRun(*sorted_run(np.concatenate([part.keys for part in loose])), rows)
+    outgrown: list[_Level] = []
+    n = sum(rows)
+    while levels and levels[-1].file.held.rows < GROWTH * n:
         outgrown.insert(0, levels.pop())
-        n += outgrown[0].held.rows
-    entries = [Entry(part.path.name, part.size, part.rows, part.digest) for part in loose]
-    there = {
-        (part.holding.file.path, part.holding.number) for part in parts if part.holding is not None
-    }
+        n += outgrown[0].file.held.rows
     kept: list[Entry] = []
     starts = []
-    for file in outgrown:
-        is_there = [(file.path, number) in there for number in range(len(file.held.parts))]
-        starts.append(_starts(sum(entry.rows for entry in kept), file.held.parts, is_there))
-        kept += [entry for entry, own in zip(file.held.parts, is_there, strict=True) if own]
-    starts.append(_starts(sum(entry.rows for entry in kept), entries, [True] * len(entries)))
-    held = Held(folder.name, tuple(sorted(loose[0].taps)), (*kept, *entries), 0)
+    for level in outgrown:
+        entries = level.file.held.parts
+        starts.append(_starts(sum(entry.rows for entry in kept), entries, level.there))
+        kept += [entry for entry, there in zip(entries, level.there, strict=True) if there]
+    added = [Entry(part.path.name, part.size, part.rows, part.digest) for part in loose]
+    starts.append(_starts(sum(entry.rows for entry in kept), added, [True] * len(added)))
+    held = Held(folder.name, tuple(sorted(loose[0].taps)), (*kept, *added), 0)
     path = folder / FOLDER / f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}{INDEX_SUFFIX}"
-    write_sorted_ids(path, held, [*outgrown, run], starts)
-    for file in outgrown:
-        file.path.unlink(missing_ok=True)
-    levels.append(read_sorted_ids(path))
+    write_sorted_ids(path, held, [*(level.file for level in outgrown), run], starts)
+    for level in outgrown:
+        level.file.path.unlink(missing_ok=True)
+    levels.append(_Level(read_sorted_ids(path), [True] * len(held.parts)))
 
 
 def _starts(at: int, parts: Sequence[Entry], there: Sequence[bool]) -> np.ndarray:
