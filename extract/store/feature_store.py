@@ -185,9 +185,7 @@ class FeatureStore:
 
         The ids of many rows are then written into an index, which later processes open.
         """
-        joined = join_small_parts(self._folder(recipe) / "parts", lambda: self._list(recipe))
-        self._list(recipe)
-        return joined
+        return join_small_parts(self._folder(recipe) / "parts", lambda: self._list(recipe))
 
     def _make_folder(self, recipe: Recipe) -> None:
         (self._folder(recipe) / "parts").mkdir(parents=True, exist_ok=True)
@@ -277,16 +275,17 @@ def keep_index(folder: Path, parts: Sequence[Part]) -> bool:
 
     Where that can't be done the ids are in memory, as of few rows.
     """
-    if not is_behind(parts) or folder in _without_index:
+    files = list_index(folder, _known(folder / "parts").files)
+    if folder in _without_index or not is_behind(files, parts):
         return False
     try:
         refuse_writing()
     except OSError:  # in this thread, and now
         return False
     try:
-        update_index(folder, list_index(folder, _known(folder / "parts").files), parts)
-    except OSError as error:
-        if error.errno in GONE:
+        update_index(folder, files, parts)
+    except (OSError, MemoryError) as error:
+        if getattr(error, "errno", None) in GONE:
             raise
         _without_index.add(folder)
         log.debug("no index of the ids in %s: %s", folder, error)

@@ -79,21 +79,30 @@ def _known(folder: Path, name: str, known: dict[str, SortedIds]) -> SortedIds | 
 
 
 def holdings(files: Sequence[SortedIds], names: Collection[str]) -> dict[str, Holding]:
-    """By name of a part the file that holds its ids, the oldest where several do."""
+    """By name of a part the file that holds its ids, the latest where several do."""
     found: dict[str, Holding] = {}
-    for file in files:
+    for file in reversed(files):  # one into which others were merged, which may be there still
         for number, entry in enumerate(file.held.parts):
             if entry.name in names:
                 found.setdefault(entry.name, Holding(file, number))
     return found
 
 
-def is_behind(parts: Sequence[Part]) -> bool:
-    """Whether so many rows are in no file of ids that one is worth while."""
-    rows: dict[frozenset[str], int] = defaultdict(int)
+def is_behind(files: Sequence[SortedIds], parts: Sequence[Part]) -> bool:
+    """Whether so many rows are in no file of ids that one is worth while, or a file tells of none.
+
+    files, parts : all of a recipe.
+    """
+    loose: dict[frozenset[str], int] = defaultdict(int)
     for part in parts:
-        rows[part.taps] += 0 if part.holding else part.rows
-    return max(rows.values(), default=0) >= LOOSE_ROWS
+        loose[part.taps] += 0 if part.holding else part.rows
+    return max(loose.values(), default=0) >= LOOSE_ROWS or bool(_useless(files, parts))
+
+
+def _useless(files: Sequence[SortedIds], parts: Sequence[Part]) -> list[SortedIds]:
+    """Files of which no part is there any more, or each is told by a later file."""
+    used = {part.holding.file.path for part in parts if part.holding}
+    return [file for file in files if file.path not in used]
 
 
 def update_index(folder: Path, files: Sequence[SortedIds], parts: Sequence[Part]) -> None:
@@ -107,6 +116,8 @@ def update_index(folder: Path, files: Sequence[SortedIds], parts: Sequence[Part]
     for taps in sorted({tuple(sorted(part.taps)) for part in parts}):
         own = [part for part in parts if part.taps == set(taps)]
         _update(folder, [file for file in files if file.held.taps == taps], own)
+    for file in _useless(files, parts):
+        file.path.unlink(missing_ok=True)
     remove_abandoned(folder / FOLDER)
 
 
@@ -118,10 +129,8 @@ def _update(folder: Path, files: Sequence[SortedIds], parts: Sequence[Part]) -> 
         levels = [_Level(file, _there(file, parts)) for file in files if file not in worn]
         for batch in _batches(loose):
             _write_level(folder, levels, batch)
-    elif loose:
-        return
-    for file in worn:
-        file.path.unlink(missing_ok=True)
+        for file in worn:
+            file.path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

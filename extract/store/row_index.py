@@ -7,7 +7,7 @@ import numpy as np
 
 from extract.store.parts import Part
 from extract.store.rows_on_disk import gather
-from extract.store.sorted_ids import SortedIds, SortedRun, merged, moved, sorted_run, starts_of
+from extract.store.sorted_ids import SortedIds, SortedRun, is_first, merged, sorted_run, starts_of
 
 
 class RowIndex:
@@ -46,14 +46,14 @@ class RowIndex:
         found = np.full(len(keys), -1)
         left = np.arange(len(keys))
         for source, to in self._sources:
-            found[left] = moved(source.find(keys[left]), source.starts, to)
+            found[left] = source.find(keys[left], to)
             left = left[found[left] < 0]
         return found
 
     def count(self) -> int:
         """How many ids there are; raises as `find`."""
         sources, starts = zip(*self._sources, strict=True)
-        return sum(len(keys) for keys, _ in merged(sources, starts))
+        return sum(int(is_first(keys).sum()) for keys, _ in merged(sources, starts))
 
     def split(self, places: np.ndarray) -> Iterator[tuple[Part, np.ndarray, np.ndarray]]:
         """(n,) places -> by part: (part, its rows, ascending, where in `places` they stand)."""

@@ -10,8 +10,9 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,7 +32,7 @@ STRETCH = 2048  # and of each source while they are merged
 LEN_FENCE, LEN_CRC = 16, 4
 LAST = b"\xff" * 16  # fills the last block
 
-Run = tuple[np.ndarray, np.ndarray]  # (n,) S16 ids, ascending, none twice; (n,) int64 places
+Run = tuple[np.ndarray, np.ndarray]  # (n,) S16 ids, ascending; (n,) int64 places
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,11 @@ class SortedIds:
         self._checksums = checksums
         self._checked = np.zeros(len(fences), bool)
 
-    def find(self, keys: np.ndarray) -> np.ndarray:
+    def find(self, keys: np.ndarray, to: np.ndarray) -> np.ndarray:
         """(n,) S16 ids -> (n,) places, -1 if not there.
 
-        A place counts the parts' rows, one part's after another's.
+        to : (parts,) where each part's rows start among the places, -1 for a part that is to be
+            passed over; of several others that have an id any counts, and always the same.
 
         Raises
         ------
@@ -90,14 +92,21 @@ class SortedIds:
         found = np.full(len(keys), -1)
         order = np.argsort(heads_of(keys))  # searched in their order, many are found twice as fast
         blocks = np.searchsorted(self.fences, keys[order], "right") - 1
-        again = np.argsort(blocks, kind="stable")
-        order, blocks = order[again], blocks[again]
         with opened_part(self.path) as file:
-            # what comes before the first block is nowhere
-            for touched in _cut(np.unique(blocks[blocks >= 0]), AT_ONCE):
-                at, end = np.searchsorted(blocks, [touched[0], touched[-1] + 1])
-                there, places = self._read(file, touched)
-                found[order[at:end]] = _look_up(heads_of(there), there, places, keys[order[at:end]])
+            while len(order):
+                again = np.argsort(blocks, kind="stable")
+                order, blocks = order[again], blocks[again]
+                # what comes before the first block is nowhere
+                for touched in _cut(np.unique(blocks[blocks >= 0]), AT_ONCE):
+                    own = order[slice(*np.searchsorted(blocks, [touched[0], touched[-1] + 1]))]
+                    there, places = self._read(file, touched)
+                    found[own] = _look_up(
+                        heads_of(there), there, keys[own], partial(_placed, places, self.starts, to)
+                    )
+                # of an id with which a block begins, the block before may end with it as well
+                left = (found[order] < 0) & (blocks > 0)
+                left &= keys[order] == self.fences[np.maximum(blocks, 0)]
+                order, blocks = order[left], blocks[left] - 1
         return found
 
     def between(self, first: bytes, end: bytes | None) -> Run:
@@ -151,7 +160,7 @@ class Holding:
 class SortedRun:
     """Ids in memory with what a file of them has.
 
-    keys : (n,) S16, ascending, none twice. places : (n,) int64. rows : of the parts they are of.
+    keys : (n,) S16, ascending. places : (n,) int64. rows : of the parts they are of.
     """
 
     def __init__(self, keys: np.ndarray, places: np.ndarray, rows: Sequence[int]) -> None:
@@ -160,9 +169,10 @@ class SortedRun:
         self._heads = heads_of(keys)
         self._run = keys, places
 
-    def find(self, keys: np.ndarray) -> np.ndarray:
-        """(n,) S16 ids -> (n,) places, -1 if not there."""
-        return _look_up(self._heads, *self._run, keys)
+    def find(self, keys: np.ndarray, to: np.ndarray) -> np.ndarray:
+        """As a file's."""
+        own, places = self._run
+        return _look_up(self._heads, own, keys, partial(_placed, places, self.starts, to))
 
     def between(self, first: bytes, end: bytes | None) -> Run:
         """The ids from `first` on that come before `end`, and their places."""
@@ -170,26 +180,25 @@ class SortedRun:
 
 
 def sorted_run(keys: np.ndarray) -> Run:
-    """(n,) S16 ids in any order -> ascending, with their places; of one that comes twice the first.
+    """(n,) S16 ids in any order -> ascending, with their places; equal ones keep their order.
 
     Examples
     --------
     >>> keys, places = sorted_run(np.array([b"b" * 16, b"a" * 16, b"b" * 16]))
     >>> places.tolist()
-    [1, 0]
+    [1, 0, 2]
     """
     # the first halves as numbers are sorted five times as fast; ids that differ behind them alone,
     # as they never do by chance, are sorted whole
     order = np.argsort(heads_of(keys), kind="stable")
     if (keys[order[1:]] < keys[order[:-1]]).any():
         order = np.argsort(keys, kind="stable")
-    return _first_of_each(keys[order], order)
+    return keys[order], order
 
 
-def _first_of_each(keys: np.ndarray, places: np.ndarray) -> Run:
-    """Ascending ids and places without the later ones of an id that comes several times."""
-    first = np.append(True, keys[1:] != keys[:-1])[: len(keys)]
-    return (keys, places) if first.all() else (keys[first], places[first])
+def is_first(keys: np.ndarray) -> np.ndarray:
+    """(n,) bool: which of ascending ids are not the one before once more."""
+    return np.append(True, keys[1:] != keys[:-1])[: len(keys)]
 
 
 def heads_of(keys: np.ndarray) -> np.ndarray:
@@ -248,7 +257,7 @@ def write_sorted_ids(
     sources: Sequence[SortedIds | SortedRun],
     starts: Sequence[np.ndarray],
 ) -> None:
-    """Merge sources of ids into one file; of an id that several have, the first counts.
+    """Merge sources of ids into one file; an id that several parts have is kept for each.
 
     held : of the file, but for its number of ids. starts : for each source where each of its parts
     starts in the file's places, -1 for a part that is left out.
@@ -305,7 +314,7 @@ def merged(sources: Sequence[SortedIds | SortedRun], starts: Sequence[np.ndarray
         there = places >= 0
         keys, places = keys[there], places[there]
         order = np.argsort(keys, kind="stable")  # of sorted pieces in no more than one look
-        yield _first_of_each(keys[order], places[order])
+        yield keys[order], places[order]
 
 
 def _whole_blocks(runs: Iterator[Run]) -> Iterator[Run]:
@@ -330,17 +339,34 @@ def _as_blocks(keys: np.ndarray, places: np.ndarray) -> np.ndarray:
     return blocks
 
 
+def _placed(places: np.ndarray, starts: np.ndarray, to: np.ndarray, near: np.ndarray) -> np.ndarray:
+    return moved(places[near], starts, to)
+
+
 def _look_up(
-    heads: np.ndarray, keys: np.ndarray, places: np.ndarray, wanted: np.ndarray
+    heads: np.ndarray,
+    keys: np.ndarray,
+    wanted: np.ndarray,
+    place: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """(m,) places of the wanted ids among sorted ones with these heads, -1 if not there."""
+    """(m,) places of the wanted ids among sorted ones with these heads, -1 if not there.
+
+    place : from numbers of the sorted ids to places, -1 for one to pass over.
+    """
+    found = np.full(len(wanted), -1)
     if not len(keys):
-        return np.full(len(wanted), -1)
+        return found
     last = len(keys) - 1
     near = np.minimum(np.searchsorted(heads, heads_of(wanted)), last)
     unsure = np.flatnonzero(keys[near] != wanted)  # not there, or not the only one with this head
     near[unsure] = np.minimum(np.searchsorted(keys, wanted[unsure]), last)
-    return np.where(keys[near] == wanted, places[near], -1)
+    left = np.flatnonzero(keys[near] == wanted)
+    while len(left):
+        found[left] = place(near[left])
+        left = left[(found[left] < 0) & (near[left] < last)]
+        near[left] += 1
+        left = left[keys[near[left]] == wanted[left]]
+    return found
 
 
 def _slice(keys: np.ndarray, places: np.ndarray, first: bytes, end: bytes | None) -> Run:

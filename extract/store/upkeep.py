@@ -11,7 +11,7 @@ from extract.errors import ExtractError
 from extract.files import remove_abandoned, sync_folder
 from extract.store.parts import DamagedPart, Part, write_part, wrong_bytes_set_aside
 from extract.store.row_index import JoinedRows, RowIndex
-from extract.store.sorted_ids import sorted_run
+from extract.store.sorted_ids import is_first, sorted_run
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,8 @@ def join_small_parts(folder: Path, list_parts: Callable[[], list[Part]]) -> int:
         for batch in _small_parts(list_parts):
             _join(batch)
             joined += len(batch)
+        if joined:
+            list_parts()  # has the index follow
     remove_abandoned(folder)
     remove_abandoned(folder.parent)
     return joined
@@ -56,7 +58,8 @@ def _join(parts: list[Part]) -> None:
     folder = parts[0].path.parent
     with wrong_bytes_set_aside():
         keys = np.concatenate([part.keys for part in parts])
-        places = np.sort(sorted_run(keys)[1])
+        ascending, places = sorted_run(keys)
+        places = np.sort(places[is_first(ascending)])
         ids = keys[places].view(np.uint8).reshape(-1, keys.itemsize)
         index = RowIndex(parts)
         columns = {name: JoinedRows(index, name, places) for name in sorted(parts[0].taps)}

@@ -12,7 +12,7 @@ import pytest
 from extract import ExtractError, FeatureStore, Tap, load_backbone, verify_cache
 from extract.backbones import names
 from extract.backbones.card import read_card
-from extract.store import DamagedPart, feature_store
+from extract.store import DamagedPart, feature_store, id_index
 from extract.store import ids as ids_file
 from extract.store.ids import image_ids
 from extract.store.row_index import row_index
@@ -37,6 +37,7 @@ class Cache:
         for one in self.recipes:
             for some in np.array_split(np.arange(60), 2):
                 self.keep(one, some)
+            FeatureStore(folder).missing(one, [A], self.ids)  # writes an index of the ids
         self.image_ids = image_ids(photos, folder / "ids")[0]
         for name in ("pixels", "histogram"):
             _ = load_backbone(name, cache=folder).card
@@ -106,10 +107,12 @@ def zero_a_block(rng, path, other):
 
 @pytest.mark.slow
 def test_damage_is_found_and_gives_no_wrong_row_id_or_card(tmp_path, recipe, photos, monkeypatch):
+    monkeypatch.setattr(id_index, "LOOSE_ROWS", 50)
     monkeypatch.setattr(ids_file, "SETTLED_SECONDS", -1e9)
     monkeypatch.setattr(names, "_shared", type(names._shared)())
     cache = Cache(tmp_path / "cache", recipe, photos)
     assert len(cache.cards) >= 2
+    assert sum(path.suffix == ".index" for path in cache.files) == 2
     rng = random.Random(0)
     by_kind: dict[str, list[Path]] = {}
     for path in sorted(cache.files):

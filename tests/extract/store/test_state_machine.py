@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from extract import ExtractError, FeatureStore, Recipe, Tap, prune_cache, verify_cache
-from extract.store import DamagedPart, feature_store, pruning, upkeep
+from extract.store import DamagedPart, feature_store, id_index, pruning, upkeep
 
 RUNS, STEPS = 8, 20  # a benchmark can raise the slow ones
 SLOW_RUNS, SLOW_STEPS = 40, 30
@@ -210,13 +210,23 @@ class StoreMachine(RuleBasedStateMachine):
     def swap(self, data):
         one, two = (data.draw(st.sampled_from(self._parts())) for _ in "12")
         if one != two and not {one, two} & self.damaged:
+            self._no_more(one, two)  # an index that names one of them is believed until it is read
             if one.parent != two.parent:  # else it is only the names of two whole parts
-                self._no_more(one, two)
                 self.damaged |= {one, two}
             aside = self.folder / "aside"
             os.replace(one, aside)
             os.replace(two, one)
             os.replace(aside, two)
+
+    @precondition(lambda self: set(self._indexes()) - self.damaged)
+    @rule(data=st.data(), damage=damages)
+    def corrupt_index(self, data, damage):
+        path = data.draw(st.sampled_from(sorted(set(self._indexes()) - self.damaged)))
+        before = path.read_bytes() if path.is_file() else None
+        if path.is_file():
+            DAMAGES[damage[0]](path, *damage[1:])
+        if not path.is_file() or path.read_bytes() != before:
+            self.damaged.add(path)
 
     @precondition(lambda self: set(self._descriptions()) - self.damaged)
     @rule(data=st.data(), damage=damages)
@@ -302,6 +312,9 @@ class StoreMachine(RuleBasedStateMachine):
     def _parts(self):
         return sorted(self.store.cache.glob("*/parts/*.h5"))
 
+    def _indexes(self):
+        return sorted(self.store.cache.glob("*/index/*.index"))
+
     def _descriptions(self):
         return sorted(self.store.cache.glob("*/recipe.json"))
 
@@ -366,6 +379,7 @@ def failing(function, call):
 
 def run(runs, steps, monkeypatch):
     monkeypatch.setattr(upkeep, "SMALL_PARTS", 1)
+    monkeypatch.setattr(id_index, "LOOSE_ROWS", 15)  # more than a part has, fewer than two
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     machine = StoreMachine.TestCase
     machine.settings = settings(
