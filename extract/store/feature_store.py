@@ -63,8 +63,10 @@ def default_cache() -> Path:
 
 @dataclass(frozen=True)
 class Known:
-    """The parts of a folder by name and stamp, and files of ids by name; as none changes, a
-    process shares them."""
+    """What lies in a recipe's folder; as nothing there changes, a process shares it.
+
+    parts : by name and stamp. files : of ids, by name.
+    """
 
     parts: dict[tuple, Part] = field(default_factory=dict)
     files: dict[str, SortedIds] = field(default_factory=dict)
@@ -275,7 +277,7 @@ def keep_index(folder: Path, parts: Sequence[Part]) -> bool:
 
     Where that can't be done the ids are in memory, as of few rows.
     """
-    files = list_index(folder, _known(folder / "parts").files)
+    files = [file for _, file in sorted(_known(folder / "parts").files.items())]  # just listed
     if folder in _without_index or not is_behind(files, parts):
         return False
     try:

@@ -55,12 +55,12 @@ def list_index(folder: Path, known: dict[str, SortedIds]) -> list[SortedIds]:
         )
         for gone in set(known).difference(names):
             known.pop(gone, None)
-        return [file for name in names if (file := _known(folder, name, known)) is not None]
+        return [file for name in names if (file := _read(folder, name, known)) is not None]
     known.clear()
     return []
 
 
-def _known(folder: Path, name: str, known: dict[str, SortedIds]) -> SortedIds | None:
+def _read(folder: Path, name: str, known: dict[str, SortedIds]) -> SortedIds | None:
     path = folder / FOLDER / name
     if is_passed_over(path):
         return None
