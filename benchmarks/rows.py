@@ -43,7 +43,7 @@ def _mixed(numbers: np.ndarray) -> np.ndarray:
 
 def made_rows(ids: np.ndarray, width: int) -> np.ndarray:
     """(n, width) float32 that tell which id they are of."""
-    return np.resize(ids[:, :8].astype(np.float32), (len(ids), width))
+    return np.tile(ids[:, :8].astype(np.float32), (1, -(-width // 8)))[:, :width]
 
 
 def add(folder: str, start: int, n: int, width: int) -> None:
