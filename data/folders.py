@@ -10,9 +10,19 @@ import numpy as np
 
 from data.images import FilePath, file_problem
 from data.layout import SPLIT_NAMES, folder_of_classes, parts_of_split, refuse_unclear_level
-from data.listing import SUFFIXES, Kind, has_image_suffix, kind_of, why_hidden
+from data.listing import (
+    SUFFIXES,
+    Entry,
+    Kind,
+    has_image_suffix,
+    is_folder,
+    kind_of,
+    scan,
+    why_hidden,
+)
 from data.names import counted, listed_briefly, shown
 from data.samples import NOT_USED, DataError, Samples
+from data.urls import as_place, real_path
 
 LOOSE = "image outside the class folders"
 EMPTY_CLASS = "class folder without images"
@@ -96,8 +106,8 @@ class Found:
         """
         kinds: dict[Kind, list[str]] = {kind: [] for kind in Kind}
         try:
-            with os.scandir(folder) as scan:
-                for entry in scan:
+            with scan(folder) as entries:
+                for entry in entries:
                     if not self._is_hidden(entry.name):
                         kind = kind_of(entry)
                         if kind is not Kind.IMAGE or self._is_usual(entry):
@@ -119,7 +129,7 @@ class Found:
             self.passed_over[reason] += 1
         return reason is not None
 
-    def _is_usual(self, entry: os.DirEntry) -> bool:
+    def _is_usual(self, entry: Entry) -> bool:
         """Whether what is named like an image may be one."""
         # the folder's listing knows regular files already: a stat for each is saved
         return entry.is_file(follow_symlinks=False) or self.is_file(entry.path)
@@ -132,7 +142,7 @@ class Found:
         waiting = [folder]
         while waiting:
             here = waiting.pop()
-            real = os.path.realpath(here)
+            real = real_path(here)
             if real in entered:
                 self.passed_over[READ_ALREADY] += 1
                 continue
@@ -218,8 +228,8 @@ def read_image_folder(
     ...     read_image_folder(folder).labels.tolist()
     ['cat', 'dog']
     """
-    folder = os.fspath(folder)
-    reason = None if os.path.isdir(folder) else file_problem(folder) or "is a file"
+    folder = as_place(folder)
+    reason = _no_folder(folder)
     if reason:
         raise DataError(f"{folder}: {reason}; give a folder of images")
     if class_level is not None and class_level < 1:
@@ -234,6 +244,14 @@ def read_image_folder(
             f"{folder}: no images found ({_met(found)}); expected files like {' '.join(SUFFIXES)}"
         )
     return found.samples(os.path.basename(os.path.abspath(folder)))
+
+
+def _no_folder(folder: str) -> str | None:
+    """Why something is no folder of images, or None."""
+    try:
+        return None if is_folder(folder) else file_problem(folder) or "is a file"
+    except OSError as error:  # of a URL
+        return f"can't be read ({error.strerror})"
 
 
 def find_images(
@@ -267,8 +285,8 @@ def images_among(paths: FilePath | Iterable[FilePath]) -> Found:
     """What `find_images` finds, with what was passed over."""
     found = Found()
     for each in [paths] if isinstance(paths, str | os.PathLike) else paths:
-        path = os.fspath(each)
-        if os.path.isdir(path):
+        path = as_place(each)
+        if _no_folder(path) is None:
             found.add(found.images(path), None, None)
         elif found.is_file(path):
             found.add([path], None, None)

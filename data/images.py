@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
+from data import remote
 from data.gate import decode_within_limits
 from data.held import held_file, held_name, reading_held
 from data.jpeg import dct_scale, read_jpeg
@@ -26,6 +27,7 @@ from data.plain_formats import read_bmp, read_gif, read_webp
 from data.png import read_png
 from data.reading import Reading
 from data.tiff import read_tiff
+from data.urls import is_url
 from data.values import Values, count, render
 
 __all__ = [
@@ -203,6 +205,8 @@ def read_bytes(path: FilePath) -> bytes:
         ...
     data.images.ImageError: nowhere.jpg: no such file
     """
+    if is_url(path):
+        return b"".join(_fetched(os.fspath(path)))
     handle, size = _open(path)
     try:
         # what it decodes to is not known yet, but how many large files may wait for that is bounded
@@ -291,6 +295,9 @@ def read_blocks(path: FilePath) -> Iterator[memoryview]:
         ...
     data.images.ImageError: nowhere.jpg: no such file
     """
+    if is_url(path):
+        yield from map(memoryview, _fetched(os.fspath(path)))
+        return
     handle, size = _open(path)
     with open(handle, "rb", buffering=0) as file:
         block = memoryview(bytearray(min(size, READ_BLOCK)))
@@ -300,6 +307,26 @@ def read_blocks(path: FilePath) -> Iterator[memoryview]:
                 yield block[:read]
         except OSError as error:
             raise ImageError(os.fspath(path), _os_reason(path, error)) from error
+
+
+def _fetched(url: str) -> Iterator[bytes]:
+    """The bytes of an image at a URL, as `read_bytes` takes them: by one request unless it is large."""
+    try:
+        data = remote.read_range(url, 0, LOOKED_AT)
+        size = len(data)
+        if size == LOOKED_AT:
+            size = remote.size_of(url)
+        reason = _size_problem(size, data) if size else "the file is empty"
+        if reason is not None:
+            raise ImageError(url, reason)
+        with budget().taken(4 * size if size > LOOKED_AT else 0, after=4 * size):
+            yield data
+            for at in range(LOOKED_AT, size, LOOKED_AT):
+                yield remote.read_range(url, at, min(at + LOOKED_AT, size))
+    except ValueError as error:
+        raise ImageError(url, _reason("image", error)) from error
+    except OSError as error:
+        raise ImageError(url, _os_reason(url, error)) from error
 
 
 def _open(path: FilePath) -> tuple[int, int]:
@@ -348,6 +375,8 @@ def _size_problem(size: int, head: bytes) -> str | None:
 def file_problem(path: FilePath) -> str | None:
     """Why `path` is not a regular file, in plain words, or None if it is one; nothing is opened."""
     try:
+        if is_url(path):
+            return "is a directory" if remote.entry_of(os.fspath(path)) is None else None
         mode = os.stat(path).st_mode
     except OSError as error:
         return _os_reason(path, error)

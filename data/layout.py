@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from data.listing import Kind, has_images, holds_image, listed
 from data.names import listed_briefly
 from data.samples import DataError
+from data.urls import real_path
 
 # how the parts of a split are called; in Samples val is one of the other two
 SPLIT_NAMES = {
@@ -114,7 +115,7 @@ def _question(folder: str, levels: Sequence[Sequence[str]], again: Sequence[str]
 
 
 def _first_time(path: str, entered: set[str]) -> bool:
-    real = os.path.realpath(path)
+    real = real_path(path)
     first = real not in entered
     entered.add(real)
     return first

@@ -2,9 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
 from functools import cache
 from importlib.util import find_spec
+from typing import TypeAlias
+
+from data import remote
+from data.urls import is_url, real_path
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
@@ -19,6 +24,7 @@ NEWER_SUFFIXES = {
     ".avif": "PIL._avif",
     ".jxl": "imagecodecs",
 }
+Entry: TypeAlias = "os.DirEntry | remote.RemoteEntry"
 # images of kinds that are not read
 UNREAD_SUFFIXES = (
     *(".svg", ".psd", ".dcm", ".exr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2"),
@@ -45,7 +51,7 @@ def why_hidden(name: str) -> str | None:
     return BY_PROGRAMS if name.lower() in LEFT_BY_PROGRAMS else None
 
 
-def kind_of(entry: os.DirEntry) -> Kind:
+def kind_of(entry: Entry) -> Kind:
     """What an entry is; links are followed."""
     if entry.is_dir(follow_symlinks=False):
         return Kind.FOLDER
@@ -57,11 +63,31 @@ def kind_of(entry: os.DirEntry) -> Kind:
     return Kind.IMAGE if has_image_suffix(entry.name) else Kind.OTHER
 
 
+def scan(folder: str) -> AbstractContextManager[Iterator[Entry]]:
+    """What is in a folder, by a path or a URL; OSError where it can't be read."""
+    return nullcontext(remote.scan(folder)) if is_url(folder) else os.scandir(folder)
+
+
+def is_folder(place: str) -> bool:
+    """Whether a path or a URL is that of a folder; what is below a URL is listed anew for it.
+
+    Raises OSError for a URL that can't be asked for.
+    """
+    if not is_url(place):
+        return os.path.isdir(place)
+    if has_image_suffix(place):  # as a rule a file, and other files beside it are asked for next
+        try:
+            return remote.entry_of(place) is None
+        except FileNotFoundError:
+            return False
+    return remote.list_below(place)
+
+
 def listed(folder: str, kind: Kind) -> Iterator[str]:
     """Names of one kind that show in a folder; none where it can't be read."""
     try:
-        with os.scandir(folder) as scan:
-            for entry in scan:
+        with scan(folder) as entries:
+            for entry in entries:
                 if why_hidden(entry.name) is None and kind_of(entry) is kind:
                     yield entry.name
     except OSError:  # told when it is read for its images
@@ -79,7 +105,7 @@ def has_images(folder: str) -> bool:
     waiting = [folder]
     while waiting:
         here = waiting.pop()
-        real = os.path.realpath(here)
+        real = real_path(here)
         if real in entered:
             continue
         entered.add(real)

@@ -10,6 +10,7 @@ from data.folders import read_image_folder
 from data.images import FilePath
 from data.manifests import MANIFESTS, is_manifest, read_manifest
 from data.samples import DataError, Samples
+from data.urls import as_place, is_url
 
 
 def read_images(source: FilePath, labelled: bool = True, class_level: int | None = None) -> Samples:
@@ -40,7 +41,7 @@ def read_images(source: FilePath, labelled: bool = True, class_level: int | None
     >>> read_images("digits")
     Samples('digits': 1797 images, 10 classes)
     """
-    source = os.fspath(source)
+    source = as_place(source)
     for is_such, read in READERS:
         if is_such(source):
             if class_level is None:
@@ -104,6 +105,11 @@ def _digits(labelled: bool) -> Samples:
     )
 
 
+def _is_folder(source: str) -> bool:
+    # of a URL the reader looks itself, and says why there is none
+    return is_url(source) or os.path.isdir(source)
+
+
 def _is_named_set(source: str) -> bool:
     return source == "digits" or source.startswith("torchvision:")
 
@@ -122,5 +128,5 @@ def _unknown_source(source: str) -> str:
 READERS: tuple[tuple[Callable[[str], bool], Callable[..., Samples]], ...] = (
     (_is_named_set, read_named_set),
     (is_manifest, read_manifest),
-    (os.path.isdir, read_image_folder),
+    (_is_folder, read_image_folder),
 )
