@@ -1,17 +1,19 @@
 """Corrections of labels, laid over samples while their files stay as they are."""
 
 import csv
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from io import TextIOWrapper
 
 import numpy as np
 
-from data.images import FilePath
+from data.images import FilePath, is_file
+from data.listing import is_there, open_file
 from data.manifests import delimiter_of
 from data.names import counted, from_cell, listed_briefly
 from data.samples import DataError, Samples
+from data.urls import real_path
 
 DROP = "drop"  # in place of a label: the image takes no part
 NEAR = 0.75  # share of its letters that a miswritten name has in their order, as difflib counts
@@ -49,7 +51,7 @@ def read_corrections(file: FilePath) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     try:
-        with open(file, newline="", encoding="utf-8-sig") as opened:
+        with open_file(file) as raw, TextIOWrapper(raw, "utf-8-sig", newline="") as opened:
             first = opened.readline()
             opened.seek(0)
             rows = csv.DictReader(opened, delimiter=delimiter_of(first.lower()))
@@ -257,7 +259,7 @@ def labels_of(samples: Samples, labels: Mapping[str, str]) -> np.ndarray:
 
 def _path_meant(samples: Samples, path: str) -> str:
     """A path as it is written, or without the spaces around it where nothing else is there."""
-    if path == path.strip() or path in samples.paths or os.path.lexists(path):
+    if path == path.strip() or path in samples.paths or is_there(path):
         return path
     return path.strip()
 
@@ -291,11 +293,11 @@ def _with_new(samples: Samples, corrections: Mapping[str, str]) -> Samples:
     other = set(corrections).difference(samples.paths)
     if samples.pixels is not None or not other:
         return samples
-    known = set(map(os.path.realpath, samples.paths))
+    known = set(map(real_path, samples.paths))
     new = {
         real: path
         for path in reversed(list(corrections))  # of two ways to one file the first is kept
-        if path in other and (real := os.path.realpath(path)) not in known and os.path.isfile(path)
+        if path in other and (real := real_path(path)) not in known and is_file(path)
     }
     if not new:
         return samples
@@ -320,8 +322,8 @@ def _rows(samples: Samples, paths: list[str]) -> list[int]:
     row_of = {path: row for row, path in enumerate(samples.paths)}
     absent = [path for path in paths if path not in row_of]
     if absent and samples.pixels is None:
-        real = {os.path.realpath(path): row for row, path in enumerate(samples.paths)}
-        row_of |= {path: real[own] for path in absent if (own := os.path.realpath(path)) in real}
+        real = {real_path(path): row for row, path in enumerate(samples.paths)}
+        row_of |= {path: real[own] for path in absent if (own := real_path(path)) in real}
         absent = [path for path in absent if path not in row_of]
     if absent:
         raise DataError(

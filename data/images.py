@@ -296,7 +296,7 @@ def read_blocks(path: FilePath) -> Iterator[memoryview]:
     data.images.ImageError: nowhere.jpg: no such file
     """
     if is_url(path):
-        yield from map(memoryview, _fetched(os.fspath(path)))
+        yield from (memoryview(block) for block in _fetched(os.fspath(path)))
         return
     handle, size = _open(path)
     with open(handle, "rb", buffering=0) as file:
@@ -310,18 +310,18 @@ def read_blocks(path: FilePath) -> Iterator[memoryview]:
 
 
 def _fetched(url: str) -> Iterator[bytes]:
-    """The bytes of an image at a URL, as `read_bytes` takes them: by one request unless it is large."""
+    """The bytes of an image at a URL, as `read_bytes` takes them; a large one block by block."""
     try:
         data = remote.read_range(url, 0, LOOKED_AT)
         size = len(data)
         if size == LOOKED_AT:
-            size = remote.size_of(url)
+            size = max(size, remote.size_of(url))
         reason = _size_problem(size, data) if size else "the file is empty"
         if reason is not None:
             raise ImageError(url, reason)
         with budget().taken(4 * size if size > LOOKED_AT else 0, after=4 * size):
             yield data
-            for at in range(LOOKED_AT, size, LOOKED_AT):
+            for at in range(len(data), size, LOOKED_AT):
                 yield remote.read_range(url, at, min(at + LOOKED_AT, size))
     except ValueError as error:
         raise ImageError(url, _reason("image", error)) from error
@@ -383,6 +383,11 @@ def file_problem(path: FilePath) -> str | None:
     except ValueError as error:  # a NUL in the name
         return f"is not a file name ({error})"
     return _kind_problem(mode)
+
+
+def is_file(path: FilePath) -> bool:
+    """Whether there is a regular file at a path or a URL."""
+    return file_problem(path) is None
 
 
 def _kind_problem(mode: int) -> str | None:

@@ -4,12 +4,14 @@ import contextlib
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from data import remote
 from data.held import held_file, held_name
 from data.images import (
     DEFAULT,
@@ -23,7 +25,8 @@ from data.netpbm import highest_value
 from data.reading import Reading, parse_channels, parse_intensity, parse_page
 from data.samples import DataError
 from data.tiff import is_deep
-from data.tiff_tags import read_pages
+from data.tiff_tags import ReadAt, read_pages
+from data.urls import is_url
 from data.values import robust_range, sample, whole_range
 
 AUTO = "auto"
@@ -31,6 +34,7 @@ FILES = 64  # images of a set that are looked into
 STEPS = 20  # of the range, to which it is rounded
 VALUES = 2**14  # of each
 HEAD = 512  # bytes of a file that tell whether it may be deep
+NAMED_SHALLOW = (".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".webp", ".bmp")
 SHALLOW = (b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
 
 
@@ -60,7 +64,11 @@ def find_intensity(
     --------
     >>> find_intensity(["cat.jpg", "dog.jpg"])
     """
-    deep = {os.fspath(path) for path in paths if may_be_deep(path, reading)}
+    places = [os.fspath(path) for path in paths]
+    # of files elsewhere each look is a request: many wait at a time
+    with ThreadPoolExecutor(remote.REQUESTS if any(map(is_url, places)) else 1) as pool:
+        looked = pool.map(lambda place: may_be_deep(place, reading), places)
+        deep = {place for place, is_deep in zip(places, looked, strict=True) if is_deep}
     chosen = sorted(deep, key=_draw)[:FILES]
     pools = [some for path in chosen if (some := _values_of(path, reading)).size]
     some = np.concatenate(pools) if pools else np.empty(0)
@@ -73,8 +81,8 @@ def find_intensity(
 def _draw(path: str) -> tuple[bytes, bytes]:
     """What orders the images of a set at random, and the same whatever they are called."""
     held = b""
-    with contextlib.suppress(OSError, ValueError), open(path, "rb", buffering=0) as file:
-        held = file.read(HEAD) + str(os.fstat(file.fileno()).st_size).encode()
+    with contextlib.suppress(OSError, ValueError), _looked_into(path) as (read, size):
+        held = read(0, HEAD) + str(size).encode()
     return hashlib.blake2b(held, digest_size=16).digest(), os.fsencode(path)
 
 
@@ -159,11 +167,15 @@ def _asked_bands(channels: Any) -> tuple[int, ...] | None:
 
 def may_be_deep(path: FilePath, reading: Reading = DEFAULT) -> bool:
     """Whether a file's first bytes, and a TIFF's tags, leave its range open."""
-    if file_problem(path):
+    if is_url(path):
+        # a name is believed where a look would be a request an image
+        if os.fspath(path).lower().endswith(NAMED_SHALLOW):
+            return False
+    elif file_problem(path):
         return False
     try:
-        with open(path, "rb", buffering=0) as file:
-            head = file.read(HEAD)
+        with _looked_into(path) as (read, size):
+            head = read(0, HEAD)
             if head.startswith(SHALLOW):
                 return False
             if head.startswith(b"\x89PNG"):
@@ -171,15 +183,23 @@ def may_be_deep(path: FilePath, reading: Reading = DEFAULT) -> bool:
             if head.startswith(b"P"):
                 return highest_value(head) > 255
             if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-                size = os.fstat(file.fileno()).st_size
-                descriptor = file.fileno()
-                page, _ = read_pages(
-                    lambda at, many: os.pread(descriptor, many, at), size, reading.page
-                )
+                page, _ = read_pages(read, size, reading.page)
                 return is_deep(page)
             return b"JXL" in head[:12] or head[:2] == b"\xff\x0a" or b"jP" in head[:12]
     except (OSError, ValueError, OverflowError, MemoryError):
         return False
+
+
+@contextlib.contextmanager
+def _looked_into(path: FilePath) -> Iterator[tuple[ReadAt, int]]:
+    """What gives so many bytes of a file from a place on, and how many it has."""
+    if is_url(path):
+        url = os.fspath(path)
+        yield lambda at, many: remote.read_range(url, at, at + many), remote.size_of(url)
+        return
+    with open(path, "rb", buffering=0) as file:
+        handle = file.fileno()
+        yield lambda at, many: os.pread(handle, many, at), os.fstat(handle).st_size
 
 
 def _values_of(path: str, reading: Reading) -> np.ndarray:

@@ -6,10 +6,11 @@ from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
 from functools import cache
 from importlib.util import find_spec
-from typing import TypeAlias
+from io import BytesIO
+from typing import BinaryIO, TypeAlias
 
 from data import remote
-from data.urls import is_url, real_path
+from data.urls import Place, as_place, is_url, real_path
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
@@ -81,6 +82,28 @@ def is_folder(place: str) -> bool:
         except FileNotFoundError:
             return False
     return remote.list_below(place)
+
+
+def is_local_folder(place: str) -> bool:
+    """Whether a path is that of a folder; a URL is not asked for."""
+    return not is_url(place) and os.path.isdir(place)
+
+
+def is_there(place: str) -> bool:
+    """Whether there is anything at a path or a URL; a link to nothing is there too."""
+    if not is_url(place):
+        return os.path.lexists(place)
+    try:
+        remote.entry_of(place)
+    except OSError:  # why not is said where it is read
+        return False
+    return True
+
+
+def open_file(place: Place) -> BinaryIO:
+    """A file to read from its beginning; that of a URL is in memory. OSError where it can't be."""
+    place = as_place(place)
+    return BytesIO(remote.read_range(place, 0, None)) if is_url(place) else open(place, "rb")
 
 
 def listed(folder: str, kind: Kind) -> Iterator[str]:

@@ -8,12 +8,15 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TextIO, TypeAlias
+from io import TextIOWrapper
+from typing import BinaryIO, TextIO, TypeAlias
 
 from data.folders import Found
 from data.images import FilePath, file_problem
+from data.listing import is_local_folder, is_there, open_file
 from data.names import from_cell, listed_briefly
 from data.samples import NOT_USED, DataError, Samples
+from data.urls import as_place, is_url, join
 
 COLUMNS = ("path", "label", "group", "split")
 EXPECTED = "path,label[,group][,split]"
@@ -43,9 +46,9 @@ def read_manifest(path: FilePath, labelled: bool = True) -> Samples:
     ----------
     path : path
         A .csv with the header `path,label[,group][,split]`, or a .jsonl with an object of these
-        keys on each line; in UTF-8, or in UTF-16 with its mark. A CSV's cells may be separated by
-        commas, semicolons or tabs. Its paths are absolute or relative to its own folder, or, where
-        nothing is there, to the working folder; names that
+        keys on each line; at a path or a URL; in UTF-8, or in UTF-16 with its mark. A CSV's cells
+        may be separated by commas, semicolons or tabs. Its paths are URLs, absolute or relative to
+        its own folder, or, where nothing is there, to the working folder; names that
         `test_predictions.csv` and `predict --csv` write are read back. `split` is train, val
         or test; val joins train where there is a test part.
     labelled : bool, default=True
@@ -73,8 +76,7 @@ def read_manifest(path: FilePath, labelled: bool = True) -> Samples:
     ...     read_manifest(table)
     Samples('pets': 1 image, 1 class)
     """
-    path = os.fspath(path)
-    table = _Table(path, labelled)
+    table = _Table(as_place(path), labelled)
     for line, row in _numbered_rows(table):
         table.take(line, row)
     return table.samples()
@@ -108,7 +110,7 @@ def read_listed(path: FilePath) -> Iterator[tuple[str, str | None, dict]]:
     ...     list(read_listed(table))
     [('/gone.jpg', 'no such file', {'site': 3})]
     """
-    table = _Table(os.fspath(path), labelled=False)
+    table = _Table(as_place(path), labelled=False)
     for line, row in _numbered_rows(table):
         cell = row.get("path")
         others = {name: value for name, value in row.items() if name != "path"}
@@ -149,7 +151,7 @@ def listed_columns(path: FilePath) -> list[str]:
     ['site']
     """
     met: dict[str, None] = {}
-    for _, row in _numbered_rows(_Table(os.fspath(path), labelled=False)):
+    for _, row in _numbered_rows(_Table(as_place(path), labelled=False)):
         met |= dict.fromkeys(row)
     return [name for name in met if name != "path"]
 
@@ -164,7 +166,7 @@ def _numbered_rows(table: "_Table") -> NumberedRows:
     read = MANIFESTS[os.path.splitext(path)[1].lower()]
     try:
         # newline="": csv wants line ends untouched
-        with open(path, encoding=_encoding(path), newline="") as file:
+        with open_file(path) as raw, TextIOWrapper(raw, _encoding(raw), newline="") as file:
             yield from read(table, file)
     except (OSError, UnicodeError) as error:
         raise DataError(f"{path}: can't be read as a manifest in UTF-8 ({error})") from error
@@ -172,7 +174,7 @@ def _numbered_rows(table: "_Table") -> NumberedRows:
 
 def is_manifest(source: str) -> bool:
     """Whether a source is a manifest by its name."""
-    return os.path.splitext(source)[1].lower() in MANIFESTS and not os.path.isdir(source)
+    return os.path.splitext(source)[1].lower() in MANIFESTS and not is_local_folder(source)
 
 
 class _Table:
@@ -315,27 +317,23 @@ class _Table:
 
     def _place(self, cell: str) -> str:
         """Where a row's file lies; read as it may be meant where there is none of that name."""
-        path = os.path.join(self.folder, cell)
-        if not os.path.lexists(path) and os.path.lexists(cell):
+        path = join(self.folder, cell)
+        if not is_url(path) and not os.path.lexists(path) and os.path.lexists(cell):
             # as a run's own tables have them, which lie in its folder
             self._count("{n} path{s} {are} relative to the working folder, first {first}", cell)
             return cell
         spaced, turned = cell.strip(), cell.strip().replace("\\", os.sep)
-        if turned != cell and not os.path.lexists(path):
+        if turned != cell and not is_there(path):
             other = next(
-                (
-                    each
-                    for each in (spaced, turned)
-                    if os.path.lexists(os.path.join(self.folder, each))
-                ),
+                (each for each in (spaced, turned) if is_there(join(self.folder, each))),
                 cell,
             )
-            path = os.path.join(self.folder, other)
+            path = join(self.folder, other)
             if other not in (cell, spaced):
                 self._count(
                     "{n} path{s} with backslashes {are} read as with /, first {first}", cell
                 )
-        if not _is_below(self.folder, path):
+        if not is_url(cell) and not _is_below(self.folder, path):
             self._count("{n} path{s} lead{es} out of the manifest's folder, first {first}", cell)
         return path
 
@@ -364,10 +362,10 @@ class _Table:
                 )
 
 
-def _encoding(path: str) -> str:
+def _encoding(file: BinaryIO) -> str:
     """UTF-8, or what the file's mark says, as spreadsheets write it."""
-    with open(path, "rb") as file:
-        mark = file.read(2)
+    mark = file.read(2)
+    file.seek(0)
     return "utf-16" if mark in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
 

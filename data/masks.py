@@ -8,8 +8,10 @@ import numpy as np
 from PIL import Image
 
 from data.folders import find_images
-from data.images import FilePath, decode_numbers, read_bytes
+from data.images import FilePath, decode_numbers, is_file, read_bytes
+from data.listing import is_folder
 from data.samples import DataError
+from data.urls import as_place, is_url, join
 
 SUFFIX = ".png"
 LARGEST_NUMBER = int(np.iinfo(np.uint16).max)  # the largest number that a PNG of gray holds
@@ -49,14 +51,14 @@ def read_mask_folder(images: FilePath, masks: FilePath) -> tuple[list[str], list
     ['a.png', 'a.jpg']
     """
     for folder in (images, masks):
-        if not os.path.isdir(folder):
+        if not _is_folder(as_place(folder)):
             raise DataError(f"{os.fspath(folder)} is no folder: expected one of images or masks")
     found, _ = find_images(images)
     if not found:
         raise DataError(f"{os.fspath(images)}: no images found; expected files such as 1.jpg")
-    wanted = [str(Path(masks, Path(own).relative_to(images).with_suffix(SUFFIX))) for own in found]
+    wanted = [_mask_of(own, as_place(images), as_place(masks)) for own in found]
     _refuse_namesakes(found, wanted)
-    without = [row for row, mask in enumerate(wanted) if not os.path.isfile(mask)]
+    without = [row for row, mask in enumerate(wanted) if not is_file(mask)]
     if without:
         first = without[0]
         raise DataError(
@@ -64,6 +66,19 @@ def read_mask_folder(images: FilePath, masks: FilePath) -> tuple[list[str], list
             f"expected {wanted[first]}"
         )
     return found, wanted
+
+
+def _is_folder(place: str) -> bool:
+    try:
+        return is_folder(place)
+    except OSError as error:  # of a URL
+        raise DataError(f"{place}: can't be read ({error.strerror})") from error
+
+
+def _mask_of(image: str, images: str, masks: str) -> str:
+    """The mask's place: that of the image, below the other folder and with another suffix."""
+    name = os.path.splitext(os.path.relpath(image, images))[0] + SUFFIX
+    return join(masks, name) if is_url(masks) else str(Path(masks, name))
 
 
 def _refuse_namesakes(images: Sequence[str], masks: Sequence[str]) -> None:

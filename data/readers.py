@@ -20,8 +20,9 @@ def read_images(source: FilePath, labelled: bool = True, class_level: int | None
     ----------
     source : path or str
         A class-per-folder directory (`read_image_folder`), a .csv or .jsonl manifest
-        (`read_manifest`), or a named set such as "digits" (`read_named_set`). A named set wins over
-        a folder of the same name; write "./digits" for the folder.
+        (`read_manifest`), either by a path or by a URL of a file system that fsspec knows, or a
+        named set such as "digits" (`read_named_set`). A named set wins over a folder of the same
+        name; write "./digits" for the folder.
     labelled : bool, default=True
         Whether labels are read, and needed.
     class_level : int, optional
@@ -106,7 +107,7 @@ def _digits(labelled: bool) -> Samples:
 
 
 def _is_folder(source: str) -> bool:
-    # of a URL the reader looks itself, and says why there is none
+    # the reader of folders looks itself what is at a URL, and says why there is none
     return is_url(source) or os.path.isdir(source)
 
 

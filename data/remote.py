@@ -25,6 +25,7 @@ IN_MEMORY = "memory"  # the protocol that reaches for no other machine
 ASKED_ALONE = 4
 LISTED_SECONDS = 600.0  # what was listed is taken as it was for so long
 WAITS = (0.5, 2.0)  # seconds before what failed is tried again
+REQUESTS = 16  # that wait for an answer at a time
 LONGEST_REASON = 200
 # what a file system tells of a file's content, and of when it was written
 VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "VersionId", "version_id")
@@ -77,9 +78,10 @@ class RemoteEntry:
         return False
 
 
-# by folder: when it was listed, and its names
+# what is known of this process; by folder: when it was listed, and its names
 _folders: dict[str, tuple[float, Names]] = {}
 _asked: Counter[str] = Counter()  # by folder: of how many of its files one was asked alone
+_failing: set[str] = set()  # hosts of which the last call failed, however often it was tried
 _listing = threading.Lock()  # threads that meet one folder list it once
 
 
@@ -147,8 +149,20 @@ def read_range(url: str, start: int, end: int | None) -> bytes:
 
 
 def size_of(url: str) -> int:
-    """How many bytes a file has, asked for anew; OSError where that fails."""
-    return int(ask(url, lambda system, path: system.size(path)))
+    """How many bytes a file has; OSError where it can't be asked for."""
+    entry = entry_of(url)
+    if entry is None or entry.size is None:
+        return int(ask(url, lambda system, path: system.size(path)) or 0)
+    return entry.size
+
+
+def version_of(url: str) -> list | None:
+    """What changes with a file's content, for JSON; None where nothing is known that does."""
+    try:
+        entry = entry_of(url)
+    except OSError:  # who reads it says why
+        return None
+    return [entry.size, entry.version] if entry and entry.version else None
 
 
 def ask(url: str, call: Callable[[Any, str], Given]) -> Given:
@@ -156,13 +170,18 @@ def ask(url: str, call: Callable[[Any, str], Given]) -> Given:
 
     Raises FileNotFoundError, NotADirectoryError or RemoteError.
     """
-    for wait in (*WAITS, None):
+    host = _host(url)
+    for wait in (None,) if host in _failing else (*WAITS, None):
         try:
-            return call(*opened(url))
+            given = call(*opened(url))
+            _failing.discard(host)
+            return given
         except (FileNotFoundError, NotADirectoryError):
             raise
         except Exception as error:  # each file system has errors of its own: none is passed over
             if wait is None or _is_final(error):
+                if not _is_final(error):
+                    _failing.add(host)  # a million images don't wait for it one by one
                 raise RemoteError(_reason(url, error)) from error
             time.sleep(wait)
     raise AssertionError("the last try gives or raises")
@@ -177,9 +196,14 @@ def opened(url: str) -> tuple[Any, str]:
         raise RemoteError(
             "a URL inside another is not read; expected one such as s3://bucket/photos"
         )
-    host = url.partition("://")[2].partition("/")[0]
-    system = _file_system(f"{protocol}://{host}", os.getpid())
+    system = _file_system(_host(url), os.getpid())
     return system, system._strip_protocol(url)
+
+
+def _host(url: str) -> str:
+    """A URL up to the first name in it: the bucket or the server."""
+    protocol, _, inside = url.partition("://")
+    return f"{protocol}://{inside.partition('/')[0]}"
 
 
 @cache
@@ -227,7 +251,7 @@ def _remember(url: str, root: str, found: Mapping[str, Mapping]) -> None:
 
 
 def _place(below: dict[str, Names], url: str, inside: str, entry: Entry | None) -> None:
-    """One more name, and the folders above it: a store may have no entries of their own for them."""
+    """One more name, and the folders above it, of which a store may have no entries."""
     folder, _, name = f"{url}/{inside}".rpartition("/")
     if folder not in below:
         below[folder] = {}

@@ -1,8 +1,9 @@
-"""Places named by a URL, such as s3://bucket/photos: what is one, and how names are joined to it."""
+"""Places named by a URL, such as s3://bucket/photos, and how names are joined to them."""
 
 import os
 import posixpath
 import re
+from collections.abc import Sequence
 from typing import TypeAlias
 
 Place: TypeAlias = str | os.PathLike
@@ -16,8 +17,8 @@ def protocol_of(place: Place) -> str | None:
 
     Examples
     --------
-    >>> protocol_of("s3://bucket/photos"), protocol_of("photos/cat"), protocol_of("torchvision:MNIST")
-    ('s3', None, None)
+    >>> protocol_of("s3://bucket/photos"), protocol_of("torchvision:MNIST")
+    ('s3', None)
     """
     match = _URL.match(place) if isinstance(place, str) else None
     return match["protocol"].lower() if match else None
@@ -26,6 +27,11 @@ def protocol_of(place: Place) -> str | None:
 def is_url(place: Place) -> bool:
     """Whether something is a URL of another file system than this machine's."""
     return protocol_of(place) is not None
+
+
+def has_urls(inputs: Sequence) -> bool:
+    """Whether a list of inputs has URLs; a sequence that opens its images lazily is not asked."""
+    return isinstance(inputs, list | tuple) and any(map(is_url, inputs))
 
 
 def as_place(source: Place) -> str:

@@ -15,7 +15,9 @@ from data import ImageError, Reading, decode_noted, read_bytes
 from data.held import held_name
 from data.images import held_bytes
 from data.memory import budget
+from data.remote import REQUESTS
 from data.thumbnails import make_both
+from data.urls import has_urls, is_url
 from extract.augmentation import Augmented
 from extract.cores import cores
 from extract.errors import ExtractError
@@ -96,14 +98,16 @@ def load_batches(
     pending: deque[Future[Batch]] = deque()
     at = 0
     decoders, collector = ThreadPoolExecutor(cores()), ThreadPoolExecutor(1)
+    fetched = _Fetched(inputs)
 
     def start() -> None:
         nonlocal at
         group = np.asarray(rows[at : at + size()])
         at += len(group)
+        fetched.ask(rows[at - len(group) : at + len(group)])  # and those of the batch after it
         step = max(1, len(group) // (SHARES * cores()))
         decoded = [
-            decoders.submit(_decode_some, inputs, group[first : first + step], decoding)
+            decoders.submit(_decode_some, fetched, group[first : first + step], decoding)
             for first in range(0, len(group), step)
         ]
         pending.append(collector.submit(_collect, group, decoded, decoding.stack))
@@ -114,31 +118,57 @@ def load_batches(
                 start()
             yield pending.popleft().result()
     finally:
-        for pool in (decoders, collector):
+        for pool in (fetched.pool, decoders, collector):
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _decode_some(inputs: Sequence, rows: np.ndarray, decoding: Decoding) -> list[_Decoded]:
-    return [_decode_one(inputs[row], decoding, row in decoding.thumbnails) for row in rows]
+class _Fetched:
+    """Inputs, of which those at a URL are read before they are decoded.
+
+    Decoders are as many as cores; so many requests would leave the cores idle while they wait.
+    """
+
+    def __init__(self, inputs: Sequence) -> None:
+        self.inputs = inputs
+        self.pool = ThreadPoolExecutor(REQUESTS)  # starts no thread before it is asked
+        self._has_urls = has_urls(inputs)
+        self._asked: dict[int, Future[bytes]] = {}
+
+    def ask(self, rows: Sequence[int] | np.ndarray) -> None:
+        """Begin to read some rows, those that are not being read already."""
+        for row in map(int, rows) if self._has_urls else ():
+            if row not in self._asked and is_url(self.inputs[row]):
+                self._asked[row] = self.pool.submit(read_bytes, self.inputs[row])
+
+    def bytes(self, row: int, item: Any) -> bytes | None:
+        """All bytes of the row's file; None for pixels, ImageError where they can't be read."""
+        if row in self._asked:
+            return self._asked.pop(row).result()
+        return read_bytes(item) if isinstance(item, (str, os.PathLike)) else held_bytes(item)
 
 
-def _decode_one(item: Any, decoding: Decoding, with_thumbnail: bool) -> _Decoded:
+def _decode_some(fetched: _Fetched, rows: np.ndarray, decoding: Decoding) -> list[_Decoded]:
+    return [_decode_one(fetched, int(row), decoding) for row in rows]
+
+
+def _decode_one(fetched: _Fetched, row: int, decoding: Decoding) -> _Decoded:
     started = time.perf_counter()
     done = _Decoded()
     try:
         # pixels stay in memory until they have become the network's
         with budget().kept():
-            _fill(done, item, decoding, with_thumbnail)
+            _fill(done, fetched, row, decoding)
     except ImageError as error:
         done.error = error
     done.seconds = time.perf_counter() - started
     return done
 
 
-def _fill(done: _Decoded, item: Any, decoding: Decoding, with_thumbnail: bool) -> None:
-    is_path = isinstance(item, (str, os.PathLike))
-    data = read_bytes(item) if is_path else held_bytes(item)
+def _fill(done: _Decoded, fetched: _Fetched, row: int, decoding: Decoding) -> None:
+    item = fetched.inputs[row]  # once: it may be opened for it
+    data = fetched.bytes(row, item)
     if data is not None:
+        is_path = isinstance(item, (str, os.PathLike))
         name = os.fspath(item) if is_path else held_name(item)
         at_least = getattr(decoding.preprocessings[0], "at_least", None)
         image, done.notes = decode_noted(data, name, at_least, reading=decoding.reading)
@@ -146,7 +176,7 @@ def _fill(done: _Decoded, item: Any, decoding: Decoding, with_thumbnail: bool) -
     else:
         image = open_in_memory(item)
         done.found = pixels_id(np.asarray(image))
-    if with_thumbnail:
+    if row in decoding.thumbnails:
         # from the bytes only where they may have been decoded at a larger scale than its own
         done.thumbnail = (
             make_both(data, decoding.reading)

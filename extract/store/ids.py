@@ -15,6 +15,8 @@ from PIL import Image
 from data import ImageError, open_image
 from data.held import held_name, reading_held
 from data.images import held_bytes, read_blocks
+from data.remote import REQUESTS, version_of
+from data.urls import has_urls, is_url
 from extract.files import note_use, read_remembered, remove_abandoned, write_remembered
 
 ID_BYTES = 16
@@ -51,7 +53,8 @@ def image_ids(
 ) -> tuple[np.ndarray, dict[int, ImageError]]:
     """Paths or in-memory images -> (ids (n, 16) uint8, {row: ImageError} of what can't be read).
 
-    Ids of files are remembered below `memory` by real path, size, times and inode.
+    Ids of files are remembered below `memory` by real path, size, times and inode, those of URLs
+    by what their file system tells of a version.
     """
     known = IdMemory(memory) if memory else None
     ids = np.zeros((len(inputs), ID_BYTES), np.uint8)
@@ -66,6 +69,9 @@ def image_ids(
                 ids[row] = np.frombuffer(found, np.uint8)
 
     blocks = [range(at, min(at + ID_BLOCK, len(inputs))) for at in range(0, len(inputs), ID_BLOCK)]
+    # who reads from elsewhere waits for answers, and not for a core
+    if has_urls(inputs):
+        threads = max(threads, REQUESTS)
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(find, blocks))
     if known:
@@ -113,18 +119,14 @@ class IdMemory:
             return remembered
         started = time.time()
         found = file_id(path)
-        # a file written to within the clock's grain of the read could change again without
-        # changing its key
-        if (
-            key
-            and key == _file_key(real)
-            and started - max(key[1], key[2]) / 1e9 >= SETTLED_SECONDS
-        ):
+        if key and key == _file_key(real) and (is_url(real) or _is_settled(key, started)):
             self._changed.setdefault(parent, {})[name] = [*key, found.hex()]
         return found
 
     def _real_path(self, path: str) -> str:
         """As `os.path.realpath`, but the folders above a file are looked at once a folder."""
+        if is_url(path):
+            return path
         if os.path.islink(path):
             return os.path.realpath(path)
         parent, name = os.path.split(path)
@@ -159,7 +161,7 @@ class IdMemory:
         return rows if isinstance(rows, dict) else {}
 
 
-def _remembered_id(row: Any, key: list[int] | None) -> bytes | None:
+def _remembered_id(row: Any, key: list | None) -> bytes | None:
     # a row that isn't of our making counts as none
     with contextlib.suppress(TypeError, ValueError):
         if key and row and row[:-1] == key:
@@ -168,7 +170,16 @@ def _remembered_id(row: Any, key: list[int] | None) -> bytes | None:
     return None
 
 
-def _file_key(path: str) -> list[int] | None:
+def _is_settled(key: list[int], started: float) -> bool:
+    """Whether a file was last written to long before: one that is written to within the clock's
+    grain of the read could change again without changing its key."""
+    return started - max(key[1], key[2]) / 1e9 >= SETTLED_SECONDS
+
+
+def _file_key(path: str) -> list | None:
+    """What changes with a file's content; None where nothing does for sure."""
+    if is_url(path):
+        return version_of(path)
     try:
         stat = os.stat(path)
     except OSError:
