@@ -94,7 +94,7 @@ def list_below(url: str) -> bool:
         found, root = ask(url, _found_below)
     except (FileNotFoundError, NotADirectoryError):
         found, root = {}, ""
-    _forget(url)
+    forget(url)
     is_file = set(found) == {root} and not _is_folder(root, found[root])
     if not found or is_file:
         return False
@@ -263,11 +263,12 @@ def _place(below: dict[str, Names], url: str, inside: str, entry: Entry | None) 
         below[folder][name] = entry
 
 
-def _forget(url: str) -> None:
-    for folder in list(_folders):
-        if folder == url or folder.startswith(f"{url}/"):
-            _folders.pop(folder)
-            _asked.pop(folder, None)
+def forget(url: str = "") -> None:
+    """Forget what was listed at or below a URL, by default all."""
+    for known in (_folders, _asked):
+        for folder in list(known):
+            if not url or folder == url or folder.startswith(f"{url}/"):
+                known.pop(folder)
 
 
 def _known(folder: str) -> Names | None:

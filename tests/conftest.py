@@ -25,6 +25,19 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """A bucket at testbucket://bucket that stands in for an object store, without its waits."""
+    from data import remote
+    from tests.buckets import ROOT, Bucket
+
+    monkeypatch.setenv(ROOT, str(tmp_path / "buckets"))
+    monkeypatch.setattr(remote, "WAITS", (0.0, 0.0))
+    (tmp_path / "buckets" / "bucket").mkdir(parents=True)
+    yield Bucket(tmp_path / "buckets" / "bucket")
+    remote.forget()
+
+
+@pytest.fixture
 def loopback():
     """A server on this machine that stands in for those weights come from."""
     from tests.loopback import Loopback
