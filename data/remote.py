@@ -95,8 +95,7 @@ def list_below(url: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         found, root = {}, ""
     forget(url)
-    is_file = set(found) == {root} and not _is_folder(root, found[root])
-    if not found or is_file:
+    if not found or (set(found) == {root} and not _is_folder(root, found[root])):
         return False
     _remember(url, root, found)
     return True
@@ -219,11 +218,17 @@ def _file_system(host: str, process: int) -> Any:
 
 def _found_below(system: Any, root: str) -> tuple[dict[str, Mapping], str]:
     """Everything below a path, by its name there."""
-    system.invalidate_cache()
-    # the walk that is made where a store can't list all at once passes over folders that it may
-    # not read, and the images in them
-    strictly = {"on_error": "raise"} if _walks(system) else {}
-    return system.find(root, withdirs=True, detail=True, **strictly), root.rstrip("/")
+    if not _walks(system):
+        system.invalidate_cache()
+        return system.find(root, withdirs=True, detail=True), root.rstrip("/")
+    # fsspec's own walk passes over folders that can't be read, and the images in them
+    found, waiting = {}, [root]
+    while waiting:
+        inside, _ = _found_in(system, waiting.pop())
+        waiting += [name for name, info in inside.items() if info["type"] == "directory"]
+        found |= inside
+    found.setdefault(root.rstrip("/"), {"type": "directory"})  # there, if empty
+    return found, root.rstrip("/")
 
 
 def _found_in(system: Any, root: str) -> tuple[dict[str, Mapping], str]:
@@ -232,6 +237,7 @@ def _found_in(system: Any, root: str) -> tuple[dict[str, Mapping], str]:
 
 
 def _walks(system: Any) -> bool:
+    """Whether a file system can't list all that lies below a folder at once."""
     from fsspec.asyn import AsyncFileSystem
     from fsspec.spec import AbstractFileSystem
 

@@ -6,6 +6,7 @@ It has no renaming, counts what it is asked, and fails as it is told to.
 import os
 import shutil
 from collections import Counter, defaultdict
+from typing import ClassVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -18,8 +19,9 @@ class BucketFileSystem(LocalFileSystem):
     """testbucket://NAME is the folder NAME of the root."""
 
     protocol = "testbucket"
-    calls: Counter[str] = Counter()
-    faults: dict[str, list] = defaultdict(list)  # by method, what its next calls raise; None: works
+    calls: ClassVar[Counter[str]] = Counter()
+    # by method, what its next calls raise; None: works
+    faults: ClassVar[dict[str, list]] = defaultdict(list)
 
     @classmethod
     def _strip_protocol(cls, path):

@@ -18,10 +18,10 @@ from data import (
     read_image_folder,
     read_images,
     read_mask_folder,
+    remote,
     settle_reading,
 )
 from data import images as reading_images
-from data import remote
 from data.manifests import read_listed
 
 LAYOUTS = [
@@ -223,7 +223,6 @@ def test_a_host_that_fails_is_not_waited_for_a_file_at_a_time(bucket, make_tree)
         (TimeoutError(), "can't be read (no answer in time)"),
         (ConnectionRefusedError(), "can't be read (the connection was refused)"),
         (RuntimeError("odd\n thing"), "can't be read (odd thing)"),
-        (FileNotFoundError("bucket"), "no such file"),
     ],
 )
 def test_a_listing_that_fails_is_one_line(bucket, make_tree, error, words):
@@ -231,9 +230,16 @@ def test_a_listing_that_fails_is_one_line(bucket, make_tree, error, words):
     bucket.fail("ls", *[error] * 3)
     with pytest.raises(DataError) as raised:
         read_images(url)
-    # a folder that can't be found at first and is there when it is asked for is no file of images
-    expected = "is a directory" if isinstance(error, FileNotFoundError) else words
-    assert str(raised.value) == f"{url}: {expected}; give a folder of images"
+    assert str(raised.value) == f"{url}: {words}; give a folder of images"
+
+
+def test_an_empty_folder_and_a_file_in_the_place_of_one(bucket):
+    (bucket.folder / "photos").mkdir()
+    (bucket.folder / "notes").write_text("none")
+    with pytest.raises(DataError, match="no images found"):
+        read_image_folder(f"{bucket.url}/photos", labelled=False)
+    with pytest.raises(DataError, match="notes: is a file; give a folder of images"):
+        read_image_folder(f"{bucket.url}/notes")
 
 
 def test_a_folder_below_that_can_t_be_listed_is_an_error_and_no_class_less(bucket, make_tree):
