@@ -222,7 +222,8 @@ def _found_below(system: Any, root: str) -> tuple[dict[str, Mapping], str]:
         system.invalidate_cache()
         return system.find(root, withdirs=True, detail=True), root.rstrip("/")
     # fsspec's own walk passes over folders that can't be read, and the images in them
-    found, waiting = {}, [root]
+    found: dict[str, Mapping] = {}
+    waiting = [root]
     while waiting:
         inside, _ = _found_in(system, waiting.pop())
         waiting += [name for name, info in inside.items() if info["type"] == "directory"]

@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from functools import cache, partial
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 # of a process that is told to end: what has rows that are not on the disk yet, and what is half
 # written; the lock is never given back by the thread that drops it
@@ -34,6 +34,9 @@ LONGEST_REMEMBERED = 256 << 20
 READ_BYTES = 1 << 20
 TRIES = 5  # of writing into a folder that others remove
 O_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone tells text from bytes here
+
+
+Written = TypeVar("Written")
 
 
 class NoFile(ValueError):
@@ -62,15 +65,15 @@ def opened(path: Path) -> BufferedReader:
     return file
 
 
-def again_where_gone(write: Callable[[], None]) -> None:
+def again_where_gone(write: Callable[[], Written]) -> Written:
     """Call what makes a folder and writes into it; again where it is removed under it."""
     for left in reversed(range(TRIES)):
         try:
-            write()
-            return
+            return write()
         except (FileNotFoundError, FileExistsError):  # mkdir finds it there, then not
             if not left:
                 raise
+    raise AssertionError("the last try returns or raises")
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ OWN_OPTIONS = {"verify": ("repair",), "prune": ("older_than", "max_size", "dry_r
 # the files beside the recipes, in words
 OTHERS = {
     "ids": "image ids",
+    "mirrored": "what was seen at a URL",
     "card": "backbones' cards",
     "script": "what draws a page's figures",
     "found": "what searches found",
@@ -99,12 +100,14 @@ def look_after(options: argparse.Namespace) -> int:
     return ACTIONS[options.action](options)
 
 
-def refuse_what_is_no_cache(folder: Path | None) -> None:
+def refuse_what_is_no_cache(named: str | Path | None) -> None:
     """Refuse a folder that was named and is none of the store's: it would be found whole."""
+    from extract import FeatureStore
     from extract.store.cache_files import Kind, cache_files
 
-    if folder is None:  # the usual one, which the first run makes
+    if named is None:  # the usual one, which the first run makes
         return
+    folder = FeatureStore(named).cache
     if not folder.exists():
         raise WrongCall(
             f"--cache {folder}: no such folder; expected one that a run kept features in"

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from data import DataError, ImageError
 from data.names import counted, shown
 from data.offline import OFFLINE, offline_where
+from data.urls import is_url
 from extract.errors import DISK_ERRORS, ExtractError, StoreError, is_out_of_memory
 from pipelines.errors import BundleError, WorkFailed, WrongCall, WrongSetting
 from pipelines.progress import ProgressLine, TimeLeft, time_in_words
@@ -53,6 +54,11 @@ def seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 0 to {2**32 - 1}")
     return int(text)
+
+
+def place(text: str) -> str | Path:
+    """A folder, or a URL as it is, in which a path would join slashes."""
+    return text if is_url(text) else Path(text)
 
 
 def depth(text: str) -> int | str:
@@ -119,9 +125,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "device": {"help": "auto, cpu, cuda, cuda:1 or mps (default: auto)"},
     "cache": {
-        "type": Path,
+        "type": place,
         "metavar": "DIR",
-        "help": "where features are kept (default: the user cache folder)",
+        "help": "where features are kept, a folder or a URL such as s3://bucket/cache (default: "
+        "the user cache folder)",
     },
     "seed": {
         "type": seed,

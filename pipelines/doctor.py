@@ -217,7 +217,7 @@ def measure_backbone(
 
     sample : the images to measure with. seconds : how long to measure.
     """
-    from extract import load_backbone
+    from extract import FeatureStore, load_backbone
     from extract.backbones import brings_weights, scheme_of
     from extract.speed import measure_speed
     from pipelines.features import choose_taps
@@ -227,7 +227,8 @@ def measure_backbone(
     weights = None
     if not brings_weights(name):
         weights = settings.weights or ("random" if named else None)
-    backbone = load_backbone(name, weights, size=settings.size, cache=settings.cache)
+    cache = FeatureStore(settings.cache).cache
+    backbone = load_backbone(name, weights, size=settings.size, cache=cache)
     chosen = choose_taps(backbone.card, settings.layers, settings.poolings)
     taps = list(dict.fromkeys(tap for joined in chosen for tap in joined))
     speed = measure_speed(backbone, taps, sample, settings.device, settings.numerics, seconds)

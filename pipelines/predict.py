@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.names import counted, shown
 from pipelines.asked import Asked, Asking
-from pipelines.console import DONE, FAILED, progress, run_command, say
+from pipelines.console import DONE, FAILED, place, progress, run_command, say
 from pipelines.errors import WrongCall
 from pipelines.report.files import as_cells
 from pipelines.report.reading import unused_in_words
@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--cache",
-        type=Path,
+        type=place,
         metavar="DIR",
         help="where features may be kept already; it is only read (default: the user cache folder)",
     )

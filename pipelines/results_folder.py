@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.urls import is_url
 from extract.backbones.names import NETWORK
 from extract.files import TRIES, sync_folder
 from pipelines.bundle.exchange import LEFTOVER, exchange, new_folder_in, sync_tree
@@ -151,7 +152,7 @@ def refuse_others(out: Path, cache: str | Path | None = None, kind: Kind = RUN) 
     cache : where features are kept, which may lie in it. kind : whose folder it may be. Raises
     BundleError for no bundle in a bundle's place.
     """
-    kept = {_first_part(cache, out)} if cache else set()
+    kept = {_first_part(cache, out)} if cache and not is_url(cache) else set()
     if kept & {*kind.files}:
         raise WrongCall(f"--cache {cache} lies where results go, and would be replaced: move it")
     if not out.is_dir():

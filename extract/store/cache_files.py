@@ -34,6 +34,7 @@ class Kind(StrEnum):
     FOUND = "found"
     NETWORK = "tuned network"
     HISTORY = "history"  # of a tuned network's training
+    MIRRORED = "mirrored"  # what a mirror has seen at its URL
     CHECKPOINT = "unfinished training"
     TEMPORARY = "temporary"
     SET_ASIDE = "set aside"
@@ -43,6 +44,7 @@ class Kind(StrEnum):
 # what is remembered, and networks that were tuned: by folder, what its files are there for
 FOLDERS = {
     "ids": {".json": Kind.IDS},
+    "remote": {".json": Kind.MIRRORED},
     "backbones": {".json": Kind.CARD},
     "page": {".json": Kind.SCRIPT},
     "found": {".json": Kind.FOUND},

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from data.urls import as_place, is_url
 from extract.errors import unreadable, unwritable
 from extract.files import (
     NoFile,
@@ -39,6 +40,7 @@ from extract.store.parts import (
     stamp_of,
     wrong_bytes_set_aside,
 )
+from extract.store.remote_parts import ANEW_SECONDS, RemoteParts, mirror_of
 from extract.store.row_index import row_index
 from extract.store.rows_on_disk import Column, WrongBytes, gather
 from extract.store.sorted_ids import Holding, SortedIds
@@ -84,8 +86,17 @@ class FeatureStore:
 
     Parameters
     ----------
-    cache : path or None
-        Folder; None is the platform's user cache folder.
+    cache : path, URL or None
+        Folder; None is the platform's user cache folder. At a URL of a file system that fsspec
+        knows, such as s3://bucket/cache, every part is in a folder of this machine as well, its
+        mirror, from which rows are read: parts of others are brought there before rows are looked
+        for, own ones are taken to the URL as they are finished.
+
+    Attributes
+    ----------
+    cache : Path
+        The folder, or the mirror.
+    url : str or None
 
     Examples
     --------
@@ -104,7 +115,13 @@ class FeatureStore:
     """
 
     def __init__(self, cache: str | os.PathLike | None = None) -> None:
-        self.cache = Path(cache) if cache is not None else default_cache()
+        place = None if cache is None else as_place(cache)
+        self.url = place if place is not None and is_url(place) else None
+        if self.url is not None:
+            self.cache = mirror_of(self.url, default_cache() / "mirrors")
+        else:
+            self.cache = default_cache() if place is None else Path(place)
+        self._remote = RemoteParts(self.url, self.cache) if self.url is not None else None
 
     def missing(self, recipe: Recipe, taps: Sequence[Tap], ids: np.ndarray) -> np.ndarray:
         """Which rows aren't kept.
@@ -120,6 +137,8 @@ class FeatureStore:
         (n, taps) bool
         """
         keys, names = as_keys(ids), [str(tap) for tap in taps]
+        if self._remote is not None:
+            self._remote.bring(recipe.id, after=ANEW_SECONDS)
         for _ in _looks():
             with self._joined_meanwhile():
                 return _missing(self._list(recipe), names, keys)
@@ -180,14 +199,21 @@ class FeatureStore:
         """
         self.prepare(recipe)
         folder = self._folder(recipe) / "parts"
-        return PartWriter(folder, partial(self._make_folder, recipe), stored, provenance or {})
+        keep = None if self._remote is None else self._remote.take
+        return PartWriter(
+            folder, partial(self._make_folder, recipe), stored, provenance or {}, keep
+        )
 
     def compact(self, recipe: Recipe) -> int:
         """Join small parts, the new one first, then unlink the old -> how many were joined.
 
         The ids of many rows are then written into an index, which later processes open.
         """
-        return join_small_parts(self._folder(recipe) / "parts", lambda: self._list(recipe))
+        folder = self._folder(recipe) / "parts"
+        joined = join_small_parts(folder, lambda: self._list(recipe))
+        if self._remote is not None:
+            self._remote.replace(recipe.id, joined)
+        return len(joined)
 
     def _make_folder(self, recipe: Recipe) -> None:
         (self._folder(recipe) / "parts").mkdir(parents=True, exist_ok=True)
@@ -213,6 +239,8 @@ class FeatureStore:
         """The recipe's parts, oldest first; where the index is far behind them it is made anew."""
         folder = self._folder(recipe).absolute()
         note_use(folder / RECIPE_FILE)
+        if self._remote is not None:
+            self._remote.bring(recipe.id)
         parts: list[Part] = []
         for _ in _looks():
             with self._joined_meanwhile():

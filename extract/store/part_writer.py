@@ -26,6 +26,7 @@ class PartWriter:
     prepare : makes the folder, where it was removed meanwhile too.
     stored : type that float rows are kept in, as in `as_stored`.
     provenance : attributes of every part, read when it is written.
+    keep : called with each part that is finished, on the thread.
 
     `seconds` counts the thread's time, `rows_kept` the rows that are on the disk.
     """
@@ -36,11 +37,13 @@ class PartWriter:
         prepare: Callable[[], None],
         stored: type,
         provenance: Mapping[str, Any],
+        keep: Callable[[Path], None] | None = None,
     ) -> None:
         self._folder = folder
         self._prepare = prepare
         self._stored = stored
         self._provenance = provenance
+        self._keep = keep
         self._added: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
         self._bytes = 0
         self._since = time.monotonic()
@@ -96,15 +99,17 @@ class PartWriter:
     def _write(self, ids: np.ndarray, columns: Mapping[str, Rows]) -> None:
         started = time.monotonic()
         try:
-            again_where_gone(partial(self._write_anew, ids, columns))
+            path = again_where_gone(partial(self._write_anew, ids, columns))
+            if self._keep is not None:
+                self._keep(path)
         except OSError as error:
             raise unwritable(self._folder.parent.parent, error, begun=True) from error
         self.rows_kept += len(ids)
         self.seconds += time.monotonic() - started
 
-    def _write_anew(self, ids: np.ndarray, columns: Mapping[str, Rows]) -> None:
+    def _write_anew(self, ids: np.ndarray, columns: Mapping[str, Rows]) -> Path:
         self._prepare()
-        write_part(self._folder, self._folder.parent.name, ids, columns, self._provenance)
+        return write_part(self._folder, self._folder.parent.name, ids, columns, self._provenance)
 
 
 class StackedRows:

@@ -19,16 +19,18 @@ PART_BYTES, PART_ROWS = 256 << 20, 1 << 20  # the latter of narrow rows: their i
 SMALL_PARTS = 8
 
 
-def join_small_parts(folder: Path, list_parts: Callable[[], list[Part]]) -> int:
-    """Join small parts with the same taps, the new one first, then unlink the old -> parts joined.
+def join_small_parts(folder: Path, list_parts: Callable[[], list[Part]]) -> dict[str, str]:
+    """Join small parts with the same taps, the new one first, then unlink the old.
+
+    -> by the name of each part that was joined, that of the part that holds its rows.
 
     Nothing is lost where that can't be done: the parts stay as they are.
     """
-    joined = 0
+    joined: dict[str, str] = {}
     with _unless_hindered(folder):
         for batch in _small_parts(list_parts):
-            _join(batch)
-            joined += len(batch)
+            new = _join(batch)
+            joined |= {part.path.name: new.name for part in batch}
         if joined:
             list_parts()  # has the index follow
     remove_abandoned(folder)
@@ -53,7 +55,7 @@ def _is_small(part: Part) -> bool:
     return part.size < PART_BYTES // 2 and part.rows < PART_ROWS // 2
 
 
-def _join(parts: list[Part]) -> None:
+def _join(parts: list[Part]) -> Path:
     """One part with the rows of all, in their order; of an id that comes twice, the first."""
     folder = parts[0].path.parent
     with wrong_bytes_set_aside():
@@ -63,10 +65,11 @@ def _join(parts: list[Part]) -> None:
         ids = keys[places].view(np.uint8).reshape(-1, keys.itemsize)
         index = RowIndex(parts)
         columns = {name: JoinedRows(index, name, places) for name in sorted(parts[0].taps)}
-        write_part(folder, parts[0].recipe, ids, columns, parts[0].provenance)
+        joined = write_part(folder, parts[0].recipe, ids, columns, parts[0].provenance)
     for part in parts:
         part.path.unlink(missing_ok=True)
     sync_folder(folder)
+    return joined
 
 
 @contextlib.contextmanager

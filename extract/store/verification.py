@@ -192,6 +192,7 @@ CHECKS: dict[Kind, Callable[[CacheFile], str]] = {
     Kind.RECIPE: _check_recipe,
     Kind.INDEX: _check_index,
     Kind.IDS: _check_memory,
+    Kind.MIRRORED: _check_memory,
     Kind.CARD: _check_memory,
     Kind.SCRIPT: _check_memory,
     Kind.FOUND: _check_memory,
