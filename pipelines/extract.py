@@ -89,7 +89,7 @@ def extract_features(options: argparse.Namespace) -> int:
     print(
         f"{images}, {counted(len(table.sources), 'tap')}: {done['computed']} computed, "
         f"{done['from_store']} from the store, {done['seconds']:.1f} s; "
-        f"kept in {shown(str(store.cache))}"
+        f"kept in {shown(store.url or str(store.cache))}"
     )
     for line in filter(None, (done["in_words"], done["unused_gpu"])):
         print(line)

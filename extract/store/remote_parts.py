@@ -4,6 +4,7 @@ The mirror is a store like any other, and rows are read and written there. A par
 no two have one name, so that names alone say which are to be brought here and which taken there.
 """
 
+import contextlib
 import hashlib
 import logging
 import math
@@ -35,9 +36,9 @@ MEMORY = "remote"  # the mirror's folder of what was seen at the URL
 
 # of this process: when a recipe was listed, parts that are not as they were written, and recipes
 # that are described at their URL
-_listed: dict[str, float] = {}
+_listed: dict[Path, float] = {}
 _unfit: set[tuple[str, int]] = set()
-_described: set[str] = set()
+_described: set[Path] = set()
 _moving = threading.Lock()
 
 
@@ -81,13 +82,13 @@ class RemoteParts:
         except OSError:
             return
         with _moving:
-            if time.monotonic() - _listed.get(self._at(recipe), -math.inf) < after:
+            if time.monotonic() - _listed.get(self._folder(recipe), -math.inf) < after:
                 return
             try:
                 self._exchange(recipe)
             except OSError as error:
                 raise unreadable(self.url, error) from error
-            _listed[self._at(recipe)] = time.monotonic()
+            _listed[self._folder(recipe)] = time.monotonic()
 
     def take(self, path: Path) -> None:
         """Take a finished part to the URL; where that fails, `bring` does it another time."""
@@ -112,23 +113,26 @@ class RemoteParts:
             self.bring(recipe, after=0)
 
     def _exchange(self, recipe: str) -> None:
+        """One look at both sides, and what follows from it; again where parts are joined meanwhile."""
         for left in reversed(range(LOOKS)):
-            there, here, seen = self._there(recipe), self._here(recipe), self._seen(recipe)
-            own = [name for name in here if name not in seen.names | {*there}]
-            # what was cut short on its way there is taken once more
-            cut = [name for name in here if name in there and here[name] != there[name]]
-            there |= {name: here[name] for name in self._take_all(recipe, [*own, *cut])}
-            self._remove_joined(recipe, here, there, seen)
             try:
-                self._bring_all(recipe, {*there} - {*here} - {*seen.joined}, there)
-            except FileNotFoundError:  # joined into another since it was listed
-                if left:
-                    continue
-                raise
-            self._drop_replaced(recipe, [n for n in here if n in seen.names and n not in there])
-            seen.names = (seen.names & {*here}) | {*there}
-            self._remember(recipe, seen)
-            return
+                self._exchange_once(recipe)
+                return
+            except FileNotFoundError:
+                if not left:
+                    raise
+
+    def _exchange_once(self, recipe: str) -> None:
+        there, here, seen = self._there(recipe), self._here(recipe), self._seen(recipe)
+        own = [name for name in here if name not in seen.names | {*there}]
+        # what was cut short on its way there is taken once more
+        cut = [name for name in here if name in there and here[name] != there[name]]
+        there |= {name: here[name] for name in self._take_all(recipe, [*own, *cut])}
+        self._remove_joined(recipe, here, there, seen)
+        self._bring_all(recipe, {*there} - {*here} - {*seen.joined}, there)
+        self._drop_replaced(recipe, {name for name in here if name in seen.names} - {*there})
+        seen.names = (seen.names & {*here}) | {*there}
+        self._remember(recipe, seen)
 
     def _take_all(self, recipe: str, names: Iterable[str]) -> list[str]:
         """Take parts of the mirror to the URL -> those that are there now."""
@@ -138,15 +142,16 @@ class RemoteParts:
             try:
                 _check(path, recipe)
                 self._put(path, f"{self._at(recipe)}/{name}")
-            except FileNotFoundError:  # another process has joined it
-                continue
-            except WrongBytes:  # who lists the mirror sets it aside
+            except (
+                FileNotFoundError,
+                WrongBytes,
+            ):  # it was joined, or is set aside when it is read
                 continue
             except OSError as error:
+                why = error.strerror or error
                 log.warning(
-                    "the part %s is not at %s yet (%s): the next run takes it there",
-                    path, self.url, error.strerror or error,
-                )  # fmt: skip
+                    "%s is not at %s yet (%s): the next run takes it there", path, self.url, why
+                )
                 break
             taken.append(name)
         if taken:
@@ -169,9 +174,9 @@ class RemoteParts:
         """The recipe beside its parts, for who reads them there."""
         path = self._folder(recipe).parent / "recipe.json"
         url = f"{self.url}/{recipe}/recipe.json"
-        if url in _described:
+        if path in _described:
             return
-        _described.add(url)
+        _described.add(path)
         try:
             if not ask(url, lambda system, place: system.exists(place)):
                 ask(url, lambda system, place: system.put_file(str(path), place))
@@ -218,13 +223,14 @@ class RemoteParts:
             log.warning("the part %s is not as it was written (%s): it is left there", url, error)
             _unfit.add((url, size))
 
-    def _drop_replaced(self, recipe: str, names: Iterable[str]) -> None:
+    def _drop_replaced(self, recipe: str, gone: set[str]) -> None:
         """Remove parts of the mirror that are gone at the URL, where others hold all their rows."""
-        gone = {*names}
         if not gone:
             return
-        paths = sorted(self._folder(recipe).glob("[!.]*.h5"))
-        parts = [read_index(path) for path in paths]
+        parts = []
+        for name in self._here(recipe):
+            with contextlib.suppress(WrongBytes):
+                parts.append(read_index(self._folder(recipe) / name))
         for part in parts:
             others = [own for own in parts if own.path.name not in gone and own.taps >= part.taps]
             if part.path.name in gone and _hold_all(others, part):
