@@ -312,7 +312,7 @@ def read_blocks(path: FilePath) -> Iterator[memoryview]:
 def _fetched(url: str) -> Iterator[bytes]:
     """The bytes of an image at a URL, as `read_bytes` takes them; a large one block by block."""
     try:
-        data = remote.read_range(url, 0, LOOKED_AT)
+        data = remote.read_start(url, LOOKED_AT)
         size = len(data)
         if size == LOOKED_AT:
             size = max(size, remote.size_of(url))

@@ -11,7 +11,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -25,7 +24,8 @@ IN_MEMORY = "memory"  # the protocol that reaches for no other machine
 ASKED_ALONE = 4
 LISTED_SECONDS = 600.0  # what was listed is taken as it was for so long
 WAITS = (0.5, 2.0)  # seconds before what failed is tried again
-REQUESTS = 16  # that wait for an answer at a time
+REQUESTS = 32  # that wait for an answer at a time
+HELD_BYTES = 256 << 20  # of files that were read once and may be read once more
 LONGEST_REASON = 200
 # what a file system tells of a file's content, and of when it was written
 VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "VersionId", "version_id")
@@ -57,8 +57,7 @@ class RemoteError(OSError):
         self.strerror = reason
 
 
-@dataclass(frozen=True)
-class RemoteEntry:
+class RemoteEntry(NamedTuple):
     """What lies in a folder, asked as `os.DirEntry` is; object stores know no links."""
 
     name: str
@@ -78,10 +77,40 @@ class RemoteEntry:
         return False
 
 
+class Held:
+    """Files that were read once, for as long as there is room and they are not read again."""
+
+    def __init__(self) -> None:
+        self._files: dict[tuple[str, Entry], bytes] = {}
+        self._room = HELD_BYTES
+        self._turn = threading.Lock()
+
+    def hold(self, file: tuple[str, Entry], data: bytes) -> None:
+        """Hold the bytes of a file, if they fit."""
+        with self._turn:
+            if file not in self._files and len(data) <= self._room:
+                self._files[file] = data
+                self._room -= len(data)
+
+    def give_up(self, file: tuple[str, Entry]) -> bytes | None:
+        """The bytes of a file that were held and are so no more; None where they were not."""
+        with self._turn:
+            data = self._files.pop(file, None)
+            self._room += len(data or b"")
+            return data
+
+    def clear(self) -> None:
+        """Hold nothing more."""
+        with self._turn:
+            self._room += sum(map(len, self._files.values()))
+            self._files.clear()
+
+
 # what is known of this process; by folder: when it was listed, and its names
 _folders: dict[str, tuple[float, Names]] = {}
 _asked: Counter[str] = Counter()  # by folder: of how many of its files one was asked alone
 _failing: set[str] = set()  # hosts of which the last call failed, however often it was tried
+_held = Held()
 _listing = threading.Lock()  # threads that meet one folder list it once
 
 
@@ -145,6 +174,25 @@ def entry_of(url: str) -> Entry | None:
 def read_range(url: str, start: int, end: int | None) -> bytes:
     """The bytes of a file from one place to another, by one request; OSError where that fails."""
     return ask(url, lambda system, path: system.cat_file(path, start=start or None, end=end))
+
+
+def read_start(url: str, many: int) -> bytes:
+    """The first bytes of a file, as a rule all of it; OSError where they can't be read.
+
+    An image is read to know which it is, and then to be decoded: what was read is held for a second
+    time, which gives it up, as far as there is room. So a set of some thousand photos costs one
+    request an image, and so does each block of images where one follows the other.
+    """
+    known = _known(parent_of(url)) or {}
+    entry = known.get(url.rpartition("/")[2])
+    if entry is None or entry.version is None:
+        return read_range(url, 0, many)
+    held = _held.give_up((url, entry))
+    if held is not None:
+        return held
+    data = read_range(url, 0, many)
+    _held.hold((url, entry), data)
+    return data
 
 
 def size_of(url: str) -> int:
@@ -271,7 +319,8 @@ def _place(below: dict[str, Names], url: str, inside: str, entry: Entry | None) 
 
 
 def forget(url: str = "") -> None:
-    """Forget what was listed at or below a URL, by default all."""
+    """Forget what was listed at or below a URL, by default all, and whatever was read."""
+    _held.clear()
     for known in (_folders, _asked):
         for folder in list(known):
             if not url or folder == url or folder.startswith(f"{url}/"):

@@ -68,10 +68,10 @@ def image_ids(
             else:
                 ids[row] = np.frombuffer(found, np.uint8)
 
-    blocks = [range(at, min(at + ID_BLOCK, len(inputs))) for at in range(0, len(inputs), ID_BLOCK)]
-    # who reads from elsewhere waits for answers, and not for a core
-    if has_urls(inputs):
-        threads = max(threads, REQUESTS)
+    step = ID_BLOCK
+    if has_urls(inputs):  # who reads from elsewhere waits for answers, and not for a core
+        step, threads = 1, max(threads, REQUESTS)
+    blocks = [range(at, min(at + step, len(inputs))) for at in range(0, len(inputs), step)]
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(find, blocks))
     if known:

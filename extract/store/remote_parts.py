@@ -113,7 +113,7 @@ class RemoteParts:
             self.bring(recipe, after=0)
 
     def _exchange(self, recipe: str) -> None:
-        """One look at both sides, and what follows from it; again where parts are joined meanwhile."""
+        """One look at both sides and what follows, again where parts are joined meanwhile."""
         for left in reversed(range(LOOKS)):
             try:
                 self._exchange_once(recipe)
