@@ -302,3 +302,28 @@ def test_offline_no_file_system_is_asked_but_memory(bucket, make_tree, monkeypat
 )
 def test_what_tells_a_version(info, is_told):
     assert (remote._entry(info).version is not None) is is_told
+
+
+@pytest.mark.parametrize(("settled", "n_requests"), [(0.0, 2), (60.0, 4)])
+def test_an_image_is_held_for_a_second_time_unless_it_may_be_changing(
+    bucket, make_tree, monkeypatch, settled, n_requests
+):
+    monkeypatch.setattr(remote, "SETTLED_SECONDS", settled)
+    url, folder = stored(bucket, make_tree, "a/1.jpg", "b/1.jpg")
+    read_images(url)
+    for _ in range(4):
+        assert read_bytes(f"{url}/a/1.jpg") == read_bytes(f"{folder}/a/1.jpg")
+    assert bucket.calls["cat_file"] == n_requests
+
+
+def test_what_is_held_has_room_for_so_much(monkeypatch):
+    monkeypatch.setattr(remote, "HELD_BYTES", 10)
+    held, one = remote.Held(), remote.Entry(6, "1")
+    for name in ("a", "b"):
+        held.hold((name, one), b"123456")
+    assert (held.give_up(("a", one)), held.give_up(("b", one))) == (b"123456", None)
+    held.hold(("b", one), b"1234567890")
+    held.clear()
+    held.hold(("c", one), b"1234567890")
+    assert held.give_up(("c", one)) == b"1234567890"
+    assert held.give_up(("c", one)) is None

@@ -1,5 +1,7 @@
 """Batches come in order, decoded only so far ahead, and say which images are bad."""
 
+import os
+import shutil
 import threading
 import time
 
@@ -122,3 +124,19 @@ def test_a_lazily_opened_image_that_is_cut_short_is_bad(tmp_path, photos, small)
     assert not bad
     assert np.array_equal(ids[0], ids[1])
     assert sorted(image_ids([cut])[1]) == [0]  # it is closed by now
+
+
+def test_images_by_url_are_read_ahead_and_come_in_order(bucket, photos, small):
+    urls = [f"{bucket.url}/{os.path.basename(path)}" for path in photos]
+    for path in [*photos[:3], *photos[4:]]:
+        shutil.copy(path, bucket.folder)
+    both = [
+        list(load_batches(inputs, np.arange(12), Decoding([small]), lambda: 5, 0))
+        for inputs in (urls, [*photos[:3], "gone.png", *photos[4:]])
+    ]
+    for there, here in zip(*both, strict=True):
+        assert there.rows.tolist() == here.rows.tolist()
+        assert np.array_equal(there.ids, here.ids)
+        assert np.array_equal(there.pixels[0], here.pixels[0])
+    assert both[0][0].bad[3].reason == "no such file"
+    assert bucket.calls["cat_file"] == 12

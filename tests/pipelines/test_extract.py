@@ -1,6 +1,7 @@
 """Tests of pipelines/extract.py."""
 
 import json
+import shutil
 
 import h5py
 import numpy as np
@@ -191,3 +192,35 @@ def test_a_parquet_table_holds_what_the_hdf5_file_holds(photos, tmp_path, call):
             assert np.array_equal(found, values[:].reshape(24, -1))
     said = json.loads(table.schema.metadata[b"permafrost"])
     assert said["recipes"]["features.4:avg"]["view"] == "plain"
+
+
+def test_images_and_the_cache_at_urls_give_the_features_of_the_folder(
+    photos, tmp_path, small, bucket, capsys
+):
+    shutil.copytree(photos, bucket.folder / "photos")
+    options = [argument for argument in small if argument not in ("--cv", "3")]
+    there = (f"{bucket.url}/photos", f"{bucket.url}/cache")
+    files, said = [], []
+    for images, cache in ((photos, tmp_path / "cache"), there, there):
+        file = tmp_path / f"{len(files)}.h5"
+        assert main([str(images), *options, "--cache", str(cache), "--to", str(file)]) == 0
+        files.append(h5py.File(file))
+        said.append(capsys.readouterr().out)
+    assert "24 computed, 0 from the store" in said[1]
+    assert "0 computed, 24 from the store" in said[2]
+    assert f"kept in {bucket.url}/cache" in said[2]
+    for name in files[0]["features"]:
+        here, *others = [file[f"features/{name}"][:] for file in files]
+        assert all(np.array_equal(here, other) for other in others)
+    assert files[1]["paths"].asstr()[0] == f"{bucket.url}/photos/cats/0.png"
+    for file in files:
+        file.close()
+
+
+def test_offline_images_elsewhere_are_one_line(photos, tmp_path, small, bucket, capsys):
+    code = main([f"{bucket.url}/photos", "--cache", str(tmp_path / "cache"), "--offline"])
+    assert code == 2
+    assert capsys.readouterr().err == (
+        f"error: {bucket.url}/photos: can't be read (nothing may be downloaded (--offline, or "
+        "PERMAFROST_OFFLINE is set)); give a folder of images\n"
+    )

@@ -5,6 +5,7 @@ import gc
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -450,3 +451,17 @@ def test_memory_stays_flat_over_many_files(bundle, tmp_path):
                 sizes += [int(line.split()[1]) / 1024 for line in lines]
     assert (done.returncode, number) == (0, STREAMED)
     assert max(sizes) - min(sizes) < 100
+
+
+def test_images_by_url_are_answered_as_those_of_the_folder(
+    bundle, photos, bucket, capsys, tmp_path
+):
+    shutil.copytree(photos, bucket.folder / "photos")
+    url = f"{bucket.url}/photos"
+    (tmp_path / "new.csv").write_text(f"path\n{url}/dogs/1.png\n")
+    there = call(capsys, bundle, f"{url}/cats", f"{url}/gone.png", tmp_path / "new.csv", "--csv")
+    here = call(
+        capsys, bundle, photos / "cats", photos / "gone.png", photos / "dogs/1.png", "--csv"
+    )
+    assert there[0] == here[0] == 1
+    assert there[1].replace(url, str(photos)) == here[1]

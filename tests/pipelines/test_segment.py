@@ -1,6 +1,7 @@
 """Tests of pipelines/segment.py: what is printed, and wrong calls."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -96,3 +97,15 @@ def test_a_mask_that_is_missing_or_of_colours_is_named(segment, tmp_path):
     code, _, err = segment()
     assert code == 2
     assert "3.png has no mask (1 of 8 images have none)" in err
+
+
+def test_images_and_masks_by_url(segment, tmp_path, bucket, capsys):
+    for name in ("images", "masks"):
+        shutil.copytree(tmp_path / name, bucket.folder / name)
+    folders = [f"{bucket.url}/images", f"{bucket.url}/masks"]
+    where = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
+    assert main([*folders, *SMALL, *where]) == 0
+    assert "of 2 test images, 6 to learn from" in capsys.readouterr().out
+    predicted = [path.name for path in (tmp_path / "out" / "masks").iterdir()]
+    assert len(predicted) == 2
+    assert {*predicted} <= {f"{number}.png" for number in range(8)}

@@ -1,6 +1,7 @@
 """Which image it is: by its content, and remembered by file."""
 
 import os
+import shutil
 import threading
 import time
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import ImageError
+from data import ImageError, remote
 from extract.files import read_remembered, write_remembered
 from extract.store import ids as ids_file
 from extract.store.ids import IdMemory, bytes_id, image_ids, pixels_id
@@ -185,3 +186,36 @@ def test_one_bit_of_an_id_makes_all_of_its_folder_forgotten_and_mended(
     assert np.array_equal(image_ids(photos, tmp_path / "ids")[0], expected)
     assert len(reads) == 12
     assert memory.read_bytes() == whole
+
+
+def test_ids_of_images_by_url_are_those_of_the_files_and_remembered(
+    bucket, tmp_path, photos, monkeypatch
+):
+    monkeypatch.setattr(remote, "SETTLED_SECONDS", 0.0)
+    urls = [f"{bucket.url}/{os.path.basename(path)}" for path in photos]
+    for path in photos:
+        shutil.copy(path, bucket.folder)
+    first, bad = image_ids([*urls, f"{bucket.url}/gone.png"], tmp_path / "ids")
+    assert np.array_equal(first[:-1], image_ids(photos)[0])
+    assert bad[len(urls)].reason == "no such file"
+    bucket.calls.clear()
+    assert np.array_equal(image_ids(urls, tmp_path / "ids")[0], first[:-1])
+    assert bucket.calls["cat_file"] == 0
+
+
+def test_an_image_at_a_url_that_was_replaced_is_read_again(bucket, tmp_path, photos, monkeypatch):
+    monkeypatch.setattr(remote, "SETTLED_SECONDS", 0.0)
+    url = f"{bucket.url}/1.png"
+    for path in photos[:2]:
+        shutil.copy(path, bucket.folder / "1.png")
+        remote.forget()  # as a process that begins
+        found, _ = image_ids([url], tmp_path / "ids")
+        assert np.array_equal(found, image_ids([path])[0])
+    assert bucket.calls["cat_file"] == 2
+
+
+def test_of_an_image_at_a_url_without_a_version_nothing_is_remembered(bucket, tmp_path, photos):
+    shutil.copy(photos[0], bucket.folder / "1.png")  # just now
+    for _ in range(2):
+        image_ids([f"{bucket.url}/1.png"], tmp_path / "ids")
+    assert bucket.calls["cat_file"] == 2
