@@ -26,6 +26,7 @@ LISTED_SECONDS = 600.0  # what was listed is taken as it was for so long
 WAITS = (0.5, 2.0)  # seconds before what failed is tried again
 REQUESTS = 32  # that wait for an answer at a time
 HELD_BYTES = 256 << 20  # of files that were read once and may be read once more
+OWN_SECONDS = 3.0  # of a call that failed, from which on it is not made again
 LONGEST_REASON = 200
 # what a file system tells of a file's content, and of when it was written
 VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "VersionId", "version_id")
@@ -219,6 +220,7 @@ def ask(url: str, call: Callable[[Any, str], Given]) -> Given:
     """
     host = _host(url)
     for wait in (None,) if host in _failing else (*WAITS, None):
+        started = time.monotonic()
         try:
             given = call(*opened(url))
             _failing.discard(host)
@@ -226,11 +228,13 @@ def ask(url: str, call: Callable[[Any, str], Given]) -> Given:
         except (FileNotFoundError, NotADirectoryError):
             raise
         except Exception as error:  # each file system has errors of its own: none is passed over
-            if wait is None or _is_final(error):
+            # what took long has been tried again by the file system itself
+            is_last = wait is None or time.monotonic() - started > OWN_SECONDS
+            if is_last or _is_final(error):
                 if not _is_final(error):
                     _failing.add(host)  # a million images don't wait for it one by one
                 raise RemoteError(_reason(url, error)) from error
-            time.sleep(wait)
+            time.sleep(wait or 0.0)
     raise AssertionError("the last try gives or raises")
 
 
