@@ -46,6 +46,7 @@ class Entry(NamedTuple):
     version: str | None
 
 
+NOTHING_KNOWN = Entry(None, None)
 Names: TypeAlias = dict[str, Entry | None]  # of a folder: its files, and None for its folders
 Given = TypeVar("Given")
 
@@ -156,19 +157,25 @@ def entry_of(url: str) -> Entry | None:
     """What is known of a file; None for a folder.
 
     The first files of a folder are asked for alone, since it may hold a million others; with the
-    next one it is listed. Raises OSError where the file is not there or can't be asked for.
+    next one it is listed. Of one that shows no names, as a server may, any file counts as there:
+    whether it is turns out when it is read. Raises OSError where a file is not there or can't be
+    asked for.
     """
     folder, name = parent_of(url), url.rpartition("/")[2]
     with _listing:
         known = _known(folder)
-        if known is None and _asked[folder] == ASKED_ALONE:
-            # a server that lists nothing may have the files all the same
+        if known is None and ASKED_ALONE <= _asked[folder] <= 2 * ASKED_ALONE:
             with contextlib.suppress(OSError):
                 known = names_in(folder)
         if known is not None and name in known:
             return known[name]
-        _asked[folder] += 1
+        if _asked[folder] > 2 * ASKED_ALONE:
+            return NOTHING_KNOWN
+        if known is None:
+            _asked[folder] += 1
     info = ask(url, lambda system, path: system.info(path))
+    if known is not None:  # it is there, and the listing, which may be older, has it not
+        _asked[folder] += 1
     return None if _is_folder(url, info) else _entry(info)
 
 

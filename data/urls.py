@@ -47,9 +47,10 @@ def as_place(source: Place) -> str:
     """
     place = os.fspath(source)
     protocol = protocol_of(place)
+    inside = place.partition("://")[2]
     if protocol in LOCAL:
-        return place.partition("://")[2]
-    return place.rstrip("/") if protocol else place
+        return inside
+    return f"{protocol}://{inside.rstrip('/')}" if protocol else place
 
 
 def join(folder: str, name: str) -> str:

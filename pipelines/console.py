@@ -156,7 +156,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "(default: a split inside IMAGES, else 25 %% held out)",
     },
     "labels": {
-        "type": Path,
+        "type": place,
         "metavar": "FIXES.csv",
         "help": "corrected labels (path,label; a label of drop leaves the image out), laid over "
         "those of IMAGES, such as a run's page copies them; files that are none of IMAGES are "
@@ -169,7 +169,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "unlabelled.csv, as neighbours of the labelled ones where that is measured to help",
     },
     "target_labels": {
-        "type": Path,
+        "type": place,
         "metavar": "SOME.csv",
         "help": "labels (path,label) of some of the images of --unlabelled, where these are of "
         "another place than IMAGES: they choose how features are brought from one to the other",
@@ -370,7 +370,7 @@ EXPLORING_OPTIONS: dict[str, dict[str, Any]] = {
         "help": "how many images to ask labels for, such as 20 (default: 50)",
     },
     "labelled": {
-        "type": Path,
+        "type": place,
         "metavar": "LABELS.csv",
         "help": "what is labelled already (path,label; a label of drop leaves the image out), such "
         "as an earlier to_label.csv filled in: others are asked for",

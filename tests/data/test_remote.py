@@ -132,6 +132,17 @@ def test_a_file_that_came_after_its_folder_was_listed_is_found(bucket, make_tree
     assert find_images(f"{url}/gone.jpg") == ([], [(f"{url}/gone.jpg", "no such file")])
 
 
+def test_a_server_that_lists_nothing_is_not_asked_for_each_file(bucket, make_tree):
+    names = [f"{i:02d}.jpg" for i in range(40)]
+    url, _ = stored(bucket, make_tree, *names)
+    bucket.fail("ls", *[PermissionError("no listing")] * 20)
+    assert find_images([f"{url}/{name}" for name in [*names, "gone.jpg"]])[1] == []
+    assert bucket.calls["ls"] <= 5
+    assert bucket.calls["info"] <= 9
+    with pytest.raises(ImageError, match="no such file"):
+        read_bytes(f"{url}/gone.jpg")
+
+
 def test_rows_of_a_table_one_by_one(bucket, make_tree, tmp_path):
     url, _ = stored(bucket, make_tree, "1.jpg")
     (tmp_path / "t.csv").write_text(f"path,site\n{url}/1.jpg,3\n{url}/2.jpg,4\n")

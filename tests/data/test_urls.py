@@ -31,6 +31,8 @@ def test_what_is_a_url(place, expected):
         ("file:///data/photos", "/data/photos"),
         ("local:///data/photos", "/data/photos"),
         ("s3://bucket/photos//", "s3://bucket/photos"),
+        ("S3://Bucket/photos/", "s3://Bucket/photos"),
+        ("memory:///", "memory://"),
         ("photos/", "photos/"),
         (Path("photos"), "photos"),
     ],
