@@ -142,8 +142,13 @@ def names_in(url: str) -> Names:
         found, root = ask(url, _found_in)
         if root in found and not _is_folder(root, found[root]):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), url)
-        _remember(url, root, found)
-        known = _folders[url][1]
+        # alone: of the folders in it no more is known than their names
+        known = {
+            name[len(root) :].strip("/"): None if _is_folder(name, info) else _entry(info)
+            for name, info in found.items()
+            if name.rstrip("/") != root
+        }
+        _folders[url] = time.time(), known
     return known
 
 
@@ -250,7 +255,7 @@ def opened(url: str) -> tuple[Any, str]:
     protocol = protocol_of(url)
     if is_offline() and protocol != IN_MEMORY:
         raise RemoteError(NOT_ALLOWED)
-    if "::" in url:
+    if "::" in url and url.count("://") > 1:
         raise RemoteError(
             "a URL inside another is not read; expected one such as s3://bucket/photos"
         )

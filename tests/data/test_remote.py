@@ -132,6 +132,13 @@ def test_a_file_that_came_after_its_folder_was_listed_is_found(bucket, make_tree
     assert find_images(f"{url}/gone.jpg") == ([], [(f"{url}/gone.jpg", "no such file")])
 
 
+def test_of_folders_in_one_that_was_listed_alone_nothing_is_believed(bucket, make_tree):
+    url, _ = stored(bucket, make_tree, *(f"{i}.jpg" for i in range(6)), "deep/7.jpg", "deep/8.jpg")
+    assert find_images([f"{url}/{i}.jpg" for i in range(6)])[1] == []
+    assert {entry.name: entry.is_dir() for entry in remote.scan(url)}["deep"]
+    assert [entry.name for entry in remote.scan(f"{url}/deep")] == ["7.jpg", "8.jpg"]
+
+
 def test_a_server_that_lists_nothing_is_not_asked_for_each_file(bucket, make_tree):
     names = [f"{i:02d}.jpg" for i in range(40)]
     url, _ = stored(bucket, make_tree, *names)
