@@ -40,7 +40,7 @@ from extract.store.parts import (
     stamp_of,
     wrong_bytes_set_aside,
 )
-from extract.store.remote_parts import ANEW_SECONDS, RemoteParts, mirror_of
+from extract.store.remote_parts import ANEW_SECONDS, RECIPE_FILE, RemoteParts, mirror_of
 from extract.store.row_index import row_index
 from extract.store.rows_on_disk import Column, WrongBytes, gather
 from extract.store.sorted_ids import Holding, SortedIds
@@ -50,7 +50,6 @@ from extract.store.upkeep import join_small_parts
 # one look may take as long as a join
 LOOKS, LOOK_SECONDS = 5, 10.0
 GONE = {errno.ENOENT, getattr(errno, "ESTALE", errno.ENOENT)}  # the latter from a file server
-RECIPE_FILE = "recipe.json"
 log = logging.getLogger(__name__)
 # folders where this process could write no index of ids
 _without_index: set[Path] = set()

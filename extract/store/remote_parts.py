@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 # rows are read that were found
 ANEW_SECONDS, LISTED_SECONDS = 2.0, 30.0
 TRANSFERS = 4  # parts on their way at a time
+RECIPE_FILE = "recipe.json"
 LOOKS = 5  # at a listing whose parts others join while they are brought
 MEMORY = "remote"  # the mirror's folder of what was seen at the URL
 
@@ -39,6 +40,7 @@ MEMORY = "remote"  # the mirror's folder of what was seen at the URL
 _listed: dict[Path, float] = {}
 _unfit: set[tuple[str, int]] = set()
 _described: set[Path] = set()
+_staying: set[Path] = set()  # parts that are gone at the URL, and not elsewhere in the mirror
 _moving = threading.Lock()
 
 
@@ -172,8 +174,8 @@ class RemoteParts:
 
     def _describe(self, recipe: str) -> None:
         """The recipe beside its parts, for who reads them there."""
-        path = self._folder(recipe).parent / "recipe.json"
-        url = f"{self.url}/{recipe}/recipe.json"
+        path = self._folder(recipe).parent / RECIPE_FILE
+        url = f"{self.url}/{recipe}/{RECIPE_FILE}"
         if path in _described:
             return
         _described.add(path)
@@ -207,9 +209,19 @@ class RemoteParts:
         at = self._at(recipe)
         wanted = [name for name in names if (f"{at}/{name}", there[name]) not in _unfit]
         random.shuffle(wanted)  # processes that begin at a time bring different ones
+        if wanted:
+            self._bring_description(recipe)
         with ThreadPoolExecutor(TRANSFERS) as pool:
             for done in [pool.submit(self._get, recipe, name, there[name]) for name in wanted]:
                 done.result()
+
+    def _bring_description(self, recipe: str) -> None:
+        path = self._folder(recipe).parent / RECIPE_FILE
+        url = f"{self.url}/{recipe}/{RECIPE_FILE}"
+        with contextlib.suppress(FileNotFoundError):  # rows are read without it
+            if not path.exists():
+                with written_aside(path) as aside:
+                    ask(url, lambda system, place: system.get_file(place, str(aside)))
 
     def _get(self, recipe: str, name: str, size: int) -> None:
         path, url = self._folder(recipe) / name, f"{self._at(recipe)}/{name}"
@@ -225,7 +237,7 @@ class RemoteParts:
 
     def _drop_replaced(self, recipe: str, gone: set[str]) -> None:
         """Remove parts of the mirror that are gone at the URL, where others hold all their rows."""
-        if not gone:
+        if all(self._folder(recipe) / name in _staying for name in gone):
             return
         parts = []
         for name in self._here(recipe):
@@ -235,6 +247,8 @@ class RemoteParts:
             others = [own for own in parts if own.path.name not in gone and own.taps >= part.taps]
             if part.path.name in gone and _hold_all(others, part):
                 part.path.unlink(missing_ok=True)
+        # somebody removed them there: to look once is enough
+        _staying.update(self._folder(recipe) / name for name in gone)
 
     def _there(self, recipe: str) -> dict[str, int]:
         """Sizes of the parts at the URL by name."""

@@ -84,7 +84,8 @@ def test_a_part_is_brought_once_and_listed_in_one_call(machine, bucket, recipe, 
     keep(machine("one"), recipe, ids, rows, 3)
     other = machine("other")
     assert has_all(other, recipe, ids, rows)
-    assert bucket.calls["get_file"] == 3
+    assert bucket.calls["get_file"] == 3 + 1  # and what the recipe is
+    assert (other.cache / recipe.id / "recipe.json").read_text() == recipe.to_json()
     bucket.calls.clear()
     assert not other.missing(recipe, [TAP], ids).any()
     # a folder's own `ls` here asks for each of its entries; an object store's does not
