@@ -237,8 +237,10 @@ def ask(url: str, call: Callable[[Any, str], Given]) -> Given:
             given = call(*opened(url))
             _failing.discard(host)
             return given
-        except (FileNotFoundError, NotADirectoryError):
-            raise
+        except (FileNotFoundError, NotADirectoryError) as error:
+            # of many file systems it says a name alone
+            code = errno.ENOENT if isinstance(error, FileNotFoundError) else errno.ENOTDIR
+            raise type(error)(code, os.strerror(code), url) from error
         except Exception as error:  # each file system has errors of its own: none is passed over
             # what took long has been tried again by the file system itself
             is_last = wait is None or time.monotonic() - started > OWN_SECONDS

@@ -136,7 +136,7 @@ def test_of_folders_in_one_that_was_listed_alone_nothing_is_believed(bucket, mak
     url, _ = stored(bucket, make_tree, *(f"{i}.jpg" for i in range(6)), "deep/7.jpg", "deep/8.jpg")
     assert find_images([f"{url}/{i}.jpg" for i in range(6)])[1] == []
     assert {entry.name: entry.is_dir() for entry in remote.scan(url)}["deep"]
-    assert [entry.name for entry in remote.scan(f"{url}/deep")] == ["7.jpg", "8.jpg"]
+    assert {entry.name for entry in remote.scan(f"{url}/deep")} == {"7.jpg", "8.jpg"}
 
 
 def test_a_server_that_lists_nothing_is_not_asked_for_each_file(bucket, make_tree):
@@ -249,6 +249,12 @@ def test_a_listing_that_fails_is_one_line(bucket, make_tree, error, words):
     with pytest.raises(DataError) as raised:
         read_images(url)
     assert str(raised.value) == f"{url}: {words}; give a folder of images"
+
+
+@pytest.mark.parametrize("read", [read_images, read_corrections])
+def test_a_table_that_is_not_there_is_one_line(bucket, read):
+    with pytest.raises(DataError, match=r"gone.csv.*No such file or directory"):
+        read(f"{bucket.url}/gone.csv")
 
 
 def test_an_empty_folder_and_a_file_in_the_place_of_one(bucket):
