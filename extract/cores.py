@@ -11,10 +11,18 @@ from typing import Any
 LITTLE_WORK = 1 << 23
 
 _one_thread = threading.RLock()
+_share: list[int] = []
+
+
+def take_share(n: int) -> None:
+    """From now on `cores()` is `n` in this process, as others compute beside it."""
+    _share[:] = [n]
 
 
 def cores() -> int:
     """At least 1; in a container or under `taskset`, fewer than the machine has."""
+    if _share:
+        return _share[0]
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -106,6 +106,12 @@ def fastest_numerics(device: str) -> str:
     return next((name for name in names if lacks_numerics(name, device) is None), "float32")
 
 
+def numerics_there(device: str) -> tuple[str, list[str]]:
+    """The fastest numerics of this machine's device, and all that it has."""
+    device = choose_device(device)
+    return fastest_numerics(device), [n for n in NUMERICS if lacks_numerics(n, device) is None]
+
+
 def lacks_numerics(name: str, device: str) -> str | None:
     """Why this device can't compute in these numerics, or None."""
     row, kind = NUMERICS[name], device.partition(":")[0]

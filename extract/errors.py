@@ -12,6 +12,10 @@ class StoreError(ExtractError):
     """A cache that could be used and whose disk is full, or fails; the call was right."""
 
 
+class ClusterError(ExtractError):
+    """Workers on other processes or machines that do not answer or gave up; the call was right."""
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an allocation failed: NumPy's and Python's, or torch's on a processor or a GPU."""
     if isinstance(error, MemoryError):

@@ -18,8 +18,7 @@ from extract.engines import (
     check_numerics,
     check_there,
     choose_device,
-    fastest_numerics,
-    lacks_numerics,
+    numerics_there,
 )
 from extract.errors import ExtractError
 from extract.forward_pass import NOT_WATCHED, ForwardPass, Job, Request, Watch
@@ -27,12 +26,13 @@ from extract.pooling import MAP, Tap
 from extract.preprocessing import parse_view
 from extract.recipe import Recipe, decode_rule
 from extract.store import DamagedPart, FeatureStore, MemoryStore, ReadOnlyStore
-from extract.store.ids import image_ids
+from extract.store.ids import ID_BYTES, IdMemory, image_ids, known_ids
 from extract.store.notes import keep_notes
 from extract.thumbnails import thumbnail_recipe
 
 PASSES = 3  # over what files that change meanwhile leave open
 READS = 5  # each damaged part that is met is set aside, and then its rows are missing
+UNKNOWN = bytes(ID_BYTES)  # the id of a file that was not read yet
 STAGES = ("ids", "start", "decode", "wait", "forward", "write", "write_wait")
 
 # threads that meet the same damage compute its rows once: the second finds nothing missing
@@ -302,11 +302,18 @@ def choose_numerics(numerics: str, request: Request, ids: np.ndarray) -> str:
     best = max(held, key=held.__getitem__)
     if held[best] == len(ids) * len(request.taps) and len(ids):
         return best
-    device = choose_device(request.device)
-    here = fastest_numerics(device)
-    there = [name for name in NUMERICS if lacks_numerics(name, device) is None]
+    fastest, there = _numerics_there(request)
     best = max(there, key=held.__getitem__)
-    return here if held[here] == held[best] else best
+    return fastest if held[fastest] == held[best] else best
+
+
+def _numerics_there(request: Request) -> tuple[str, list[str]]:
+    """The fastest numerics, and all that there are, of whoever computes."""
+    if request.on is not None:
+        from extract.sharding.cluster import ask_numerics
+
+        return ask_numerics(request.on, request.device)
+    return numerics_there(request.device)
 
 
 def extract(
@@ -321,6 +328,7 @@ def extract(
     thumbnails: bool = False,
     reading: Reading | None = None,
     watch: Watch = NOT_WATCHED,
+    on: str | None = None,
 ) -> Extraction:
     """Have every tap of every readable input in the store, computing only what is missing.
 
@@ -344,6 +352,10 @@ def extract(
         How the set's files become RGB images; by default each by itself.
     watch : Watch
         What is told of the plan and the progress.
+    on : str, optional
+        `ray` or `ray://HOST:PORT`: files are read, decoded and computed by the workers of a Ray
+        cluster, which keep their features in the same store; they and it have to be in folders
+        that all of its machines share. Images in memory are computed here.
 
     Returns
     -------
@@ -367,7 +379,7 @@ def extract(
     (2, 3072)
     """
     request = Request(
-        inputs, taps, backbone, store, device, thumbnails, reading or Reading(), watch
+        inputs, taps, backbone, store, device, thumbnails, reading or Reading(), watch, on
     )
     return _extract_parts(request, numerics, views)
 
@@ -376,24 +388,54 @@ def _extract_parts(request: Request, numerics: str, views: Sequence[str]) -> Ext
     """`extract`: all that the views are read from, of one decode of each image."""
     started = time.perf_counter()
     check_device(request.device)
+    _check_on(request)
     for tap in request.taps:
         request.backbone.card.check(tap)
     parts = list(dict.fromkeys(part for view in views for part in parse_view(view).parts))
     examined = time.perf_counter()
     store = request.store
     remembered = store.cache / "ids" if isinstance(store, FeatureStore) else None
-    ids, bad = image_ids(request.inputs, remembered, cores())
+    memory = IdMemory(remembered) if remembered and request.on is not None else None
+    ids, bad = (
+        known_ids(request.inputs, memory)
+        if memory
+        else image_ids(request.inputs, remembered, cores())
+    )
     known = time.perf_counter()
     readable = [row for row in range(len(ids)) if row not in bad]
     numerics = choose_numerics(numerics, request, ids[readable])
     recipe = recipe_of(request.backbone, numerics, views[0], request.reading)
     result = Extraction(ids, bad, recipe, request=request)
+    if memory:
+        _compute_elsewhere(result, parts, memory)
     _compute(result, parts)
     result.notes = keep_notes(remembered, request.reading, ids, result.notes)
     result.times["start"] += examined - started
     result.times["ids"] += known - examined
     result.seconds = time.perf_counter() - started
     return result
+
+
+def _check_on(request: Request) -> None:
+    """Raise ExtractError for workers that can't be, or can't keep features in the store."""
+    if request.on is None:
+        return
+    from extract.sharding.cluster import check_on
+
+    check_on(request.on)
+    if not isinstance(request.store, FeatureStore):
+        raise ExtractError(
+            f"on={request.on!r}: got a {type(request.store).__name__}, expected a FeatureStore in "
+            "a folder that the workers share"
+        )
+
+
+def _compute_elsewhere(result: Extraction, parts: Sequence[str], memory: IdMemory) -> None:
+    """Have workers see to all files that are not known to be kept; what is left is for here."""
+    if jobs := _jobs(result, parts):
+        from extract.sharding.sharded_pass import ShardedPass
+
+        ShardedPass(result, parts, memory).run(jobs)
 
 
 def _compute(result: Extraction, parts: Sequence[str]) -> None:
@@ -448,7 +490,8 @@ def _jobs(result: Extraction, parts: Sequence[str]) -> list[Job]:
     for lacking, row in zip(missing, good, strict=True):
         key = result.ids[row].tobytes()
         if lacking.any() and key not in seen:
-            seen.add(key)
+            if key != UNKNOWN:
+                seen.add(key)
             rows_by_mask.setdefault(lacking.tobytes(), []).append(row)
     jobs = []
     for mask, rows in rows_by_mask.items():

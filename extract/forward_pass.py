@@ -115,6 +115,7 @@ class Request:
     thumbnails: bool
     reading: Reading
     watch: Watch
+    on: str | None = None
 
 
 class Interrupted(KeyboardInterrupt):
@@ -170,31 +171,12 @@ class ForwardPass:
         self._kept = len(wanted) - self._total  # copies are computed once
         for view in dict.fromkeys(view for lacking, _ in jobs for view in lacking):
             self._store.prepare(self._recipe(view))
-        self._refuse_full_disk(jobs)
+        self._bytes = refuse_full_disk(self._request, self._result.recipe.numerics, jobs)
         try:
             for lacking, rows in jobs:
                 self._run_job(lacking, rows)
         except KeyboardInterrupt:
             raise Interrupted(self._done, self._total) from None
-
-    def _refuse_full_disk(self, jobs: list[Job]) -> None:
-        if not isinstance(self._store, FeatureStore):
-            return
-        stored = NUMERICS[self._result.recipe.numerics].stored
-        self._bytes = sum(
-            len(rows) * np.dtype(stored_type(tap, stored)).itemsize * self._backbone.card.width(tap)
-            for lacking, rows in jobs
-            for taps in lacking.values()
-            for tap in taps
-        )
-        folder = next(f for f in (self._store.cache, *self._store.cache.parents) if f.exists())
-        free = shutil.disk_usage(folder).free
-        if self._bytes + DISK_RESERVE > free:
-            raise StoreError(
-                f"the features need {self._bytes / 1e6:,.1f} MB beside a reserve of "
-                f"{DISK_RESERVE / 1e6:.0f} MB, and {self._store.cache} has {free / 1e6:,.1f} MB "
-                "free: make room there, keep fewer taps or choose another cache"
-            )
 
     def _recipe(self, view: str) -> Recipe:
         return replace(self._result.recipe, view=view)
@@ -307,14 +289,7 @@ class ForwardPass:
         self._result.device, self._trial = device, 0
         if self._request.device == "auto" and device == "cpu":
             self._result.unused_gpu = unused_gpu()
-        self._provenance = {
-            "engine": next(iter(running.values())).name,
-            "device": device,
-            **{
-                name: importlib.metadata.version(name)
-                for name in ("torch", "torchvision", "pillow", "numpy")
-            },
-        }
+        self._provenance = provenance_of(next(iter(running.values())).name, device)
         self._result.times["start"] += time.perf_counter() - began
         return {view: running[tuple(taps)] for view, taps in lacking.items()}
 
@@ -359,6 +334,36 @@ class ForwardPass:
             self._on_plan = None
         if self._on_progress:
             self._on_progress(self._done + self._bad)
+
+
+def provenance_of(engine: str, device: str) -> dict[str, str]:
+    """What parts say of how their rows were computed."""
+    libraries = ("torch", "torchvision", "pillow", "numpy")
+    versions = {name: importlib.metadata.version(name) for name in libraries}
+    return {"engine": engine, "device": device, **versions}
+
+
+def refuse_full_disk(request: Request, numerics: str, jobs: Sequence[Job]) -> int:
+    """StoreError where what each job lacks finds no room -> its bytes."""
+    if not isinstance(request.store, FeatureStore):
+        return 0
+    stored = NUMERICS[numerics].stored
+    n_bytes = sum(
+        len(rows) * np.dtype(stored_type(tap, stored)).itemsize * request.backbone.card.width(tap)
+        for lacking, rows in jobs
+        for taps in lacking.values()
+        for tap in taps
+    )
+    cache = request.store.cache
+    folder = next(f for f in (cache, *cache.parents) if f.exists())
+    free = shutil.disk_usage(folder).free
+    if n_bytes + DISK_RESERVE > free:
+        raise StoreError(
+            f"the features need {n_bytes / 1e6:,.1f} MB beside a reserve of "
+            f"{DISK_RESERVE / 1e6:.0f} MB, and {cache} has {free / 1e6:,.1f} MB "
+            "free: make room there, keep fewer taps or choose another cache"
+        )
+    return n_bytes
 
 
 def _chunk_size(images_per_second: float) -> int:

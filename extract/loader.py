@@ -30,6 +30,15 @@ JPEG = b"\xff\xd8\xff"  # how a file of the one format begins that is decoded at
 
 
 @dataclass(frozen=True)
+class FileBytes:
+    """An image file that was read already: its name, all its bytes and their id."""
+
+    name: str
+    data: bytes
+    found: bytes
+
+
+@dataclass(frozen=True)
 class Decoding:
     """What becomes of an image, and of a batch of them.
 
@@ -166,13 +175,12 @@ def _decode_one(fetched: _Fetched, row: int, decoding: Decoding) -> _Decoded:
 
 def _fill(done: _Decoded, fetched: _Fetched, row: int, decoding: Decoding) -> None:
     item = fetched.inputs[row]  # once: it may be opened for it
-    data = fetched.bytes(row, item)
-    if data is not None:
-        is_path = isinstance(item, (str, os.PathLike))
-        name = os.fspath(item) if is_path else held_name(item)
+    file = item if isinstance(item, FileBytes) else _file_of(item, fetched.bytes(row, item))
+    data = None if file is None else file.data
+    if file is not None:
         at_least = getattr(decoding.preprocessings[0], "at_least", None)
-        image, done.notes = decode_noted(data, name, at_least, reading=decoding.reading)
-        done.found = bytes_id(data)
+        image, done.notes = decode_noted(file.data, file.name, at_least, reading=decoding.reading)
+        done.found = file.found
     else:
         image = open_in_memory(item)
         done.found = pixels_id(np.asarray(image))
@@ -191,6 +199,14 @@ def _fill(done: _Decoded, fetched: _Fetched, row: int, decoding: Decoding) -> No
     if decoding.picture_side:
         done.picture = image.copy()
         done.picture.thumbnail((decoding.picture_side, decoding.picture_side))
+
+
+def _file_of(item: Any, data: bytes | None) -> FileBytes | None:
+    """The file of a path, or that a PIL image has not read yet; None for pixels in memory."""
+    if data is None:
+        return None
+    is_path = isinstance(item, (str, os.PathLike))
+    return FileBytes(os.fspath(item) if is_path else held_name(item), data, bytes_id(data))
 
 
 def _collect(

@@ -16,7 +16,7 @@ from data import DataError, ImageError
 from data.names import counted, shown
 from data.offline import OFFLINE, offline_where
 from data.urls import is_url
-from extract.errors import DISK_ERRORS, ExtractError, StoreError, is_out_of_memory
+from extract.errors import DISK_ERRORS, ClusterError, ExtractError, StoreError, is_out_of_memory
 from pipelines.errors import BundleError, WorkFailed, WrongCall, WrongSetting
 from pipelines.progress import ProgressLine, TimeLeft, time_in_words
 from pipelines.report.reading import (
@@ -124,6 +124,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "lists (default: auto)",
     },
     "device": {"help": "auto, cpu, cuda, cuda:1 or mps (default: auto)"},
+    "on": {
+        "metavar": "ray[://HOST:PORT]",
+        "help": "compute on the workers of a Ray cluster: one that is started on this machine, or "
+        "that at an address; images and cache in folders that all its machines share "
+        "(default: in this process)",
+    },
     "cache": {
         "type": place,
         "metavar": "DIR",
@@ -525,7 +531,7 @@ def version() -> str:
 
 def _exit_code(error: Exception) -> int:
     of_disk = isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_ERRORS
-    if isinstance(error, StoreError) or of_disk:
+    if isinstance(error, (StoreError, ClusterError)) or of_disk:
         return FAILED
     if isinstance(error, (DataError, ExtractError, WrongCall, BundleError)):
         return WRONG_CALL

@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="a folder of images at any depth, a manifest, or a named set such as digits; labels "
         "that it has are compared with the clusters and used for nothing else",
     )
-    options = (*EXPLORING_OPTIONS, *FEATURE_OPTIONS, "out", "max_bad", "report")
+    options = (*EXPLORING_OPTIONS, *FEATURE_OPTIONS, "on", "out", "max_bad", "report")
     add_options(parser, options, ExploreSettings)
     parser.add_argument("--json", action="store_true", help="print results.json instead of tables")
     add_quiet(parser)

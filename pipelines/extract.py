@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "images", help="a folder of images, a manifest, or a named set such as digits"
     )
-    add_options(parser, ("class_level", *FEATURE_OPTIONS))
+    add_options(parser, ("class_level", *FEATURE_OPTIONS, "on"))
     parser.add_argument(
         "--to",
         type=Path,

@@ -387,6 +387,7 @@ def keep_features(
             store,
             numerics="float32" if backbone.name in BASELINES else settings.numerics,
             device=settings.device,
+            on=settings.on,
             views=views,
             thumbnails=settle,
             reading=settings.reading(),
@@ -479,6 +480,7 @@ def baseline_features(
             store,
             numerics=numerics,
             device=settings.device,
+            on=settings.on,
             reading=settings.reading(),
             watch=watching(name, taps, on_event),
         )

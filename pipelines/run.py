@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="a class-per-folder directory, a CSV or JSON-lines manifest, or a named set "
         "such as torchvision:Flowers102 (default: digits)",
     )
-    add_options(parser, ("test", "class_level", *FEATURE_OPTIONS))
+    add_options(parser, ("test", "class_level", *FEATURE_OPTIONS, "on"))
     add_options(parser, ("heads", "cv", "groups", "choose", "duplicates"))
     add_options(
         parser, ("baselines", "thorough", "scoring", "class_weight", "views", "out", "max_bad")

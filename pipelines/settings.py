@@ -58,6 +58,8 @@ class FeatureSettings:
         over the images but a given test part.
     class_level : int or None
         How deep the class folders lie, as in `read_image_folder`.
+    on : str or None
+        `ray` or `ray://HOST:PORT`, whose workers compute the features; None is this process.
     """
 
     backbone: "str | Backbone | Sequence[str | Backbone]" = "mobilenet_v2"
@@ -73,6 +75,7 @@ class FeatureSettings:
     page: int = 1
     channels: str | Sequence[int] | None = None
     class_level: int | None = None
+    on: str | None = None
 
     @property
     def backbones(self) -> list:
@@ -93,6 +96,7 @@ class FeatureSettings:
     def check_features(self) -> None:
         """Raise WrongSetting, DataError or ExtractError for what can't be used on this machine."""
         from extract.engines import check_device, check_numerics
+        from extract.sharding.cluster import check_on
 
         if self.size is not None and self.size < 1:
             raise WrongSetting("size", self.size, "expected a side in pixels, such as 224")
@@ -102,6 +106,8 @@ class FeatureSettings:
         self._check_reading()
         check_numerics(self.numerics)
         check_device(self.device)
+        if self.on is not None:
+            check_on(self.on)
 
     def refuse_maps(self) -> None:
         """Raise ExtractError for a pooling that keeps places, where images are to be vectors."""
@@ -131,7 +137,7 @@ class FeatureSettings:
 
 
 # where things are kept and written decides no figure
-NO_FIGURES = {"cache", "device", "split", "report", "max_bad", "out"}
+NO_FIGURES = {"cache", "device", "on", "split", "report", "max_bad", "out"}
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,7 @@ class RunSettings(FeatureSettings):
     Parameters
     ----------
     backbone, weights, layers, pooling, size, numerics, device, cache, seed, intensity
-    page, channels, class_level
+    page, channels, class_level, on
         Which features, as in `FeatureSettings`; `backbone="auto"` tries the networks whose weights
         are here and takes the best of them.
     within : float

@@ -19,7 +19,7 @@ from pipelines.tuning.settings import TuneSettings
 EXAMPLE = "example: python -m pipelines.tune photos --split runs/photos --out runs/tuned"
 # of the frozen run
 RUN_OPTIONS = (
-    "test", "class_level", *FEATURE_OPTIONS, "heads", "cv", "groups", "choose", "duplicates",
+    "test", "class_level", *FEATURE_OPTIONS, "on", "heads", "cv", "groups", "choose", "duplicates",
     "baselines", "thorough", "scoring", "class_weight", "views", "out", "max_bad", "labels",
     "split", "report",
 )  # fmt: skip

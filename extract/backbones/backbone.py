@@ -1,6 +1,7 @@
 """A frozen network with its weights and preprocessing, loaded when it is first run."""
 
 import contextlib
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +48,7 @@ class Backbone:
         self._build = build
         self.memory = memory
         self.key = key
+        self._is_sent = False
         self._built: Built | None = None
         self._card: Card | None = None
         self.ready: dict[tuple, Any] = {}  # what an engine leaves to the next
@@ -58,8 +60,14 @@ class Backbone:
         return self
 
     def __getstate__(self) -> dict:
-        own = self.key is None
+        own = self.key is None and not self._is_sent
         return self.__dict__ | {"_built": None, "ready": {}, "_build": None if own else self._build}
+
+    def to_send(self) -> "Backbone":
+        """The same for another process: a pickle of it brings one's own module along."""
+        sent = copy.copy(self)
+        sent._is_sent = True
+        return sent
 
     @property
     def seed(self) -> int:

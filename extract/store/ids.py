@@ -48,6 +48,20 @@ def pixels_id(pixels: np.ndarray) -> bytes:
     return digest.digest()
 
 
+def known_ids(inputs: Sequence, memory: "IdMemory") -> tuple[np.ndarray, dict[int, ImageError]]:
+    """As `image_ids` without reading a file: zeros for one whose id is not remembered."""
+    ids = np.zeros((len(inputs), ID_BYTES), np.uint8)
+    bad: dict[int, ImageError] = {}
+    for row, item in enumerate(inputs):
+        is_path = isinstance(item, (str, os.PathLike))
+        found = memory.recall(item) if is_path else _input_id(item, None)
+        if isinstance(found, ImageError):
+            bad[row] = found
+        elif found:
+            ids[row] = np.frombuffer(found, np.uint8)
+    return ids, bad
+
+
 def image_ids(
     inputs: Sequence, memory: Path | None = None, threads: int = 2
 ) -> tuple[np.ndarray, dict[int, ImageError]]:
@@ -111,17 +125,25 @@ class IdMemory:
 
     def find(self, path: str | os.PathLike) -> bytes:
         """The id of a file, remembered where its size, times and inode are those of then."""
-        real = self._real_path(os.fspath(path))
-        parent, name = os.path.split(real)
-        key = _file_key(real)
-        remembered = _remembered_id(self._entries(parent).get(name), key)
+        remembered = self.recall(path)
         if remembered:
             return remembered
-        started = time.time()
+        key, started = file_key(path), time.time()
         found = file_id(path)
-        if key and key == _file_key(real) and (is_url(real) or _is_settled(key, started)):
-            self._changed.setdefault(parent, {})[name] = [*key, found.hex()]
+        self.learn(path, settled(path, key, started), found)
         return found
+
+    def recall(self, path: str | os.PathLike) -> bytes | None:
+        """The id of a file that is as it was when it was read; the file is not read."""
+        real = self._real_path(os.fspath(path))
+        parent, name = os.path.split(real)
+        return _remembered_id(self._entries(parent).get(name), file_key(real))
+
+    def learn(self, path: str | os.PathLike, key: list | None, found: bytes) -> None:
+        """Remember the id that a file was found to have; without a settled key nothing is."""
+        if key:
+            parent, name = os.path.split(self._real_path(os.fspath(path)))
+            self._changed.setdefault(parent, {})[name] = [*key, found.hex()]
 
     def _real_path(self, path: str) -> str:
         """As `os.path.realpath`, but the folders above a file are looked at once a folder."""
@@ -170,18 +192,26 @@ def _remembered_id(row: Any, key: list | None) -> bytes | None:
     return None
 
 
-def _is_settled(key: list[int], started: float) -> bool:
-    """Whether a file was last written to long before: one that is written to within the clock's
-    grain of the read could change again without changing its key."""
-    return started - max(key[1], key[2]) / 1e9 >= SETTLED_SECONDS
-
-
-def _file_key(path: str) -> list | None:
+def file_key(path: str | os.PathLike) -> list | None:
     """What changes with a file's content; None where nothing does for sure."""
     if is_url(path):
-        return version_of(path)
+        return version_of(os.fspath(path))
     try:
         stat = os.stat(path)
     except OSError:
         return None
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def settled(path: str | os.PathLike, key: list | None, started: float) -> list | None:
+    """The key of a file that did not change while it was read, nor shortly before; else None.
+
+    One written to within the clock's grain of the read could change again without changing its
+    key. What a file system elsewhere tells of a version is no time of ours.
+
+    key : from before the read. started : the time then, in seconds since 1970.
+    """
+    if key is None or key != file_key(path):
+        return None
+    is_old = is_url(path) or started - max(key[1], key[2]) / 1e9 >= SETTLED_SECONDS
+    return key if is_old else None

@@ -56,6 +56,7 @@ def keep_last(job: Job, frozen: RunResult, backbone: Backbone, tap: Tap) -> Kept
         job.store,
         numerics=job.settings.numerics,
         device=job.settings.device,
+        on=job.settings.on,
         reading=job.settings.reading(),
         watch=watching(backbone.name, [tap], job.on_event),
     )

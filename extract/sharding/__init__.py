@@ -1,0 +1,1 @@
+"""The pass spread over the workers of a Ray cluster, into the same store."""

@@ -1,0 +1,143 @@
+"""The Ray cluster that a pass runs on: found or started, and how its cores and GPUs are shared."""
+
+import contextlib
+import logging
+import os
+import re
+import socket
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from extract.cores import cores
+from extract.engines import numerics_there
+from extract.errors import ClusterError, ExtractError
+
+ADDRESS = re.compile(r"ray(?:://(?P<host>[^\s/:]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5}))?")
+ANSWER_SECONDS = 5.0  # for a cluster to take a connection
+MOST_ON_A_NODE = 8  # networks side by side on a machine without GPUs: each takes memory
+LACKS_RAY = 'ray is not installed: pip install "permafrost[ray]"'
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The workers of a pass.
+
+    n : how many networks. cores : a network's own, where it runs on a processor.
+    on_gpus : whether each has a GPU of its own, and tasks beside them decode.
+    """
+
+    n: int
+    cores: int
+    on_gpus: bool
+
+
+def check_on(on: str | None) -> str | None:
+    """The text if it says where a pass may run, or None for here; else ExtractError.
+
+    Examples
+    --------
+    >>> check_on("ray://head.cluster:10001")
+    'ray://head.cluster:10001'
+    >>> check_on("spark")
+    Traceback (most recent call last):
+        ...
+    extract.errors.ExtractError: on='spark': expected ray or ray://HOST:PORT
+    """
+    if on is not None and (not isinstance(on, str) or not ADDRESS.fullmatch(on)):
+        raise ExtractError(f"on={on!r}: expected ray or ray://HOST:PORT")
+    return on
+
+
+def connect(on: str) -> Any:
+    """Ray, connected: where the caller is already, to that address, or to a cluster of this machine
+    that is started now and ends with this process.
+
+    Raises ExtractError where Ray is not installed, ClusterError where nobody answers.
+    """
+    # what its own processes have to say in words stands in their files
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        import ray
+    except ImportError as error:
+        raise ExtractError(f"on={on!r}: {LACKS_RAY}") from error
+    if ray.is_initialized():
+        return ray
+    found = ADDRESS.fullmatch(on)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    with quiet_ray():
+        try:
+            if found and found["host"]:
+                _refuse_silent(on, found["host"].strip("[]"), int(found["port"]))
+                ray.init(on, **quiet)
+            elif os.environ.get("RAY_ADDRESS"):
+                ray.init(**quiet)
+            else:
+                _start_here(ray, quiet)
+        # what it raises of a cluster that is not there is of many kinds
+        except (OSError, RuntimeError, ValueError, ImportError) as error:
+            if isinstance(error, ExtractError):
+                raise
+            said = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise ClusterError(f"can't use the cluster {on}: {said}") from error
+    return ray
+
+
+def _start_here(ray: Any, quiet: dict) -> None:
+    ray.init(
+        num_cpus=cores(),
+        include_dashboard=False,
+        # no other machine is to reach it, and none need be reached to find out its address
+        _node_ip_address="127.0.0.1",
+        **quiet,
+    )
+
+
+def _refuse_silent(on: str, host: str, port: int) -> None:
+    """ClusterError where nobody takes a connection: Ray itself would ask for half a minute."""
+    try:
+        socket.create_connection((host, port), ANSWER_SECONDS).close()
+    except OSError as error:
+        raise ClusterError(
+            f"nobody answers at {on} ({error.strerror or error}): expected a cluster's Ray Client "
+            "server, whose port is 10001 unless it was started with another"
+        ) from error
+
+
+@contextlib.contextmanager
+def quiet_ray() -> Iterator[None]:
+    """Within it Ray's own warnings, of its own settings, are not ours."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"ray\b")
+        warnings.filterwarnings("ignore", "`use_|.*RAY_ACCEL_ENV_VAR", category=Warning)
+        yield
+
+
+def find_pool(ray: Any) -> Pool:
+    """One network a GPU where there are any, else a few on each machine's cores."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    if gpus:
+        return Pool(gpus, 1, True)
+    own = [int(node.get("CPU", 0)) for node in nodes if node.get("CPU", 0) >= 1]
+    if not own:
+        raise ClusterError("the cluster has neither GPUs nor cores for tasks")
+    share = max(1, min(own) // MOST_ON_A_NODE)
+    return Pool(sum(n // share for n in own), share, False)
+
+
+def ask_numerics(on: str, device: str) -> tuple[str, list[str]]:
+    """As `numerics_there`, of a worker."""
+    ray = connect(on)
+    pool = find_pool(ray)
+    if _is_all_here(ray) and not pool.on_gpus:
+        return numerics_there(device)
+    asked = ray.remote(numerics_there).options(num_gpus=1 if pool.on_gpus else 0)
+    return ray.get(asked.remote(device))
+
+
+def _is_all_here(ray: Any) -> bool:
+    """Whether all workers are on this machine."""
+    own = socket.gethostname()
+    return all(node["NodeManagerHostname"] == own for node in ray.nodes() if node["Alive"])

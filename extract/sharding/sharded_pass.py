@@ -1,0 +1,172 @@
+"""The pass of the driver: files are listed, blocks of them sent to workers, and their words heard."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data import ImageError
+from extract.errors import ClusterError, ExtractError
+from extract.forward_pass import Interrupted, Job, Plan, refuse_full_disk
+from extract.preprocessing import seen_as
+from extract.sharding.blocks import Asked, Block, Done
+from extract.sharding.cluster import Pool, connect, find_pool, quiet_ray
+from extract.sharding.stream import packed, stream_blocks
+from extract.store import FeatureStore
+from extract.store.ids import IdMemory
+from extract.thumbnails import thumbnail_recipe
+
+if TYPE_CHECKING:
+    from extract.extraction import Extraction
+
+# images that a worker takes at a time, and loses where it dies: on a core some seconds' work
+CPU_BLOCK, GPU_BLOCK = 64, 256
+JOINED_BLOCKS = 256  # each leaves a part: after so many they are joined
+
+
+class ShardedPass:
+    """One run of the workers over the files that lack something, or may.
+
+    result : the Extraction that is filled in. views : as of recipes. memory : of ids by file.
+    """
+
+    def __init__(self, result: "Extraction", views: Sequence[str], memory: IdMemory) -> None:
+        self._result = result
+        self._request = result._asked()
+        self._views = views
+        self._memory = memory
+        self._total = 0
+        self._kept = 0
+        self._done = 0
+        self._computed: set[bytes] = set()
+        self._seconds: dict[str, float] = {}
+        self._blocks = 0
+        self._bytes = 0
+        self._on_plan = self._request.watch.on_plan
+
+    def run(self, jobs: list[Job]) -> None:
+        """Have workers compute what the jobs' files lack; Interrupted as of a ForwardPass."""
+        request, result = self._request, self._result
+        rows = sorted({int(row) for _, own in jobs for row in own if _is_path(request.inputs[row])})
+        if not rows:
+            return
+        began = time.perf_counter()
+        self._total, self._kept = len(rows), len(result.good) - len(rows)
+        for view in self._views:
+            request.store.prepare(replace(result.recipe, view=view))
+        self._bytes = refuse_full_disk(request, result.recipe.numerics, jobs)
+        assert request.on is not None
+        ray = connect(request.on)
+        pool = find_pool(ray)
+        connected = time.perf_counter()
+        blocks = self._blocks_of(rows, GPU_BLOCK if pool.on_gpus else CPU_BLOCK)
+        try:
+            with quiet_ray(), contextlib.closing(self._stream(ray, pool, blocks)) as told:
+                for done in told:
+                    self._take(done, pool)
+        except KeyboardInterrupt:
+            raise Interrupted(self._done, self._total) from None
+        except ray.exceptions.RayError as error:
+            raise _in_words(error) from error
+        finally:
+            self._memory.save()
+        self._tell_times(pool, connected - began, time.perf_counter() - connected)
+
+    def _blocks_of(self, rows: Sequence[int], size: int) -> list[Block]:
+        listing = [(row, os.path.abspath(self._request.inputs[row])) for row in rows]
+        return [listing[at : at + size] for at in range(0, len(listing), size)]
+
+    def _stream(self, ray: Any, pool: Pool, blocks: Sequence[Block]) -> Iterator[Done]:
+        request, result = self._request, self._result
+        assert isinstance(request.store, FeatureStore)
+        preprocessing = request.backbone.preprocessing
+        asked = Asked(
+            cache=str(request.store.cache.absolute()),
+            recipe=result.recipe,
+            views=self._views,
+            taps=list(request.taps),
+            seen=[seen_as(view)(preprocessing) for view in self._views],
+            reading=request.reading,
+            device=request.device,
+            thumbnails=request.thumbnails,
+            images=-(-self._total // pool.n),
+            cores=pool.cores,
+        )
+        backbone = packed(f"backbone {request.backbone.name}", request.backbone.to_send())
+        return stream_blocks(pool, packed("preprocessing", asked), backbone, blocks)
+
+    def _take(self, done: Done, pool: Pool) -> None:
+        """Note what a block says of its images, as a ForwardPass does of a batch."""
+        result, inputs = self._result, self._request.inputs
+        for row, found in done.ids.items():
+            result.ids[row] = np.frombuffer(found, np.uint8)
+            self._memory.learn(inputs[row], done.keys.get(row), found)
+        for row, reason in done.bad.items():
+            result.bad[row] = ImageError(os.fspath(inputs[row]), reason)
+            result.ids[row] = 0
+        result.notes.update(done.notes)
+        result.engine, result.device = done.engine or result.engine, done.device or result.device
+        self._computed.update(done.ids[row] for row in done.computed)
+        for stage, seconds in done.seconds.items():
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
+        self._blocks += 1
+        if not self._blocks % JOINED_BLOCKS:
+            self._join()
+            self._memory.save()
+        self._tell(done, pool)
+
+    def _join(self) -> None:
+        store = self._request.store
+        assert isinstance(store, FeatureStore)
+        for view in self._views:
+            store.compact(replace(self._result.recipe, view=view))
+        if self._request.thumbnails:
+            store.compact(thumbnail_recipe(self._request.reading))
+
+    def _tell(self, done: Done, pool: Pool) -> None:
+        n = len(set(done.ids) | set(done.bad))
+        self._done += n
+        watch = self._request.watch
+        # each worker's first block starts its network; the next is the measure, where there is one
+        if self._on_plan and (self._blocks > pool.n or self._done == self._total):
+            seconds = sum(s for stage, s in done.seconds.items() if stage != "start") / n / pool.n
+            plan = Plan(self._total, self._kept, self._bytes, seconds * self._total)
+            self._on_plan(plan)
+            self._on_plan = None
+        if watch.on_progress:
+            watch.on_progress(self._done)
+
+    def _tell_times(self, pool: Pool, connecting: float, seconds: float) -> None:
+        """The workers' stages as of one of them: what they don't account for was waited."""
+        times = self._result.times
+        one = {stage: own / pool.n for stage, own in self._seconds.items()}
+        self._result.computed += len(self._computed)
+        times["start"] += connecting + one.get("start", 0.0)
+        times["decode"] += self._seconds.get("decode", 0.0)
+        times["forward"] += one.get("forward", 0.0)
+        times["write"] += self._seconds.get("write", 0.0)
+        times["write_wait"] += one.get("write", 0.0)
+        working = sum(one.get(stage, 0.0) for stage in ("start", "forward", "write"))
+        times["wait"] += max(0.0, seconds - working)
+
+
+def _is_path(item: Any) -> bool:
+    return isinstance(item, (str, os.PathLike))
+
+
+def _in_words(error: Exception) -> ExtractError:
+    """One line of what Ray raised: a worker's own, where it was one of ours."""
+    cause: BaseException | None = error
+    while cause is not None:
+        for one in (cause, getattr(cause, "cause", None)):
+            if type(one) in ExtractError.__subclasses__() or type(one) is ExtractError:
+                return one
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ClusterError(
+        f"the workers gave up ({said}): what was computed is kept; run again to go on from there"
+    )
