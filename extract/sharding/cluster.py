@@ -56,8 +56,6 @@ def connect(on: str) -> Any:
 
     Raises ExtractError where Ray is not installed, ClusterError where nobody answers.
     """
-    # what its own processes have to say in words stands in their files
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
     except ImportError as error:
@@ -66,7 +64,7 @@ def connect(on: str) -> Any:
         return ray
     found = ADDRESS.fullmatch(on)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    with quiet_ray():
+    with quiet_ray(), _muted():
         try:
             if found and found["host"]:
                 _refuse_silent(on, found["host"].strip("[]"), int(found["port"]))
@@ -103,6 +101,23 @@ def _refuse_silent(on: str, host: str, port: int) -> None:
             f"nobody answers at {on} ({error.strerror or error}): expected a cluster's Ray Client "
             "server, whose port is 10001 unless it was started with another"
         ) from error
+
+
+@contextlib.contextmanager
+def _muted() -> Iterator[None]:
+    """What Ray's C++ says on stderr goes nowhere, within all of it and later all but the worst.
+
+    It says that each worker may not come back where its arguments are lost, which are held here.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)  # that it was told to be silent is the first thing that it says
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
 
 
 @contextlib.contextmanager

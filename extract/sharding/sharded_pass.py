@@ -1,9 +1,9 @@
-"""The pass of the driver: files are listed, blocks of them sent to workers, and their words heard."""
+"""A pass of workers as the driver sees it: files are listed, sent in blocks, and noted."""
 
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,7 @@ class ShardedPass:
         connected = time.perf_counter()
         blocks = self._blocks_of(rows, GPU_BLOCK if pool.on_gpus else CPU_BLOCK)
         try:
-            with quiet_ray(), contextlib.closing(self._stream(ray, pool, blocks)) as told:
+            with quiet_ray(), contextlib.closing(self._stream(pool, blocks)) as told:
                 for done in told:
                     self._take(done, pool)
         except KeyboardInterrupt:
@@ -80,7 +80,7 @@ class ShardedPass:
         listing = [(row, os.path.abspath(self._request.inputs[row])) for row in rows]
         return [listing[at : at + size] for at in range(0, len(listing), size)]
 
-    def _stream(self, ray: Any, pool: Pool, blocks: Sequence[Block]) -> Iterator[Done]:
+    def _stream(self, pool: Pool, blocks: Sequence[Block]) -> Generator[Done, None, None]:
         request, result = self._request, self._result
         assert isinstance(request.store, FeatureStore)
         preprocessing = request.backbone.preprocessing
@@ -160,11 +160,11 @@ def _is_path(item: Any) -> bool:
 
 def _in_words(error: Exception) -> ExtractError:
     """One line of what Ray raised: a worker's own, where it was one of ours."""
-    cause: BaseException | None = error
+    cause: Any = error
     while cause is not None:
-        for one in (cause, getattr(cause, "cause", None)):
-            if type(one) in ExtractError.__subclasses__() or type(one) is ExtractError:
-                return one
+        # Ray's own is an instance of both, with a worker's traceback as its words
+        if isinstance(cause, ExtractError) and not hasattr(cause, "cause"):
+            return cause
         cause = getattr(cause, "cause", None) or cause.__cause__
     said = (str(error).strip() or type(error).__name__).splitlines()[0]
     return ClusterError(

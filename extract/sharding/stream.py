@@ -1,11 +1,10 @@
 """Blocks on their way through Ray Data: listed, decoded by tasks or by whom they are computed."""
 
+import logging
 import pickle
 from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any
-
-from joblib.externals import cloudpickle
 
 from extract.errors import ExtractError
 from extract.sharding.blocks import Block, DecodedBlock, Done, Network, decode_block
@@ -21,6 +20,8 @@ def packed(name: str, value: Any) -> bytes:
 
     Raises ExtractError for one that can't be pickled, with the name that it has for people.
     """
+    from ray import cloudpickle
+
     try:
         return cloudpickle.dumps(value, PROTOCOL)
     # what stands in the way may raise anything
@@ -41,10 +42,11 @@ def stream_blocks(
     """
     import ray.data
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # how far it is, we say ourselves
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     listing = [_wrapped(block) for block in blocks]
-    found = ray.data.from_items(listing, override_num_blocks=len(blocks))
+    found: Any = ray.data.from_items(listing, override_num_blocks=len(blocks))
     if pool.on_gpus:
         found = found.map_batches(partial(_decode, asked), batch_size=1, num_cpus=1)
     found = found.map_batches(
