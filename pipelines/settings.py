@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from extract.errors import ExtractError
 from pipelines.errors import WrongCall, WrongSetting
 
 if TYPE_CHECKING:
@@ -96,7 +97,6 @@ class FeatureSettings:
     def check_features(self) -> None:
         """Raise WrongSetting, DataError or ExtractError for what can't be used on this machine."""
         from extract.engines import check_device, check_numerics
-        from extract.sharding.cluster import check_on
 
         if self.size is not None and self.size < 1:
             raise WrongSetting("size", self.size, "expected a side in pixels, such as 224")
@@ -106,8 +106,7 @@ class FeatureSettings:
         self._check_reading()
         check_numerics(self.numerics)
         check_device(self.device)
-        if self.on is not None:
-            check_on(self.on)
+        self._check_on()
 
     def refuse_maps(self) -> None:
         """Raise ExtractError for a pooling that keeps places, where images are to be vectors."""
@@ -124,6 +123,14 @@ class FeatureSettings:
                 _joined(self.backbones),
                 "expected names: auto compares networks by labels, which `run` alone does",
             )
+
+    def _check_on(self) -> None:
+        from extract.sharding.cluster import EXPECTED, check_on
+
+        try:
+            check_on(self.on)
+        except ExtractError as error:
+            raise WrongSetting("on", self.on, EXPECTED) from error
 
     def _check_reading(self) -> None:
         from data import DataError, settle_reading

@@ -15,6 +15,7 @@ from extract.engines import numerics_there
 from extract.errors import ClusterError, ExtractError
 
 ADDRESS = re.compile(r"ray(?:://(?P<host>[^\s/:]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5}))?")
+EXPECTED = "expected ray or ray://HOST:PORT"
 ANSWER_SECONDS = 5.0  # for a cluster to take a connection
 MOST_ON_A_NODE = 8  # networks side by side on a machine without GPUs: each takes memory
 LACKS_RAY = 'ray is not installed: pip install "permafrost[ray]"'
@@ -46,7 +47,7 @@ def check_on(on: str | None) -> str | None:
     extract.errors.ExtractError: on='spark': expected ray or ray://HOST:PORT
     """
     if on is not None and (not isinstance(on, str) or not ADDRESS.fullmatch(on)):
-        raise ExtractError(f"on={on!r}: expected ray or ray://HOST:PORT")
+        raise ExtractError(f"on={on!r}: {EXPECTED}")
     return on
 
 
@@ -79,17 +80,21 @@ def connect(on: str) -> Any:
                 raise
             said = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise ClusterError(f"can't use the cluster {on}: {said}") from error
+    _hear_no_words()
     return ray
 
 
+def _hear_no_words() -> None:
+    """Have what a cluster says of dead workers, which are replaced, stand in its files alone."""
+    with contextlib.suppress(ImportError, AttributeError):  # no part of what Ray promises to have
+        from ray._private.ray_logging import global_worker_stdstream_dispatcher
+
+        global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
+
+
 def _start_here(ray: Any, quiet: dict) -> None:
-    ray.init(
-        num_cpus=cores(),
-        include_dashboard=False,
-        # no other machine is to reach it, and none need be reached to find out its address
-        _node_ip_address="127.0.0.1",
-        **quiet,
-    )
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to its makers
+    ray.init(num_cpus=cores(), include_dashboard=False, **quiet)
 
 
 def _refuse_silent(on: str, host: str, port: int) -> None:
@@ -156,3 +161,12 @@ def _is_all_here(ray: Any) -> bool:
     """Whether all workers are on this machine."""
     own = socket.gethostname()
     return all(node["NodeManagerHostname"] == own for node in ray.nodes() if node["Alive"])
+
+
+def joblib_workers(on: str) -> tuple[str, int]:
+    """The name of joblib's backend that computes on the cluster, and how many cores that has."""
+    ray = connect(on)
+    from ray.util.joblib import register_ray
+
+    register_ray()
+    return "ray", max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -1,18 +1,19 @@
 """Heads searched on one array of features: the best setting of each."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from joblib import Parallel
+from joblib import Parallel, delayed, parallel_config
 from threadpoolctl import threadpool_limits
 
 from heads import HEADS, HeadSearchCV, oof_probabilities
 from pipelines.evaluation.metrics import log_loss
 from pipelines.evaluation.random_views import folds_of, labels_of
 from pipelines.evaluation.scoring import ACCURACY, Scoring, best_first, head_facts, no_score
-from pipelines.evaluation.workers import Workers
+from pipelines.evaluation.workers import Workers, answer, told
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Search:
         many sources are searched; else every setting sees every fold.
     n_jobs : threads; their number changes no figure.
     workers : processes that compute in place of the threads, where there are any.
+    backend : names a backend of joblib that searches sources in place of both, and how many of its
+        workers, once there is something to search; their number and place change no figure either.
     """
 
     heads: Sequence[str] | Mapping[str, Any]
@@ -38,10 +41,11 @@ class Search:
     raced: bool = False
     n_jobs: int | None = 1
     workers: Workers | None = None
+    backend: Callable[[], tuple[str, int]] | None = None
 
     def alone(self) -> "Search":
         """The same in the thread that it is called in."""
-        return replace(self, n_jobs=None, workers=None)
+        return replace(self, n_jobs=None, workers=None, backend=None)
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,25 @@ def in_parallel(jobs: Iterable, n_jobs: int | None) -> Iterator:
         yield from Parallel(
             n_jobs=n_jobs, prefer="threads", return_as="generator", pre_dispatch=n_jobs
         )(jobs)
+
+
+def on_backend(calls: Iterable[tuple[Callable, tuple]], name: str, n: int) -> Iterator:
+    """What functions return of their arguments, in their order, from n workers of a backend.
+
+    Each is computed by one thread, as here, and to the same bits.
+    """
+    with parallel_config(name):
+        # each holds its features: no more are made than run
+        found = Parallel(n, return_as="generator", pre_dispatch=n, batch_size=1)(
+            delayed(_answer_alone)(*call) for call in calls
+        )
+    for answered in found:
+        yield told(pickle.loads(answered))
+
+
+def _answer_alone(function: Callable, arguments: tuple) -> bytes:
+    with threadpool_limits(1):
+        return answer(function, arguments)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from pipelines.evaluation.search import (
     Search,
     in_parallel,
     judged_probabilities,
+    on_backend,
     search_heads,
 )
 from pipelines.evaluation.workers import compute
@@ -154,21 +155,23 @@ class _OverSources:
         left = sorted((i for i in range(len(wanted)) if lacking[i]), key=lambda i: -self.widths[i])
         reading = threading.Lock()  # one array at a time is read, of a file
 
-        def search_one(i: int) -> dict[str, Any]:
-            def arguments() -> tuple:
-                own = self._of(list(lacking[i])).alone()
-                with reading:
-                    X = self.features(i)
-                return kind, X, self.labels, own, lacking[i]
+        def arguments(i: int) -> tuple:
+            own = self._of(list(lacking[i])).alone()
+            with reading:
+                X = self.features(i)
+            return kind, X, self.labels, own, lacking[i]
 
-            return compute(self.search.workers, _search_source, arguments)
+        def search_one(i: int) -> dict[str, Any]:
+            return compute(self.search.workers, _search_source, lambda: arguments(i))
 
         # a thread or process a source: more inside of one would only wait for the others
-        jobs = (delayed(search_one)(i) for i in left)
+        if self.search.backend is None or not left:
+            searches = in_parallel((delayed(search_one)(i) for i in left), self.search.n_jobs)
+        else:
+            calls = ((_search_source, arguments(i)) for i in left)
+            searches = on_backend(calls, *self.search.backend())
         n_known = len(wanted) - len(left)
-        for done, (i, own) in enumerate(
-            zip(left, in_parallel(jobs, self.search.n_jobs), strict=True)
-        ):
+        for done, (i, own) in enumerate(zip(left, searches, strict=True)):
             for head, of_head in own.items():
                 found[i][head] = of_head
                 if self.known is not None:

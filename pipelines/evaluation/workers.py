@@ -88,12 +88,7 @@ class Workers:
             self._idle.put(worker if answer else None)
         if answer is None:
             return function(*arguments())
-        succeeded, found, warned = answer
-        for message, category, file, line in warned:
-            warnings.warn_explicit(message, category, file, line, registry=_WARNED)
-        if not succeeded:
-            raise found
-        return found
+        return told(answer)
 
     def begin(self, make: Callable[[], T]) -> "Future[T]":
         """What `make` returns or raises later, from a thread that calls these workers."""
@@ -112,6 +107,16 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def told(answer: tuple[bool, Any, list[tuple]]) -> Any:
+    """What a function returned or raised in another process; it warns here as it did there."""
+    succeeded, found, warned = answer
+    for message, category, file, line in warned:
+        warnings.warn_explicit(message, category, file, line, registry=_WARNED)
+    if not succeeded:
+        raise found
+    return found
 
 
 class NotSent(Exception):
@@ -179,7 +184,7 @@ def work() -> None:
     # glibc alone has it, and would keep what it was given
     give_back = getattr(ctypes.CDLL(None), "malloc_trim", None) if LINUX else None
     while True:
-        answers.write(_answer(*tasks.get()))
+        answers.write(answer(*tasks.get()))
         answers.flush()
         if give_back:
             give_back(0)
@@ -193,7 +198,7 @@ def _take_tasks(tasks: queue.SimpleQueue) -> None:
         os._exit(0)
 
 
-def _answer(function: Callable, arguments: tuple) -> bytes:
+def answer(function: Callable, arguments: tuple) -> bytes:
     """(whether it returned, what it returned or raised, its warnings), pickled."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -204,9 +209,9 @@ def _answer(function: Callable, arguments: tuple) -> bytes:
             succeeded, found = False, error
     warned = [(str(own.message), own.category, own.filename, own.lineno) for own in caught]
     try:
-        answer = pickle.dumps((succeeded, found, warned), PROTOCOL)
+        packed = pickle.dumps((succeeded, found, warned), PROTOCOL)
         if not succeeded:
-            pickle.loads(answer)  # an exception may take more than it was pickled with
-        return answer
+            pickle.loads(packed)  # an exception may take more than it was pickled with
+        return packed
     except Exception as error:
         return pickle.dumps((False, NotSent(f"{found!r} can't be sent: {error}"), []), PROTOCOL)

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 
 from extract.cores import cores
+from extract.sharding.cluster import joblib_workers
 from heads import HEADS
 from heads.blended import answers
 from pipelines.evaluation.baselines import measure_baselines
@@ -54,6 +56,7 @@ def search_taps(job: Job, table: FeatureTable, split: Split) -> Found:
         not settings.thorough and table.samples.groups is None,
         count_workers(n_sources),
         job.workers,
+        None if settings.on is None else partial(joblib_workers, settings.on),
     )
     task = task_of(table, split.train, search)
 
