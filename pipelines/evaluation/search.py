@@ -86,7 +86,8 @@ def on_backend(calls: Iterable[tuple[Callable, tuple]], name: str, n: int) -> It
     """
     with parallel_config(name):
         # each holds its features: no more are made than run
-        found = Parallel(n, return_as="generator", pre_dispatch=n, batch_size=1)(
+        # all at once: Ray's backend gives no results on the way
+        found = Parallel(n, pre_dispatch=n, batch_size=1)(
             delayed(_answer_alone)(*call) for call in calls
         )
     for answered in found:
