@@ -1,7 +1,6 @@
 """A frozen network with its weights and preprocessing, loaded when it is first run."""
 
 import contextlib
-import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -65,8 +64,8 @@ class Backbone:
 
     def to_send(self) -> "Backbone":
         """The same for another process: a pickle of it brings one's own module along."""
-        sent = copy.copy(self)
-        sent._is_sent = True
+        sent = Backbone.__new__(Backbone)
+        sent.__dict__ |= self.__dict__ | {"_is_sent": True}
         return sent
 
     @property

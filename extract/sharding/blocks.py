@@ -202,6 +202,8 @@ class Network:
         """Compute and keep what is lacking; the rows are on the disk when it returns."""
         done = block.done
         for batch, lacks in block.batches:
+            if not len(batch.rows):
+                continue
             self._keep_thumbnails(batch, done)
             masks = lacks.reshape(len(lacks), -1)
             for mask in np.unique(masks, axis=0):

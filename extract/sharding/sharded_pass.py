@@ -15,7 +15,7 @@ from extract.forward_pass import Interrupted, Job, Plan, refuse_full_disk
 from extract.preprocessing import seen_as
 from extract.sharding.blocks import Asked, Block, Done
 from extract.sharding.cluster import Pool, connect, find_pool, quiet_ray
-from extract.sharding.stream import packed, stream_blocks
+from extract.sharding.stream import KEPT, packed, stream_blocks
 from extract.store import FeatureStore
 from extract.store.ids import IdMemory
 from extract.thumbnails import thumbnail_recipe
@@ -159,14 +159,6 @@ def _is_path(item: Any) -> bool:
 
 
 def _in_words(error: Exception) -> ExtractError:
-    """One line of what Ray raised: a worker's own, where it was one of ours."""
-    cause: Any = error
-    while cause is not None:
-        # Ray's own is an instance of both, with a worker's traceback as its words
-        if isinstance(cause, ExtractError) and not hasattr(cause, "cause"):
-            return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
+    """One line of what Ray raised, of workers that died again and again or can't be reached."""
     said = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return ClusterError(
-        f"the workers gave up ({said}): what was computed is kept; run again to go on from there"
-    )
+    return ClusterError(f"the cluster gave up ({said}): {KEPT}")

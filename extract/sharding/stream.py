@@ -2,14 +2,15 @@
 
 import logging
 import pickle
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
-from extract.errors import ExtractError
+from extract.errors import ClusterError, ExtractError
 from extract.sharding.blocks import Block, DecodedBlock, Done, Network, decode_block
 from extract.sharding.cluster import Pool
 
+KEPT = "what was computed is kept; run again to go on from there"
 PROTOCOL = pickle.HIGHEST_PROTOCOL
 
 Row = dict[str, Any]  # of a Ray dataset: one block, pickled
@@ -35,14 +36,14 @@ def packed(name: str, value: Any) -> bytes:
 def stream_blocks(
     pool: Pool, asked: bytes, backbone: bytes, blocks: Sequence[Block]
 ) -> Generator[Done, None, None]:
-    """What becomes of each block, as they are done.
+    """What becomes of each block, as they are done; what a worker raised is raised here.
 
     A processor's worker decodes what it computes, and no pixels travel; GPUs are fed by tasks on
     the cores beside them.
     """
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # how far it is, we say ourselves
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # how far it is, we say ourselves
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     listing = [_wrapped(block) for block in blocks]
@@ -58,7 +59,10 @@ def stream_blocks(
         num_cpus=0 if pool.on_gpus else pool.cores,
     )
     for row in found.iter_batches(batch_size=1, prefetch_batches=0):
-        yield _unwrapped(row)
+        done = _unwrapped(row)
+        if isinstance(done, Exception):
+            raise done
+        yield done
 
 
 class Worker:
@@ -69,17 +73,34 @@ class Worker:
         self._network: Network | None = None
 
     def __call__(self, row: Row) -> Row:
+        return _listed(_told(self._compute, _unwrapped(row)))
+
+    def _compute(self, block: Block | DecodedBlock | Exception) -> Done:
         asked = pickle.loads(self._packed[0])
+        if isinstance(block, Exception):
+            raise block
         if self._network is None:  # an error in `__init__` would be tried again without end
             self._network = Network(asked, pickle.loads(self._packed[1]))
-        block = _unwrapped(row)
-        if not isinstance(block, DecodedBlock):
-            block = decode_block(asked, block)
-        return _listed(_wrapped(self._network.compute(block)))
+        decoded = block if isinstance(block, DecodedBlock) else decode_block(asked, block)
+        return self._network.compute(decoded)
 
 
 def _decode(asked: bytes, row: Row) -> Row:
-    return _listed(_wrapped(decode_block(pickle.loads(asked), _unwrapped(row))))
+    def decode(block: Block) -> DecodedBlock:
+        return decode_block(pickle.loads(asked), block)
+
+    return _listed(_told(decode, _unwrapped(row)))
+
+
+def _told(function: Callable[[Any], Any], block: Any) -> Row:
+    """What the function returns or raises: Ray passes on an error's words alone."""
+    try:
+        return _wrapped(function(block))
+    except ExtractError as error:
+        return _wrapped(error)
+    except Exception as error:  # of a library, which may not come apart and together again
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return _wrapped(ClusterError(f"a worker failed ({type(error).__name__}: {said}): {KEPT}"))
 
 
 def _wrapped(value: Any) -> Row:
