@@ -80,6 +80,7 @@ HOMES = {
         place.parts[0] == "extract" or place == Path("data/torchvision_sets.py")
     ),
     "h5py": lambda place: place.parts[:2] == ("extract", "store") or place == FILE_OF_KERAS,
+    "ray": lambda place: place.parts[:2] == ("extract", "sharding"),
     "argparse": lambda place: (
         (place.parts[0] == "pipelines" and len(place.parts) == 2) or place == COMMAND_OF_A_FOLDER
     ),

@@ -162,7 +162,9 @@ def test_an_interrupt_says_what_is_kept_and_a_second_pass_goes_on(run, backbone,
 def test_what_cannot_be_sent_is_refused_in_a_line(run, tiny_net, photos, tmp_path):
     own = DeadlyPreprocessing(str(tmp_path / "never"))
     own.lock = threading.Lock()
-    with pytest.raises(ExtractError, match=r"^preprocessing can't be sent to workers \(.*lock"):
+    with pytest.raises(
+        ExtractError, match=r"^backbone .*TinyNet can't be sent to workers \(.*lock"
+    ):
         run(photos, load(tiny_net(), preprocessing=own), ON_CORES)
 
 
