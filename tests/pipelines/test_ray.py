@@ -15,8 +15,10 @@ from pipelines.evaluation.leaderboard import Row
 from pipelines.settings import NO_FIGURES
 
 ROOT = Path(__file__).parent.parent.parent
-BRIEF = ("--layers", "features.4,features.2", "--pooling", "avg", "--heads", "logistic,knn",
-         "--baselines", "off", "--report", "off", "--numerics", "float32", "--thorough")  # fmt: skip
+BRIEF = (
+    *("--layers", "features.4,features.2", "--pooling", "avg", "--heads", "logistic,knn"),
+    *("--baselines", "off", "--report", "off", "--numerics", "float32", "--thorough"),
+)
 
 
 def test_another_place_is_refused(run, photos):
