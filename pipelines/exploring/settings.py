@@ -15,7 +15,7 @@ class ExploreSettings(FeatureSettings):
     Parameters
     ----------
     backbone, weights, layers, pooling, size, numerics, device, cache, seed, intensity
-    page, channels
+    page, channels, on
         Which features, as in `FeatureSettings`; of backbones one.
     class_level : {None}
         Images are taken at any depth.

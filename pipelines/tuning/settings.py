@@ -21,7 +21,7 @@ class TuneSettings(RunSettings):
     Parameters
     ----------
     backbone, weights, layers, pooling, size, numerics, device, cache, seed, intensity
-    page, channels, class_level, within, test, labels, split, heads, cv, groups
+    page, channels, class_level, on, within, test, labels, split, heads, cv, groups
     duplicates, views, baselines, thorough, scoring, class_weight, report, max_bad, out
         Of the frozen run, as in `RunSettings`; of backbones one.
     final : {"train"}
