@@ -65,7 +65,7 @@ class ShardedPass:
         connected = time.perf_counter()
         blocks = self._blocks_of(rows, GPU_BLOCK if pool.on_gpus else CPU_BLOCK)
         try:
-            with quiet_ray(), contextlib.closing(self._stream(pool, blocks)) as told:
+            with quiet_ray(), contextlib.closing(self._stream(ray, pool, blocks)) as told:
                 for done in told:
                     self._take(done, pool)
         except KeyboardInterrupt:
@@ -80,7 +80,7 @@ class ShardedPass:
         listing = [(row, os.path.abspath(self._request.inputs[row])) for row in rows]
         return [listing[at : at + size] for at in range(0, len(listing), size)]
 
-    def _stream(self, pool: Pool, blocks: Sequence[Block]) -> Generator[Done, None, None]:
+    def _stream(self, ray: Any, pool: Pool, blocks: Sequence[Block]) -> Generator[Done, None, None]:
         request, result = self._request, self._result
         assert isinstance(request.store, FeatureStore)
         preprocessing = request.backbone.preprocessing
@@ -97,7 +97,7 @@ class ShardedPass:
             cores=pool.cores,
         )
         backbone = packed(f"backbone {request.backbone.name}", request.backbone.to_send())
-        return stream_blocks(pool, packed("preprocessing", asked), backbone, blocks)
+        return stream_blocks(ray, pool, packed("preprocessing", asked), backbone, blocks)
 
     def _take(self, done: Done, pool: Pool) -> None:
         """Note what a block says of its images, as a ForwardPass does of a batch."""

@@ -13,7 +13,7 @@ from extract.sharding.cluster import Pool
 KEPT = "what was computed is kept; run again to go on from there"
 PROTOCOL = pickle.HIGHEST_PROTOCOL
 
-Row = dict[str, Any]  # of a Ray dataset: one block, pickled
+Row = dict[str, Any]  # of a Ray dataset: a block, pickled
 
 
 def packed(name: str, value: Any) -> bytes:
@@ -34,9 +34,38 @@ def packed(name: str, value: Any) -> bytes:
 
 
 def stream_blocks(
-    pool: Pool, asked: bytes, backbone: bytes, blocks: Sequence[Block]
+    ray: Any, pool: Pool, asked: bytes, backbone: bytes, blocks: Sequence[Block]
 ) -> Generator[Done, None, None]:
     """What becomes of each block, as they are done; what a worker raised is raised here.
+
+    Ray Data is driven from inside of the cluster alone: through Ray Client, by an actor there.
+    """
+    if not ray.util.client.ray.is_connected():
+        yield from _stream(pool, asked, backbone, blocks)
+        return
+    driver = ray.remote(Driver).options(num_cpus=0).remote(pool, asked, backbone, blocks)
+    try:
+        while (done := _opened(ray.get(driver.next_done.remote()))) is not None:
+            yield done
+    finally:
+        ray.kill(driver)
+
+
+class Driver:
+    """An actor that asks Ray Data for one block after the other."""
+
+    def __init__(self, *asked: Any) -> None:
+        self._told = _stream(*asked)
+
+    def next_done(self) -> bytes:
+        """What the next block is told by, or what was raised; None once all are done."""
+        return _answer(next, self._told, None)
+
+
+def _stream(
+    pool: Pool, asked: bytes, backbone: bytes, blocks: Sequence[Block]
+) -> Generator[Done, None, None]:
+    """As `stream_blocks`, inside of the cluster.
 
     A processor's worker decodes what it computes, and no pixels travel; GPUs are fed by tasks on
     the cores beside them.
@@ -46,7 +75,7 @@ def stream_blocks(
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # how far it is, we say ourselves
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
-    listing = [_wrapped(block) for block in blocks]
+    listing = [{"block": pickle.dumps(block, PROTOCOL)} for block in blocks]
     found: Any = ray.data.from_items(listing, override_num_blocks=len(blocks))
     if pool.on_gpus:
         found = found.map_batches(partial(_decode, asked), batch_size=1, num_cpus=1)
@@ -59,10 +88,7 @@ def stream_blocks(
         num_cpus=0 if pool.on_gpus else pool.cores,
     )
     for row in found.iter_batches(batch_size=1, prefetch_batches=0):
-        done = _unwrapped(row)
-        if isinstance(done, Exception):
-            raise done
-        yield done
+        yield _opened(row["block"][0])
 
 
 class Worker:
@@ -73,12 +99,10 @@ class Worker:
         self._network: Network | None = None
 
     def __call__(self, row: Row) -> Row:
-        return _listed(_told(self._compute, _unwrapped(row)))
+        return {"block": [_answer(self._compute, row["block"][0])]}
 
-    def _compute(self, block: Block | DecodedBlock | Exception) -> Done:
-        asked = pickle.loads(self._packed[0])
-        if isinstance(block, Exception):
-            raise block
+    def _compute(self, packed_block: bytes) -> Done:
+        asked, block = pickle.loads(self._packed[0]), _opened(packed_block)
         if self._network is None:  # an error in `__init__` would be tried again without end
             self._network = Network(asked, pickle.loads(self._packed[1]))
         decoded = block if isinstance(block, DecodedBlock) else decode_block(asked, block)
@@ -86,30 +110,27 @@ class Worker:
 
 
 def _decode(asked: bytes, row: Row) -> Row:
-    def decode(block: Block) -> DecodedBlock:
-        return decode_block(pickle.loads(asked), block)
+    def decode(packed_block: bytes) -> DecodedBlock:
+        return decode_block(pickle.loads(asked), _opened(packed_block))
 
-    return _listed(_told(decode, _unwrapped(row)))
+    return {"block": [_answer(decode, row["block"][0])]}
 
 
-def _told(function: Callable[[Any], Any], block: Any) -> Row:
-    """What the function returns or raises: Ray passes on an error's words alone."""
+def _answer(function: Callable, *arguments: Any) -> bytes:
+    """What the function returns or raises, pickled: of an error Ray passes on the words alone."""
     try:
-        return _wrapped(function(block))
+        return pickle.dumps(function(*arguments), PROTOCOL)
     except ExtractError as error:
-        return _wrapped(error)
+        return pickle.dumps(error, PROTOCOL)
     except Exception as error:  # of a library, which may not come apart and together again
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return _wrapped(ClusterError(f"a worker failed ({type(error).__name__}: {said}): {KEPT}"))
+        ours = ClusterError(f"a worker failed ({type(error).__name__}: {said}): {KEPT}")
+        return pickle.dumps(ours, PROTOCOL)
 
 
-def _wrapped(value: Any) -> Row:
-    return {"block": pickle.dumps(value, PROTOCOL)}
-
-
-def _listed(row: Row) -> Row:
-    return {name: [value] for name, value in row.items()}
-
-
-def _unwrapped(row: Row) -> Any:
-    return pickle.loads(row["block"][0])
+def _opened(answer: bytes) -> Any:
+    """What `_answer` was given, returned or raised again."""
+    value = pickle.loads(answer)
+    if isinstance(value, Exception):
+        raise value
+    return value
