@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from data import ImageError, Reading, read_bytes
+from data.remote import REQUESTS
+from data.urls import is_url
 from extract.backbones import Backbone
 from extract.compiled import start_engine
 from extract.cores import take_share
@@ -35,7 +38,7 @@ Block = Sequence[tuple[int, str]]  # number and path of each image
 class Asked:
     """What workers are told of a pass.
 
-    cache : the store's folder, which all of them see. recipe : its numerics are settled.
+    cache : the store's folder, which all of them see, or URL. recipe : its numerics are settled.
     seen : what becomes of an RGB image in each view. images : how many a worker computes, about.
     cores : how many of them are a worker's own.
     """
@@ -120,7 +123,7 @@ def decode_block(asked: Asked, block: Block) -> DecodedBlock:
 
 def _refuse_unseen(asked: Asked) -> None:
     """ExtractError without the recipe's folder, which the driver has made before the pass."""
-    if not (Path(asked.cache) / asked.recipe.id).exists():
+    if not is_url(asked.cache) and not (Path(asked.cache) / asked.recipe.id).exists():
         raise ExtractError(
             f"the worker on {socket.gethostname()} does not see the cache {asked.cache}: expected "
             'a folder that all machines of the cluster share; choose one with cache="DIR"'
@@ -128,7 +131,7 @@ def _refuse_unseen(asked: Asked) -> None:
 
 
 def _little_at_a_time(block: Block) -> Iterator[Block]:
-    """Parts of the block whose files fit in memory together."""
+    """Parts of the block whose files fit in memory together, as far as their sizes are at hand."""
     some: list[tuple[int, str]] = []
     n_bytes = 0
     for row, path in block:
@@ -147,18 +150,28 @@ def _little_at_a_time(block: Block) -> Iterator[Block]:
 def _read(block: Block, done: Done) -> list[tuple[int, FileBytes]]:
     """The files that could be read, with their numbers."""
     files = []
-    for row, path in block:
-        key, started = file_key(path), time.time()
-        try:
-            data = read_bytes(path)
-        except ImageError as error:
-            done.bad[row] = error.reason
-            continue
-        files.append((row, FileBytes(path, data, bytes_id(data))))
-        done.ids[row] = files[-1][1].found
-        if kept := settled(path, key, started):
-            done.keys[row] = kept
+    # whoever reads from elsewhere waits for answers, and not for a core
+    with ThreadPoolExecutor(REQUESTS if is_url(block[0][1]) else 1) as pool:
+        read = pool.map(_read_one, [path for _, path in block])
+        for (row, _), (file, key) in zip(block, read, strict=True):
+            if isinstance(file, ImageError):
+                done.bad[row] = file.reason
+                continue
+            files.append((row, file))
+            done.ids[row] = file.found
+            if key:
+                done.keys[row] = key
     return files
+
+
+def _read_one(path: str) -> tuple[FileBytes | ImageError, list | None]:
+    """A file, and what its id is remembered by; of a URL the driver knows that from its listing."""
+    key, started = None if is_url(path) else file_key(path), time.time()
+    try:
+        data = read_bytes(path)
+    except ImageError as error:
+        return error, None
+    return FileBytes(path, data, bytes_id(data)), settled(path, key, started)
 
 
 def _decode(asked: Asked, files: Sequence[FileBytes]) -> tuple[Batch, np.ndarray]:

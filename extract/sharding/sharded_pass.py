@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data import ImageError
+from data.urls import is_url
 from extract.errors import ClusterError, ExtractError
 from extract.forward_pass import Interrupted, Job, Plan, refuse_full_disk
 from extract.preprocessing import seen_as
@@ -17,7 +18,8 @@ from extract.sharding.blocks import Asked, Block, Done
 from extract.sharding.cluster import Pool, connect, find_pool, quiet_ray
 from extract.sharding.stream import KEPT, packed, stream_blocks
 from extract.store import FeatureStore
-from extract.store.ids import IdMemory
+from extract.store.ids import IdMemory, file_key
+from extract.store.remote_parts import ANEW_SECONDS
 from extract.thumbnails import thumbnail_recipe
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 # images that a worker takes at a time, and loses where it dies: on a core some seconds' work
 CPU_BLOCK, GPU_BLOCK = 64, 256
+# blocks that a worker takes of few images, so that all end together
+SHARES, FEWEST = 8, 8
 JOINED_BLOCKS = 256  # each leaves a part: after so many they are joined
 
 
@@ -63,7 +67,7 @@ class ShardedPass:
         ray = connect(request.on)
         pool = find_pool(ray)
         connected = time.perf_counter()
-        blocks = self._blocks_of(rows, GPU_BLOCK if pool.on_gpus else CPU_BLOCK)
+        blocks = self._blocks_of(rows, _block_size(len(rows), pool))
         try:
             with quiet_ray(), contextlib.closing(self._stream(ray, pool, blocks)) as told:
                 for done in told:
@@ -74,10 +78,14 @@ class ShardedPass:
             raise _in_words(error) from error
         finally:
             self._memory.save()
+        assert isinstance(request.store, FeatureStore)
+        if request.store.url is not None:
+            time.sleep(ANEW_SECONDS)  # until what is listed there is listed anew
         self._tell_times(pool, connected - began, time.perf_counter() - connected)
 
     def _blocks_of(self, rows: Sequence[int], size: int) -> list[Block]:
-        listing = [(row, os.path.abspath(self._request.inputs[row])) for row in rows]
+        paths = {row: os.fspath(self._request.inputs[row]) for row in rows}
+        listing = [(row, p if is_url(p) else os.path.abspath(p)) for row, p in paths.items()]
         return [listing[at : at + size] for at in range(0, len(listing), size)]
 
     def _stream(self, ray: Any, pool: Pool, blocks: Sequence[Block]) -> Generator[Done, None, None]:
@@ -85,7 +93,7 @@ class ShardedPass:
         assert isinstance(request.store, FeatureStore)
         preprocessing = request.backbone.preprocessing
         asked = Asked(
-            cache=str(request.store.cache.absolute()),
+            cache=request.store.url or str(request.store.cache.absolute()),
             recipe=result.recipe,
             views=self._views,
             taps=list(request.taps),
@@ -104,7 +112,8 @@ class ShardedPass:
         result, inputs = self._result, self._request.inputs
         for row, found in done.ids.items():
             result.ids[row] = np.frombuffer(found, np.uint8)
-            self._memory.learn(inputs[row], done.keys.get(row), found)
+            listed = file_key(inputs[row]) if is_url(inputs[row]) else None
+            self._memory.learn(inputs[row], listed or done.keys.get(row), found)
         for row, reason in done.bad.items():
             result.bad[row] = ImageError(os.fspath(inputs[row]), reason)
             result.ids[row] = 0
@@ -152,6 +161,11 @@ class ShardedPass:
         times["write_wait"] += one.get("write", 0.0)
         working = sum(one.get(stage, 0.0) for stage in ("start", "forward", "write"))
         times["wait"] += max(0.0, seconds - working)
+
+
+def _block_size(n: int, pool: Pool) -> int:
+    most = GPU_BLOCK if pool.on_gpus else CPU_BLOCK
+    return min(most, max(FEWEST, n // (SHARES * pool.n)))
 
 
 def _is_path(item: Any) -> bool:

@@ -41,7 +41,7 @@ def _cluster():
 
 @pytest.fixture(autouse=True)
 def _blocks_of_four(monkeypatch):
-    for name in ("CPU_BLOCK", "GPU_BLOCK"):
+    for name in ("CPU_BLOCK", "GPU_BLOCK", "FEWEST"):
         monkeypatch.setattr(sharded_pass, name, 4)
     monkeypatch.setattr("extract.store.ids.SETTLED_SECONDS", -60.0)
 

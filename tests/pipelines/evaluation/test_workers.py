@@ -86,7 +86,7 @@ def test_a_place_warns_once_as_it_would_here_and_an_error_says_where_it_came_fro
     assert len(caught) == 1
     with pytest.raises(ZeroDivisionError) as raised:
         run(two, "1 / 0")
-    assert "in _answer" in raised.value.__notes__[0]
+    assert "in answer" in raised.value.__notes__[0]
 
 
 def test_an_error_that_cant_be_sent_is_another(two):
