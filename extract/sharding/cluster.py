@@ -4,7 +4,9 @@ import contextlib
 import logging
 import os
 import re
+import signal
 import socket
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,7 +67,7 @@ def connect(on: str) -> Any:
         return ray
     found = ADDRESS.fullmatch(on)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    with quiet_ray(), _muted():
+    with quiet_ray(), _muted(), _own_signals():
         try:
             if found and found["host"]:
                 _refuse_silent(on, found["host"].strip("[]"), int(found["port"]))
@@ -85,11 +87,30 @@ def connect(on: str) -> Any:
 
 
 def _hear_no_words() -> None:
-    """Have what a cluster says of dead workers, which are replaced, stand in its files alone."""
-    with contextlib.suppress(ImportError, AttributeError):  # no part of what Ray promises to have
-        from ray._private.ray_logging import global_worker_stdstream_dispatcher
+    """Have what a cluster says of dead workers, which are replaced, stand in its files alone.
 
-        global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
+    It is printed to stdout whatever is asked for, and there is no setting for that.
+    """
+    with contextlib.suppress(ImportError):  # no part of what Ray promises to have
+        from ray._private import worker
+
+        worker.print_worker_logs = lambda *_, **__: None
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """What this process does on a signal is the same behind it: Ray sets handlers of its own, one
+    in C++ which prints where the process was."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # it was set by no Python
+                signal.signal(number, handler)
 
 
 def _start_here(ray: Any, quiet: dict) -> None:

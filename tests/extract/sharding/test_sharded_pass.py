@@ -96,6 +96,9 @@ class DeadlyPreprocessing:
 
 def test_workers_keep_what_the_plain_pass_keeps(run, backbone, photos, monkeypatch):
     plans, told = [], []
+    # a part a block, joined on the way
+    monkeypatch.setattr(sharded_pass, "JOINED_BLOCKS", 1)
+    monkeypatch.setattr("extract.store.upkeep.SMALL_PARTS", 1)
     images = [*photos, "gone.png", photos[0]]
     watch = Watch(plans.append, told.append)
     done = run(images, backbone, ON_CORES, watch=watch, thumbnails=True)
@@ -110,6 +113,8 @@ def test_workers_keep_what_the_plain_pass_keeps(run, backbone, photos, monkeypat
     assert (len(plans), plans[0].compute, plans[0].kept) == (1, 14, 0)
     assert (told[-1], sorted(told)) == (14, told)
     assert min(done.times.values()) >= 0
+    parts = done.request.store.cache / done.recipe.id / "parts"
+    assert len(list(parts.glob("*.h5"))) == 1
     monkeypatch.setitem(sys.modules, "ray", None)  # the second time nobody is asked
     assert run(images[:12], backbone, ON_CORES).computed == 0
 
@@ -166,12 +171,3 @@ def test_what_cannot_be_sent_is_refused_in_a_line(run, tiny_net, photos, tmp_pat
         ExtractError, match=r"^backbone .*TinyNet can't be sent to workers \(.*lock"
     ):
         run(photos, load(tiny_net(), preprocessing=own), ON_CORES)
-
-
-def test_parts_are_joined_on_the_way(run, backbone, photos, monkeypatch):
-    monkeypatch.setattr(sharded_pass, "JOINED_BLOCKS", 1)
-    monkeypatch.setattr("extract.store.upkeep.SMALL_PARTS", 1)
-    done = run(photos, backbone, ON_CORES)
-    parts = done.request.store.cache / done.recipe.id / "parts"
-    assert len(list(parts.glob("*.h5"))) == 1
-    assert done.read([A], done.good).shape == (12, 8)
