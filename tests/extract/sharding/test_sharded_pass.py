@@ -1,6 +1,5 @@
 """Passes on two workers of a Ray cluster of this machine, one of which may be killed."""
 
-import logging
 import os
 import signal
 import sys
@@ -13,7 +12,7 @@ from extract import ExtractError, FeatureStore, Interrupted, Preprocessing, Tap,
 from extract import load_backbone as load
 from extract.errors import ClusterError
 from extract.forward_pass import Watch
-from extract.sharding import sharded_pass
+from extract.sharding import cluster, sharded_pass
 from extract.sharding.cluster import Pool
 
 ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
@@ -25,16 +24,14 @@ ON_CORES, ON_GPUS = Pool(2, 1, False), Pool(2, 1, True)
 @pytest.fixture(scope="module", autouse=True)
 def _cluster():
     """Two cores, and by name alone two GPUs: where these are taken, tasks decode beside them."""
+
+    def start(own, quiet):
+        own.init(num_cpus=2, num_gpus=2, include_dashboard=False, **quiet)
+
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("RAY_AUTH_MODE", "disabled")
-        patched.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
-        ray.init(
-            num_cpus=2,
-            num_gpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        patched.setattr(cluster, "_start_here", start)
+        cluster.connect("ray")
         yield
         ray.shutdown()
 
@@ -120,7 +117,9 @@ def test_workers_keep_what_the_plain_pass_keeps(run, backbone, photos, monkeypat
 
 
 @pytest.mark.parametrize(("who", "pool"), [("network", ON_CORES), ("decoder", ON_GPUS)])
-def test_a_killed_worker_costs_its_block_alone(run, tiny_net, small, photos, tmp_path, who, pool):
+def test_a_killed_worker_costs_its_block_alone(
+    run, tiny_net, small, photos, tmp_path, who, pool, capfd
+):
     mark = tmp_path / "dead"
     network = deadly_network(tiny_net, str(mark)) if who == "network" else tiny_net()
     preprocessing = DeadlyPreprocessing(str(mark)) if who == "decoder" else small
@@ -129,6 +128,7 @@ def test_a_killed_worker_costs_its_block_alone(run, tiny_net, small, photos, tmp
     mark.with_name("dead-armed").touch()
     done = run(photos, backbone, pool)
     assert mark.exists()
+    assert capfd.readouterr() == ("", "")
     assert (done.computed, done.bad) == (12, {})
     assert np.array_equal(done.read([A, B], done.good), plain.read([A, B], plain.good))
 
