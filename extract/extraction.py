@@ -355,7 +355,7 @@ def extract(
     on : str, optional
         `ray` or `ray://HOST:PORT`: files are read, decoded and computed by the workers of a Ray
         cluster, which keep their features in the same store; they and it have to be in folders
-        that all of its machines share. Images in memory are computed here.
+        that all of its machines share, or at URLs. Images in memory are computed here.
 
     Returns
     -------

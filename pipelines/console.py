@@ -127,8 +127,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "on": {
         "metavar": "ray[://HOST:PORT]",
         "help": "compute on the workers of a Ray cluster: one that is started on this machine, or "
-        "that at an address; images and cache in folders that all its machines share "
-        "(default: in this process)",
+        "that at an address; images and cache in folders that all its machines share, "
+        "or at URLs (default: in this process)",
     },
     "cache": {
         "type": place,

@@ -66,24 +66,27 @@ def connect(on: str) -> Any:
     if ray.is_initialized():
         return ray
     found = ADDRESS.fullmatch(on)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if found and found["host"]:
+        _refuse_silent(on, found["host"].strip("[]"), int(found["port"]))
     with quiet_ray(), _muted(), _own_signals():
         try:
-            if found and found["host"]:
-                _refuse_silent(on, found["host"].strip("[]"), int(found["port"]))
-                ray.init(on, **quiet)
-            elif os.environ.get("RAY_ADDRESS"):
-                ray.init(**quiet)
-            else:
-                _start_here(ray, quiet)
+            _join(ray, on if found and found["host"] else None)
         # what it raises of a cluster that is not there is of many kinds
         except (OSError, RuntimeError, ValueError, ImportError) as error:
-            if isinstance(error, ExtractError):
-                raise
-            said = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            said = (str(error).strip() or repr(error)).splitlines()[0]
             raise ClusterError(f"can't use the cluster {on}: {said}") from error
     _hear_no_words()
     return ray
+
+
+def _join(ray: Any, address: str | None) -> None:
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is not None:
+        ray.init(address, **quiet)
+    elif os.environ.get("RAY_ADDRESS"):  # which Ray itself looks for
+        ray.init(**quiet)
+    else:
+        _start_here(ray, quiet)
 
 
 def _hear_no_words() -> None:

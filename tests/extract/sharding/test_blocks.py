@@ -130,5 +130,17 @@ def test_a_worker_that_does_not_see_the_store_says_so(asked, photos, tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_images_and_the_store_may_be_at_urls(asked, backbone, photos, bucket):
+    for path in photos:
+        (bucket.folder / Path(path).name).write_bytes(Path(path).read_bytes())
+    urls = [f"{bucket.url}/{Path(path).name}" for path in photos]
+    there = replace(asked, cache=f"{bucket.url}/cache", thumbnails=False)
+    done = work_through(there, backbone, [*urls, f"{bucket.url}/gone.png"])
+    assert (done.computed, list(done.bad), done.keys) == (list(range(12)), [12], {})
+    assert done.ids[3] == file_id(photos[3])
+    parts = bucket.folder / "cache" / asked.recipe.id / "parts"
+    assert len(list(parts.iterdir())) == 1
+
+
 def test_what_is_told_holds_no_features(asked, backbone, photos):
     assert len(pickle.dumps(work_through(asked, backbone, photos))) < 200 * len(photos)
