@@ -1,6 +1,6 @@
 """The stages of a run that search: heads on taps, baselines, the test of the choice, the audit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -9,6 +9,7 @@ import numpy as np
 from extract.cores import cores
 from extract.sharding.cluster import joblib_workers
 from heads import HEADS
+from heads.catalog import is_shipped
 from heads.blended import answers
 from pipelines.evaluation.baselines import measure_baselines
 from pipelines.evaluation.choice import choose_row, describe_choice, fit_chosen, trace_curve
@@ -56,7 +57,7 @@ def search_taps(job: Job, table: FeatureTable, split: Split) -> Found:
         not settings.thorough and table.samples.groups is None,
         count_workers(n_sources),
         job.workers,
-        None if settings.on is None else partial(joblib_workers, settings.on),
+        _cluster_for_heads(settings.on),
     )
     task = task_of(table, split.train, search)
 
@@ -93,6 +94,14 @@ def search_taps(job: Job, table: FeatureTable, split: Split) -> Found:
     place = choose_row(board, settings.choose)
     head = fit_chosen(board, place, read, labels, settings.class_weight)
     return Found(own, split, search, board, place, head, dict(others))
+
+
+def _cluster_for_heads(on: str | None) -> Callable[[], tuple[str, int]] | None:
+    """What finds the cluster's backend of joblib; None where heads are searched here.
+
+    Of heads that were added in this process a cluster knows nothing.
+    """
+    return partial(joblib_workers, on) if on is not None and is_shipped() else None
 
 
 def count_workers(jobs: int) -> int:
