@@ -77,6 +77,7 @@ class ShardedPass:
         except ray.exceptions.RayError as error:
             raise _in_words(error) from error
         finally:
+            # once: it writes a file for each folder of images, however few of them are new
             self._memory.save()
         assert isinstance(request.store, FeatureStore)
         if request.store.url is not None:
@@ -125,7 +126,6 @@ class ShardedPass:
         self._blocks += 1
         if not self._blocks % JOINED_BLOCKS:
             self._join()
-            self._memory.save()
         self._tell(done, pool)
 
     def _join(self) -> None:

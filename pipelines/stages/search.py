@@ -9,8 +9,8 @@ import numpy as np
 from extract.cores import cores
 from extract.sharding.cluster import joblib_workers
 from heads import HEADS
-from heads.catalog import is_shipped
 from heads.blended import answers
+from heads.catalog import is_shipped
 from pipelines.evaluation.baselines import measure_baselines
 from pipelines.evaluation.choice import choose_row, describe_choice, fit_chosen, trace_curve
 from pipelines.evaluation.labels import rank_labels
