@@ -395,19 +395,18 @@ def _extract_parts(request: Request, numerics: str, views: Sequence[str]) -> Ext
     examined = time.perf_counter()
     store = request.store
     remembered = store.cache / "ids" if isinstance(store, FeatureStore) else None
-    memory = IdMemory(remembered) if remembered and request.on is not None else None
-    ids, bad = (
-        known_ids(request.inputs, memory)
-        if memory
-        else image_ids(request.inputs, remembered, cores())
-    )
+    memory = None if request.on is None or remembered is None else IdMemory(remembered)
+    if memory is None:
+        ids, bad = image_ids(request.inputs, remembered, cores())
+    else:
+        ids, bad = known_ids(request.inputs, memory)
     known = time.perf_counter()
     readable = [row for row in range(len(ids)) if row not in bad]
     numerics = choose_numerics(numerics, request, ids[readable])
     recipe = recipe_of(request.backbone, numerics, views[0], request.reading)
     result = Extraction(ids, bad, recipe, request=request)
-    if memory:
-        _compute_elsewhere(result, parts, memory)
+    if request.on is not None and memory is not None:
+        _compute_elsewhere(result, parts, request.on, memory)
     _compute(result, parts)
     result.notes = keep_notes(remembered, request.reading, ids, result.notes)
     result.times["start"] += examined - started
@@ -430,12 +429,12 @@ def _check_on(request: Request) -> None:
         )
 
 
-def _compute_elsewhere(result: Extraction, parts: Sequence[str], memory: IdMemory) -> None:
+def _compute_elsewhere(result: Extraction, parts: Sequence[str], on: str, memory: IdMemory) -> None:
     """Have workers see to all files that are not known to be kept; what is left is for here."""
     if jobs := _jobs(result, parts):
         from extract.sharding.sharded_pass import ShardedPass
 
-        ShardedPass(result, parts, memory).run(jobs)
+        ShardedPass(result, parts, memory).run(on, jobs)
 
 
 def _compute(result: Extraction, parts: Sequence[str]) -> None:

@@ -41,6 +41,8 @@ class ShardedPass:
     def __init__(self, result: "Extraction", views: Sequence[str], memory: IdMemory) -> None:
         self._result = result
         self._request = result._asked()
+        assert isinstance(self._request.store, FeatureStore)
+        self._store = self._request.store
         self._views = views
         self._memory = memory
         self._total = 0
@@ -52,22 +54,24 @@ class ShardedPass:
         self._bytes = 0
         self._on_plan = self._request.watch.on_plan
 
-    def run(self, jobs: list[Job]) -> None:
+    def run(self, on: str, jobs: list[Job]) -> None:
         """Have workers compute what the jobs' files lack; Interrupted as of a ForwardPass."""
-        request, result = self._request, self._result
-        rows = sorted({int(row) for _, own in jobs for row in own if _is_path(request.inputs[row])})
+        inputs, result = self._request.inputs, self._result
+        rows = sorted({int(row) for _, own in jobs for row in own if _is_path(inputs[row])})
         if not rows:
             return
         began = time.perf_counter()
         self._total, self._kept = len(rows), len(result.good) - len(rows)
         for view in self._views:
-            request.store.prepare(replace(result.recipe, view=view))
-        self._bytes = refuse_full_disk(request, result.recipe.numerics, jobs)
-        assert request.on is not None
-        ray = connect(request.on)
+            self._store.prepare(replace(result.recipe, view=view))
+        self._bytes = refuse_full_disk(self._request, result.recipe.numerics, jobs)
+        ray = connect(on)
         pool = find_pool(ray)
         connected = time.perf_counter()
-        blocks = self._blocks_of(rows, _block_size(len(rows), pool))
+        self._work_through(ray, pool, self._blocks_of(rows, _block_size(len(rows), pool)))
+        self._tell_times(pool, connected - began, time.perf_counter() - connected)
+
+    def _work_through(self, ray: Any, pool: Pool, blocks: Sequence[Block]) -> None:
         try:
             with quiet_ray(), contextlib.closing(self._stream(ray, pool, blocks)) as told:
                 for done in told:
@@ -79,10 +83,8 @@ class ShardedPass:
         finally:
             # once: it writes a file for each folder of images, however few of them are new
             self._memory.save()
-        assert isinstance(request.store, FeatureStore)
-        if request.store.url is not None:
+        if self._store.url is not None:
             time.sleep(ANEW_SECONDS)  # until what is listed there is listed anew
-        self._tell_times(pool, connected - began, time.perf_counter() - connected)
 
     def _blocks_of(self, rows: Sequence[int], size: int) -> list[Block]:
         paths = {row: os.fspath(self._request.inputs[row]) for row in rows}
@@ -91,10 +93,9 @@ class ShardedPass:
 
     def _stream(self, ray: Any, pool: Pool, blocks: Sequence[Block]) -> Generator[Done, None, None]:
         request, result = self._request, self._result
-        assert isinstance(request.store, FeatureStore)
         preprocessing = request.backbone.preprocessing
         asked = Asked(
-            cache=request.store.url or str(request.store.cache.absolute()),
+            cache=self._store.url or str(self._store.cache.absolute()),
             recipe=result.recipe,
             views=self._views,
             taps=list(request.taps),
@@ -129,12 +130,10 @@ class ShardedPass:
         self._tell(done, pool)
 
     def _join(self) -> None:
-        store = self._request.store
-        assert isinstance(store, FeatureStore)
         for view in self._views:
-            store.compact(replace(self._result.recipe, view=view))
+            self._store.compact(replace(self._result.recipe, view=view))
         if self._request.thumbnails:
-            store.compact(thumbnail_recipe(self._request.reading))
+            self._store.compact(thumbnail_recipe(self._request.reading))
 
     def _tell(self, done: Done, pool: Pool) -> None:
         n = len(set(done.ids) | set(done.bad))
