@@ -52,6 +52,7 @@ class ShardedPass:
         self._seconds: dict[str, float] = {}
         self._blocks = 0
         self._bytes = 0
+        self._starting = 0.0
         self._on_plan = self._request.watch.on_plan
 
     def run(self, on: str, jobs: list[Job]) -> None:
@@ -72,9 +73,13 @@ class ShardedPass:
         self._tell_times(pool, connected - began, time.perf_counter() - connected)
 
     def _work_through(self, ray: Any, pool: Pool, blocks: Sequence[Block]) -> None:
+        began = time.perf_counter()
         try:
             with quiet_ray(), contextlib.closing(self._stream(ray, pool, blocks)) as told:
                 for done in told:
+                    if not self._blocks:  # until then processes began, and no image was waited for
+                        took = time.perf_counter() - began - sum(done.seconds.values())
+                        self._starting = max(0.0, took)
                     self._take(done, pool)
         except KeyboardInterrupt:
             raise Interrupted(self._done, self._total) from None
@@ -153,13 +158,13 @@ class ShardedPass:
         times = self._result.times
         one = {stage: own / pool.n for stage, own in self._seconds.items()}
         self._result.computed += len(self._computed)
-        times["start"] += connecting + one.get("start", 0.0)
+        times["start"] += connecting + self._starting + one.get("start", 0.0)
         times["decode"] += self._seconds.get("decode", 0.0)
         times["forward"] += one.get("forward", 0.0)
         times["write"] += self._seconds.get("write", 0.0)
         times["write_wait"] += one.get("write", 0.0)
         working = sum(one.get(stage, 0.0) for stage in ("start", "forward", "write"))
-        times["wait"] += max(0.0, seconds - working)
+        times["wait"] += max(0.0, seconds - self._starting - working)
 
 
 def _block_size(n: int, pool: Pool) -> int:
