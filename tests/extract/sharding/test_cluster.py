@@ -1,5 +1,6 @@
 """Where a pass may run, and what is said where it can't: no cluster is started."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 
 from extract import ExtractError, FeatureStore, MemoryStore, Tap, extract
 from extract.errors import ClusterError
+from extract.sharding import cluster
 from extract.sharding.cluster import Pool, check_on, connect, find_pool
 
 HERE = ["ray", "ray://localhost:10001", "ray://10.0.0.7:10001", "ray://[::1]:10001"]
@@ -90,6 +92,13 @@ def test_images_in_memory_are_computed_here(backbone, pixels, tmp_path, monkeypa
     store, taps = FeatureStore(tmp_path / "cache"), [Tap("layer1.0", "avg")]
     done = extract(pixels, taps, backbone, store, numerics="float32", device="cpu", on="ray")
     assert (done.computed, done.read(taps, done.good).shape) == (12, (12, 8))
+
+
+def test_signals_are_answered_as_before():
+    before = signal.getsignal(signal.SIGTERM)
+    with cluster._own_signals():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_no_import_takes_ray():

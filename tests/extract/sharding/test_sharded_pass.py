@@ -10,6 +10,7 @@ import pytest
 
 from extract import ExtractError, FeatureStore, Interrupted, Preprocessing, Tap, extract
 from extract import load_backbone as load
+from extract.engines import numerics_there
 from extract.errors import ClusterError
 from extract.forward_pass import Watch
 from extract.sharding import cluster, sharded_pass
@@ -131,6 +132,10 @@ def test_a_killed_worker_costs_its_block_alone(
     assert capfd.readouterr() == ("", "")
     assert (done.computed, done.bad) == (12, {})
     assert np.array_equal(done.read([A, B], done.good), plain.read([A, B], plain.good))
+
+
+def test_a_worker_says_what_its_device_computes_fastest():
+    assert cluster.ask_numerics("ray", "cpu") == numerics_there("cpu")
 
 
 def test_what_a_worker_raises_is_one_line_and_what_is_kept_stays(
