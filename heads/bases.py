@@ -78,8 +78,9 @@ class Columns:
         By what each problem multiplies the columns, see `scaled`.
     """
 
-    # whether a gradient takes a matrix product
+    # whether a gradient takes a matrix product, and whether what couples columns preconditions them
     pulls = True
+    couples = False
     rounding = 0.0
 
     def __init__(self, Z: np.ndarray) -> None:
@@ -194,6 +195,7 @@ class _Combinations:
     """
 
     pulls = False
+    couples = False
     rounding = ROUNDING
     n: int
 

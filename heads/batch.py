@@ -114,6 +114,11 @@ class Batch:
         """The mean second derivative of the loss, (problems, columns)."""
         return self.loss.curvature(self.state, self.weights)
 
+    def precondition(self, gradient: np.ndarray) -> np.ndarray:
+        """The gradient times about the Hessian's inverse; see `Preconditioner`."""
+        bend = self.loss.coupling if self.basis.couples else self.loss.curvature
+        return self.basis.precondition(gradient, bend(self.state, self.weights), self.ridge)
+
     def product(self, one: np.ndarray, two: np.ndarray, pushed: np.ndarray) -> np.ndarray:
         """Inner products (problems,), intercepts included; `pushed` are the margins of `two`."""
         return self.basis.products(one, two, pushed) + inner(one[:, :, -1:], two[:, :, -1:])

@@ -19,6 +19,9 @@ class Loss(NamedTuple):
     curvature : callable
         (state, weights) -> the second derivative's diagonal, its mean over the rows, of shape
         (problems, columns).
+    coupling : callable
+        (state, weights) -> the second derivative's mean over the rows as a matrix, of shape
+        (problems, columns, columns).
     piecewise : bool
         Whether it is piecewise quadratic: Newton's step on the rows that bend is the optimum of
         their piece.
@@ -27,6 +30,7 @@ class Loss(NamedTuple):
     slope: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
     bend: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
     curvature: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    coupling: Callable[[np.ndarray, np.ndarray], np.ndarray]
     piecewise: bool = False
 
 
@@ -59,6 +63,17 @@ def _softmax_curvature(chances: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.mean(weights * chances * (1 - chances), axis=2) * k / (k - 1)
 
 
+def _softmax_coupling(chances: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """diag(p) - p p^T: nothing bends where a number is added to all columns."""
+    weighted = weights * chances
+    found = -(weighted @ chances.transpose(0, 2, 1)) / chances.shape[2]
+    k = np.arange(chances.shape[1])
+    # each row sums to zero: the difference from p itself would leave rounding there
+    found[:, k, k] = 0
+    found[:, k, k] = -found.sum(axis=2)
+    return found
+
+
 def _sigmoid_slope(
     margins: np.ndarray, targets: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -85,8 +100,14 @@ def _diagonal_curvature(state: np.ndarray, _: np.ndarray) -> np.ndarray:
     return state.mean(axis=2)
 
 
+def _diagonal_coupling(state: np.ndarray, _: np.ndarray) -> np.ndarray:
+    return state.mean(axis=2)[:, :, None] * np.eye(state.shape[1], dtype=state.dtype)
+
+
 LOSSES = {
-    "softmax": Loss(_softmax_slope, _softmax_bend, _softmax_curvature),
-    "sigmoid": Loss(_sigmoid_slope, _diagonal_bend, _diagonal_curvature),
-    "squared_hinge": Loss(_hinge_slope, _diagonal_bend, _diagonal_curvature, piecewise=True),
+    "softmax": Loss(_softmax_slope, _softmax_bend, _softmax_curvature, _softmax_coupling),
+    "sigmoid": Loss(_sigmoid_slope, _diagonal_bend, _diagonal_curvature, _diagonal_coupling),
+    "squared_hinge": Loss(
+        _hinge_slope, _diagonal_bend, _diagonal_curvature, _diagonal_coupling, piecewise=True
+    ),
 }

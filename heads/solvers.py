@@ -245,7 +245,7 @@ class _Memory:
         """
         basis = batch.basis
         gradient = batch.gradient()
-        scaled = basis.precondition(gradient, batch.curvature(), batch.ridge)
+        scaled = batch.precondition(gradient)
         moved = basis.push(scaled)
         size = batch.product(gradient, scaled, moved)
         astray = np.flatnonzero(~(size > 0))

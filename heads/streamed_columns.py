@@ -1,0 +1,173 @@
+"""Rows read in blocks as the linear solver sees them: every product of a step is one pass."""
+
+from copy import copy
+
+import numpy as np
+
+from heads.bases import Pieces
+from heads.blocks import Blocks
+from heads.preconditioner import Preconditioner, flat_product, inner, leading_directions
+
+# of up to so many columns all directions precondition: their Gram matrix takes the time of a few
+# steps and saves most of them
+MOST_DIRECTIONS = 4096
+# a second derivative of less than this part of the largest is rounding
+FLAT = 1e-6
+
+
+class StreamedColumns:
+    """As `bases.Columns`, of rows that are read anew for every product.
+
+    Directions are taken in float32 and certificates in float64, as there; gradients are summed
+    over the blocks in float64 either way.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    mean, scale : arrays of shape (d,)
+        By which the rows z are standardised.
+    counts : array of shape (n,)
+        How often each row is trained on: what the preconditioner is made of.
+
+    Attributes
+    ----------
+    offsets, factors : arrays of shape (problems, 1, d) or None
+        Each problem sees the rows `(z - offset) * factor`: as its own fold would standardise them.
+    """
+
+    pulls = True
+    couples = True
+    rounding = 0.0
+
+    def __init__(
+        self, blocks: Blocks, mean: np.ndarray, scale: np.ndarray, counts: np.ndarray
+    ) -> None:
+        self.blocks = blocks
+        self.mean = mean
+        self.scale = scale
+        self.n = blocks.n
+        self.size = blocks.d + 1
+        self.step_cost = 4 * self.n * self.size
+        self.offsets: np.ndarray | None = None
+        self.factors: np.ndarray | None = None
+        if blocks.d <= MOST_DIRECTIONS:
+            gram = self._weighted(counts, None)
+            values, directions = np.linalg.eigh(gram)
+            self.total = gram.trace()
+        else:
+            found = leading_directions(lambda Q: self._weighted(counts, Q), blocks.d)
+            inside = found.T @ self._weighted(counts, found)
+            values, turn = np.linalg.eigh(inside.astype(np.float64))
+            directions = found @ turn
+            # standardised columns: each has as many squares as rows
+            self.total = float(counts.sum()) * blocks.d
+        directions = directions.astype(np.float32)
+        self.preconditioner = Preconditioner.of(
+            np.maximum(values, 0), directions, directions, self.n, self.total
+        )
+
+    def _standardised(self, rows: np.ndarray, kind: type) -> np.ndarray:
+        Z = rows.astype(kind)
+        Z -= self.mean.astype(kind)
+        Z /= self.scale.astype(kind)
+        return Z
+
+    def _weighted(self, counts: np.ndarray, Q: np.ndarray | None) -> np.ndarray:
+        """Z^T diag(counts) Z, or that times Q, in float32 by blocks that are summed in float64."""
+
+        def work(place: slice, rows: np.ndarray) -> np.ndarray:
+            Z = self._standardised(rows, np.float32)
+            Z *= np.sqrt(counts[place, None]).astype(np.float32)
+            return Z.T @ (Z if Q is None else Z @ Q)
+
+        total = np.zeros((self.size - 1, self.size - 1 if Q is None else Q.shape[1]))
+        for found in self.blocks.over(work):
+            total += found
+        return total if Q is None else total.astype(np.float32)
+
+    def seen(self, offsets: np.ndarray, factors: np.ndarray) -> "StreamedColumns":
+        """The same rows for a batch each of whose problems is of a fold of its own."""
+        basis = copy(self)
+        basis.offsets = offsets
+        basis.factors = factors
+        return basis
+
+    def of(self, problems: np.ndarray) -> "StreamedColumns":
+        """As `Columns.of`."""
+        if self.offsets is None or self.factors is None:
+            return self
+        return self.seen(self.offsets[problems], self.factors[problems])
+
+    def push(self, solutions: np.ndarray) -> np.ndarray:
+        """As `Columns.push`."""
+        kind = solutions.dtype.type
+        coef = solutions[:, :, :-1]
+        intercept = solutions[:, :, -1:]
+        if self.offsets is not None:
+            coef = coef * self.factors.astype(kind)
+            intercept = intercept - np.sum(
+                coef * self.offsets.astype(kind), axis=2, keepdims=True
+            )
+        problems, columns, size = coef.shape
+        flat = np.ascontiguousarray(coef.reshape(-1, size))
+        margins = np.empty((problems * columns, self.n), dtype=kind)
+
+        def work(place: slice, rows: np.ndarray) -> None:
+            np.matmul(flat, self._standardised(rows, kind).T, out=margins[:, place])
+
+        self.blocks.run(work)
+        margins = margins.reshape(problems, columns, self.n)
+        margins += intercept
+        return margins
+
+    def pull(self, slope: np.ndarray) -> np.ndarray:
+        """As `Columns.pull`."""
+        kind = slope.dtype.type
+        problems, columns, _ = slope.shape
+        flat = slope.reshape(-1, self.n)
+
+        def work(place: slice, rows: np.ndarray) -> np.ndarray:
+            return flat[:, place] @ self._standardised(rows, kind)
+
+        coef = np.zeros((problems * columns, self.size - 1))
+        for found in self.blocks.over(work):
+            coef += found
+        coef = coef.reshape(problems, columns, -1)
+        intercept = slope.sum(axis=2, keepdims=True, dtype=np.float64)
+        if self.offsets is not None:
+            coef = (coef - intercept * self.offsets) * self.factors
+        return np.concatenate([coef, intercept], axis=2).astype(kind)
+
+    def precondition(self, gradient: np.ndarray, bend: np.ndarray, ridge: np.ndarray) -> np.ndarray:
+        """The gradient times the inverse of `bend (x) Z^T Z + ridge`, Kronecker's product.
+
+        With all directions of the rows known it is by far the better part of the Hessian, where
+        what couples the columns (problems, columns, columns) is in it: columns of one softmax bend
+        together, and not at all along a number added to all. A fold's means and scales, near all
+        rows', are left out.
+        """
+        values, turn = np.linalg.eigh(bend.astype(np.float64))
+        turn = turn.astype(gradient.dtype)
+        found = self.preconditioner.apply(
+            turn.transpose(0, 2, 1) @ gradient, np.maximum(values, 0), ridge
+        )
+        # an intercept without penalty and curvature stays where it is
+        flat = (values < FLAT * values.max(axis=1, keepdims=True)) & (ridge[:, 1:] == 0)
+        found[:, :, -1][flat] = 0
+        return turn @ found
+
+    def products(
+        self, one: np.ndarray, two: np.ndarray, pushed: np.ndarray | None = None
+    ) -> np.ndarray:
+        """As `Columns.products`."""
+        return inner(one[:, :, :-1], two[:, :, :-1])
+
+    def direct_cost(self, on: np.ndarray) -> np.ndarray:
+        """As `Columns.direct_cost`: never, it would take a Gram matrix for each problem."""
+        return np.full(len(on), np.inf)
+
+    cost_of_most = direct_cost
+
+    def solve_directly(self, pieces: Pieces, exact: bool) -> np.ndarray:
+        """Never asked for; see `direct_cost`."""
+        raise np.linalg.LinAlgError

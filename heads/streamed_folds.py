@@ -1,0 +1,127 @@
+"""Folds of rows that are read in blocks: their moments, Gram matrices and class sums, by passes."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from heads.blocks import Blocks
+from heads.fold_passes import FAR
+from heads.reduction import Fold
+
+
+class StreamedFold(Fold):
+    """A `Fold` whose rows are never in memory together; moments are set by `share_moments`.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    train, others : index arrays of shape (n,) and (m,)
+
+    Attributes
+    ----------
+    counts : array of shape (n_all,), float64
+        How often each row is trained on.
+    """
+
+    def __init__(self, blocks: Blocks, train: np.ndarray, others: np.ndarray) -> None:
+        super().__init__(blocks.rows, train, others)
+        self.counts = np.bincount(train, minlength=blocks.n).astype(np.float64)
+        # inner products of all rows are out of reach: heads are solved over columns
+        self.refined = True
+
+    @property
+    def reduced(self) -> bool:
+        return False
+
+    def standardise(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of a block as the fold's heads see them, float64."""
+        B = rows.astype(np.float64)
+        B -= self.mean
+        B /= self.scale
+        return B
+
+    def held_out(self, place: slice) -> tuple[np.ndarray, np.ndarray]:
+        """The places among the m held-out rows of those in a block, and theirs in the block."""
+        number = self.rows[self.n :]
+        among = np.flatnonzero((number >= place.start) & (number < place.stop))
+        return among, number[among] - place.start
+
+
+class _Sums(NamedTuple):
+    """By fold: row counts (folds, 1), means and squared deviations summed, (folds, d)."""
+
+    n: np.ndarray
+    mean: np.ndarray
+    squares: np.ndarray
+
+    def joined(self, other: "_Sums") -> "_Sums":
+        """Of both blocks' rows: Chan, Golub and LeVeque (1983), "Algorithms for computing the
+        sample variance"; no digit is lost where blocks differ."""
+        n = self.n + other.n
+        part = other.n / np.maximum(n, 1)
+        apart = other.mean - self.mean
+        squares = self.squares + other.squares + apart**2 * self.n * part
+        return _Sums(n, self.mean + part * apart, squares)
+
+
+def share_moments(blocks: Blocks, folds: Sequence[StreamedFold]) -> None:
+    """Set `moments` of all folds by one pass, and refuse rows that hold no finite numbers.
+
+    Raises
+    ------
+    ValueError
+        A block holds NaN or infinity.
+    """
+    counts = np.stack([fold.counts for fold in folds])
+
+    def work(place: slice, rows: np.ndarray) -> _Sums:
+        if not np.isfinite(rows).all():
+            bad = place.start + int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+            raise ValueError(
+                f"row {bad} of X holds NaN or infinity, expected finite numbers; leave it out"
+            )
+        own = counts[:, place]
+        n = own.sum(axis=1, keepdims=True)
+        B = rows.astype(np.float64)
+        center = B.mean(axis=0)
+        B -= center
+        shift = own @ B / np.maximum(n, 1)
+        B *= B
+        squares = np.maximum(own @ B - n * shift**2, 0)
+        return _Sums(n, center + shift, squares)
+
+    total: _Sums | None = None
+    for found in blocks.over(work):
+        total = found if total is None else total.joined(found)
+    assert total is not None
+    variances = total.squares / total.n
+    for fold, mean, var in zip(folds, total.mean, variances, strict=True):
+        fold.moments = mean, var
+    _repair_variances(blocks, folds, total.mean)
+
+
+def _repair_variances(
+    blocks: Blocks, folds: Sequence[StreamedFold], means: np.ndarray
+) -> None:
+    """Take the variance anew where a fold is nearly constant and far from the other rows.
+
+    A block's squares, taken about its own mean, have lost the digits of such a column.
+    """
+    spread = np.abs(means - means[0]).max(axis=0)
+    doubtful = [np.flatnonzero(fold.var <= FAR**-2 * spread**2) for fold in folds]
+    if not any(map(len, doubtful)):
+        return
+
+    def work(place: slice, rows: np.ndarray) -> list[np.ndarray]:
+        return [
+            fold.counts[place] @ (rows[:, own].astype(np.float64) - fold.mean[own]) ** 2
+            for fold, own in zip(folds, doubtful, strict=True)
+        ]
+
+    totals = [np.zeros(len(own)) for own in doubtful]
+    for found in blocks.over(work):
+        for total, part in zip(totals, found, strict=True):
+            total += part
+    for fold, own, total in zip(folds, doubtful, totals, strict=True):
+        fold.var[own] = total / fold.n
