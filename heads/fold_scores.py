@@ -113,18 +113,37 @@ def _svc_answers(svc: SVC, K: np.ndarray) -> Scored:
     return Scored(found, votes.argmax(axis=1))
 
 
+class Neighbours(NamedTuple):
+    """Distances to the nearest training rows and their numbers, (m, most), nearest first."""
+
+    distances: np.ndarray
+    numbers: np.ndarray
+
+
 def _score_knn(
     fold: Fold, codes: np.ndarray, grid: Grid, class_weights: np.ndarray | None
 ) -> list[Scored]:
+    def find(metric: str, most: int) -> Neighbours:
+        return Neighbours(*nearest_rows(DISTANCES[metric](fold), most))
+
+    return answer_neighbours(find, codes, grid)
+
+
+def answer_neighbours(
+    find: Callable[[str, int], Neighbours], codes: np.ndarray, grid: Grid
+) -> list[Scored]:
+    """What every candidate of a grid answers, by the votes of the neighbours.
+
+    find : (metric, how many) -> the neighbours. codes : class numbers of the rows they are among.
+    """
     # the votes (m, most, classes) of the first 1, 2, ... neighbours, by metric and weights
     votes = {}
     for metric in dict.fromkeys(params["metric"] for params in grid):
         same = [params for params in grid if params["metric"] == metric]
-        most = max(params["n_neighbors"] for params in same)
-        distances, neighbours = nearest_rows(DISTANCES[metric](fold), most)
+        distances, numbers = find(metric, max(params["n_neighbors"] for params in same))
         for weights in dict.fromkeys(params["weights"] for params in same):
             each = np.ones_like(distances) if weights == "uniform" else _closeness(distances)
-            of_class = each[:, :, None] * one_hot(codes)[neighbours]
+            of_class = each[:, :, None] * one_hot(codes)[numbers]
             votes[metric, weights] = np.cumsum(of_class, axis=1)
     answers = []
     for params in grid:
@@ -134,7 +153,12 @@ def _score_knn(
 
 
 def _cosine(fold: Fold) -> np.ndarray:
-    found = np.clip(1 - fold.cosines, 0, 2)
+    return cosine_distances(fold.cosines)
+
+
+def cosine_distances(cosines: np.ndarray) -> np.ndarray:
+    """1 - cosine, from 0 to 2."""
+    found = np.clip(1 - cosines, 0, 2)
     # equal directions are at distance zero, not at rounding
     found[found < 10 * ROUNDING] = 0
     return found

@@ -14,6 +14,8 @@ FEW_COLUMNS = 300
 ROUNDING_32 = 1e-6
 # keeps a quotient finite where neither penalty nor curvature is left
 NO_CURVATURE = 1e-12
+# a mean square whose inverse is nothing: of the directions that are left where none is
+NOTHING_LEFT = 1e200
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,17 @@ class Preconditioner:
             rest = values[values >= ROUNDING_32 * values.max()].min()
             values = np.maximum(values, rest)
         return cls(np.r_[values, n], rest, _with_intercept(into), _with_intercept(out))
+
+    @classmethod
+    def of_all(cls, values: np.ndarray, directions: np.ndarray, n: int) -> "Preconditioner":
+        """From all directions (size, size), none left to a mean: `apply` subtracts nothing.
+
+        What it would subtract, the inverse in the least direction, drowns that in the leading ones
+        by float32's rounding.
+        """
+        values = np.maximum(values, ROUNDING_32 * values.max(initial=0))
+        whole = _with_intercept(directions)
+        return cls(np.r_[values, n], NOTHING_LEFT, whole, whole)
 
     def apply(self, gradient: np.ndarray, bend: np.ndarray, ridge: np.ndarray) -> np.ndarray:
         """The gradient (problems, columns, size) times the inverse, in the gradient's precision.

@@ -138,7 +138,7 @@ class Fold:
     @property
     def other_distances(self) -> np.ndarray:
         products, lengths = self.crosses
-        return _squared_distances(products, lengths[self.n :], lengths[: self.n])
+        return squared_distances(products, lengths[self.n :, None], lengths[: self.n])
 
     def refine(self) -> None:
         """Take the products of this fold's rows in float64, and what follows from them anew.
@@ -163,7 +163,7 @@ class Fold:
     @cached_property
     def distances(self) -> np.ndarray:
         lengths = np.diag(self.gram)
-        return _squared_distances(self.gram[:, : self.n], lengths, lengths[: self.n])
+        return squared_distances(self.gram[:, : self.n], lengths[:, None], lengths[: self.n])
 
     @cached_property
     def _reduced(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -252,9 +252,9 @@ class Fold:
         return np.hstack([back @ B[pivots] for _, B in self._chunks()])
 
 
-def _squared_distances(products: np.ndarray, lengths: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """|a|^2 + |b|^2 - 2 a b, of rows by their products and squared lengths."""
-    found = lengths[:, None] + others - 2 * products
+def squared_distances(products: np.ndarray, lengths: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """|a|^2 + |b|^2 - 2 a b, of rows by their products and squared lengths (m, 1) and (n,)."""
+    found = lengths + others - 2 * products
     # equal rows are at distance zero, not at the rounding error of their lengths
-    found[found < 10 * ROUNDING * (lengths[:, None] + others)] = 0
+    found[found < 10 * ROUNDING * (lengths + others)] = 0
     return found

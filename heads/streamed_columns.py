@@ -11,6 +11,9 @@ from heads.preconditioner import Preconditioner, flat_product, inner, leading_di
 # of up to so many columns all directions precondition: their Gram matrix takes the time of a few
 # steps and saves most of them
 MOST_DIRECTIONS = 4096
+# so many rows are summed in float32: its rounding grows with their number, and near the optimum the
+# gradient is the small difference of large sums
+SUMMED = 256
 # a second derivative of less than this part of the largest is rounding
 FLAT = 1e-6
 
@@ -35,7 +38,7 @@ class StreamedColumns:
         Each problem sees the rows `(z - offset) * factor`: as its own fold would standardise them.
     """
 
-    pulls = True
+    pulls = False
     couples = True
     rounding = 0.0
 
@@ -52,20 +55,20 @@ class StreamedColumns:
         self.factors: np.ndarray | None = None
         if blocks.d <= MOST_DIRECTIONS:
             gram = self._weighted(counts, None)
-            values, directions = np.linalg.eigh(gram)
             self.total = gram.trace()
+            values, directions = np.linalg.eigh(gram)
+            directions = directions.astype(np.float32)
+            self.preconditioner = Preconditioner.of_all(values, directions, self.n)
         else:
             found = leading_directions(lambda Q: self._weighted(counts, Q), blocks.d)
             inside = found.T @ self._weighted(counts, found)
             values, turn = np.linalg.eigh(inside.astype(np.float64))
-            directions = found @ turn
+            directions = found @ turn.astype(np.float32)
             # standardised columns: each has as many squares as rows
             self.total = float(counts.sum()) * blocks.d
-        directions = directions.astype(np.float32)
-        self.preconditioner = Preconditioner.of(
-            np.maximum(values, 0), directions, directions, self.n, self.total
-        )
-
+            self.preconditioner = Preconditioner.of(
+                np.maximum(values, 0), directions, directions, self.n, self.total
+            )
     def _standardised(self, rows: np.ndarray, kind: type) -> np.ndarray:
         Z = rows.astype(kind)
         Z -= self.mean.astype(kind)
@@ -127,7 +130,12 @@ class StreamedColumns:
         flat = slope.reshape(-1, self.n)
 
         def work(place: slice, rows: np.ndarray) -> np.ndarray:
-            return flat[:, place] @ self._standardised(rows, kind)
+            Z = self._standardised(rows, kind)
+            found = np.zeros((len(flat), self.size - 1))
+            for start in range(0, len(Z), SUMMED):
+                own = slice(place.start + start, min(place.start + start + SUMMED, place.stop))
+                found += flat[:, own] @ Z[start : start + SUMMED]
+            return found
 
         coef = np.zeros((problems * columns, self.size - 1))
         for found in self.blocks.over(work):

@@ -1,6 +1,7 @@
 """Folds of rows that are read in blocks: their moments, Gram matrices and class sums, by passes."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from heads.blocks import Blocks
 from heads.fold_passes import FAR
 from heads.reduction import Fold
+from heads.streamed_columns import StreamedColumns
 
 
 class StreamedFold(Fold):
@@ -26,6 +28,7 @@ class StreamedFold(Fold):
 
     def __init__(self, blocks: Blocks, train: np.ndarray, others: np.ndarray) -> None:
         super().__init__(blocks.rows, train, others)
+        self.blocks = blocks
         self.counts = np.bincount(train, minlength=blocks.n).astype(np.float64)
         # inner products of all rows are out of reach: heads are solved over columns
         self.refined = True
@@ -33,6 +36,11 @@ class StreamedFold(Fold):
     @property
     def reduced(self) -> bool:
         return False
+
+    @cached_property
+    def columns(self) -> StreamedColumns:
+        """All rows by their columns, as `solvers.solve` takes them."""
+        return StreamedColumns(self.blocks, self.mean, self.scale, self.counts)
 
     def standardise(self, rows: np.ndarray) -> np.ndarray:
         """Rows of a block as the fold's heads see them, float64."""
