@@ -59,6 +59,22 @@ def is_streamed(X: Any) -> bool:
     )
 
 
+def check_rows(X: Rows, labels: int) -> None:
+    """Refuse rows that a search can't take, before any is read.
+
+    Raises
+    ------
+    ValueError
+        They are no floats, of no two dimensions, empty, or not as many as the labels.
+    """
+    if X.dtype.kind != "f":
+        raise ValueError(f"X holds {X.dtype}, expected floats; convert it")
+    if 0 in X.shape or X.shape[0] != labels:
+        raise ValueError(
+            f"X has shape {tuple(X.shape)} and y {labels} labels, expected a row for each"
+        )
+
+
 class Blocks:
     """Passes over rows, by threads: blocks are read one after the other, worked on side by side.
 

@@ -27,13 +27,21 @@ def fit_ridge(
     else:
         root = np.sqrt(weights)[:, None]
         values, vectors = np.linalg.eigh((root * centred).T @ (root * centred))
-    turned = vectors.T @ (centred.T @ (weights[:, None] * (Y - middle)))
+    right = centred.T @ (weights[:, None] * (Y - middle))
+    coef = solve_ridge(values, vectors, right, grid)
+    return without_error(coef, middle - coef @ center)
+
+
+def solve_ridge(
+    values: np.ndarray, vectors: np.ndarray, right: np.ndarray, grid: Grid
+) -> np.ndarray:
+    """Coefficients (candidates, k, d) by an eigendecomposition and right-hand sides (d, k)."""
+    turned = vectors.T @ right
     coefs = []
     for params in grid:
         shrunk = turned / (np.maximum(values, 0) + params["alpha"])[:, None]
         coefs.append((vectors @ shrunk).T)
-    coef = np.stack(coefs)
-    return _without_error(coef, middle - coef @ center)
+    return np.stack(coefs)
 
 
 def fit_lda(fold: Fold, codes: np.ndarray, grid: Grid, class_weights: np.ndarray | None) -> Fitted:
@@ -43,7 +51,7 @@ def fit_lda(fold: Fold, codes: np.ndarray, grid: Grid, class_weights: np.ndarray
     D - U^T U, so its inverse is a system of the classes' size (Woodbury's identity):
     D^-1 + D^-1 U^T (I - U D^-1 U^T)^-1 U D^-1.
     """
-    means, proportions = class_means(fold.train, codes)
+    means, proportions = fold.class_means(codes)
     values, vectors = fold.spectrum
     means = means @ vectors
     squares = values / len(codes)
@@ -64,14 +72,9 @@ def fit_lda(fold: Fold, codes: np.ndarray, grid: Grid, class_weights: np.ndarray
             intercept = intercept[1:] - intercept[:1]
         coefs.append(coef @ vectors.T)
         intercepts.append(intercept)
-    return _without_error(np.stack(coefs), np.stack(intercepts))
+    return without_error(np.stack(coefs), np.stack(intercepts))
 
 
-def _without_error(coef: np.ndarray, intercept: np.ndarray) -> Fitted:
+def without_error(coef: np.ndarray, intercept: np.ndarray) -> Fitted:
+    """A closed form's solution: nothing is left over."""
     return Fitted(coef, intercept, np.zeros(len(coef)), np.zeros(len(coef), dtype=int))
-
-
-def class_means(Z: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means (classes, r) of the classes, and the proportion (classes,) of rows in each."""
-    counts = np.bincount(codes)
-    return one_hot(codes).T @ Z / counts[:, None], counts / len(codes)

@@ -8,7 +8,7 @@ from sklearn.svm import SVC
 
 from heads.bases import ROUNDING
 from heads.calibration import as_columns
-from heads.closed_forms import class_means, fit_lda, fit_ridge
+from heads.closed_forms import fit_lda, fit_ridge
 from heads.linear import PROBLEMS, Grid, HeadFit, fit_iterative, one_hot
 from heads.reduction import Fold
 from heads.svm import one_against_rest, pair_decisions
@@ -195,7 +195,7 @@ def _score_centroid(
     fold: Fold, codes: np.ndarray, grid: Grid, class_weights: np.ndarray | None
 ) -> list[Scored]:
     # distances within the training rows' span: what lies outside it is the same for every class
-    means, _ = class_means(fold.train, codes)
+    means, _ = fold.class_means(codes)
     scores = (
         2 * fold.others @ means.T
         - np.sum(means**2, axis=1)

@@ -233,6 +233,15 @@ class Fold:
             return self.products
         return Products(np.pad(self.gram[: self.n, : self.n], (0, n - self.n)))
 
+    def class_means(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means (classes, r) of the classes, and the proportion (classes,) of rows in each.
+
+        codes : array of shape (n,), of the training rows
+        """
+        counts = np.bincount(codes)
+        members = np.eye(len(counts))[codes]
+        return members.T @ self.train / counts[:, None], counts / len(codes)
+
     def coefficients(self, reduced: np.ndarray, by_rows: bool = False) -> np.ndarray:
         """Coefficients as (k, d) of the standardised features.
 

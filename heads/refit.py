@@ -9,7 +9,6 @@ import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
 from heads.catalog import find_head
-from heads.closed_forms import class_means
 from heads.fold_scores import LINEAR, precomputed_svc, rbf_gamma
 from heads.linear import PROBLEMS, basis_of
 from heads.reduction import Fold
@@ -41,12 +40,7 @@ def fit_pipeline(
     if values is None:
         return pipeline.fit(X, y)
     scaler, classifier = pipeline[0], pipeline[-1]
-    # all that StandardScaler.fit sets; it would read X once more
-    scaler.mean_ = fold.mean
-    scaler.var_ = fold.var
-    scaler.scale_ = fold.scale
-    scaler.n_features_in_ = fold.d
-    scaler.n_samples_seen_ = np.int64(fold.n)
+    set_scaler(scaler, fold)
     if name not in REFITS:
         classifier.fit(scaler.transform(X), y)
         return pipeline
@@ -61,6 +55,15 @@ def fit_pipeline(
         scaled = scaler.transform(X[classifier.support_]).astype(np.float64)
         setattr(classifier, rows, scaled)
     return pipeline
+
+
+def set_scaler(scaler: Any, fold: Fold) -> None:
+    """Set all that StandardScaler.fit sets; it would read X once more."""
+    scaler.mean_ = fold.mean
+    scaler.var_ = fold.var
+    scaler.scale_ = fold.scale
+    scaler.n_features_in_ = fold.d
+    scaler.n_samples_seen_ = np.int64(fold.n)
 
 
 def _refit_linear(name: str) -> Callable[..., None]:
@@ -79,7 +82,7 @@ def _refit_lda(
     classifier: Any, fold: Fold, codes: np.ndarray, values: dict, weights: np.ndarray | None
 ) -> None:
     found = LINEAR["lda"](fold, codes, [values], weights)
-    means, priors = class_means(fold.train, codes)
+    means, priors = fold.class_means(codes)
     most = min(len(priors) - 1, fold.d)
     # covariance_ is left out: (d, d), and no prediction needs it
     classifier.coef_ = fold.coefficients(found.coef[0])

@@ -1,7 +1,9 @@
 """Cross-validated search over heads and their parameters on shared folds."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,10 @@ from sklearn.metrics import get_scorer
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, check_cv
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from threadpoolctl import threadpool_limits
 
+from heads.blocks import Blocks, Rows, check_rows, is_streamed
 from heads.candidates import list_settings, make_candidates
 from heads.catalog import HEADS, find_head, make_head
 from heads.cv_results import comparable, out_of_fold, tabulate
@@ -29,6 +32,8 @@ from heads.fold_scores import FOLD_SCORERS
 from heads.linear import PROBLEMS
 from heads.reduction import Fold
 from heads.refit import REFITS, fit_pipeline, weights_of
+from heads.streamed_folds import StreamedFold
+from heads.streamed_search import answer_in_blocks, refit_in_blocks, refuse_unstreamed
 from heads.validation import Task, Validated, validate_candidates
 
 
@@ -138,19 +143,34 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         ValueError
             Unknown head, one class only, no folds.
         """
-        task = self._prepare(X, y, groups)
+        streamed = is_streamed(X)
+        task = (self._prepare_streamed if streamed else self._prepare)(X, y, groups)
+        score = _score_streamed if streamed else self._score_folds
         # one thread each for BLAS: with more, the number of jobs would change the last bits
         with threadpool_limits(1):
-            self._keep_best(task, self._score_folds(task))
+            self._keep_best(task, score(task))
         return self
 
     def _prepare(self, X: Any, y: Any, groups: Any) -> Task:
         """Check what came and lay out what is to be done."""
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        return self._lay_out(X, y, groups, partial(Fold, X))
+
+    def _prepare_streamed(self, X: Rows, y: Any, groups: Any) -> Task:
+        """The same for rows that are read in blocks."""
+        y = column_or_1d(y)
+        check_rows(X, len(y))
+        self.n_features_in_ = X.shape[1]
+        blocks = Blocks(X, self.n_jobs)
+        task = self._lay_out(X, y, groups, partial(StreamedFold, blocks))
+        refuse_unstreamed(task.candidates)
+        return task
+
+    def _lay_out(self, X: Any, y: np.ndarray, groups: Any, make_fold: Callable[..., Fold]) -> Task:
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         _check_classes(y)
-        splits = list(self._splitter(y, groups).split(X, y, groups))
+        splits = list(self._splitter(y, groups).split(np.zeros(len(y)), y, groups))
         self.n_splits_ = len(splits)
         for train, _ in splits:
             _check_classes(y[train])
@@ -165,9 +185,9 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             class_weight=self.class_weight,
             # the scorer's own checks of class numbers cost more than a small fold
             scorer=_accuracy if self.scoring in (None, "accuracy") else self.scorer_,
-            n_jobs=1 if X.size <= FEW_VALUES else self.n_jobs,
-            whole=Fold(X, np.arange(len(y)), np.arange(0)),
-            folds=[Fold(X, train, val) for train, val in splits],
+            n_jobs=1 if math.prod(X.shape) <= FEW_VALUES else self.n_jobs,
+            whole=make_fold(np.arange(len(y)), np.arange(0)),
+            folds=[make_fold(train, val) for train, val in splits],
         )
 
     def _score_folds(self, task: Task) -> list[list[Validated]]:
@@ -199,9 +219,12 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             return
         started = time.perf_counter()
         best = task.candidates[self.best_index_]
-        self.best_estimator_ = fit_pipeline(
-            best.head, best.pipeline(), best.values, task.X, task.y, task.whole
-        )
+        if isinstance(task.whole, StreamedFold):
+            self.best_estimator_ = refit_in_blocks(best, task.y, task.whole)
+        else:
+            self.best_estimator_ = fit_pipeline(
+                best.head, best.pipeline(), best.values, task.X, task.y, task.whole
+            )
         self.refit_time_ = time.perf_counter() - started
 
     def _splitter(self, y: np.ndarray, groups: Any) -> Any:
@@ -242,6 +265,10 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """The search's scoring of the best head on other rows."""
         best, X = self._best(X)
         return self.scorer_(best, X, y)
+
+
+def _score_streamed(task: Task) -> list[list[Validated]]:
+    return answer_in_blocks(task, task.whole.blocks)
 
 
 def _check_classes(y: np.ndarray) -> None:

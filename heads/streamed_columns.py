@@ -11,9 +11,6 @@ from heads.preconditioner import Preconditioner, flat_product, inner, leading_di
 # of up to so many columns all directions precondition: their Gram matrix takes the time of a few
 # steps and saves most of them
 MOST_DIRECTIONS = 4096
-# so many rows are summed in float32: its rounding grows with their number, and near the optimum the
-# gradient is the small difference of large sums
-SUMMED = 256
 # a second derivative of less than this part of the largest is rounding
 FLAT = 1e-6
 
@@ -21,8 +18,7 @@ FLAT = 1e-6
 class StreamedColumns:
     """As `bases.Columns`, of rows that are read anew for every product.
 
-    Directions are taken in float32 and certificates in float64, as there; gradients are summed
-    over the blocks in float64 either way.
+    Margins of directions are taken in float32, gradients and certificates in float64.
 
     Parameters
     ----------
@@ -124,18 +120,17 @@ class StreamedColumns:
         return margins
 
     def pull(self, slope: np.ndarray) -> np.ndarray:
-        """As `Columns.pull`."""
+        """As `Columns.pull`, always of float64 products.
+
+        Near the optimum a gradient is the small difference of large sums: over as many rows as
+        these, float32's roundings make steps astray before the certificate is reached.
+        """
         kind = slope.dtype.type
         problems, columns, _ = slope.shape
         flat = slope.reshape(-1, self.n)
 
         def work(place: slice, rows: np.ndarray) -> np.ndarray:
-            Z = self._standardised(rows, kind)
-            found = np.zeros((len(flat), self.size - 1))
-            for start in range(0, len(Z), SUMMED):
-                own = slice(place.start + start, min(place.start + start + SUMMED, place.stop))
-                found += flat[:, own] @ Z[start : start + SUMMED]
-            return found
+            return flat[:, place].astype(np.float64) @ self._standardised(rows, np.float64)
 
         coef = np.zeros((problems * columns, self.size - 1))
         for found in self.blocks.over(work):

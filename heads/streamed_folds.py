@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from heads.blocks import Blocks
+from heads.bases import ROUNDING
 from heads.fold_passes import FAR
 from heads.reduction import Fold
 from heads.streamed_columns import StreamedColumns
@@ -41,6 +42,42 @@ class StreamedFold(Fold):
     def columns(self) -> StreamedColumns:
         """All rows by their columns, as `solvers.solve` takes them."""
         return StreamedColumns(self.blocks, self.mean, self.scale, self.counts)
+
+    @cached_property
+    def spectrum(self) -> tuple[np.ndarray, np.ndarray]:
+        """As `Fold.spectrum`, of a Gram matrix (d, d) from one pass."""
+        values, vectors = np.linalg.eigh(self.weighted_gram(self.counts, np.zeros(self.d)))
+        above = values > values.max(initial=0) * ROUNDING
+        return values[above], vectors[:, above]
+
+    def weighted_gram(self, weights: np.ndarray, center: np.ndarray) -> np.ndarray:
+        """Squares and products (d, d) of the rows less a center, by weights (n_all,)."""
+        root = np.sqrt(weights)
+
+        def work(place: slice, rows: np.ndarray) -> np.ndarray:
+            own = np.flatnonzero(root[place])
+            Z = self.standardise(rows[own]) - center
+            Z *= root[place][own, None]
+            return Z.T @ Z
+
+        total = np.zeros((self.d, self.d))
+        for found in self.blocks.over(work):
+            total += found
+        return total
+
+    def class_means(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `Fold.class_means`, from one pass."""
+        counts = np.bincount(codes)
+        members = np.zeros((len(self.counts), len(counts)))
+        np.add.at(members, (self.rows[: self.n], codes), 1)
+
+        def work(place: slice, rows: np.ndarray) -> np.ndarray:
+            return members[place].T @ self.standardise(rows)
+
+        total = np.zeros((len(counts), self.d))
+        for found in self.blocks.over(work):
+            total += found
+        return total / counts[:, None], counts / len(codes)
 
     def standardise(self, rows: np.ndarray) -> np.ndarray:
         """Rows of a block as the fold's heads see them, float64."""

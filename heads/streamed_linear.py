@@ -35,6 +35,11 @@ class Part:
         """Of the training rows."""
         return int(self.codes.max()) + 1
 
+    @property
+    def trained_codes(self) -> np.ndarray:
+        """Of the training rows alone, in the fold's order."""
+        return self.codes[self.fold.rows[: self.fold.n]]
+
     def problems(self, name: str, params: dict) -> Problems:
         """What one candidate solves, over all rows."""
         made = PROBLEMS[name](self.codes, [params], self.class_weights).problems
