@@ -78,7 +78,7 @@ class Columns:
         By what each problem multiplies the columns, see `scaled`.
     """
 
-    # whether a gradient takes a matrix product, and whether what couples columns preconditions them
+    # whether a gradient takes a matrix product; whether what couples columns preconditions them
     pulls = True
     couples = False
     rounding = 0.0

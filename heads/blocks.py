@@ -16,7 +16,7 @@ Found = TypeVar("Found")
 
 
 class Rows(Protocol):
-    """(n, d) rows given a slice at a time: an HDF5 dataset, or what is read when it is asked for."""
+    """(n, d) rows given a slice at a time, such as an HDF5 dataset."""
 
     @property
     def dtype(self) -> np.dtype: ...

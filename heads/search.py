@@ -145,7 +145,7 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """
         streamed = is_streamed(X)
         task = (self._prepare_streamed if streamed else self._prepare)(X, y, groups)
-        score = _score_streamed if streamed else self._score_folds
+        score = answer_in_blocks if streamed else self._score_folds
         # one thread each for BLAS: with more, the number of jobs would change the last bits
         with threadpool_limits(1):
             self._keep_best(task, score(task))
@@ -265,10 +265,6 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """The search's scoring of the best head on other rows."""
         best, X = self._best(X)
         return self.scorer_(best, X, y)
-
-
-def _score_streamed(task: Task) -> list[list[Validated]]:
-    return answer_in_blocks(task, task.whole.blocks)
 
 
 def _check_classes(y: np.ndarray) -> None:

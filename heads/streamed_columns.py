@@ -4,9 +4,9 @@ from copy import copy
 
 import numpy as np
 
-from heads.bases import Pieces
+from heads.bases import Columns, Pieces
 from heads.blocks import Blocks
-from heads.preconditioner import Preconditioner, flat_product, inner, leading_directions
+from heads.preconditioner import Preconditioner, leading_directions
 
 # of up to so many columns all directions precondition: their Gram matrix takes the time of a few
 # steps and saves most of them
@@ -15,7 +15,7 @@ MOST_DIRECTIONS = 4096
 FLAT = 1e-6
 
 
-class StreamedColumns:
+class StreamedColumns(Columns):
     """As `bases.Columns`, of rows that are read anew for every product.
 
     Margins of directions are taken in float32, gradients and certificates in float64.
@@ -34,9 +34,9 @@ class StreamedColumns:
         Each problem sees the rows `(z - offset) * factor`: as its own fold would standardise them.
     """
 
+    # gradients being exact, certificates are not tried in float32 first
     pulls = False
     couples = True
-    rounding = 0.0
 
     def __init__(
         self, blocks: Blocks, mean: np.ndarray, scale: np.ndarray, counts: np.ndarray
@@ -65,6 +65,7 @@ class StreamedColumns:
             self.preconditioner = Preconditioner.of(
                 np.maximum(values, 0), directions, directions, self.n, self.total
             )
+
     def _standardised(self, rows: np.ndarray, kind: type) -> np.ndarray:
         Z = rows.astype(kind)
         Z -= self.mean.astype(kind)
@@ -102,11 +103,9 @@ class StreamedColumns:
         kind = solutions.dtype.type
         coef = solutions[:, :, :-1]
         intercept = solutions[:, :, -1:]
-        if self.offsets is not None:
+        if self.offsets is not None and self.factors is not None:
             coef = coef * self.factors.astype(kind)
-            intercept = intercept - np.sum(
-                coef * self.offsets.astype(kind), axis=2, keepdims=True
-            )
+            intercept = intercept - np.sum(coef * self.offsets.astype(kind), axis=2, keepdims=True)
         problems, columns, size = coef.shape
         flat = np.ascontiguousarray(coef.reshape(-1, size))
         margins = np.empty((problems * columns, self.n), dtype=kind)
@@ -137,7 +136,7 @@ class StreamedColumns:
             coef += found
         coef = coef.reshape(problems, columns, -1)
         intercept = slope.sum(axis=2, keepdims=True, dtype=np.float64)
-        if self.offsets is not None:
+        if self.offsets is not None and self.factors is not None:
             coef = (coef - intercept * self.offsets) * self.factors
         return np.concatenate([coef, intercept], axis=2).astype(kind)
 
@@ -159,17 +158,9 @@ class StreamedColumns:
         found[:, :, -1][flat] = 0
         return turn @ found
 
-    def products(
-        self, one: np.ndarray, two: np.ndarray, pushed: np.ndarray | None = None
-    ) -> np.ndarray:
-        """As `Columns.products`."""
-        return inner(one[:, :, :-1], two[:, :, :-1])
-
     def direct_cost(self, on: np.ndarray) -> np.ndarray:
         """As `Columns.direct_cost`: never, it would take a Gram matrix for each problem."""
         return np.full(len(on), np.inf)
-
-    cost_of_most = direct_cost
 
     def solve_directly(self, pieces: Pieces, exact: bool) -> np.ndarray:
         """Never asked for; see `direct_cost`."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class StreamedFold(Fold):
     """
 
     def __init__(self, blocks: Blocks, train: np.ndarray, others: np.ndarray) -> None:
-        super().__init__(blocks.rows, train, others)
+        super().__init__(cast(np.ndarray, blocks.rows), train, others)
         self.blocks = blocks
         self.counts = np.bincount(train, minlength=blocks.n).astype(np.float64)
         # inner products of all rows are out of reach: heads are solved over columns
@@ -146,9 +146,7 @@ def share_moments(blocks: Blocks, folds: Sequence[StreamedFold]) -> None:
     _repair_variances(blocks, folds, total.mean)
 
 
-def _repair_variances(
-    blocks: Blocks, folds: Sequence[StreamedFold], means: np.ndarray
-) -> None:
+def _repair_variances(blocks: Blocks, folds: Sequence[StreamedFold], means: np.ndarray) -> None:
     """Take the variance anew where a fold is nearly constant and far from the other rows.
 
     A block's squares, taken about its own mean, have lost the digits of such a column.

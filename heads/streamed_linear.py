@@ -1,8 +1,8 @@
 """The linear heads of all folds on rows read in blocks: common passes for folds and strengths."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from heads.fold_batches import NEAR
 from heads.fold_scores import Scored
 from heads.linear import PROBLEMS, TOL, Fitted, Grid, HeadProblems
 from heads.solvers import Problems, Solution, solve
-from heads.streamed_columns import StreamedColumns
 from heads.streamed_folds import StreamedFold
 
 # so many margins are solved for at a time, about a gigabyte in all
@@ -40,7 +39,7 @@ class Part:
         """Of the training rows alone, in the fold's order."""
         return self.codes[self.fold.rows[: self.fold.n]]
 
-    def problems(self, name: str, params: dict) -> Problems:
+    def problems(self, name: str, params: Mapping[str, Any]) -> Problems:
         """What one candidate solves, over all rows."""
         made = PROBLEMS[name](self.codes, [params], self.class_weights).problems
         return Problems(
@@ -115,13 +114,15 @@ def _fit_group(
         basis = columns
         if center is not group[0].fold:
             views = [_view(center, group[job.part].fold) for job in jobs]
-            offsets, factors = (np.repeat(np.stack(a), count, axis=0) for a in zip(*views))
+            offsets, factors = (
+                np.repeat(np.stack(a), count, axis=0) for a in zip(*views, strict=True)
+            )
             basis = columns.seen(offsets, factors)
         joint = _joined(each)
         found = solve(joint, basis, tol=TOL)
         for i, job in enumerate(jobs):
-            own = slice(i * count, (i + 1) * count)
-            solved[job] = Solution(*(array[own] for array in found))
+            place = slice(i * count, (i + 1) * count)
+            solved[job] = Solution(*(array[place] for array in found))
     fitted = []
     for part in range(len(group)):
         own = [solved[_Job(i, part)] for i in range(len(grid))]
@@ -179,10 +180,7 @@ def score_streamed(
 
     blocks.run(work)
     return [
-        [
-            _answer(own[:, i], certificate)
-            for i, certificate in enumerate(found.certificate)
-        ]
+        [_answer(own[:, i], certificate) for i, certificate in enumerate(found.certificate)]
         for found, own in zip(fitted, scores, strict=True)
     ]
 

@@ -1,6 +1,7 @@
 """The nearest rows among rows read in blocks: found in float32, settled in float64, none missed."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -72,9 +73,7 @@ def _by_angle(products: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 ORDERS = {"minkowski": _by_distance, "euclidean": _by_distance, "cosine": _by_angle}
 
 
-def score_knn(
-    blocks: Blocks, fold: StreamedFold, codes: np.ndarray, grid: Grid
-) -> list[Scored]:
+def score_knn(blocks: Blocks, fold: StreamedFold, codes: np.ndarray, grid: Grid) -> list[Scored]:
     """What KNeighborsClassifier answers on a fold's held-out rows, for every candidate.
 
     Parameters
@@ -90,7 +89,7 @@ def score_knn(
     answers = []
     for queries in _queries(blocks, fold, most * (codes.max() + 1)):
         found = nearest_streamed(blocks, fold, queries, metrics, most)
-        answers.append(answer_neighbours(lambda metric, _, found=found: found[metric], codes, grid))
+        answers.append(answer_neighbours(partial(_found_before, found), codes, grid))
     return [
         Scored(
             np.concatenate([each.scores for each in of_candidate]),
@@ -98,6 +97,10 @@ def score_knn(
         )
         for of_candidate in zip(*answers, strict=True)
     ]
+
+
+def _found_before(found: dict[str, Neighbours], metric: str, _: int) -> Neighbours:
+    return found[metric]
 
 
 def _queries(blocks: Blocks, fold: StreamedFold, votes: int) -> Iterator[np.ndarray]:
@@ -173,7 +176,7 @@ def _search(
     """The rows of the least values by each metric, in the precision of `kind`."""
     m = len(queries)
     kept = {metric: _Kept.none(m, min(most + SPARE, fold.n)) for metric in metrics}
-    own = queries.astype(kind)
+    own: np.ndarray = queries.astype(kind)
     tiles = [slice(start, start + TILE) for start in range(0, m, TILE)]
 
     def work(tile: slice, rows: np.ndarray, lengths: np.ndarray, numbers: np.ndarray) -> None:
@@ -183,9 +186,7 @@ def _search(
 
     with Parallel(n_jobs=blocks.n_jobs, prefer="threads") as threads:
         for place in blocks.slices():
-            numbers = np.repeat(
-                np.arange(place.start, place.stop), fold.counts[place].astype(int)
-            )
+            numbers = np.repeat(np.arange(place.start, place.stop), fold.counts[place].astype(int))
             if len(numbers):
                 rows = np.asarray(blocks.rows[place])[numbers - place.start]
                 rows = fold.standardise(rows).astype(kind)

@@ -99,17 +99,21 @@ def refuse_unstreamed(candidates: Sequence[Candidate]) -> None:
             )
 
 
-def answer_in_blocks(task: Task, blocks: Blocks) -> list[list[Validated]]:
+def answer_in_blocks(task: Task) -> list[list[Validated]]:
     """Every candidate of a task on every fold, by passes over the rows: [fold][candidate]."""
     folds: list[Any] = task.folds
     whole: Any = task.whole
+    blocks = whole.blocks
     share_moments(blocks, [whole, *folds])
     found: list[list[Validated]] = [[] for _ in folds]
     for name in task.heads:
         started = time.perf_counter()
         head = find_head(name)
         weight = task.class_weight if head.weighted else None
-        parts = [_part(task, fold, train, weight) for fold, (train, _) in zip(folds, task.splits)]
+        parts = [
+            _part(task, fold, train, weight)
+            for fold, (train, _) in zip(folds, task.splits, strict=True)
+        ]
         answers = ANSWERS[name](blocks, whole, parts, task.known_values(name))
         seconds = (time.perf_counter() - started) / sum(map(len, answers))
         for own, part, of_fold, (_, val) in zip(found, parts, answers, task.splits, strict=True):
@@ -127,9 +131,7 @@ def _part(task: Task, fold: StreamedFold, train: np.ndarray, class_weight: Any) 
     return Part(fold, codes, weights_of(class_weight, task.y[train]))
 
 
-def _validated(
-    task: Task, estimator: FoldAnswers, val: np.ndarray, fit_time: float
-) -> Validated:
+def _validated(task: Task, estimator: FoldAnswers, val: np.ndarray, fit_time: float) -> Validated:
     started = time.perf_counter()
     # what the shared work answered is at hand: no features are needed for it
     score = task.scorer(estimator, np.empty((len(val), 0)), task.y[val])
