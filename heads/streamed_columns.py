@@ -66,17 +66,17 @@ class StreamedColumns(Columns):
                 np.maximum(values, 0), directions, directions, self.n, self.total
             )
 
-    def _standardised(self, rows: np.ndarray, kind: type) -> np.ndarray:
-        Z = rows.astype(kind)
+    def _centred(self, rows: np.ndarray, kind: type) -> np.ndarray:
+        """Rows less their means: what they are divided by, coefficients and gradients are."""
+        Z: np.ndarray = rows.astype(kind)
         Z -= self.mean.astype(kind)
-        Z /= self.scale.astype(kind)
         return Z
 
     def _weighted(self, counts: np.ndarray, Q: np.ndarray | None) -> np.ndarray:
         """Z^T diag(counts) Z, or that times Q, in float32 by blocks that are summed in float64."""
 
         def work(place: slice, rows: np.ndarray) -> np.ndarray:
-            Z = self._standardised(rows, np.float32)
+            Z = self._centred(rows, np.float32) / self.scale.astype(np.float32)
             Z *= np.sqrt(counts[place, None]).astype(np.float32)
             return Z.T @ (Z if Q is None else Z @ Q)
 
@@ -107,11 +107,11 @@ class StreamedColumns(Columns):
             coef = coef * self.factors.astype(kind)
             intercept = intercept - np.sum(coef * self.offsets.astype(kind), axis=2, keepdims=True)
         problems, columns, size = coef.shape
-        flat = np.ascontiguousarray(coef.reshape(-1, size))
+        flat = coef.reshape(-1, size) / self.scale.astype(kind)
         margins = np.empty((problems * columns, self.n), dtype=kind)
 
         def work(place: slice, rows: np.ndarray) -> None:
-            np.matmul(flat, self._standardised(rows, kind).T, out=margins[:, place])
+            np.matmul(flat, self._centred(rows, kind).T, out=margins[:, place])
 
         self.blocks.run(work)
         margins = margins.reshape(problems, columns, self.n)
@@ -129,11 +129,12 @@ class StreamedColumns(Columns):
         flat = slope.reshape(-1, self.n)
 
         def work(place: slice, rows: np.ndarray) -> np.ndarray:
-            return flat[:, place].astype(np.float64) @ self._standardised(rows, np.float64)
+            return flat[:, place].astype(np.float64) @ self._centred(rows, np.float64)
 
         coef = np.zeros((problems * columns, self.size - 1))
         for found in self.blocks.over(work):
             coef += found
+        coef /= self.scale
         coef = coef.reshape(problems, columns, -1)
         intercept = slope.sum(axis=2, keepdims=True, dtype=np.float64)
         if self.offsets is not None and self.factors is not None:

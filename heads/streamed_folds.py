@@ -6,8 +6,8 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from heads.blocks import Blocks
 from heads.bases import ROUNDING
+from heads.blocks import Blocks
 from heads.fold_passes import FAR
 from heads.reduction import Fold
 from heads.streamed_columns import StreamedColumns

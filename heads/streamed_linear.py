@@ -132,6 +132,11 @@ def _fit_group(
     return fitted
 
 
+def _repeated(views: Sequence[np.ndarray], count: int) -> np.ndarray:
+    """Of every job's problems, so many each."""
+    return np.repeat(np.stack(views), count, axis=0)
+
+
 def _batches(margins: int, parts: int, grid: Grid) -> Iterator[list[_Job]]:
     """Jobs that are solved together, of so many margins each, the smallest C first: those end soon
     together."""

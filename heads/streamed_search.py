@@ -124,7 +124,8 @@ def answer_in_blocks(task: Task) -> list[list[Validated]]:
     return found
 
 
-def _part(task: Task, fold: StreamedFold, train: np.ndarray, class_weight: Any) -> Part:
+def _part(task: Task, fold: StreamedFold, class_weight: Any) -> Part:
+    train = fold.rows[: fold.n]
     classes = np.unique(task.y[train])
     # rows of a class that the training rows lack are no training rows: their number is not read
     codes = np.minimum(np.searchsorted(classes, task.y), len(classes) - 1)
