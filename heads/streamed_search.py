@@ -110,10 +110,7 @@ def answer_in_blocks(task: Task) -> list[list[Validated]]:
         started = time.perf_counter()
         head = find_head(name)
         weight = task.class_weight if head.weighted else None
-        parts = [
-            _part(task, fold, train, weight)
-            for fold, (train, _) in zip(folds, task.splits, strict=True)
-        ]
+        parts = [_part(task, fold, weight) for fold in folds]
         answers = ANSWERS[name](blocks, whole, parts, task.known_values(name))
         seconds = (time.perf_counter() - started) / sum(map(len, answers))
         for own, part, of_fold, (_, val) in zip(found, parts, answers, task.splits, strict=True):
