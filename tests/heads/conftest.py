@@ -12,6 +12,31 @@ def _one_thread():
         yield
 
 
+class GivenInSlices:
+    """Rows that give nothing but slices, and remember the largest that they were asked for."""
+
+    def __init__(self, X):
+        self._X = X
+        self.shape, self.dtype = X.shape, X.dtype
+        self.largest = 0
+
+    def __len__(self):
+        return len(self._X)
+
+    def __getitem__(self, rows):
+        assert isinstance(rows, slice), rows
+        found = self._X[rows]
+        self.largest = max(self.largest, len(found))
+        return found
+
+
+@pytest.fixture
+def in_slices(monkeypatch):
+    """Rows for the heads to read in blocks, of which even small arrays have several."""
+    monkeypatch.setattr("heads.blocks.BLOCK_VALUES", 1500)
+    return GivenInSlices
+
+
 @pytest.fixture
 def feature_rows():
     """(n, d) correlated float32 features on many scales; one constant, one far from zero."""
