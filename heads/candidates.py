@@ -28,7 +28,7 @@ class Candidate(NamedTuple):
 
 
 def list_settings(
-    heads: Sequence[str] | Mapping[str, Any], X: np.ndarray, n_train: int
+    heads: Sequence[str] | Mapping[str, Any], X: Any, n_train: int
 ) -> list[dict[str, Any]]:
     """Settings like {"head": "logistic", "logisticregression__C": 0.1}, in their fixed order.
 
@@ -54,10 +54,11 @@ def _asks_for(head: Head, params: Mapping[str, Any]) -> float:
     return max((float(value) for value in values if isinstance(value, Real)), default=1)
 
 
-def _own_grid(head: Head, X: np.ndarray) -> dict[str, list]:
+def _own_grid(head: Head, X: Any) -> dict[str, list]:
     """The grid of the catalogue by the pipeline's names, what is per feature divided by them."""
     grid = {head.prefix + key: list(values) for key, values in head.grid.items()}
-    if head.per_feature:
+    # rows that are read in blocks have no such head
+    if head.per_feature and isinstance(X, np.ndarray):
         varying = max(int(np.count_nonzero(X.max(axis=0) > X.min(axis=0))), 1)
         for key in head.per_feature:
             values = grid[head.prefix + key]

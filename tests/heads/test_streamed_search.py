@@ -9,11 +9,10 @@ from heads.streamed_search import ANSWERS
 
 
 def photos(n=240, d=20, k=3, seed=0):
-    """Rectified features of k overlapping classes, one column constant."""
+    """Rectified features of k overlapping classes."""
     rng = np.random.default_rng(seed)
     y = rng.permutation(np.arange(n) % k)
     X = np.maximum(0.6 * rng.normal(size=(k, d))[y] + rng.normal(size=(n, d)), 0)
-    X[:, 3] = 2.5
     return X.astype(np.float32), np.array([f"class{i}" for i in range(k)])[y]
 
 
@@ -76,8 +75,9 @@ def test_a_fold_far_from_all_rows_and_one_without_a_class_are_searched_too(head,
     ]
     found = HeadSearchCV([head], cv=splits, refit=False).fit(in_slices(X), y)
     expected = HeadSearchCV([head], cv=splits, refit=False).fit(X, y)
+    held_out = np.unique(np.concatenate([val for _, val in splits]))
     for one, two in zip(found.oof_scores_, expected.oof_scores_, strict=True):
-        same(one, two, 3e-3)
+        same(one[held_out], two[held_out], 3e-3)
 
 
 def test_the_number_of_threads_changes_no_bit(in_slices):
