@@ -82,6 +82,8 @@ class Columns:
     pulls = True
     couples = False
     rounding = 0.0
+    # after so many steps the next are taken in float64, however well they go
+    rough_steps = float("inf")
 
     def __init__(self, Z: np.ndarray) -> None:
         self.n = len(Z)
@@ -197,6 +199,7 @@ class _Combinations:
     pulls = False
     couples = False
     rounding = ROUNDING
+    rough_steps = float("inf")
     n: int
 
     def pull(self, slope: np.ndarray) -> np.ndarray:

@@ -269,7 +269,7 @@ def _descend(whole: Batch, limits: _Limits) -> None:
     memory = _Memory.blank(batch)
     check = limits.first_check
     for count in range(limits.max_iter + 1):
-        if count == SLOW:
+        if count == min(SLOW, batch.basis.rough_steps):
             batch.widen()
         memory.turn(batch)
         everyone = count in (check, limits.max_iter)
