@@ -24,6 +24,8 @@ from heads.preconditioner import (
 SHARED_BY = 16
 # inner products are exact to about this, relative to the largest: what is smaller is rounding
 ROUNDING = 1e-9
+# after so many steps directions are computed in float64: rows that repeat with other labels need it
+SLOW = 150
 # numbers on the diagonal are one number where they differ by no more than this part
 EQUAL = 1e-12
 
@@ -82,8 +84,8 @@ class Columns:
     pulls = True
     couples = False
     rounding = 0.0
-    # after so many steps the next are taken in float64, however well they go
-    rough_steps = float("inf")
+    # steps that are taken in float32, before those in float64
+    rough_steps = SLOW
 
     def __init__(self, Z: np.ndarray) -> None:
         self.n = len(Z)
@@ -199,7 +201,7 @@ class _Combinations:
     pulls = False
     couples = False
     rounding = ROUNDING
-    rough_steps = float("inf")
+    rough_steps = SLOW
     n: int
 
     def pull(self, slope: np.ndarray) -> np.ndarray:

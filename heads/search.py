@@ -128,7 +128,12 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array of shape (n, d)
+        X : array of shape (n, d), or rows of that shape
+            What is no array and gives `shape`, `dtype`, a length and slices of rows, such as an
+            HDF5 dataset, is read in blocks, and so is a `numpy.memmap` of more than 256 MiB: memory
+            for the scores, for blocks and for (d, d) matrices is all that is taken, and the heads
+            reach the optimum that they reach on an array. A callable `scoring` is given none of
+            its features then.
         y : array of shape (n,)
         groups : array of shape (n,) or None
             Rows of one group stay on one side of a fold (with a group-aware `cv`, or an int).
@@ -141,7 +146,8 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            Unknown head, one class only, no folds.
+            Unknown head, one class only, no folds; of rows read in blocks, a head that needs them
+            all in memory (`rbf_svm`), or values that are no finite floats.
         """
         streamed = is_streamed(X)
         task = (self._prepare_streamed if streamed else self._prepare)(X, y, groups)

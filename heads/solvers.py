@@ -18,8 +18,6 @@ GROWTH = 20
 AIM = 0.7
 # so many float32 steps drift away from the exact margins by too much to go on
 DRIFT = 30
-# after so many steps directions are computed in float64: rows that repeat with other labels need it
-SLOW = 150
 # direct steps are chosen where so many cost less than the steps that the gradients' rate still asks
 SWEEPS = 4
 # so many direct steps are solved in float32: enough but where the systems are ill-conditioned
@@ -269,7 +267,7 @@ def _descend(whole: Batch, limits: _Limits) -> None:
     memory = _Memory.blank(batch)
     check = limits.first_check
     for count in range(limits.max_iter + 1):
-        if count == min(SLOW, batch.basis.rough_steps):
+        if count == batch.basis.rough_steps:
             batch.widen()
         memory.turn(batch)
         everyone = count in (check, limits.max_iter)

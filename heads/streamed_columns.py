@@ -37,8 +37,8 @@ class StreamedColumns(Columns):
     # gradients being exact, certificates are not tried in float32 first
     pulls = False
     couples = True
-    # margins of so many more rows are what is left to float32's rounding then
-    rough_steps = 60.0
+    # over so many more rows, float32's rounding tells sooner
+    rough_steps = 60
 
     def __init__(
         self, blocks: Blocks, mean: np.ndarray, scale: np.ndarray, counts: np.ndarray
