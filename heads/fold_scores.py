@@ -238,6 +238,11 @@ def _is_knn_weighting(value: Any) -> bool:
     return value in ("uniform", "distance")
 
 
+def _is_knn_algorithm(value: Any) -> bool:
+    # what is exact is one to us; the index is for rows that are read in blocks
+    return value in ("auto", "brute", "faiss")
+
+
 def _is_metric(value: Any) -> bool:
     return value in DISTANCES
 
@@ -256,7 +261,12 @@ FOLD_SCORERS = {
     "rbf_svm": FoldScorer(_score_rbf_svm, {"C": np.isfinite, "gamma": _is_gamma}),
     "knn": FoldScorer(
         _score_knn,
-        {"n_neighbors": np.isfinite, "weights": _is_knn_weighting, "metric": _is_metric},
+        {
+            "n_neighbors": np.isfinite,
+            "weights": _is_knn_weighting,
+            "metric": _is_metric,
+            "algorithm": _is_knn_algorithm,
+        },
         gram=False,
     ),
     "ridge": FoldScorer(_score_linear("ridge"), {"alpha": _is_one_number}),

@@ -33,7 +33,12 @@ from heads.linear import PROBLEMS
 from heads.reduction import Fold
 from heads.refit import REFITS, fit_pipeline, weights_of
 from heads.streamed_folds import StreamedFold
-from heads.streamed_search import answer_in_blocks, refit_in_blocks, refuse_unstreamed
+from heads.streamed_search import (
+    answer_in_blocks,
+    is_indexed,
+    refit_in_blocks,
+    refuse_unstreamed,
+)
 from heads.validation import Task, Validated, validate_candidates
 
 
@@ -160,7 +165,13 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     def _prepare(self, X: Any, y: Any, groups: Any) -> Task:
         """Check what came and lay out what is to be done."""
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
-        return self._lay_out(X, y, groups, partial(Fold, X))
+        task = self._lay_out(X, y, groups, partial(Fold, X))
+        if any(map(is_indexed, task.candidates)):
+            raise ValueError(
+                "algorithm 'faiss' is for rows that are read in blocks and X is an array; leave it "
+                "out: in memory the exact search takes no longer"
+            )
+        return task
 
     def _prepare_streamed(self, X: Rows, y: Any, groups: Any) -> Task:
         """The same for rows that are read in blocks."""

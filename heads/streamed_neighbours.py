@@ -9,6 +9,7 @@ from joblib import Parallel, delayed
 
 from heads.blocks import Blocks
 from heads.fold_scores import Neighbours, Scored, answer_neighbours, cosine_distances
+from heads.indexed_neighbours import Index
 from heads.linear import Grid
 from heads.reduction import squared_distances
 from heads.streamed_folds import StreamedFold
@@ -84,11 +85,29 @@ def score_knn(blocks: Blocks, fold: StreamedFold, codes: np.ndarray, grid: Grid)
         Class numbers of all rows.
     grid : sequence of dict
     """
+    by_algorithm: dict[bool, list[int]] = {}
+    for place, params in enumerate(grid):
+        by_algorithm.setdefault(params["algorithm"] == "faiss", []).append(place)
+    found: dict[int, Scored] = {}
+    for indexed, places in by_algorithm.items():
+        own = [grid[place] for place in places]
+        index = Index(blocks, fold) if indexed else None
+        found |= dict(zip(places, _score_some(blocks, fold, codes, own, index), strict=True))
+    return [found[place] for place in range(len(grid))]
+
+
+def _score_some(
+    blocks: Blocks, fold: StreamedFold, codes: np.ndarray, grid: Grid, index: Index | None
+) -> list[Scored]:
+    """The candidates that are searched in one way: by an index, or exactly where there is none."""
     metrics = list(dict.fromkeys(params["metric"] for params in grid))
     most = max(params["n_neighbors"] for params in grid)
     answers = []
     for queries in _queries(blocks, fold, most * (codes.max() + 1)):
-        found = nearest_streamed(blocks, fold, queries, metrics, most)
+        if index is None:
+            found = nearest_streamed(blocks, fold, queries, metrics, most)
+        else:
+            found = _nearest_indexed(index, queries, metrics, most)
         answers.append(answer_neighbours(partial(_found_before, found), codes, grid))
     return [
         Scored(
@@ -161,6 +180,27 @@ def nearest_streamed(
             exact, _ = _settle(blocks, fold, queries[hidden], metric, again, most)
             nearest.distances[hidden] = exact.distances
             nearest.numbers[hidden] = exact.numbers
+        found[metric] = nearest
+    return found
+
+
+def _nearest_indexed(
+    index: Index, queries: np.ndarray, metrics: Sequence[str], most: int
+) -> dict[str, Neighbours]:
+    """As `nearest_streamed`, of the rows that an index finds; their distances are exact."""
+    blocks, fold = index.blocks, index.fold
+    found = {}
+    for metric in metrics:
+        numbers = index.find(queries, metric, most + SPARE)
+        lacking = (numbers < 0).any(axis=1)
+        # who found too few is searched for anew, and so must not stop here
+        numbers[lacking] = fold.rows[0]
+        kept = _Kept(np.zeros(numbers.shape), numbers)
+        nearest, _ = _settle(blocks, fold, queries, metric, kept, most)
+        if lacking.any():
+            exact = nearest_streamed(blocks, fold, queries[lacking], [metric], most)[metric]
+            nearest.distances[lacking] = exact.distances
+            nearest.numbers[lacking] = exact.numbers
         found[metric] = nearest
     return found
 

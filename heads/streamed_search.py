@@ -11,6 +11,7 @@ from heads.candidates import Candidate
 from heads.catalog import find_head
 from heads.closed_forms import fit_lda
 from heads.fold_scores import Scored
+from heads.indexed_neighbours import check_faiss
 from heads.linear import PROBLEMS, Fitted, Grid
 from heads.refit import REFITS, set_scaler, weights_of
 from heads.streamed_closed_forms import fit_ridge, score_centroid
@@ -84,7 +85,8 @@ def refuse_unstreamed(candidates: Sequence[Candidate]) -> None:
     Raises
     ------
     ValueError
-        A head, or a setting of one, that is not fitted by passes.
+        A head, or a setting of one, that is not fitted by passes; or an index is asked for, and
+        there is no library for it.
     """
     for candidate in candidates:
         if candidate.head not in ANSWERS:
@@ -97,6 +99,13 @@ def refuse_unstreamed(candidates: Sequence[Candidate]) -> None:
                 f"head {candidate.head!r} with {candidate.params} is scikit-learn's alone, which "
                 "needs all rows in memory, and X is read in blocks; leave that setting out"
             )
+    if any(map(is_indexed, candidates)):
+        check_faiss()
+
+
+def is_indexed(candidate: Candidate) -> bool:
+    """Whether it is searched by an index."""
+    return candidate.values is not None and candidate.values.get("algorithm") == "faiss"
 
 
 def answer_in_blocks(task: Task) -> list[list[Validated]]:
@@ -146,7 +155,8 @@ def _validated(task: Task, estimator: FoldAnswers, val: np.ndarray, fit_time: fl
 def refit_in_blocks(best: Candidate, y: np.ndarray, whole: StreamedFold) -> Any:
     """The best candidate fitted on all rows, an ordinary pipeline.
 
-    `knn` keeps its training rows, whoever fits it: they have to fit into memory, as float32.
+    `knn` keeps its training rows, whoever fits it: they have to fit into memory, as float32. It
+    answers exactly, by whatever it was searched.
     """
     pipeline = best.pipeline()
     scaler, classifier = pipeline[0], pipeline[-1]
@@ -171,6 +181,8 @@ def _refit_knn(
         kept[place] = whole.standardise(rows)
 
     whole.blocks.run(work)
+    if classifier.algorithm == "faiss":
+        classifier.algorithm = "auto"
     classifier.fit(kept, y)
 
 

@@ -11,7 +11,7 @@ from heads.streamed_folds import StreamedFold, share_moments
 from heads.streamed_neighbours import nearest_streamed, score_knn
 
 GRID = [
-    {"n_neighbors": k, "metric": metric, "weights": weights}
+    {"n_neighbors": k, "metric": metric, "weights": weights, "algorithm": "auto"}
     for k in (7, 1)
     for metric in ("euclidean", "cosine")
     for weights in ("uniform", "distance")
