@@ -16,7 +16,8 @@ from heads.streamed_folds import StreamedFold
 
 # values of the held-out rows that are searched for at a time
 MOST_QUERIES = 1 << 25
-# held-out rows that one thread compares with a block: their products stay in the cache
+# held-out rows and training rows that one thread compares at a time: their products stay in the
+# cache
 TILE = 2048
 # so many rows are kept beyond those asked for: float32 may have them in another order
 SPARE = 8
@@ -40,34 +41,52 @@ class _Kept(NamedTuple):
         """Keep what is nearer among `values` (rows of the tile, len(numbers)) of those rows."""
         own_values = self.values[tile]
         own_numbers = self.numbers[tile]
-        kept = own_values.shape[1]
-        near = values < own_values.max(axis=1).astype(values.dtype)[:, None]
-        rows, columns = np.nonzero(near)
-        if not len(rows):
-            return
-        hit, counts = np.unique(rows, return_counts=True)
-        # ragged lists side by side: what a row has fewer of is at infinity
-        at = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        place = np.repeat(np.arange(len(hit)), counts), kept + at
-        wide = np.full((len(hit), kept + counts.max()), np.inf)
-        named = np.full(wide.shape, -1)
-        wide[:, :kept] = own_values[hit]
-        named[:, :kept] = own_numbers[hit]
-        wide[place] = values[rows, columns]
-        named[place] = numbers[columns]
-        best = np.argpartition(wide, kept - 1, axis=1)[:, :kept]
-        own_values[hit] = np.take_along_axis(wide, best, axis=1)
-        own_numbers[hit] = np.take_along_axis(named, best, axis=1)
+        farthest = own_values.max(axis=1)
+        if np.isinf(farthest).any():  # at first all are nearer
+            hit = np.arange(len(values))
+            wide = np.hstack([own_values, values])
+            named = np.hstack([own_numbers, np.broadcast_to(numbers, values.shape)])
+        else:
+            hit, wide, named = _nearer(own_values, own_numbers, farthest, values, numbers)
+        if len(hit):
+            kept = own_values.shape[1]
+            best = np.argpartition(wide, kept - 1, axis=1)[:, :kept]
+            own_values[hit] = np.take_along_axis(wide, best, axis=1)
+            own_numbers[hit] = np.take_along_axis(named, best, axis=1)
+
+
+def _nearer(
+    own_values: np.ndarray,
+    own_numbers: np.ndarray,
+    farthest: np.ndarray,
+    values: np.ndarray,
+    numbers: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The queries that have nearer rows than their farthest so far, and all theirs side by side."""
+    near = np.flatnonzero(values < farthest.astype(values.dtype)[:, None])
+    rows, columns = np.divmod(near, values.shape[1])
+    hit, counts = np.unique(rows, return_counts=True)
+    kept = own_values.shape[1]
+    # ragged lists as an array: what a query has fewer of is at infinity
+    wide = np.full((len(hit), kept + counts.max(initial=0)), np.inf)
+    named = np.full(wide.shape, -1)
+    wide[:, :kept] = own_values[hit]
+    named[:, :kept] = own_numbers[hit]
+    at = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    place = np.repeat(np.arange(len(hit)), counts), kept + at
+    wide[place] = values.ravel()[near]
+    named[place] = numbers[columns]
+    return hit, wide, named
 
 
 def _by_distance(products: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Squared distances, less the query's own square."""
-    return lengths - 2 * products
+    """Half the squared distances, less half the query's own square."""
+    return lengths / 2 - products
 
 
 def _by_angle(products: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Minus the cosine, times the query's own length."""
-    return products / -np.sqrt(np.maximum(lengths, np.finfo(lengths.dtype).tiny))
+    return products * (-1 / np.sqrt(np.maximum(lengths, np.finfo(lengths.dtype).tiny)))
 
 
 # what orders rows, of their products with the queries and their own squared lengths
@@ -219,10 +238,14 @@ def _search(
     own: np.ndarray = queries.astype(kind)
     tiles = [slice(start, start + TILE) for start in range(0, m, TILE)]
 
-    def work(tile: slice, rows: np.ndarray, lengths: np.ndarray, numbers: np.ndarray) -> None:
-        products = own[tile] @ rows.T
-        for metric in metrics:
-            kept[metric].take(tile, ORDERS[metric](products, lengths), numbers)
+    def work(tile: slice, rows: np.ndarray, numbers: np.ndarray) -> None:
+        for start in range(0, len(rows), TILE):
+            some = rows[start : start + TILE]
+            lengths = np.einsum("ij,ij->i", some, some)
+            products = own[tile] @ some.T
+            for metric in metrics:
+                values = ORDERS[metric](products, lengths)
+                kept[metric].take(tile, values, numbers[start : start + TILE])
 
     with Parallel(n_jobs=blocks.n_jobs, prefer="threads") as threads:
         for place in blocks.slices():
@@ -230,8 +253,7 @@ def _search(
             if len(numbers):
                 rows = np.asarray(blocks.rows[place])[numbers - place.start]
                 rows = fold.standardise(rows).astype(kind)
-                lengths = np.einsum("ij,ij->i", rows, rows)
-                threads(delayed(work)(tile, rows, lengths, numbers) for tile in tiles)
+                threads(delayed(work)(tile, rows, numbers) for tile in tiles)
     return kept
 
 
