@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from heads import HEADS, HeadSearchCV, streamed_linear
+from heads import HEADS, HeadSearchCV
 from heads.fitted import check_fitted
 from heads.streamed_search import ANSWERS
 
@@ -52,15 +52,6 @@ def test_the_best_is_an_ordinary_pipeline(head, in_slices):
     assert (found.predict(X) == expected.predict(X)).all()
     if hasattr(expected, "predict_proba"):
         assert found.predict_proba(X) == pytest.approx(expected.predict_proba(X), abs=1e-3)
-
-
-@pytest.mark.parametrize("head", ["logistic", "linear_svm"])
-def test_problems_are_solved_in_as_small_batches_as_margins_allow(head, in_slices, monkeypatch):
-    X, y = photos()
-    together = HeadSearchCV([head], cv=3).fit(in_slices(X), y)
-    monkeypatch.setattr(streamed_linear, "MOST_MARGINS", 1)
-    apart = HeadSearchCV([head], cv=3).fit(in_slices(X), y)
-    same(apart.oof_scores_, together.oof_scores_)
 
 
 @pytest.mark.parametrize("head", [head for head in ANSWERS if head != "knn"])
