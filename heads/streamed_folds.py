@@ -101,8 +101,10 @@ class _Sums(NamedTuple):
     squares: np.ndarray
 
     def joined(self, other: "_Sums") -> "_Sums":
-        """Of both blocks' rows: Chan, Golub and LeVeque (1983), "Algorithms for computing the
-        sample variance"; no digit is lost where blocks differ."""
+        """Of the rows of both; no digit is lost where blocks differ.
+
+        Chan, Golub and LeVeque (1983), "Algorithms for computing the sample variance".
+        """
         n = self.n + other.n
         part = other.n / np.maximum(n, 1)
         apart = other.mean - self.mean

@@ -12,6 +12,7 @@ from heads.fold_batches import NEAR
 from heads.fold_scores import Scored
 from heads.linear import PROBLEMS, TOL, Fitted, Grid, HeadProblems
 from heads.solvers import Problems, Solution, solve
+from heads.streamed_columns import StreamedColumns
 from heads.streamed_folds import StreamedFold
 
 # so many margins are solved for at a time, about a gigabyte in all
@@ -106,19 +107,12 @@ def _fit_group(
     name: str, blocks: Blocks, center: StreamedFold, group: Sequence[Part], grid: Grid
 ) -> list[Fitted]:
     """Folds of as many classes over the rows as one of them, or all rows, standardises them."""
-    columns = center.columns
     solved: dict[_Job, Solution] = {}
     for jobs in _batches(blocks.n * group[0].classes, len(group), grid):
         each = [group[job.part].problems(name, grid[job.candidate]) for job in jobs]
         count = len(each[0].C)
-        basis = columns
-        if center is not group[0].fold:
-            views = [_view(center, group[job.part].fold) for job in jobs]
-            offsets, factors = (
-                np.repeat(np.stack(a), count, axis=0) for a in zip(*views, strict=True)
-            )
-            basis = columns.seen(offsets, factors)
         joint = _joined(each)
+        basis = _columns_for(center, [group[job.part].fold for job in jobs], count)
         found = solve(joint, basis, tol=TOL)
         for i, job in enumerate(jobs):
             place = slice(i * count, (i + 1) * count)
@@ -132,14 +126,19 @@ def _fit_group(
     return fitted
 
 
-def _repeated(views: Sequence[np.ndarray], count: int) -> np.ndarray:
-    """Of every job's problems, so many each."""
-    return np.repeat(np.stack(views), count, axis=0)
+def _columns_for(
+    center: StreamedFold, folds: Sequence[StreamedFold], count: int
+) -> StreamedColumns:
+    """The rows as these folds' problems see them, so many of each in turn."""
+    if all(fold is center for fold in folds):
+        return center.columns
+    views = [_view(center, fold) for fold in folds]
+    offsets, factors = (np.repeat(np.stack(own), count, 0) for own in zip(*views, strict=True))
+    return center.columns.seen(offsets, factors)
 
 
 def _batches(margins: int, parts: int, grid: Grid) -> Iterator[list[_Job]]:
-    """Jobs that are solved together, of so many margins each, the smallest C first: those end soon
-    together."""
+    """Jobs that are solved together, of so many margins each: like C, which take as many steps."""
     order = np.argsort([params["C"] for params in grid], kind="stable")
     jobs = [_Job(int(candidate), part) for candidate in order for part in range(parts)]
     size = max(1, MOST_MARGINS // margins)
