@@ -4,13 +4,14 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from data import ImageError, Reading
 from extract.backbones import Backbone
+from extract.copies import first_of_each
 from extract.cores import cores
 from extract.engines import (
     NUMERICS,
@@ -26,13 +27,13 @@ from extract.pooling import MAP, Tap
 from extract.preprocessing import parse_view
 from extract.recipe import Recipe, decode_rule
 from extract.store import DamagedPart, FeatureStore, MemoryStore, ReadOnlyStore
-from extract.store.ids import ID_BYTES, IdMemory, image_ids, known_ids
+from extract.store.ids import IdMemory, image_ids, known_ids
 from extract.store.notes import keep_notes
+from extract.store.parts import as_keys
 from extract.thumbnails import thumbnail_recipe
 
 PASSES = 3  # over what files that change meanwhile leave open
 READS = 5  # each damaged part that is met is set aside, and then its rows are missing
-UNKNOWN = bytes(ID_BYTES)  # the id of a file that was not read yet
 STAGES = ("ids", "start", "decode", "wait", "forward", "write", "write_wait")
 
 # threads that meet the same damage compute its rows once: the second finds nothing missing
@@ -131,7 +132,7 @@ class Extraction:
     @property
     def good(self) -> np.ndarray:
         """Rows that could be read, in order."""
-        return np.array([row for row in range(len(self.ids)) if row not in self.bad], int)
+        return _readable(len(self.ids), self.bad)
 
     def facts(self) -> Facts:
         """The pass in figures."""
@@ -401,8 +402,7 @@ def _extract_parts(request: Request, numerics: str, views: Sequence[str]) -> Ext
     else:
         ids, bad = known_ids(request.inputs, memory)
     known = time.perf_counter()
-    readable = [row for row in range(len(ids)) if row not in bad]
-    numerics = choose_numerics(numerics, request, ids[readable])
+    numerics = choose_numerics(numerics, request, ids[_readable(len(ids), bad)])
     recipe = recipe_of(request.backbone, numerics, views[0], request.reading)
     result = Extraction(ids, bad, recipe, request=request)
     if request.on is not None and memory is not None:
@@ -460,6 +460,13 @@ def _compute(result: Extraction, parts: Sequence[str]) -> None:
     result.computed = min(result.computed, len(result.good))
 
 
+def _readable(n: int, bad: Collection[int]) -> np.ndarray:
+    """Those of n rows that are not bad, in order."""
+    readable = np.ones(n, bool)
+    readable[list(bad)] = False
+    return np.flatnonzero(readable)
+
+
 def _spread_bad(result: Extraction, ids_before: np.ndarray) -> None:
     """An image that can't be read is bad in each of its copies, though one alone was tried."""
     bad = {
@@ -467,18 +474,20 @@ def _spread_bad(result: Extraction, ids_before: np.ndarray) -> None:
         for row, error in result.bad.items()
         if ids_before[row].any()
     }
-    for row in result.good:
-        error = bad.get(result.ids[row].tobytes())
-        if error is not None:
-            result.bad[int(row)] = error
-            result.ids[row] = 0
+    good = result.good
+    copies = np.isin(as_keys(result.ids[good]), np.array(list(bad), "S16"))
+    for row in good[copies].tolist():
+        result.bad[row] = bad[result.ids[row].tobytes()]
+        result.ids[row] = 0
 
 
 def _jobs(result: Extraction, parts: Sequence[str]) -> list[Job]:
-    """Rows grouped by what they lack; an image that comes twice is computed once."""
+    """Rows grouped by what they lack; an image that comes twice is computed once.
+
+    Of each row there are numbers in arrays alone: of millions, a Python object each would fill the
+    memory.
+    """
     request, good = result._asked(), result.good
-    rows_by_mask: dict[bytes, list[int]] = {}
-    seen = set()
     missing = np.stack(
         [
             request.store.missing(replace(result.recipe, view=part), request.taps, result.ids[good])
@@ -486,19 +495,23 @@ def _jobs(result: Extraction, parts: Sequence[str]) -> list[Job]:
         ],
         axis=1,
     )
-    for lacking, row in zip(missing, good, strict=True):
-        key = result.ids[row].tobytes()
-        if lacking.any() and key not in seen:
-            if key != UNKNOWN:
-                seen.add(key)
-            rows_by_mask.setdefault(lacking.tobytes(), []).append(row)
+    lacking = np.flatnonzero(missing.any(axis=(1, 2)))
+    is_known = result.ids[good[lacking]].any(axis=1)  # of files that workers are to read
+    known = lacking[is_known]
+    firsts = known[first_of_each(result.ids[good[known]])]
+    lacking = np.sort(np.concatenate([lacking[~is_known], firsts]))
+    if not len(lacking):
+        return []
+    rows, missing = good[lacking], missing[lacking]
+    # a row's booleans as one string of bytes, which numpy sorts whole
+    masks = missing.reshape(len(rows), -1).view(f"S{missing[0].size}").reshape(-1)
+    _, first, which = np.unique(masks, return_index=True, return_inverse=True)
     jobs = []
-    for mask, rows in rows_by_mask.items():
-        lacks = np.frombuffer(mask, bool).reshape(len(parts), len(request.taps))
+    for number in np.argsort(first):
         taps = {
-            part: [tap for tap, lacking in zip(request.taps, own, strict=True) if lacking]
-            for part, own in zip(parts, lacks, strict=True)
+            part: [tap for tap, lacks in zip(request.taps, own, strict=True) if lacks]
+            for part, own in zip(parts, missing[first[number]], strict=True)
             if own.any()
         }
-        jobs.append((taps, np.array(rows)))
+        jobs.append((taps, rows[which == number]))
     return jobs

@@ -13,6 +13,7 @@ import numpy as np
 from data import Reading
 from extract.backbones import Backbone
 from extract.compiled import start_engine
+from extract.copies import first_of_each
 from extract.cores import cores
 from extract.engines import CPU_BATCH, GPU_BATCH, NUMERICS, choose_device, stack_for, unused_gpu
 from extract.errors import StoreError
@@ -167,7 +168,7 @@ class ForwardPass:
     def run(self, jobs: list[Job]) -> None:
         """Compute and keep what each job lacks; Interrupted says what an interrupt left kept."""
         self._total = sum(len(rows) for _, rows in jobs)
-        wanted = {self._result.ids[row].tobytes() for row in self._result.good}
+        wanted = first_of_each(self._result.ids[self._result.good])
         self._kept = len(wanted) - self._total  # copies are computed once
         for view in dict.fromkeys(view for lacking, _ in jobs for view in lacking):
             self._store.prepare(self._recipe(view))

@@ -23,6 +23,7 @@ from extract import (
     parse_taps,
 )
 from extract.backbones import BASELINES, Card, brings_weights, named_backbone, scheme_of
+from extract.copies import group_ids
 from extract.forward_pass import Watch
 from extract.pooling import MAP, refuse_joined_maps
 from extract.preprocessing import NAMED_VIEWS, PLAIN
@@ -436,11 +437,9 @@ def settle_duplicates(
     A test copy is kept before a training copy, so that no test image is trained on. Where copies
     disagree on the label none is kept: which of them is right can't be known.
     """
-    copies: dict[bytes, list[int]] = {}
-    for row in rows:
-        copies.setdefault(ids[row].tobytes(), []).append(row)
+    alone, copies = _apart_by_copies(ids, np.asarray(rows, int))
     left, contradictions = [], []
-    for same in copies.values():
+    for same in copies:
         labels = Counter([None] if samples.labels is None else samples.labels[same].tolist())
         if len(labels) > 1:
             said = " and ".join(sorted(labels))
@@ -451,8 +450,19 @@ def settle_duplicates(
         if samples.split is not None:
             in_test = [row for row in same if samples.split[row] == "test"]
         left.append((in_test or same)[0])
-    left.sort()
-    return np.array(left, int), contradictions, len(rows) - len(left) - len(contradictions)
+    kept = np.sort(np.append(alone, np.array(left, int)))
+    return kept, contradictions, len(rows) - len(kept) - len(contradictions)
+
+
+def _apart_by_copies(ids: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:
+    """Those of the rows whose image comes once, and of each other image its rows, all in order."""
+    order, starts = group_ids(ids[rows])
+    n_same = np.diff(starts, append=len(rows))
+    copies = [
+        rows[order[start : start + n]].tolist()
+        for start, n in zip(starts[n_same > 1], n_same[n_same > 1], strict=True)
+    ]
+    return rows[order[starts[n_same == 1]]], sorted(copies)
 
 
 def baseline_features(

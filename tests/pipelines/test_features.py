@@ -118,6 +118,16 @@ def test_copies_are_settled(labels, split, expected_rows, contradictions, droppe
     assert n == dropped
 
 
+def test_copies_among_many_are_settled_in_their_order():
+    numbers = [4, 1, 4, 2, 1, 3, 2]
+    samples = Samples(paths="abcdefg", labels=list("xyxxxyz"))
+    ids = np.repeat(np.uint8(numbers)[:, None], 16, axis=1)
+    rows, reasons, n = settle_duplicates(samples, ids, [0, 1, 2, 3, 4, 5, 6])
+    assert rows.tolist() == [0, 5]
+    assert [path for path, _ in reasons] == ["b", "e", "d", "g"]
+    assert n == 1
+
+
 def test_the_cost_of_changes_to_a_folder(photos, backbone, tmp_path, add_photos):
     """10 new images compute 10, a moved folder 0, a new layer that tap alone."""
 
