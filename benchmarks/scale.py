@@ -40,6 +40,7 @@ from extract.store.upkeep import PART_BYTES, PART_ROWS, SMALL_PARTS
 # An assumption here, where there is no GPU.
 GPUS = {"mobilenet_v2": 11_768.0, "resnet50": 5_088.0}
 
+IMAGES = (10**6, 10**7, 10**8)
 GPU_BLOCK = 256  # images of a worker's part, beside BLOCK of a processor's
 JOINED_BLOCKS = 256  # parts after which the driver joins them
 DEFAULT_VALUES = 16_560  # of mobilenet_v2's six layers, averages and grids of 3 x 3
@@ -250,14 +251,14 @@ def joined(images: int, block: int, row_bytes: int) -> Joined:
         new = min(images - start, block * JOINED_BLOCKS)
         parts = [rows for rows in (*small, *blocks_of(new, block)) if rows < most / 2]
         large += len(small) + -(-new // block) - len(parts)
-        small = []
+        new_parts = []
         while len(parts) > SMALL_PARTS:
             taken = batch_of(parts, most)
-            small.append(sum(parts[:taken]))
-            moved += small[-1] * row_bytes
+            new_parts.append(sum(parts[:taken]))
+            moved += new_parts[-1] * row_bytes
             sources += taken
             parts = parts[taken:]
-        small += parts
+        small = parts + new_parts
     return Joined(large + len(small), sources, moved)
 
 
@@ -412,7 +413,7 @@ def print_table(rates: Rates, network: str, values: int) -> None:
         f"{'images':>11} {'on':>11} {'images/s':>9} {'time':>8} {'GB':>7} {'blocks':>9} "
         f"{'parts':>6} {'driver GB':>9} {'$':>7}  bound by"
     )
-    for images in (10**6, 10**7, 10**8):
+    for images in IMAGES:
         for cluster in CLUSTERS:
             own = predict(Work(images, network, values=values), cluster, rates)
             gb, memory = images * own.row_bytes / 1e9, images * driver_bytes(rates) / 1e9
@@ -445,7 +446,7 @@ def print_limits(rates: Rates) -> None:
     for limit in sorted(LIMITS, key=lambda limit: limit.images(rates)):
         print(f"{limit.images(rates):16,.0f} images: {limit.name}\n{'':18}{limit.answer}")
     print("\nindex of ids, where it has grown to")
-    for images in (10**6, 10**7, 10**8):
+    for images in IMAGES:
         print(
             f"{images:16,} images: {images * rates.index_bytes / 1e9:.2f} GB on the disk, "
             f"{images * rates.index_memory / 1e6:.0f} MB in memory, each id written "
