@@ -4,9 +4,9 @@ python -m benchmarks.rates [FOLDER] [--out rates.json] [--rows 1000000]
 
 FOLDER: images that decoding is measured with too, beside made-up photos of three sizes. It takes a
 minute or two, on one core. What computes is measured in seconds of the processor, which other
-programs lengthen little, what writes in seconds of the clock; every figure is the best of a few
-tries. Networks have random weights; what a driver does for each row is measured with files of a few
-bytes and with made-up ids, whose number is `--rows`.
+programs lengthen little, what writes in seconds of the clock. Figures of images are the median of
+some tries, all others the best. Networks have random weights; what a driver does for each row is
+measured with files of a few bytes and with made-up ids, whose number is `--rows`.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -58,13 +59,14 @@ class Rates:
     open_seconds : of a small file, found, opened, read and hashed.
     decode : images a second and core, from the file's bytes to the network's pixels, by size.
     file_bytes : of an image of each size. forward : images a second and core, by network.
-    start_seconds : from nothing to the first rows, by network.
+    start_seconds : of building a network and of the first batch on each engine, by network.
     pickle_bytes : a second, of pixels given to another process, there and back.
     part_seconds : of a part of BLOCK rows, synced. write_bytes : a second, of a large part.
     join_part_seconds, join_bytes : of each part that is joined, and a second of their rows.
     row_seconds, row_bytes : of the driver, for each row, by what it does; of memory at most.
     remembered_bytes : of a file of remembered ids, for each image.
-    index_seconds : for each row, of the first index. index_bytes, index_memory : for each row.
+    index_seconds, index_bytes : for each row, of the first index.
+    index_memory : bytes that a process holds after look-ups of a hundredth of `rows` rows.
     open_index_seconds, find_seconds : of the index of `rows` rows, and of 1,000 ids in it.
     head_seconds : for each row and column, a search of logistic regression over seven settings.
     head_copies : of the rows that it holds at most, they themselves among them.
@@ -136,7 +138,7 @@ def decoding(folder: Path, images: str | None) -> dict[str, Any]:
     preprocessing = load_backbone("mobilenet_v2", "random").preprocessing
     return {
         "decode": {
-            name: len(paths) / best(partial(decoded, paths, preprocessing))
+            name: len(paths) / usual(partial(decoded, paths, preprocessing))
             for name, paths in sets.items()
         },
         "file_bytes": size_of,
@@ -158,14 +160,16 @@ def networks(folder: Path, rows: int) -> dict[str, Any]:
     for name, tap in NETWORKS.items():
         began = time.process_time()
         backbone = load_backbone(name, "random", cache=folder)
-        taps = [Tap(*tap.split(":"))]
+        backbone.card.check(own := Tap(*tap.split(":")))
+        start[name] = time.process_time() - began
         pixels = decoded(photos, backbone.preprocessing)
         seconds = []
-        for engine in list_engines(backbone, "cpu", "float32", taps):
+        for engine in list_engines(backbone, "cpu", "float32", [own]):
+            began = time.process_time()
             with engine.running():
                 engine(pixels)
-                start.setdefault(name, time.process_time() - began)
-                seconds.append(best(partial(engine, pixels)))
+                start[name] += time.process_time() - began
+                seconds.append(usual(partial(engine, pixels)))
         forward[name] = len(pixels) / min(seconds)
     return {"forward": forward, "start_seconds": start}
 
@@ -213,7 +217,7 @@ def index(folder: Path, rows: int) -> dict[str, Any]:
     return {
         "index_seconds": seconds / rows,
         "index_bytes": sum(file.stat().st_size for file in files) / rows,
-        "index_memory": looked["memory, bytes a row"],
+        "index_memory": looked["memory, bytes a row"] * rows,
         "open_index_seconds": looked["opening, s"],
         "find_seconds": looked["looking up 1,000 others, ms"] / 1e3,
     }
@@ -269,7 +273,7 @@ def of_ids(folder: Path, rows: int) -> dict[str, tuple[Callable[[], Any], int]]:
 def heads(folder: Path, rows: int) -> dict[str, Any]:
     """Logistic regression over seven settings and five folds, in memory."""
     X, y = features(HEAD_ROWS, WIDTH, HEAD_CLASSES)
-    seconds = best(lambda: head_search(["logistic"], X, y, n_jobs=1), 1)
+    seconds = seconds_of(lambda: head_search(["logistic"], X, y, n_jobs=1), time.process_time)
     most = peak(lambda: head_search(["logistic"], X, y, n_jobs=1))
     return {"head_seconds": seconds / X.size, "head_copies": 1 + most / X.nbytes}
 
@@ -289,16 +293,21 @@ def resized(path: str, side: tuple[int, int]) -> str:
     return out
 
 
-def best(
-    work: Callable[[], Any], tries: int = TRIES, clock: Callable[[], float] = time.process_time
-) -> float:
+def best(work: Callable[[], Any], clock: Callable[[], float] = time.process_time) -> float:
     """Seconds of the fastest of some tries."""
-    seconds = []
-    for _ in range(tries):
-        began = clock()
-        work()
-        seconds.append(clock() - began)
-    return min(seconds)
+    return min(seconds_of(work, clock) for _ in range(TRIES))
+
+
+def usual(work: Callable[[], Any]) -> float:
+    """Seconds of the processor of the middle one of some tries."""
+    return median(seconds_of(work, time.process_time) for _ in range(2 * TRIES + 1))
+
+
+def seconds_of(work: Callable[[], Any], clock: Callable[[], float]) -> float:
+    """By that clock."""
+    began = clock()
+    work()
+    return clock() - began
 
 
 def peak(work: Callable[[], Any]) -> float:

@@ -16,6 +16,7 @@ disks, and what a run computes beside features and heads.
 import argparse
 import itertools
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -30,9 +31,10 @@ from benchmarks.rates import BLOCK, NETWORKS, Rates
 from data import read_images
 from data.names import counted
 from extract import FeatureStore, Tap, extract, load_backbone
-from extract.cores import cores
+from extract.files import LONGEST_REMEMBERED
 from extract.speed import made_up_photos
 from extract.store.id_index import GROWTH, LOOSE_ROWS
+from extract.store.sorted_ids import LEN_CRC, LEN_FENCE, ROWS_OF_BLOCK
 from extract.store.upkeep import PART_BYTES, PART_ROWS, SMALL_PARTS
 
 # images a second of a network alone, batch 512 at 224 px, mixed precision, channels last:
@@ -45,7 +47,7 @@ GPU_BLOCK = 256  # images of a worker's part, beside BLOCK of a processor's
 JOINED_BLOCKS = 256  # parts after which the driver joins them
 DEFAULT_VALUES = 16_560  # of mobilenet_v2's six layers, averages and grids of 3 x 3
 PIXELS = 3 * 224 * 224  # bytes of an image on its way from a task that decodes to a GPU
-REMEMBERED = 256 << 20  # bytes of remembered ids of a folder that are read again
+FENCE_BYTES = (LEN_FENCE + LEN_CRC + 1) / ROWS_OF_BLOCK  # that a process holds of each indexed id
 
 
 @dataclass(frozen=True)
@@ -333,6 +335,7 @@ def driver_bytes(rates: Rates) -> float:
     return held + max(rates.row_bytes[step] for step in passing)
 
 
+SIDE_BY_SIDE = "passes side by side into one store, each over a part of the listing"
 LIMITS = (
     Limit(
         "heads on 1,280 values in memory, 64 GB",
@@ -343,14 +346,14 @@ LIMITS = (
     Limit(
         "remembered ids of one folder, 256 MiB",
         lambda rates: rates.remembered_bytes,
-        REMEMBERED,
+        LONGEST_REMEMBERED,
         "a file for each folder: no more than two million images in one",
     ),
     Limit(
         "the driver's objects, 64 GB",
         driver_bytes,
         SITE.memory,
-        "arrays instead of objects a row; beyond it a pass for each part of the listing",
+        f"arrays where there were objects; {SIDE_BY_SIDE}",
     ),
     Limit(
         "features of six layers, averages and grids, 1 TB",
@@ -364,13 +367,19 @@ LIMITS = (
         1e12,
         "a store that is shared",
     ),
-    Limit(
-        "the ids' index in memory, 1 GB",
-        lambda rates: rates.index_memory,
-        1e9,
-        "sorted files, searched a block at a time",
-    ),
 )
+
+
+# what binds, and what there is to do about it
+ANSWERS = {
+    "cores": "more of them: they share nothing but the store",
+    "cores that decode": "more of them beside each GPU, or smaller photos",
+    "GPUs' workers": "one layer: a worker writes its part before it computes the next block",
+    "driver joining parts": f"one layer; {SIDE_BY_SIDE}",
+    "driver alone": SIDE_BY_SIDE,
+    "storage's requests": "images below more prefixes",
+    "network": "smaller photos, or machines nearer to them",
+}
 
 
 def print_rates(rates: Rates) -> None:
@@ -396,8 +405,9 @@ def print_rates(rates: Rates) -> None:
         print(f"  {step}: {seconds * 1e6:.2f} us and {rates.row_bytes[step]:.0f} bytes an image")
     print(
         f"  index of {rates.rows:,} ids: {rates.index_seconds * 1e6:.2f} us, "
-        f"{rates.index_bytes:.1f} bytes on the disk, {rates.index_memory:.1f} in memory an id\n"
-        f"  opened in {rates.open_index_seconds:.2f} s, "
+        f"{rates.index_bytes:.1f} bytes an id on the disk\n"
+        f"  {rates.index_memory / 1e6:.0f} MB in memory, "
+        f"opened in {rates.open_index_seconds:.2f} s, "
         f"1,000 ids found in {rates.find_seconds * 1e3:.0f} ms"
     )
     print(
@@ -445,35 +455,40 @@ def print_limits(rates: Rates) -> None:
     print("\nwhat ends first")
     for limit in sorted(LIMITS, key=lambda limit: limit.images(rates)):
         print(f"{limit.images(rates):16,.0f} images: {limit.name}\n{'':18}{limit.answer}")
+    print("\nwhat binds, and the answer")
+    for stage, answer in ANSWERS.items():
+        print(f"{stage:>22}: {answer}")
     print("\nindex of ids, where it has grown to")
     for images in IMAGES:
+        held = rates.index_memory + (images - rates.rows) * FENCE_BYTES
         print(
             f"{images:16,} images: {images * rates.index_bytes / 1e9:.2f} GB on the disk, "
-            f"{images * rates.index_memory / 1e6:.0f} MB in memory, each id written "
-            f"{merged(images) / images:.1f} times"
+            f"{held / 1e6:.0f} MB in memory, each id written {merged(images) / images:.1f} times"
         )
 
 
 def check(rates: Rates, folder: str | None, images: int) -> None:
-    """A plain pass here beside what the model says of it."""
+    """A plain pass here beside what the model says of it, on one core, as rates were measured."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as cache:
         photo, paths = photos(Path(cache), folder, images)
-        backbone = load_backbone("mobilenet_v2", "random", cache=cache)
         tap = Tap(*NETWORKS["mobilenet_v2"].split(":"))
-        backbone.card.check(tap)
         began, busy = time.perf_counter(), time.process_time()
+        backbone = load_backbone("mobilenet_v2", "random", cache=cache)
         extract(paths, [tap], backbone, FeatureStore(cache), numerics="float32", device="cpu")
         seconds, busy = time.perf_counter() - began, time.process_time() - busy
-    decode = 1 / rates.decode[photo]
+    said = plain_seconds(rates, photo, len(paths))
+    print(
+        f"\na plain pass over {len(paths):,} images ({photo}) on one core: {said:.1f} s predicted; "
+        f"{busy:.1f} s of the processor, {said / busy:.2f} of it; {seconds:.1f} s of the clock"
+    )
+
+
+def plain_seconds(rates: Rates, photo: str, images: int) -> float:
+    """Of a pass on one core, which reads each image twice and writes parts beside."""
     ids = rates.open_seconds + rates.file_bytes[photo] / rates.hash_bytes
-    each = ids + decode + 1 / rates.forward["mobilenet_v2"]
-    said = rates.start_seconds["mobilenet_v2"] + len(paths) * each
-    print(f"\na plain pass over {len(paths):,} images ({photo}) on {cores()} cores")
-    for what, own, model in (
-        ("seconds of the processors", busy, said),
-        ("seconds of the clock", seconds, said / cores()),
-    ):
-        print(f"  {what}: {model:.1f} predicted, {own:.1f} measured, {model / own:.2f} of it")
+    each = 2 * ids + 1 / rates.decode[photo] + 1 / rates.forward["mobilenet_v2"]
+    return rates.start_seconds["mobilenet_v2"] + images * each
 
 
 def measured_apart(images: str | None) -> Rates:
