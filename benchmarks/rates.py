@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -179,27 +179,34 @@ def parts(folder: Path, rows: int) -> dict[str, Any]:
     large = best(lambda: add(str(folder / "large"), 0, BULK, WIDTH), clock=time.perf_counter)
     small = best(lambda: add(str(folder / "large"), 0, BLOCK, WIDTH), clock=time.perf_counter)
     row_bytes = WIDTH * 2
-    join_bytes = BULK * row_bytes / joining(folder / "middling", BULK // 16, 16)
-    seconds = joining(folder / "small", BLOCK, LOOSE)
+    middling = joining(folder / "middling", BULK // 16, 16)
+    many = joining(folder / "small", BLOCK, LOOSE)
     return {
         "part_seconds": small,
         "write_bytes": BULK * row_bytes / large,
-        "join_part_seconds": max(0.0, seconds - LOOSE * BLOCK * row_bytes / join_bytes) / LOOSE,
-        "join_bytes": join_bytes,
+        "join_part_seconds": (many.busy - middling.busy) / (LOOSE - 16),  # of as many rows
+        "join_bytes": BULK * row_bytes / middling.clock,
     }
 
 
-def joining(folder: Path, rows: int, parts: int) -> float:
-    """Seconds for so many parts of so many rows, the best of some tries."""
-    seconds = []
+class Seconds(NamedTuple):
+    """Of the clock, and of the processor."""
+
+    clock: float
+    busy: float
+
+
+def joining(folder: Path, rows: int, parts: int) -> Seconds:
+    """So many parts of so many rows; of each clock the best of some tries."""
+    found = []
     for number in range(TRIES):
         store = FeatureStore(folder / str(number))
         for i in range(parts):
             add(str(store.cache), i * rows, rows, WIDTH)
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         assert store.compact(RECIPE) == parts
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)
+        found.append(Seconds(time.perf_counter() - began, time.process_time() - busy))
+    return Seconds(min(own.clock for own in found), min(own.busy for own in found))
 
 
 def index(folder: Path, rows: int) -> dict[str, Any]:
