@@ -169,7 +169,9 @@ def predict(work: Work, cluster: Cluster, rates: Rates) -> Predicted:
     """The model.
 
     On processors a worker reads, decodes and computes an image in turn, and writes its block as a
-    part before it takes the next; beside GPUs other cores decode, and pixels travel.
+    part before it takes the next; beside GPUs other cores decode, and pixels travel. They are
+    packed and put into Ray's object store on one side, fetched and unpacked on the other: each side
+    counts both copies that were measured.
     """
     row_bytes = work.values * (2 if cluster.gpus else 4)  # bfloat16 is kept as float16
     block = GPU_BLOCK if cluster.gpus else BLOCK
@@ -374,7 +376,7 @@ LIMITS = (
 ANSWERS = {
     "cores": "more of them: they share nothing but the store",
     "cores that decode": "more of them beside each GPU, or smaller photos",
-    "GPUs' workers": "one layer: a worker writes its part before it computes the next block",
+    "GPUs' workers": "one layer: pixels are unpacked, computed and their part written in turn",
     "driver joining parts": f"one layer; {SIDE_BY_SIDE}",
     "driver alone": SIDE_BY_SIDE,
     "storage's requests": "images below more prefixes",
