@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from extract.cores import cores
+from extract.cores import cores, share
 from extract.engines import (
     NUMERICS,
     TorchEngine,
@@ -176,10 +176,12 @@ class OpenVinoEngine(CompiledEngine):
             decoder = TorchScriptPythonDecoder(traced, example_input=images)
             model = frontend.convert(frontend.load(decoder))
         model.reshape(list(example.shape))
-        settings = {
+        settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": OPENVINO_TYPES[self._type],
         }
+        if (own := share()) is not None:  # else it would take its neighbours' as well
+            settings["INFERENCE_NUM_THREADS"] = own
         request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
         n_taps = len(self.taps)  # what is left to the next pass must not hold this engine
 

@@ -19,6 +19,11 @@ def take_share(n: int) -> None:
     _share[:] = [n]
 
 
+def share() -> int | None:
+    """The cores that were taken as this process's own; None for all that it may use."""
+    return _share[0] if _share else None
+
+
 def cores() -> int:
     """At least 1; in a container or under `taskset`, fewer than the machine has."""
     if _share:
