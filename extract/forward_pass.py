@@ -170,8 +170,10 @@ class ForwardPass:
         self._total = sum(len(rows) for _, rows in jobs)
         wanted = first_of_each(self._result.ids[self._result.good])
         self._kept = len(wanted) - self._total  # copies are computed once
+        began = time.perf_counter()
         for view in dict.fromkeys(view for lacking, _ in jobs for view in lacking):
             self._store.prepare(self._recipe(view))
+        self._result.times["write_wait"] += time.perf_counter() - began
         self._bytes = refuse_full_disk(self._request, self._result.recipe.numerics, jobs)
         try:
             for lacking, rows in jobs:
@@ -209,6 +211,9 @@ class ForwardPass:
                     self._result.times["forward"] += time.perf_counter() - began
                     self._finish(started, engines, writers, len(rows))
             self._finish(running, engines, writers, len(rows))
+            computed = time.perf_counter()
+        # the last rows are on the disk when the writers have closed
+        self._result.times["write_wait"] += time.perf_counter() - computed
         self._result.times["write"] += sum(writer.seconds for writer in writers.values())
 
     def _lacking_thumbnails(self, rows: np.ndarray) -> frozenset[int]:
