@@ -183,13 +183,13 @@ def predict(work: Work, cluster: Cluster, rates: Rates) -> Predicted:
         work,
         cluster,
         stages,
-        start + work.images * alone_seconds(cluster, rates),
-        work.images * rates.row_seconds["copies"],
+        before=start + work.images * alone_seconds(cluster, rates),
+        after=work.images * rates.row_seconds["copies"],
         # the others go on meanwhile, so a loss costs its machine's share of the time
-        lost * (start + SITE.replaced) / cluster.machines,
-        row_bytes,
-        -(-work.images // block),
-        joins.parts,
+        lost=lost * (start + SITE.replaced) / cluster.machines,
+        row_bytes=row_bytes,
+        blocks=-(-work.images // block),
+        parts=joins.parts,
     )
 
 
@@ -197,8 +197,7 @@ def stages_of(
     work: Work, cluster: Cluster, rates: Rates, row_bytes: int, joins: "Joined"
 ) -> dict[str, float]:
     """Images a second of what goes on side by side."""
-    file_bytes = rates.file_bytes[work.photo]
-    decode = rates.open_seconds + file_bytes / rates.hash_bytes + 1 / rates.decode[work.photo]
+    file_bytes, decode = rates.file_bytes[work.photo], decode_seconds(work.photo, rates)
     block = GPU_BLOCK if cluster.gpus else BLOCK
     write = rates.part_seconds / block + row_bytes / rates.write_bytes
     join = joins.sources * rates.join_part_seconds + joins.moved / rates.join_bytes
@@ -215,6 +214,12 @@ def stages_of(
     else:
         stages["cores"] = cluster.cores / (decode + 1 / rates.forward[work.network] + write)
     return stages
+
+
+def decode_seconds(photo: str, rates: Rates) -> float:
+    """Of a core, from the file's name to its id and the network's pixels."""
+    hashing = rates.file_bytes[photo] / rates.hash_bytes
+    return rates.open_seconds + hashing + 1 / rates.decode[photo]
 
 
 def alone_seconds(cluster: Cluster, rates: Rates) -> float:
@@ -370,8 +375,6 @@ LIMITS = (
         "a store that is shared",
     ),
 )
-
-
 # what binds, and what there is to do about it
 ANSWERS = {
     "cores": "more of them: they share nothing but the store",
@@ -436,6 +439,22 @@ def print_table(rates: Rates, network: str, values: int) -> None:
             )
 
 
+def print_photos(rates: Rates) -> None:
+    """What the size of photos comes to: decoding beside a GPU, and on cores alone."""
+    print("\nphotos of other sizes: cores that decode as fast as a GPU computes, and images/s")
+    print(
+        f"{'':>12} {'mobilenet_v2':>12} {'resnet50':>9} {'128 cores':>10} {'8 GPUs':>8}  bound by"
+    )
+    for photo in rates.decode:
+        each = decode_seconds(photo, rates) + PIXELS / rates.pickle_bytes
+        on = [predict(Work(10**7, photo=photo), CLUSTERS[place], rates) for place in (2, 5)]
+        print(
+            f"{photo:>12} {each * GPUS['mobilenet_v2']:12.0f} {each * GPUS['resnet50']:9.0f} "
+            f"{on[0].stages[on[0].binding]:10,.0f} {on[1].stages[on[1].binding]:8,.0f}  "
+            f"{on[0].binding}; {on[1].binding}"
+        )
+
+
 def what_binds(own: Predicted) -> str:
     """The slowest stage, or that the driver works alone for longer than all of them."""
     running = own.work.images / own.stages[own.binding]
@@ -460,6 +479,10 @@ def print_limits(rates: Rates) -> None:
     print("\nwhat binds, and the answer")
     for stage, answer in ANSWERS.items():
         print(f"{stage:>22}: {answer}")
+    print("\na search of logistic regression on 1,280 values, on one core, were memory enough")
+    for images in IMAGES:
+        seconds, held = images * 1280 * rates.head_seconds, images * 5120 * rates.head_copies
+        print(f"{images:16,} rows: {in_words(seconds)}, {held / 1e9:,.0f} GB")
     print("\nindex of ids, where it has grown to")
     for images in IMAGES:
         held = rates.index_memory + (images - rates.rows) * FENCE_BYTES
@@ -536,6 +559,7 @@ def main() -> None:
         ("resnet50", 2048),
     ):
         print_table(rates, network, values)
+    print_photos(rates)
     print_limits(rates)
     if options.check:
         check(rates, options.images, options.check)

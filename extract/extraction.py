@@ -462,9 +462,7 @@ def _compute(result: Extraction, parts: Sequence[str]) -> None:
 
 def _readable(n: int, bad: Collection[int]) -> np.ndarray:
     """Those of n rows that are not bad, in order."""
-    readable = np.ones(n, bool)
-    readable[list(bad)] = False
-    return np.flatnonzero(readable)
+    return np.delete(np.arange(n), list(bad))
 
 
 def _spread_bad(result: Extraction, ids_before: np.ndarray) -> None:

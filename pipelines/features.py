@@ -401,21 +401,22 @@ def keep_features(
         ]
         bad |= extraction.bad
     ids = features[0].extraction.ids
-    readable = [row for row in range(len(ids)) if row not in bad]
-    if not readable:
+    rows = np.delete(np.arange(len(ids)), list(bad))
+    if not len(rows):
         path, reason = samples.paths[min(bad)], bad[min(bad)].reason
         raise WorkFailed(
             f"none of the {counted(len(ids), 'image')} can be read, the first, {path}: {reason}"
         )
-    rows = np.array(readable)
     contradictions: list[tuple[str, str]] = []
     n_duplicates = 0
     if settle:
-        rows, contradictions, n_duplicates = settle_duplicates(samples, ids, readable)
+        rows, contradictions, n_duplicates = settle_duplicates(samples, ids, rows)
     unreadable = [(samples.paths[row], bad[row].reason) for row in sorted(bad)]
     reasons = [*samples.problems, *unreadable, *contradictions]
     noted = features[0].extraction.notes
-    notes = [(samples.paths[row], "; ".join(noted[row])) for row in readable if row in noted]
+    notes = [
+        (samples.paths[row], "; ".join(noted[row])) for row in sorted(noted.keys() - bad.keys())
+    ]
     return FeatureTable(
         samples[rows], ids[rows], rows, tuple(features), reasons, n_duplicates, notes
     )
@@ -430,14 +431,14 @@ def watching(name: str, taps: Sequence[Tap], on_event: Listener) -> Watch:
 
 
 def settle_duplicates(
-    samples: Samples, ids: np.ndarray, rows: Sequence[int]
+    samples: Samples, ids: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, list[tuple[str, str]], int]:
     """Of identical images keep one -> (rows left, contradictions with reasons, copies dropped).
 
     A test copy is kept before a training copy, so that no test image is trained on. Where copies
     disagree on the label none is kept: which of them is right can't be known.
     """
-    alone, copies = _apart_by_copies(ids, np.asarray(rows, int))
+    alone, copies = _apart_by_copies(ids, rows)
     left, contradictions = [], []
     for same in copies:
         labels = Counter([None] if samples.labels is None else samples.labels[same].tolist())

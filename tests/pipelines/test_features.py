@@ -112,7 +112,7 @@ def test_rows_follow_the_samples(photos, backbone, tmp_path):
 def test_copies_are_settled(labels, split, expected_rows, contradictions, dropped):
     samples = Samples(paths="pqr", labels=labels and list(labels), split=split)
     ids = np.array([[1] * 16, [1] * 16, [2] * 16], np.uint8)
-    rows, reasons, n = settle_duplicates(samples, ids, range(3))
+    rows, reasons, n = settle_duplicates(samples, ids, np.arange(3))
     assert rows.tolist() == expected_rows
     assert len(reasons) == contradictions
     assert n == dropped
@@ -122,7 +122,7 @@ def test_copies_among_many_are_settled_in_their_order():
     numbers = [4, 1, 4, 2, 1, 3, 2]
     samples = Samples(paths="abcdefg", labels=list("xyxxxyz"))
     ids = np.repeat(np.uint8(numbers)[:, None], 16, axis=1)
-    rows, reasons, n = settle_duplicates(samples, ids, [0, 1, 2, 3, 4, 5, 6])
+    rows, reasons, n = settle_duplicates(samples, ids, np.arange(7))
     assert rows.tolist() == [0, 5]
     assert [path for path, _ in reasons] == ["b", "e", "d", "g"]
     assert n == 1
