@@ -32,6 +32,7 @@ from data import read_images
 from data.names import counted
 from extract import FeatureStore, Tap, extract, load_backbone
 from extract.files import LONGEST_REMEMBERED
+from extract.sharding.sharded_pass import CPU_BLOCK, GPU_BLOCK, JOINED_BLOCKS
 from extract.speed import made_up_photos
 from extract.store.id_index import GROWTH, LOOSE_ROWS
 from extract.store.sorted_ids import LEN_CRC, LEN_FENCE, ROWS_OF_BLOCK
@@ -43,8 +44,6 @@ from extract.store.upkeep import PART_BYTES, PART_ROWS, SMALL_PARTS
 GPUS = {"mobilenet_v2": 11_768.0, "resnet50": 5_088.0}
 
 IMAGES = (10**6, 10**7, 10**8)
-GPU_BLOCK = 256  # images of a worker's part, beside BLOCK of a processor's
-JOINED_BLOCKS = 256  # parts after which the driver joins them
 DEFAULT_VALUES = 16_560  # of mobilenet_v2's six layers, averages and grids of 3 x 3
 PIXELS = 3 * 224 * 224  # bytes of an image on its way from a task that decodes to a GPU
 FENCE_BYTES = (LEN_FENCE + LEN_CRC + 1) / ROWS_OF_BLOCK  # that a process holds of each indexed id
@@ -174,7 +173,7 @@ def predict(work: Work, cluster: Cluster, rates: Rates) -> Predicted:
     counts both copies that were measured.
     """
     row_bytes = work.values * (2 if cluster.gpus else 4)  # bfloat16 is kept as float16
-    block = GPU_BLOCK if cluster.gpus else BLOCK
+    block = GPU_BLOCK if cluster.gpus else CPU_BLOCK
     joins = joined(work.images, block, row_bytes)
     stages = stages_of(work, cluster, rates, row_bytes, joins)
     start = rates.start_seconds[work.network]
@@ -198,7 +197,7 @@ def stages_of(
 ) -> dict[str, float]:
     """Images a second of what goes on side by side."""
     file_bytes, decode = rates.file_bytes[work.photo], decode_seconds(work.photo, rates)
-    block = GPU_BLOCK if cluster.gpus else BLOCK
+    block = GPU_BLOCK if cluster.gpus else CPU_BLOCK
     write = rates.part_seconds / block + row_bytes / rates.write_bytes
     join = joins.sources * rates.join_part_seconds + joins.moved / rates.join_bytes
     index = merged(work.images) * rates.index_seconds
