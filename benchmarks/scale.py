@@ -201,8 +201,8 @@ def stages_of(
     write = rates.part_seconds / block + row_bytes / rates.write_bytes
     join = joins.sources * rates.join_part_seconds + joins.moved / rates.join_bytes
     index = merged(work.images) * rates.index_seconds
-    told = rates.row_seconds["ids from workers"]
-    stages = {"driver joining parts": 1 / ((join + index) / work.images + told)}
+    told = rates.row_seconds["what workers told"]
+    stages = {"driver beside": 1 / ((join + index) / work.images + told)}
     if cluster.machines > 1:  # else images and store lie on its own disk
         stages["storage's requests"] = SITE.prefixes * SITE.gets
         stages["network"] = cluster.network / (file_bytes + row_bytes)
@@ -335,7 +335,7 @@ class Limit:
 
 def driver_bytes(rates: Rates) -> float:
     """What the driver holds of an image at most: what stays, and the largest step beside it."""
-    stay = ("listing", "blocks to workers", "ids from workers")
+    stay = ("listing", "blocks to workers", "what workers told")
     passing = ("remembered ids", "what is lacking", "copies")
     held = sum(rates.row_bytes[step] for step in stay)
     return held + max(rates.row_bytes[step] for step in passing)
@@ -379,7 +379,7 @@ ANSWERS = {
     "cores": "more of them: they share nothing but the store",
     "cores that decode": "more of them beside each GPU, or smaller photos",
     "GPUs' workers": "one layer: pixels are unpacked, computed and their part written in turn",
-    "driver joining parts": f"one layer; {SIDE_BY_SIDE}",
+    "driver beside": f"one layer, since it joins all parts; {SIDE_BY_SIDE}",
     "driver alone": SIDE_BY_SIDE,
     "storage's requests": "images below more prefixes",
     "network": "smaller photos, or machines nearer to them",

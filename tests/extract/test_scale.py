@@ -15,7 +15,7 @@ from extract.store import id_index, upkeep
 
 STEPS = (
     *("listing", "remembered ids", "what is lacking"),
-    *("blocks to workers", "ids from workers", "copies"),
+    *("blocks to workers", "what workers told", "copies"),
 )
 RATES = Rates(
     machine="made up",
