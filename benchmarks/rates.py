@@ -40,6 +40,7 @@ from extract.sharding.blocks import Done
 from extract.sharding.cluster import Pool
 from extract.sharding.sharded_pass import ShardedPass
 from extract.speed import PHOTO, made_up_photos
+from extract.store.id_index import LOOSE_ROWS
 from extract.store.ids import IdMemory, bytes_id, image_ids
 from pipelines.features import settle_duplicates
 
@@ -367,6 +368,8 @@ def main() -> None:
     parser.add_argument("--out", help="a JSON file for benchmarks.scale --rates")
     parser.add_argument("--rows", type=int, default=1_000_000)
     options = parser.parse_args()
+    if options.rows < LOOSE_ROWS:
+        parser.error(f"--rows {options.rows}: expected {LOOSE_ROWS} or more, which have an index")
     text = json.dumps(asdict(measure(options.images, options.rows)), indent=1)
     if options.out:
         Path(options.out).write_text(text + "\n", encoding="utf-8")
