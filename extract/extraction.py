@@ -23,6 +23,7 @@ from extract.engines import (
 )
 from extract.errors import ExtractError
 from extract.forward_pass import NOT_WATCHED, ForwardPass, Job, Request, Watch
+from extract.kept_rows import KeptRows
 from extract.pooling import MAP, Tap
 from extract.preprocessing import parse_view
 from extract.recipe import Recipe, decode_rule
@@ -177,13 +178,33 @@ class Extraction:
         rows = np.asarray(rows, int)
         request = self._asked()
         if not len(rows):
-            return np.empty((0, sum(map(request.backbone.card.width, taps))), np.float32)
+            return np.empty((0, self.width(taps)), np.float32)
         recipe = self.recipe if view is None else replace(self.recipe, view=view)
         for _ in range(READS):
             with contextlib.suppress(DamagedPart):
                 return read_features(request.store, recipe, taps, self.ids[rows])
             self._compute_again(request, taps, rows, recipe.view)
         return read_features(request.store, recipe, taps, self.ids[rows])
+
+    def rows(self, taps: Sequence[Tap], view: str | None = None) -> KeptRows:
+        """Features of all readable images, read from the store a slice of rows at a time.
+
+        Parameters
+        ----------
+        taps, view
+            As of `read`.
+
+        Returns
+        -------
+        KeptRows
+            With `shape`, `dtype`, a length and slices, in the order of `good`: what
+            `heads.HeadSearchCV` reads in blocks where memory does not hold it.
+        """
+        return KeptRows(self, taps, self.good, view)
+
+    def width(self, taps: Sequence[Tap]) -> int:
+        """How many values an image has in these taps together."""
+        return sum(map(self._asked().backbone.card.width, taps))
 
     def shape(self, tap: Tap) -> tuple[int, ...]:
         """Of one image's features: (channels, height, width) of a map that is kept, else (d,)."""

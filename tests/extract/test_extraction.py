@@ -421,6 +421,14 @@ def test_examining_the_network_counts_and_ids_are_found_once(photos, backbone, s
     assert len(found) == 1
 
 
+def test_rows_of_a_pass_are_read_a_slice_at_a_time(photos, backbone, store):
+    done = run([*photos[:3], "gone.jpg", *photos[3:]], [A], backbone, store)
+    rows, whole = done.rows([A]), done.read([A], done.good)
+    assert (rows.shape, rows.dtype, len(rows)) == (whole.shape, whole.dtype, len(photos))
+    for some in (slice(2), slice(2, 5), slice(None), slice(3, 3), slice(1, None, 2)):
+        assert np.array_equal(rows[some], whole[some])
+
+
 def test_the_stages_add_up_to_the_whole(photos, backbone, store):
     done = run(photos, [A], backbone, store)
     stages = sum(done.times[name] for name in ("ids", "start", "wait", "forward", "write_wait"))
