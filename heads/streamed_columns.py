@@ -52,21 +52,26 @@ class StreamedColumns(Columns):
         self.offsets: np.ndarray | None = None
         self.factors: np.ndarray | None = None
         if blocks.d <= MOST_DIRECTIONS:
-            gram = self._weighted(counts, None)
-            self.total = gram.trace()
-            values, directions = np.linalg.eigh(gram)
-            directions = directions.astype(np.float32)
-            self.preconditioner = Preconditioner.of_all(values, directions, self.n)
+            self._take_all_directions(counts)
         else:
-            found = leading_directions(lambda Q: self._weighted(counts, Q), blocks.d)
-            inside = found.T @ self._weighted(counts, found)
-            values, turn = np.linalg.eigh(inside.astype(np.float64))
-            directions = found @ turn.astype(np.float32)
-            # standardised columns: each has as many squares as rows
-            self.total = float(counts.sum()) * blocks.d
-            self.preconditioner = Preconditioner.of(
-                np.maximum(values, 0), directions, directions, self.n, self.total
-            )
+            self._take_leading_directions(counts)
+
+    def _take_all_directions(self, counts: np.ndarray) -> None:
+        gram = self._weighted(counts, None)
+        self.total = gram.trace()
+        values, directions = np.linalg.eigh(gram)
+        self.preconditioner = Preconditioner.of_all(values, directions.astype(np.float32), self.n)
+
+    def _take_leading_directions(self, counts: np.ndarray) -> None:
+        Q = leading_directions(lambda Q: self._weighted(counts, Q), self.size - 1)
+        inside = Q.T @ self._weighted(counts, Q)
+        values, turn = np.linalg.eigh(inside.astype(np.float64))
+        directions = Q @ turn.astype(np.float32)
+        # a standardised column has as many squares as there are rows
+        self.total = float(counts.sum()) * (self.size - 1)
+        self.preconditioner = Preconditioner.of(
+            np.maximum(values, 0), directions, directions, self.n, self.total
+        )
 
     def _centred(self, rows: np.ndarray, kind: type) -> np.ndarray:
         """Rows less their means: what they are divided by, coefficients and gradients are."""
@@ -166,5 +171,5 @@ class StreamedColumns(Columns):
         return np.full(len(on), np.inf)
 
     def solve_directly(self, pieces: Pieces, exact: bool) -> np.ndarray:
-        """Never asked for; see `direct_cost`."""
-        raise np.linalg.LinAlgError
+        """Refused, as `direct_cost` says: what gradients left unsolved stays so, and is told."""
+        raise np.linalg.LinAlgError("rows read in blocks take no direct steps")
