@@ -260,23 +260,29 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return self.best_estimator_, X
 
+    def _answer(self, method: str, X: Any) -> np.ndarray:
+        """What the best head says, of rows that are given in slices block by block."""
+        if not is_streamed(X):
+            best, X = self._best(X)
+            return getattr(best, method)(X)
+        return np.concatenate(
+            [self._answer(method, rows) for rows in Blocks(X).over(lambda _, rows: rows)]
+        )
+
     @available_if(_best_has("predict"))
     def predict(self, X: Any) -> np.ndarray:
         """Labels by the best head, (n,)."""
-        best, X = self._best(X)
-        return best.predict(X)
+        return self._answer("predict", X)
 
     @available_if(_best_has("decision_function"))
     def decision_function(self, X: Any) -> np.ndarray:
         """Decision values of the best head, (n, classes), or (n,) for two classes."""
-        best, X = self._best(X)
-        return best.decision_function(X)
+        return self._answer("decision_function", X)
 
     @available_if(_best_has("predict_proba"))
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities by the best head, (n, classes); see `fit_calibration` where it has none."""
-        best, X = self._best(X)
-        return best.predict_proba(X)
+        return self._answer("predict_proba", X)
 
     def score(self, X: Any, y: Any) -> float:
         """The search's scoring of the best head on other rows."""

@@ -99,6 +99,20 @@ def test_what_needs_all_rows_is_refused_before_any_is_read(heads, message, in_sl
     assert rows.largest == 0
 
 
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
+def test_the_search_answers_for_rows_in_slices_too(method, in_slices):
+    X, y = photos()
+    search = HeadSearchCV({"logistic": {"logisticregression__C": [0.1]}}, cv=3).fit(X, y)
+    rows = in_slices(X)
+    expected = getattr(search, method)(X)
+    found = getattr(search, method)(rows)
+    assert rows.largest == 75
+    if method == "predict":
+        assert (found == expected).all()
+    else:
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
 def test_a_scorer_sees_the_answers(in_slices):
     X, y = photos()
     scored = {"scoring": "balanced_accuracy", "cv": 3}
