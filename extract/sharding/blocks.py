@@ -211,6 +211,11 @@ class Network:
         self._engines: dict[tuple[Tap, ...], Any] = {}
         self._device = ""
 
+    def close(self) -> None:
+        """Have torch as it was: a running network changes settings of the whole process."""
+        self._running.close()
+        self._engines.clear()
+
     def compute(self, block: DecodedBlock) -> Done:
         """Compute and keep what is lacking; the rows are on the disk when it returns."""
         done = block.done

@@ -1,11 +1,13 @@
 """What a worker does with a block, in this process: no cluster is needed for it."""
 
+import contextlib
 import pickle
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from data import Reading
 from extract import ExtractError, FeatureStore, Tap, extract, recipe_of
@@ -20,7 +22,12 @@ A, B = Tap("layer1.0", "avg"), Tap("layer3.0", "grid2")
 
 @pytest.fixture(autouse=True)
 def _whole_machine(monkeypatch):
-    monkeypatch.setattr("extract.cores._share", [])  # a worker's share is not this process's
+    """A worker's share is not this process's, nor is what a running network sets."""
+    monkeypatch.setattr("extract.cores._share", [])
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    assert torch.is_grad_enabled()
 
 
 @pytest.fixture
@@ -45,7 +52,12 @@ def asked(tmp_path, backbone):
 
 
 def work_through(asked, backbone, paths):
-    return Network(asked, backbone).compute(decode_block(asked, list(enumerate(paths))))
+    return compute(asked, backbone, decode_block(asked, list(enumerate(paths))))
+
+
+def compute(asked, backbone, decoded):
+    with contextlib.closing(Network(asked, backbone)) as network:
+        return network.compute(decoded)
 
 
 def test_a_block_is_kept_as_the_plain_pass_keeps_it(asked, backbone, photos, tmp_path):
@@ -73,7 +85,7 @@ def test_what_is_kept_is_not_decoded_again_and_other_taps_are_added(asked, backb
     assert len(batch.rows) == 12
     assert lacks[:8].tolist() == [[[False, True]] * 2] * 8
     assert lacks[8:].all()
-    assert len(Network(asked, backbone).compute(decoded).computed) == 12
+    assert len(compute(asked, backbone, decoded).computed) == 12
     again = decode_block(asked, list(enumerate(photos)))
     assert sum(len(batch.rows) for batch, _ in again.batches) == 0
     assert sorted(again.done.ids) == list(range(12))
@@ -91,7 +103,7 @@ def test_files_larger_than_memory_allows_are_read_in_turn(asked, backbone, photo
     monkeypatch.setattr(blocks, "READ_BYTES", 2 * Path(photos[0]).stat().st_size)
     decoded = decode_block(asked, list(enumerate(photos)))
     assert [len(batch.rows) for batch, _ in decoded.batches] == [2] * 6
-    assert Network(asked, backbone).compute(decoded).computed == list(range(12))
+    assert compute(asked, backbone, decoded).computed == list(range(12))
 
 
 def test_what_cannot_be_read_is_said_in_the_words_of_the_plain_pass(asked, backbone, photos):
