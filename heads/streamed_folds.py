@@ -145,28 +145,41 @@ def share_moments(blocks: Blocks, folds: Sequence[StreamedFold]) -> None:
     variances = total.squares / total.n
     for fold, mean, var in zip(folds, total.mean, variances, strict=True):
         fold.moments = mean, var
-    _repair_variances(blocks, folds, total.mean)
+    _repair_moments(blocks, folds, total.mean.copy())
 
 
-def _repair_variances(blocks: Blocks, folds: Sequence[StreamedFold], means: np.ndarray) -> None:
-    """Take the variance anew where a fold is nearly constant and far from the other rows.
+def _repair_moments(blocks: Blocks, folds: Sequence[StreamedFold], means: np.ndarray) -> None:
+    """Take mean and variance anew where a fold is nearly constant and far from the other rows.
 
-    A block's squares, taken about its own mean, have lost the digits of such a column.
+    Taken about the blocks' own means they have lost the digits of such a column. One that is zero
+    but in rows held out, as the unit of a network may be, would be left with a rounding error for
+    its mean, and that for its spread.
     """
     spread = np.abs(means - means[0]).max(axis=0)
     doubtful = [np.flatnonzero(fold.var <= FAR**-2 * spread**2) for fold in folds]
     if not any(map(len, doubtful)):
         return
+    for fold, own in zip(folds, doubtful, strict=True):
+        fold.mean[own] = 0
+    for fold, own, mean in zip(folds, doubtful, _moments(blocks, folds, doubtful, 1), strict=True):
+        fold.mean[own] = mean
+    for fold, own, var in zip(folds, doubtful, _moments(blocks, folds, doubtful, 2), strict=True):
+        fold.var[own] = var
+
+
+def _moments(
+    blocks: Blocks, folds: Sequence[StreamedFold], columns: Sequence[np.ndarray], power: int
+) -> list[np.ndarray]:
+    """By fold, of some of its columns less their mean the mean power."""
 
     def work(place: slice, rows: np.ndarray) -> list[np.ndarray]:
         return [
-            fold.counts[place] @ (rows[:, own].astype(np.float64) - fold.mean[own]) ** 2
-            for fold, own in zip(folds, doubtful, strict=True)
+            fold.counts[place] @ (rows[:, own].astype(np.float64) - fold.mean[own]) ** power
+            for fold, own in zip(folds, columns, strict=True)
         ]
 
-    totals = [np.zeros(len(own)) for own in doubtful]
+    totals = [np.zeros(len(own)) for own in columns]
     for found in blocks.over(work):
         for total, part in zip(totals, found, strict=True):
             total += part
-    for fold, own, total in zip(folds, doubtful, totals, strict=True):
-        fold.var[own] = total / fold.n
+    return [total / fold.n for total, fold in zip(totals, folds, strict=True)]

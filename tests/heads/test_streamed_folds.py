@@ -35,6 +35,16 @@ def test_a_column_nearly_constant_in_a_fold_and_far_from_the_others_keeps_its_di
     assert fold.var == pytest.approx(X[mixed < 60].var(axis=0), rel=1e-6)
 
 
+def test_a_column_that_is_zero_but_in_rows_held_out_does_not_vary(in_slices):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1000, 3)).astype(np.float32)
+    X[:, 1] = 0
+    X[[3, 700, 701], 1] = [0.7, 0.2, 1.3]
+    others = np.array([3, 20, 700, 701])
+    fold, _ = both(X, in_slices, np.delete(np.arange(1000), others), others)
+    assert (fold.mean[1], fold.var[1], fold.scale[1]) == (0, 0, 1)
+
+
 def test_class_means_and_spectrum_are_those_of_a_fold_in_memory(feature_rows, in_slices):
     X = feature_rows(200, 12)[:, 3:]
     codes = np.arange(150) % 3
