@@ -122,7 +122,10 @@ def _fit_group(
         own = [solved[_Job(i, part)] for i in range(len(grid))]
         whole = Solution(*(np.concatenate(arrays) for arrays in zip(*own, strict=True)))
         made = HeadProblems(joint, np.zeros(len(whole.certificate)))
-        fitted.append(made.fitted(whole, len(grid), by_rows=False))
+        answer = made.fitted(whole, len(grid), by_rows=False)
+        # steps that folds share leave a little where it is zero, and the rows held out may be far
+        answer.coef[..., ~group[part].fold.varying] = 0
+        fitted.append(answer)
     return fitted
 
 

@@ -13,11 +13,16 @@ from heads.streamed_linear import Part, fit_streamed, score_streamed
 GRID = [{"C": C} for C in (1.0, 0.01)]
 
 
-def searched(in_slices, n=240, d=10):
-    """Blocks, all rows, two folds of them, and the same in memory."""
+def searched(in_slices, n=240, d=10, constant=None):
+    """Blocks, all rows, two folds of them, and the same in memory.
+
+    constant : a column that does not vary in the first fold.
+    """
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, d)) * np.geomspace(10, 0.1, d) + rng.normal(size=d)
     codes = (X[:, :3] / X[:, :3].std(axis=0) + rng.normal(size=(n, 3))).argmax(axis=1)
+    if constant is not None:
+        X[::2, constant] = 1e3
     blocks = Blocks(in_slices(X), 2)
     whole = StreamedFold(blocks, np.arange(n), np.arange(0))
     splits = [(np.arange(0, n, 2), np.arange(1, n, 2)), (np.arange(150), np.arange(150, n))]
@@ -40,6 +45,14 @@ def test_each_fold_has_the_coefficients_of_the_fold_in_memory(name, most, in_sli
             size = np.linalg.norm(coef)
             assert np.linalg.norm(fitted.coef[i] - coef) <= 1e-3 * size
             assert fitted.intercept[i] == pytest.approx(expected.intercept[i], abs=1e-3 * size)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_a_column_that_does_not_vary_in_a_fold_counts_for_nothing_there(name, in_slices):
+    blocks, whole, parts, _ = searched(in_slices, constant=4)
+    found = fit_streamed(name, blocks, whole, parts, GRID)
+    assert not found[0].coef[..., 4].any()
+    assert found[1].coef[..., 4].all()
 
 
 def test_held_out_rows_are_scored_in_the_fold_s_order(in_slices):
