@@ -46,7 +46,7 @@ GPUS = {"mobilenet_v2": 11_768.0, "resnet50": 5_088.0}
 IMAGES = (10**6, 10**7, 10**8)
 DEFAULT_VALUES = 16_560  # of mobilenet_v2's six layers, averages and grids of 3 x 3
 PIXELS = 3 * 224 * 224  # bytes of an image on its way from a task that decodes to a GPU
-FENCE_BYTES = (LEN_FENCE + LEN_CRC + 1) / ROWS_OF_BLOCK  # that a process holds of each indexed id
+FENCE_BYTES = (LEN_FENCE + LEN_CRC) / ROWS_OF_BLOCK  # that a process holds of each indexed id
 
 
 @dataclass(frozen=True)
