@@ -187,7 +187,9 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         _check_classes(y)
-        splits = list(self._splitter(y, groups).split(np.zeros(len(y)), y, groups))
+        # a splitter of one's own may look at the rows, where they are at hand
+        rows = X if isinstance(X, np.ndarray) else np.zeros(len(y))
+        splits = list(self._splitter(y, groups).split(rows, y, groups))
         self.n_splits_ = len(splits)
         for train, _ in splits:
             _check_classes(y[train])

@@ -246,6 +246,19 @@ def test_columns_that_never_vary_leave_the_shares_without_a_warning():
     assert np.isfinite(search.oof_scores_).all()
 
 
+def test_a_splitter_is_given_the_rows():
+    X, y = photos()
+    seen = []
+
+    class Looking(StratifiedKFold):
+        def split(self, X, y=None, groups=None):
+            seen.append(X)
+            return super().split(X, y, groups)
+
+    HeadSearchCV(["prior"], cv=Looking(3, shuffle=True, random_state=0)).fit(X, y)
+    assert np.array_equal(seen[0], X)
+
+
 def test_groups_stay_together():
     X, y = photos()
     groups = np.arange(len(y)) // 5
