@@ -18,6 +18,8 @@ from extract.errors import ClusterError, ExtractError
 
 ADDRESS = re.compile(r"ray(?:://(?P<host>[^\s/:]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5}))?")
 EXPECTED = "expected ray or ray://HOST:PORT"
+# by the environment Ray may also be told `auto` or `local`
+SERVER = re.compile(r"(?:ray://)?(?P<host>[^\s/:]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 ANSWER_SECONDS = 5.0  # for a cluster to take a connection
 MOST_ON_A_NODE = 8  # networks side by side on a machine without GPUs: each takes memory
 LACKS_RAY = 'ray is not installed: pip install "permafrost[ray]"'
@@ -66,8 +68,7 @@ def connect(on: str) -> Any:
     if ray.is_initialized():
         return ray
     found = ADDRESS.fullmatch(on)
-    if found and found["host"]:
-        _refuse_silent(on, found["host"].strip("[]"), int(found["port"]))
+    _refuse_silent(on)
     with quiet_ray(), _muted(), _own_signals():
         try:
             _join(ray, on if found and found["host"] else None)
@@ -121,14 +122,20 @@ def _start_here(ray: Any, quiet: dict) -> None:
     ray.init(num_cpus=cores(), include_dashboard=False, **quiet)
 
 
-def _refuse_silent(on: str, host: str, port: int) -> None:
-    """ClusterError where nobody takes a connection: Ray itself would ask for half a minute."""
+def _refuse_silent(on: str) -> None:
+    """ClusterError where nobody takes a connection: Ray itself would ask for many minutes."""
+    named = os.environ.get("RAY_ADDRESS", "") if on == "ray" else on
+    server = SERVER.fullmatch(named)
+    if server is None:
+        return
     try:
-        socket.create_connection((host, port), ANSWER_SECONDS).close()
+        place = server["host"].strip("[]"), int(server["port"])
+        socket.create_connection(place, ANSWER_SECONDS).close()
     except OSError as error:
+        where = f"RAY_ADDRESS={named}" if on == "ray" else on
         raise ClusterError(
-            f"nobody answers at {on} ({error.strerror or error}): expected a cluster's Ray Client "
-            "server, whose port is 10001 unless it was started with another"
+            f"nobody answers at {where} ({error.strerror or error}): expected a cluster's head, or "
+            "its Ray Client server, whose port is 10001 unless it was started with another"
         ) from error
 
 

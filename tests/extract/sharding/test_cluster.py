@@ -64,13 +64,15 @@ def test_without_ray_its_extra_is_named(monkeypatch):
     assert str(caught.value) == "on='ray': ray is not installed: pip install \"permafrost[ray]\""
 
 
-def test_an_address_that_nobody_answers_is_said_in_a_line():
+@pytest.mark.parametrize("named", ["ray://127.0.0.1", "RAY_ADDRESS=127.0.0.1"])
+def test_an_address_that_nobody_answers_is_said_in_a_line(named, monkeypatch):
     pytest.importorskip("ray", reason="the extra [ray] is not installed")
     with socket.socket() as taken:  # bound, and not listening
         taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-        with pytest.raises(ClusterError, match=rf"^nobody answers at ray://127.0.0.1:{port} \("):
-            connect(f"ray://127.0.0.1:{port}")
+        address = f"{named}:{taken.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address.removeprefix("RAY_ADDRESS="))
+        with pytest.raises(ClusterError, match=rf"^nobody answers at {address} \("):
+            connect(address if address.startswith("ray") else "ray")
 
 
 def test_a_store_in_memory_is_refused(backbone, photos):
