@@ -189,10 +189,11 @@ class RemoteParts:
         self, recipe: str, here: dict[str, int], there: dict[str, int], seen: Seen
     ) -> None:
         """Remove parts at the URL whose rows lie there in another part that this mirror made."""
+        whole = {name for name, size in there.items() if here.get(name, size) == size}
         for old, new in list(seen.joined.items()):
             if new not in there and new not in here:
                 del seen.joined[old]  # its rows are at the URL alone
-            elif new in there and old in there:
+            elif new in whole and old in there:
                 try:
                     ask(f"{self._at(recipe)}/{old}", lambda system, place: system.rm_file(place))
                 except FileNotFoundError:  # another machine was first
@@ -201,7 +202,7 @@ class RemoteParts:
                     log.debug("%s/%s stays: %s", self._at(recipe), old, error)
                     continue
                 del there[old], seen.joined[old]
-            elif new in there:
+            elif new in whole:
                 del seen.joined[old]
 
     def _bring_all(self, recipe: str, names: Iterable[str], there: dict[str, int]) -> None:

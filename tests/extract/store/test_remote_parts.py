@@ -209,6 +209,18 @@ def test_small_parts_stay_there_until_the_joined_one_is(machine, bucket, recipe,
     assert len(at_bucket(bucket, recipe)) == 1
 
 
+def test_small_parts_stay_there_while_half_of_the_joined_one_is(machine, bucket, recipe, ids, rows):
+    store = machine("one")
+    n = upkeep.SMALL_PARTS + 1
+    keep(store, recipe, ids, rows, n)
+    bucket.fail("put_file", CUT)
+    store.compact(recipe)
+    bucket.fail("put_file", PermissionError("full"))
+    assert has_all(store, recipe, ids, rows)
+    assert len(at_bucket(bucket, recipe)) == n + 1
+    assert has_all(machine("other"), recipe, ids, rows)
+
+
 def test_a_mirror_without_the_joined_part_brings_the_small_ones(machine, bucket, recipe, ids, rows):
     store = machine("one")
     keep(store, recipe, ids, rows, upkeep.SMALL_PARTS + 1)
