@@ -287,7 +287,9 @@ class HeadSearchCV(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         return self._answer("predict_proba", X)
 
     def score(self, X: Any, y: Any) -> float:
-        """The search's scoring of the best head on other rows."""
+        """The search's scoring of the best head on other rows, which are an array."""
+        if is_streamed(X) and not isinstance(X, np.ndarray):
+            raise ValueError("score takes an array, and X gives slices; score what predict answers")
         best, X = self._best(X)
         return self.scorer_(best, X, y)
 

@@ -113,6 +113,13 @@ def test_the_search_answers_for_rows_in_slices_too(method, in_slices):
         assert found == pytest.approx(expected, abs=1e-12)
 
 
+def test_score_says_that_it_takes_arrays(in_slices):
+    X, y = photos()
+    search = HeadSearchCV(["prior"], cv=3).fit(X, y)
+    with pytest.raises(ValueError, match="^score takes an array, and X gives slices"):
+        search.score(in_slices(X), y)
+
+
 def test_a_scorer_sees_the_answers(in_slices):
     X, y = photos()
     scored = {"scoring": "balanced_accuracy", "cv": 3}
