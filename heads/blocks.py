@@ -51,7 +51,7 @@ def is_streamed(X: Any) -> bool:
         return isinstance(X, np.memmap) and X.nbytes > MOST_MAPPED
     return (
         isinstance(getattr(X, "dtype", None), np.dtype)
-        and len(getattr(X, "shape", ())) == 2
+        and len(getattr(X, "shape", ())) >= 2
         # sparse matrices have neither
         and hasattr(X, "__getitem__")
         and hasattr(X, "__len__")
@@ -69,6 +69,8 @@ def check_rows(X: Rows, labels: int) -> None:
     """
     if X.dtype.kind != "f":
         raise ValueError(f"X holds {X.dtype}, expected floats; convert it")
+    if len(X.shape) != 2:
+        raise ValueError(f"X has shape {tuple(X.shape)}, expected (rows, features)")
     if 0 in X.shape or X.shape[0] != labels:
         raise ValueError(
             f"X has shape {tuple(X.shape)} and y {labels} labels, expected a row for each"

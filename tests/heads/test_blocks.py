@@ -38,8 +38,10 @@ def test_a_pass_gives_every_block_once_and_in_order(n_jobs, in_slices):
         (np.zeros((3, 2), int), "X holds int64, expected floats; convert it"),
         (np.zeros((2, 2)), r"X has shape \(2, 2\) and y 3 labels, expected a row for each"),
         (np.zeros((3, 0)), r"X has shape \(3, 0\) and y 3 labels"),
+        (np.zeros((3, 2, 2)), r"X has shape \(3, 2, 2\), expected \(rows, features\)"),
     ],
 )
 def test_rows_that_no_search_can_take_are_refused_unread(X, message, in_slices):
+    assert is_streamed(in_slices(X))
     with pytest.raises(ValueError, match=message):
         check_rows(in_slices(X), 3)

@@ -116,7 +116,7 @@ def test_the_search_answers_for_rows_in_slices_too(method, in_slices):
 def test_score_says_that_it_takes_arrays(in_slices):
     X, y = photos()
     search = HeadSearchCV(["prior"], cv=3).fit(X, y)
-    with pytest.raises(ValueError, match="^score takes an array, and X gives slices"):
+    with pytest.raises(ValueError, match=r"^score takes an array, and X gives slices"):
         search.score(in_slices(X), y)
 
 
