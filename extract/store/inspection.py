@@ -156,12 +156,23 @@ def _stored(
         name=name,
         weights=weights,
         taps=tuple(sorted({tap for part in whole for tap in part.taps})),
-        rows=RowIndex(whole).count() if whole else 0,
+        rows=_count_rows(whole),
         n_parts=len(parts),
         n_unreadable=len(known) - len(whole),
         n_bytes=sum(file.n_bytes for file in files),
         last_use=max(file.changed for file in files),
     )
+
+
+def _count_rows(parts: Sequence[Part]) -> int:
+    """How many images the parts have; by their own ids where a file of ids goes meanwhile."""
+    with contextlib.suppress(OSError, WrongBytes):
+        return RowIndex(parts).count() if parts else 0
+    own = []
+    for part in parts:
+        with contextlib.suppress(OSError, WrongBytes):  # it was joined meanwhile
+            own.append(read_index(part.path))
+    return RowIndex(own).count() if own else 0
 
 
 def _ids(file: CacheFile) -> SortedIds | None:

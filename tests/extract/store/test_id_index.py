@@ -9,7 +9,7 @@ import pytest
 from extract import FeatureStore, ReadOnlyStore, Tap, cache_contents, prune_cache, verify_cache
 from extract.store import DamagedPart, feature_store, id_index, upkeep
 from extract.store.cache_files import Kind, cache_files
-from extract.store.row_index import row_index
+from extract.store.row_index import RowIndex, row_index
 from extract.store.sorted_ids import read_sorted_ids
 
 A, B = Tap("features.1", "avg"), Tap("features.2", "max")
@@ -290,6 +290,21 @@ def test_what_is_in_a_cache_with_an_index(store, recipe):
     assert one.n_bytes == sum(file.n_bytes for file in files)
     assert sum(file.kind == Kind.INDEX for file in files) == 1
     assert verify_cache(store.cache).n_files == 5
+
+
+def test_rows_are_counted_while_others_merge_the_index(store, recipe, monkeypatch):
+    keep(store, recipe, 0, 300)
+    assert holds(store, recipe, 300)
+    (file,) = index_of(store, recipe)
+    count = RowIndex.count
+
+    def merged_first(index):
+        file.unlink(missing_ok=True)
+        return count(index)
+
+    monkeypatch.setattr(RowIndex, "count", merged_first)
+    (one,) = cache_contents(store.cache).recipes
+    assert one.rows == 300
 
 
 def test_a_damaged_index_is_seen_and_removed_by_upkeep(store, recipe):
