@@ -1,5 +1,6 @@
 """Heads searched on one array of features: the best setting of each."""
 
+import logging
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ from pipelines.evaluation.metrics import log_loss
 from pipelines.evaluation.random_views import folds_of, labels_of
 from pipelines.evaluation.scoring import ACCURACY, Scoring, best_first, head_facts, no_score
 from pipelines.evaluation.workers import Workers, answer, told
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,17 +82,39 @@ def in_parallel(jobs: Iterable, n_jobs: int | None) -> Iterator:
         )(jobs)
 
 
-def on_backend(calls: Iterable[tuple[Callable, tuple]], name: str, n: int) -> Iterator:
-    """What functions return of their arguments, in their order, from n workers of a backend.
+def on_backend(
+    function: Callable, arguments: Sequence[Callable[[], tuple]], name: str, n: int
+) -> Iterator:
+    """What a function returns of each of some arguments, in order, from n workers of a backend.
 
-    Each is computed by one thread, as here, and to the same bits.
+    Each is computed by one thread, as here, and to the same bits; where the backend fails, as by a
+    worker that is killed, all are computed here.
+
+    arguments : make those of a call, once they are needed.
     """
-    with parallel_config(name):
-        # each holds its features: no more are made than run
-        # all at once: Ray's backend gives no results on the way
-        found = Parallel(n, pre_dispatch=n, batch_size=1)(
-            delayed(_answer_alone)(*call) for call in calls
-        )
+    failed: list[Exception] = []
+
+    def made(make: Callable[[], tuple]) -> tuple:
+        try:
+            return make()
+        except Exception as error:  # of reading features, say: no fault of the backend
+            failed.append(error)
+            raise
+
+    found: Iterable[bytes]
+    try:
+        with parallel_config(name):
+            # each holds its features: no more are made than run
+            # all at once: Ray's backend gives no results on the way
+            found = Parallel(n, pre_dispatch=n, batch_size=1)(
+                delayed(_answer_alone)(function, made(make)) for make in arguments
+            )
+    except Exception as error:  # each backend has errors of its own; a function's is an answer
+        if failed:
+            raise
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        log.warning("the cluster failed (%s): heads are searched here", said)
+        found = (_answer_alone(function, make()) for make in arguments)
     for answered in found:
         yield told(pickle.loads(answered))
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -168,8 +169,8 @@ class _OverSources:
         if self.search.backend is None or not left:
             searches = in_parallel((delayed(search_one)(i) for i in left), self.search.n_jobs)
         else:
-            calls = ((_search_source, arguments(i)) for i in left)
-            searches = on_backend(calls, *self.search.backend())
+            made = [partial(arguments, i) for i in left]
+            searches = on_backend(_search_source, made, *self.search.backend())
         n_known = len(wanted) - len(left)
         for done, (i, own) in enumerate(zip(left, searches, strict=True)):
             for head, of_head in own.items():
