@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from data.samples import DataError
+
 Place: TypeAlias = str | os.PathLike
 
 _URL = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]*)://")
@@ -38,7 +40,8 @@ def as_place(source: Place) -> str:
     """A path or URL as the rest of the code takes it.
 
     A folder of this machine that is named by a URL becomes its path, so that links, times and
-    whatever else only a path has count as ever; of another URL a last slash is dropped.
+    whatever else only a path has count as ever; of another URL a last slash is dropped. Raises
+    DataError for a path behind `file://` that is none from the root on.
 
     Examples
     --------
@@ -49,7 +52,9 @@ def as_place(source: Place) -> str:
     protocol = protocol_of(place)
     inside = place.partition("://")[2]
     if protocol in LOCAL:
-        return inside
+        if not inside.startswith(("/", "localhost/")):
+            raise DataError(f"{place}: no folder of this machine; expected {protocol}:///{inside}")
+        return inside.removeprefix("localhost")
     return f"{protocol}://{inside.rstrip('/')}" if protocol else place
 
 

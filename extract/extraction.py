@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from data import ImageError, Reading
+from data.urls import protocol_of
 from extract.backbones import Backbone
 from extract.copies import first_of_each
 from extract.cores import cores
@@ -447,6 +448,11 @@ def _check_on(request: Request) -> None:
         raise ExtractError(
             f"on={request.on!r}: got a {type(request.store).__name__}, expected a FeatureStore in "
             "a folder that the workers share"
+        )
+    if request.store.url is not None and protocol_of(request.store.url) == "memory":
+        raise ExtractError(
+            f"on={request.on!r}: {request.store.url} is in this process's memory; expected a cache "
+            "that the workers share"
         )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data import ImageError
-from data.urls import is_url
+from data.urls import is_url, protocol_of
 from extract.errors import ClusterError, ExtractError
 from extract.forward_pass import Interrupted, Job, Plan, refuse_full_disk
 from extract.preprocessing import seen_as
@@ -173,7 +173,8 @@ def _block_size(n: int, pool: Pool) -> int:
 
 
 def _is_path(item: Any) -> bool:
-    return isinstance(item, (str, os.PathLike))
+    """Whether a worker can read it; files of fsspec's memory are those of one process."""
+    return isinstance(item, (str, os.PathLike)) and protocol_of(item) != "memory"
 
 
 def _in_words(error: Exception) -> ExtractError:

@@ -233,7 +233,12 @@ class RemoteParts:
                 ask(url, lambda system, place: system.get_file(place, str(aside)))
                 _check(aside, recipe)
         except WrongBytes as error:
-            log.warning("the part %s is not as it was written (%s): it is left there", url, error)
+            log.warning(
+                "the part %s is not as it was written (%s): it is left to the machine that wrote "
+                "it; delete it there if that is gone",
+                url,
+                error,
+            )
             _unfit.add((url, size))
 
     def _drop_replaced(self, recipe: str, gone: set[str]) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from data import DataError
 from data.urls import as_place, has_urls, is_url, join
 
 
@@ -68,3 +69,9 @@ def test_images_that_open_as_they_are_asked_for_are_not_asked():
     assert has_urls(["1.jpg", "s3://bucket/2.jpg"])
     assert not has_urls(["1.jpg"])
     assert not has_urls(Images())
+
+
+def test_a_path_with_a_slash_too_few_is_refused():
+    assert as_place("file://localhost/photos") == "/photos"
+    with pytest.raises(DataError, match=r"file://tmp/x: no folder .* expected file:///tmp/x"):
+        as_place("file://tmp/x")

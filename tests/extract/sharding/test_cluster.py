@@ -78,6 +78,9 @@ def test_an_address_that_nobody_answers_is_said_in_a_line(named, monkeypatch):
 def test_a_store_in_memory_is_refused(backbone, photos):
     with pytest.raises(ExtractError, match=r"^on='ray': got a MemoryStore, expected a Feature"):
         extract(photos, [Tap("layer1.0", "avg")], backbone, MemoryStore(), on="ray")
+    store = FeatureStore("memory://bucket/cache")
+    with pytest.raises(ExtractError, match=r"memory://bucket/cache is in this process's memory"):
+        extract(photos, [Tap("layer1.0", "avg")], backbone, store, on="ray")
 
 
 def test_what_is_kept_needs_no_cluster(backbone, photos, tmp_path, monkeypatch):
