@@ -12,7 +12,6 @@ import numpy as np
 from data import ImageError, Reading
 from data.urls import protocol_of
 from extract.backbones import Backbone
-from extract.copies import first_of_each
 from extract.cores import cores
 from extract.engines import (
     NUMERICS,
@@ -29,6 +28,7 @@ from extract.pooling import MAP, Tap
 from extract.preprocessing import parse_view
 from extract.recipe import Recipe, decode_rule
 from extract.store import DamagedPart, FeatureStore, MemoryStore, ReadOnlyStore
+from extract.store.copies import first_of_each
 from extract.store.ids import IdMemory, image_ids, known_ids
 from extract.store.notes import keep_notes
 from extract.store.parts import as_keys

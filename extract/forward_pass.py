@@ -13,7 +13,6 @@ import numpy as np
 from data import Reading
 from extract.backbones import Backbone
 from extract.compiled import start_engine
-from extract.copies import first_of_each
 from extract.cores import cores
 from extract.engines import CPU_BATCH, GPU_BATCH, NUMERICS, choose_device, stack_for, unused_gpu
 from extract.errors import StoreError
@@ -22,6 +21,7 @@ from extract.pooling import Tap, stored_type
 from extract.preprocessing import seen_as
 from extract.recipe import Recipe
 from extract.store import FeatureStore, MemoryStore, ReadOnlyStore
+from extract.store.copies import first_of_each
 from extract.thumbnails import STORED as THUMBNAIL_TYPE
 from extract.thumbnails import lacking_thumbnails, thumbnail_recipe, thumbnail_rows
 

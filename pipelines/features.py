@@ -23,10 +23,10 @@ from extract import (
     parse_taps,
 )
 from extract.backbones import BASELINES, Card, brings_weights, named_backbone, scheme_of
-from extract.copies import group_ids
 from extract.forward_pass import Watch
 from extract.pooling import MAP, refuse_joined_maps
 from extract.preprocessing import NAMED_VIEWS, PLAIN
+from extract.store.copies import group_ids
 from extract.store.parquet import SUFFIX as PARQUET_SUFFIX
 from extract.store.parquet import export_parquet
 from pipelines.errors import WorkFailed, WrongSetting

@@ -123,10 +123,11 @@ def update_index(folder: Path, files: Sequence[SortedIds], parts: Sequence[Part]
 
 def _update(folder: Path, files: Sequence[SortedIds], parts: Sequence[Part]) -> None:
     """`update_index` of files and parts that all have the same taps."""
-    worn = [file for file in files if _is_worn(file, parts)]
+    every = [_Level(file, _there(file, parts)) for file in files]
+    worn = [level.file for level in every if level.is_worn]
     loose = [part for part in parts if part.holding is None or part.holding.file in worn]
     if sum(part.rows for part in loose) >= LOOSE_ROWS:
-        levels = [_Level(file, _there(file, parts)) for file in files if file not in worn]
+        levels = [level for level in every if not level.is_worn]
         for batch in _batches(loose):
             _write_level(folder, levels, batch)
         for file in worn:
@@ -140,15 +141,20 @@ class _Level:
     file: SortedIds
     there: list[bool]
 
+    @property
+    def is_worn(self) -> bool:
+        """Whether most of what the file tells of is not there any more."""
+        rows = sum(
+            entry.rows
+            for entry, there in zip(self.file.held.parts, self.there, strict=True)
+            if there
+        )
+        return rows < (1 - MOST_GONE) * self.file.starts[-1]
+
 
 def _there(file: SortedIds, parts: Sequence[Part]) -> list[bool]:
     own = {part.holding.number for part in parts if part.holding and part.holding.file is file}
     return [number in own for number in range(len(file.held.parts))]
-
-
-def _is_worn(file: SortedIds, parts: Sequence[Part]) -> bool:
-    there = sum(part.rows for part in parts if part.holding and part.holding.file is file)
-    return there < (1 - MOST_GONE) * file.starts[-1]
 
 
 def _batches(parts: Sequence[Part]) -> Iterator[list[Part]]:

@@ -9,9 +9,9 @@ import numpy as np
 
 from extract.errors import ExtractError
 from extract.files import remove_abandoned, sync_folder
+from extract.store.copies import first_of_each
 from extract.store.parts import DamagedPart, Part, write_part, wrong_bytes_set_aside
 from extract.store.row_index import JoinedRows, RowIndex
-from extract.store.sorted_ids import is_first, sorted_run
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +60,9 @@ def _join(parts: list[Part]) -> Path:
     folder = parts[0].path.parent
     with wrong_bytes_set_aside():
         keys = np.concatenate([part.keys for part in parts])
-        ascending, places = sorted_run(keys)
-        places = np.sort(places[is_first(ascending)])
-        ids = keys[places].view(np.uint8).reshape(-1, keys.itemsize)
+        ids = keys.view(np.uint8).reshape(-1, keys.itemsize)
+        places = first_of_each(ids)
+        ids = ids[places]
         index = RowIndex(parts)
         columns = {name: JoinedRows(index, name, places) for name in sorted(parts[0].taps)}
         joined = write_part(folder, parts[0].recipe, ids, columns, parts[0].provenance)

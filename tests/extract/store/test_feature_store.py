@@ -20,16 +20,6 @@ A, B = Tap("features.1", "avg"), Tap("features.1", "grid3")
 
 
 @pytest.fixture
-def ids():
-    return np.random.default_rng(1).integers(0, 256, (40, 16), np.uint8)
-
-
-@pytest.fixture
-def rows():
-    return np.random.default_rng(2).normal(size=(40, 7)).astype(np.float32)
-
-
-@pytest.fixture
 def store(tmp_path):
     return FeatureStore(tmp_path / "cache")
 

@@ -16,16 +16,6 @@ TAP = Tap("features.1", "avg")
 
 
 @pytest.fixture
-def ids():
-    return np.random.default_rng(1).integers(0, 256, (40, 16), np.uint8)
-
-
-@pytest.fixture
-def rows():
-    return np.random.default_rng(2).normal(size=(40, 7)).astype(np.float32)
-
-
-@pytest.fixture
 def machine(bucket, tmp_path, monkeypatch):
     """machine("a") gives the store at the bucket as a machine with a mirror of its own has it."""
     monkeypatch.setattr(remote_parts, "ANEW_SECONDS", 0.0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from extract.copies import first_of_each, group_ids
+from extract.store.copies import first_of_each, group_ids
 
 
 def test_equal_ids_lie_side_by_side_and_ascending():
