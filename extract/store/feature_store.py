@@ -271,10 +271,10 @@ def _looks() -> Iterator[None]:
 
 def list_parts(folder: Path) -> list[Part]:
     """The parts of a folder, oldest first; what is none, or damaged, is set aside."""
-    if not folder.exists():
-        return []
     known = _known(folder)
-    with os.scandir(folder) as entries:
+    names: list[str] = []
+    # without a folder too, what is known of it is forgotten: it may have been removed
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         names = [
             entry.name
             for entry in entries

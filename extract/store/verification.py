@@ -204,9 +204,19 @@ CHECKS: dict[Kind, Callable[[CacheFile], str]] = {
 
 def _repair(file: CacheFile) -> str:
     """Put a damaged file out of use -> what was done, empty where nothing could be."""
+    if file.kind == Kind.RECIPE:
+        _pass_on_use(file)
     if file.kind in (Kind.PART, Kind.NETWORK) or file.odd:
         return "set aside" if put_aside(file.path) else ""
     with contextlib.suppress(OSError):
         file.path.unlink(missing_ok=True)
         return "removed"
     return ""
+
+
+def _pass_on_use(recipe: CacheFile) -> None:
+    """Note a recipe's last use, which goes with its recipe.json, at the last of its parts."""
+    parts = sorted(recipe.path.parent.glob("parts/[!.]*.h5"))
+    with contextlib.suppress(OSError):  # else it is as long unused as its parts say
+        if parts and parts[-1].lstat().st_mtime < recipe.changed:
+            os.utime(parts[-1], (recipe.changed, recipe.changed))

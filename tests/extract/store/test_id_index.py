@@ -1,6 +1,7 @@
 """A store of many rows: the index of its ids grows in levels, and costs no row and no memory."""
 
 import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -232,6 +233,21 @@ def test_a_part_in_the_index_that_was_removed_costs_its_own_rows(store, recipe):
     sorted((store.cache / recipe.id / "parts").glob("*.h5"))[0].unlink()
     missing = store.missing(recipe, [A], ids_of(0, 300))
     assert np.flatnonzero(missing[:, 0]).tolist() == list(range(150))
+
+
+def test_a_cache_that_was_removed_is_looked_at_once(store, recipe, monkeypatch):
+    """What a process knew of its index was believed, and looked for again and again."""
+    keep(store, recipe, 0, 300)
+    assert holds(store, recipe, 300)
+    shutil.rmtree(store.cache)
+    looked, list_parts = [], feature_store.list_parts
+    monkeypatch.setattr(
+        feature_store, "list_parts", lambda folder: looked.append(1) or list_parts(folder)
+    )
+    assert store.missing(recipe, [A], ids_of(0, 300)).all()
+    assert len(looked) == 1
+    keep(store, recipe, 0, 300)
+    assert holds(store, recipe, 300)
 
 
 def test_who_must_not_write_writes_no_index(store, recipe):

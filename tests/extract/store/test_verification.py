@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from extract import FeatureStore, Tap, extract, load_backbone, verify_cache
+from extract import FeatureStore, Tap, extract, load_backbone, prune_cache, verify_cache
 from extract.files import written_aside
 from extract.store import ids
 from tests.extract.store.tuned_files import write_tuned_files
@@ -216,3 +216,14 @@ def test_a_store_of_another_schema_is_left_alone(cache, recipe):
     found = verify_cache(cache, repair=True)
     assert (found.damaged, found.unread) == ((), (cache / name,))
     assert part.exists()
+
+
+def test_a_repaired_recipe_was_used_when_it_was(cache, recipe):
+    """The note of its last use went with its recipe.json, and a prune took its features."""
+    folder = cache / recipe.id
+    for path in folder.rglob("*"):
+        os.utime(path, (0, 0))
+    (folder / "recipe.json").write_text("{}")
+    assert verify_cache(cache, repair=True).whole
+    assert prune_cache(cache, older_than=24 * 3600.0).removed == ()
+    assert len(list((folder / "parts").glob("*.h5"))) == 2
