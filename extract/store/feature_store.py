@@ -272,14 +272,8 @@ def _looks() -> Iterator[None]:
 def list_parts(folder: Path) -> list[Part]:
     """The parts of a folder, oldest first; what is none, or damaged, is set aside."""
     known = _known(folder)
-    names: list[str] = []
     # without a folder too, what is known of it is forgotten: it may have been removed
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-        names = [
-            entry.name
-            for entry in entries
-            if entry.name.endswith(".h5") and not entry.name.startswith(".")
-        ]
+    names = _list_names(folder) if folder.exists() else []
     files = list_index(folder.parent, known.files)
     held = holdings(files, set(names))
     here: dict[tuple, Part] = {}
@@ -297,6 +291,15 @@ def list_parts(folder: Path) -> list[Part]:
     for key in set(known.parts).difference(here):
         known.parts.pop(key, None)
     return list(here.values())
+
+
+def _list_names(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [
+            entry.name
+            for entry in entries
+            if entry.name.endswith(".h5") and not entry.name.startswith(".")
+        ]
 
 
 def keep_index(folder: Path, parts: Sequence[Part]) -> bool:

@@ -47,7 +47,8 @@ def list_index(folder: Path, known: dict[str, SortedIds]) -> list[SortedIds]:
 
     Raises OSError where one can't be looked at.
     """
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder / FOLDER) as entries:
+    nothing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+    with nothing, os.scandir(folder / FOLDER) as entries:
         names = sorted(
             entry.name
             for entry in entries

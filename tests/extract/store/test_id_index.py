@@ -7,7 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from extract import FeatureStore, ReadOnlyStore, Tap, cache_contents, prune_cache, verify_cache
+from extract import (
+    ExtractError,
+    FeatureStore,
+    ReadOnlyStore,
+    Tap,
+    cache_contents,
+    prune_cache,
+    verify_cache,
+)
 from extract.store import DamagedPart, feature_store, id_index, upkeep
 from extract.store.cache_files import Kind, cache_files
 from extract.store.row_index import RowIndex, row_index
@@ -247,6 +255,24 @@ def test_a_cache_that_was_removed_is_looked_at_once(store, recipe, monkeypatch):
     assert store.missing(recipe, [A], ids_of(0, 300)).all()
     assert len(looked) == 1
     keep(store, recipe, 0, 300)
+    assert holds(store, recipe, 300)
+
+
+def test_a_file_in_the_place_of_a_removed_recipe_holds_no_rows(store, recipe):
+    keep(store, recipe, 0, 300)
+    shutil.rmtree(store.cache / recipe.id)
+    (store.cache / recipe.id).write_text("in the way")
+    assert store.missing(recipe, [A], ids_of(0, 300)).all()
+    with pytest.raises(ExtractError, match="can't write to the cache"):
+        keep(store, recipe, 0, 300)
+
+
+def test_with_a_file_in_the_place_of_the_index_the_ids_are_in_memory(store, recipe):
+    (store.cache / recipe.id).mkdir(parents=True)
+    (store.cache / recipe.id / "index").write_text("in the way")
+    keep(store, recipe, 0, 300)
+    assert holds(store, recipe, 300)
+    another_process()
     assert holds(store, recipe, 300)
 
 
