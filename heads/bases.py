@@ -24,8 +24,6 @@ from heads.preconditioner import (
 SHARED_BY = 16
 # inner products are exact to about this, relative to the largest: what is smaller is rounding
 ROUNDING = 1e-9
-# after so many steps directions are computed in float64: rows that repeat with other labels need it
-SLOW = 150
 # numbers on the diagonal are one number where they differ by no more than this part
 EQUAL = 1e-12
 
@@ -80,12 +78,9 @@ class Columns:
         By what each problem multiplies the columns, see `scaled`.
     """
 
-    # whether a gradient takes a matrix product; whether what couples columns preconditions them
+    # whether a gradient takes a matrix product
     pulls = True
-    couples = False
     rounding = 0.0
-    # steps that are taken in float32, before those in float64
-    rough_steps = SLOW
 
     def __init__(self, Z: np.ndarray) -> None:
         self.n = len(Z)
@@ -199,9 +194,7 @@ class _Combinations:
     """
 
     pulls = False
-    couples = False
     rounding = ROUNDING
-    rough_steps = SLOW
     n: int
 
     def pull(self, slope: np.ndarray) -> np.ndarray:

@@ -35,8 +35,8 @@ class Batch:
     C : (problems,)
     ridge : (problems, 2), penalties of the coefficients and of the intercept
     solutions : (problems, columns, size), float64
-    margins, slope, state : (problems, columns, n), float32, after `SLOW` steps and in direct ones
-        float64; the last two as `Loss.slope` gives them
+    margins, slope, state : (problems, columns, n), float32, after `SLOW` steps, in direct ones and
+        over rows that are read in blocks float64; the last two as `Loss.slope` gives them
     bound : (problems,), the certificates as last taken
     n_iter : (problems,)
     """
@@ -113,11 +113,6 @@ class Batch:
     def curvature(self) -> np.ndarray:
         """The mean second derivative of the loss, (problems, columns)."""
         return self.loss.curvature(self.state, self.weights)
-
-    def precondition(self, gradient: np.ndarray) -> np.ndarray:
-        """The gradient times about the Hessian's inverse; see `Preconditioner`."""
-        bend = self.loss.coupling if self.basis.couples else self.loss.curvature
-        return self.basis.precondition(gradient, bend(self.state, self.weights), self.ridge)
 
     def product(self, one: np.ndarray, two: np.ndarray, pushed: np.ndarray) -> np.ndarray:
         """Inner products (problems,), intercepts included; `pushed` are the margins of `two`."""

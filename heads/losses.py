@@ -25,6 +25,8 @@ class Loss(NamedTuple):
     piecewise : bool
         Whether it is piecewise quadratic: Newton's step on the rows that bend is the optimum of
         their piece.
+    sums_to_zero : bool
+        Whether derivatives sum to zero over the columns: a number added to all changes nothing.
     """
 
     slope: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -32,6 +34,7 @@ class Loss(NamedTuple):
     curvature: Callable[[np.ndarray, np.ndarray], np.ndarray]
     coupling: Callable[[np.ndarray, np.ndarray], np.ndarray]
     piecewise: bool = False
+    sums_to_zero: bool = False
 
 
 def _softmax_slope(
@@ -105,7 +108,13 @@ def _diagonal_coupling(state: np.ndarray, _: np.ndarray) -> np.ndarray:
 
 
 LOSSES = {
-    "softmax": Loss(_softmax_slope, _softmax_bend, _softmax_curvature, _softmax_coupling),
+    "softmax": Loss(
+        _softmax_slope,
+        _softmax_bend,
+        _softmax_curvature,
+        _softmax_coupling,
+        sums_to_zero=True,
+    ),
     "sigmoid": Loss(_sigmoid_slope, _diagonal_bend, _diagonal_curvature, _diagonal_coupling),
     "squared_hinge": Loss(
         _hinge_slope, _diagonal_bend, _diagonal_curvature, _diagonal_coupling, piecewise=True

@@ -10,6 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 from heads.bases import Basis, Pieces
 from heads.batch import TINY, Batch, each
 from heads.losses import LOSSES
+from heads.newton import descend_by_newton
+from heads.streamed_columns import StreamedColumns
 
 # a certificate is taken after so many steps, then at distances that grow from GROWTH by doubling,
 # or when the gradient's length has shrunk to its aim: AIM of the length that would be near enough
@@ -18,6 +20,8 @@ GROWTH = 20
 AIM = 0.7
 # so many float32 steps drift away from the exact margins by too much to go on
 DRIFT = 30
+# after so many steps directions are computed in float64: rows that repeat with other labels need it
+SLOW = 150
 # direct steps are chosen where so many cost less than the steps that the gradients' rate still asks
 SWEEPS = 4
 # so many direct steps are solved in float32: enough but where the systems are ill-conditioned
@@ -110,19 +114,19 @@ def solve(
     products, of all problems at once. They are preconditioned by the Hessian that there is when
     every row bends alike, in the leading directions. A piecewise quadratic loss goes on by
     Newton's direct steps where these are sooner done. Directions are computed in float32,
-    certificates in float64.
+    certificates in float64. Over rows that are read in blocks see `newton.descend_by_newton`.
 
     Parameters
     ----------
     problems : Problems
-    basis : Columns, Products or Stack
+    basis : Columns, StreamedColumns, Products or Stack
         The n rows.
     start : pair of arrays (problems, columns, size - 1) and (problems, columns), or None
         Coefficients and intercepts to start from; None is zero.
     tol : float
         The certificate to reach.
     max_iter : int
-        Steps of conjugate gradients.
+        Steps of conjugate gradients, or of Newton's over rows that are read in blocks.
     quiet : bool
         Whether to leave out the ConvergenceWarning for what did not reach `tol`; its certificate
         tells as well.
@@ -132,16 +136,21 @@ def solve(
     Polak and Ribiere (1969), "Note sur la convergence de methodes de directions conjuguees".
     Nocedal and Wright (2006), "Numerical Optimization", chapter 5.2: the restart of PR+.
     """
-    batch = _start_batch(problems, basis, start)
-    limits = _Limits(
-        tol,
-        max_iter,
-        first_check=FIRST_CHECK if start is None else 0,
-        pieces=batch.loss.piecewise and problems.penalize_intercept,
-    )
-    _descend(batch, limits)
-    if limits.pieces:
-        _solve_stopped(batch, problems.follows, tol)
+    if isinstance(basis, StreamedColumns):
+        batch = _start_batch(problems, basis, start, np.float64)
+        descend_by_newton(batch, tol, max_iter)
+    else:
+        # steps are taken in float32, twice as fast; what they reach is certified in float64
+        batch = _start_batch(problems, basis, start)
+        limits = _Limits(
+            tol,
+            max_iter,
+            first_check=FIRST_CHECK if start is None else 0,
+            pieces=batch.loss.piecewise and problems.penalize_intercept,
+        )
+        _descend(batch, limits)
+        if limits.pieces:
+            _solve_stopped(batch, problems.follows, tol)
     if not quiet:
         _warn_of_stopped(batch, tol)
     X = batch.solutions
@@ -162,20 +171,23 @@ class _Limits(NamedTuple):
 
 
 def _start_batch(
-    problems: Problems, basis: Basis, start: tuple[np.ndarray, np.ndarray] | None
+    problems: Problems,
+    basis: Basis,
+    start: tuple[np.ndarray, np.ndarray] | None,
+    kind: type[np.floating] = np.float32,
 ) -> Batch:
+    """Where a batch starts, its margins in a numpy type."""
     C = np.asarray(problems.C, dtype=np.float64)
     n = len(C)
     targets = np.broadcast_to(problems.targets, (n, *problems.targets.shape[1:]))
     weights = np.broadcast_to(problems.weights, (n, *problems.weights.shape[1:]))
     X = np.zeros((*targets.shape[:2], basis.size))
     if start is None:
-        margins = np.zeros(targets.shape, dtype=np.float32)
+        margins: np.ndarray = np.zeros(targets.shape, dtype=kind)
     else:
         X[:, :, :-1], X[:, :, -1] = start
-        margins = basis.push(X.astype(np.float32))
+        margins = basis.push(X.astype(kind))
     loss = LOSSES[problems.loss]
-    # steps are taken in float32, twice as fast; what they reach is certified in float64
     targets = targets.astype(np.float32)
     weights = weights.astype(np.float32)
     slope, state = loss.slope(margins, targets, weights)
@@ -243,7 +255,7 @@ class _Memory:
         """
         basis = batch.basis
         gradient = batch.gradient()
-        scaled = batch.precondition(gradient)
+        scaled = basis.precondition(gradient, batch.curvature(), batch.ridge)
         moved = basis.push(scaled)
         size = batch.product(gradient, scaled, moved)
         astray = np.flatnonzero(~(size > 0))
@@ -267,7 +279,7 @@ def _descend(whole: Batch, limits: _Limits) -> None:
     memory = _Memory.blank(batch)
     check = limits.first_check
     for count in range(limits.max_iter + 1):
-        if count == batch.basis.rough_steps:
+        if count == SLOW:
             batch.widen()
         memory.turn(batch)
         everyone = count in (check, limits.max_iter)

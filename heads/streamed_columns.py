@@ -1,10 +1,11 @@
 """Rows read in blocks as the linear solver sees them: every product of a step is one pass."""
 
+from collections.abc import Callable
 from copy import copy
 
 import numpy as np
 
-from heads.bases import Columns, Pieces
+from heads.bases import Columns
 from heads.blocks import Blocks
 from heads.preconditioner import Preconditioner, leading_directions
 
@@ -15,10 +16,14 @@ MOST_DIRECTIONS = 4096
 FLAT = 1e-6
 
 
+# (place, margins (problems, columns, rows of the block)) -> as many
+Bend = Callable[[slice, np.ndarray], np.ndarray]
+
+
 class StreamedColumns(Columns):
     """As `bases.Columns`, of rows that are read anew for every product.
 
-    Margins of directions are taken in float32, gradients and certificates in float64.
+    Gradients and certificates are taken in float64, the Hessian's products in float32.
 
     Parameters
     ----------
@@ -34,12 +39,6 @@ class StreamedColumns(Columns):
         Each problem sees the rows `(z - offset) * factor`: as its own fold would standardise them.
     """
 
-    # gradients being exact, certificates are not tried in float32 first
-    pulls = False
-    couples = True
-    # over so many more rows, float32's rounding tells sooner
-    rough_steps = 60
-
     def __init__(
         self, blocks: Blocks, mean: np.ndarray, scale: np.ndarray, counts: np.ndarray
     ) -> None:
@@ -48,7 +47,6 @@ class StreamedColumns(Columns):
         self.scale = scale
         self.n = blocks.n
         self.size = blocks.d + 1
-        self.step_cost = 4 * self.n * self.size
         self.offsets: np.ndarray | None = None
         self.factors: np.ndarray | None = None
         if blocks.d <= MOST_DIRECTIONS:
@@ -108,13 +106,8 @@ class StreamedColumns(Columns):
     def push(self, solutions: np.ndarray) -> np.ndarray:
         """As `Columns.push`."""
         kind = solutions.dtype.type
-        coef = solutions[:, :, :-1]
-        intercept = solutions[:, :, -1:]
-        if self.offsets is not None and self.factors is not None:
-            coef = coef * self.factors.astype(kind)
-            intercept = intercept - np.sum(coef * self.offsets.astype(kind), axis=2, keepdims=True)
-        problems, columns, size = coef.shape
-        flat = coef.reshape(-1, size) / self.scale.astype(kind)
+        problems, columns, _ = solutions.shape
+        flat, intercept = self._by_rows(solutions)
         margins = np.empty((problems * columns, self.n), dtype=kind)
 
         def work(place: slice, rows: np.ndarray) -> None:
@@ -131,24 +124,57 @@ class StreamedColumns(Columns):
         Near the optimum a gradient is the small difference of large sums: over as many rows as
         these, float32's roundings make steps astray before the certificate is reached.
         """
-        kind = slope.dtype.type
         problems, columns, _ = slope.shape
         flat = slope.reshape(-1, self.n)
 
         def work(place: slice, rows: np.ndarray) -> np.ndarray:
             return flat[:, place].astype(np.float64) @ self._centred(rows, np.float64)
 
-        coef = np.zeros((problems * columns, self.size - 1))
+        total = np.zeros((problems * columns, self.size - 1))
         for found in self.blocks.over(work):
-            coef += found
-        coef /= self.scale
-        coef = coef.reshape(problems, columns, -1)
+            total += found
         intercept = slope.sum(axis=2, keepdims=True, dtype=np.float64)
+        return self._of_rows(total, intercept).astype(slope.dtype)
+
+    def curve(self, direction: np.ndarray, bend: Bend) -> np.ndarray:
+        """`pull` of what `bend` makes of the margins of a direction, by one pass, in float32."""
+        problems, columns, _ = direction.shape
+        flat, intercept = self._by_rows(direction.astype(np.float32))
+
+        def work(place: slice, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            Z = self._centred(rows, np.float32)
+            margins = (flat @ Z.T).reshape(problems, columns, -1)
+            margins += intercept
+            bent = bend(place, margins)
+            return bent.reshape(len(flat), -1) @ Z, bent.sum(axis=2, keepdims=True)
+
+        total = np.zeros((problems * columns, self.size - 1))
+        ends = np.zeros((problems, columns, 1))
+        for found, end in self.blocks.over(work):
+            total += found
+            ends += end
+        return self._of_rows(total, ends)
+
+    def _by_rows(self, solutions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Solutions as coefficients (problems x columns, d) of centred rows, and intercepts."""
+        kind = solutions.dtype.type
+        coef = solutions[:, :, :-1]
+        intercept = solutions[:, :, -1:]
+        if self.offsets is not None and self.factors is not None:
+            coef = coef * self.factors.astype(kind)
+            intercept = intercept - np.sum(coef * self.offsets.astype(kind), axis=2, keepdims=True)
+        return coef.reshape(-1, self.size - 1) / self.scale.astype(kind), intercept
+
+    def _of_rows(self, total: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        """The gradient whose products with the centred rows these are."""
+        coef = (total / self.scale).reshape(*intercept.shape[:2], -1)
         if self.offsets is not None and self.factors is not None:
             coef = (coef - intercept * self.offsets) * self.factors
-        return np.concatenate([coef, intercept], axis=2).astype(kind)
+        return np.concatenate([coef, intercept], axis=2)
 
-    def precondition(self, gradient: np.ndarray, bend: np.ndarray, ridge: np.ndarray) -> np.ndarray:
+    def precondition_coupled(
+        self, gradient: np.ndarray, bend: np.ndarray, ridge: np.ndarray
+    ) -> np.ndarray:
         """The gradient times the inverse of `bend (x) Z^T Z + ridge`, Kronecker's product.
 
         With all directions of the rows known it is by far the better part of the Hessian, where
@@ -165,11 +191,3 @@ class StreamedColumns(Columns):
         flat = (values < FLAT * values.max(axis=1, keepdims=True)) & (ridge[:, 1:] == 0)
         found[:, :, -1][flat] = 0
         return turn @ found
-
-    def direct_cost(self, on: np.ndarray) -> np.ndarray:
-        """As `Columns.direct_cost`: never, it would take a Gram matrix for each problem."""
-        return np.full(len(on), np.inf)
-
-    def solve_directly(self, pieces: Pieces, exact: bool) -> np.ndarray:
-        """Refused, as `direct_cost` says: what gradients left unsolved stays so, and is told."""
-        raise np.linalg.LinAlgError("rows read in blocks take no direct steps")

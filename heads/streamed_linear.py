@@ -15,7 +15,7 @@ from heads.solvers import Problems, Solution, solve
 from heads.streamed_columns import StreamedColumns
 from heads.streamed_folds import StreamedFold
 
-# so many margins are solved for at a time, about a gigabyte in all
+# so many margins are solved for at a time, about two gigabytes in all
 MOST_MARGINS = 1 << 24
 
 
@@ -141,10 +141,13 @@ def _columns_for(
 
 
 def _batches(margins: int, parts: int, grid: Grid) -> Iterator[list[_Job]]:
-    """Jobs that are solved together, of so many margins each: like C, which take as many steps."""
+    """Jobs that are solved together, of so many margins each: like C, which take as many steps.
+
+    The batches are of about one size: a pass costs nearly as much for a few jobs as for many.
+    """
     order = np.argsort([params["C"] for params in grid], kind="stable")
     jobs = [_Job(int(candidate), part) for candidate in order for part in range(parts)]
-    size = max(1, MOST_MARGINS // margins)
+    size = -(-len(jobs) // -(-len(jobs) // max(1, MOST_MARGINS // margins)))
     for start in range(0, len(jobs), size):
         yield jobs[start : start + size]
 

@@ -57,6 +57,18 @@ def test_a_problem_sees_the_rows_as_its_own_fold_standardises_them(in_slices):
         assert (alone.push(w[i : i + 1])[0] == seen.push(w)[i]).all()
 
 
+def test_curvature_is_what_is_pulled_of_what_is_bent(in_slices):
+    X = rows_of()
+    rng = np.random.default_rng(2)
+    offsets, factors = rng.normal(size=(2, 1, 8)), rng.uniform(0.5, 2, size=(2, 1, 8))
+    weights = rng.uniform(size=(2, 3, 300))
+    w = rng.normal(size=(2, 3, 9))
+    for basis in (streamed(X, in_slices), streamed(X, in_slices).seen(offsets, factors)):
+        found = basis.curve(w, lambda place, margins: weights[:, :, place] * margins)
+        expected = basis.pull(weights * basis.push(w))
+        assert found == pytest.approx(expected, abs=1e-5 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("most", [4096, 4], ids=["all directions", "leading ones"])
 @pytest.mark.parametrize("loss", ["softmax", "squared_hinge"])
 def test_the_optimum_is_that_of_columns(loss, most, in_slices, monkeypatch):
@@ -73,13 +85,3 @@ def test_the_optimum_is_that_of_columns(loss, most, in_slices, monkeypatch):
     assert (found.certificate <= 2e-4).all()
     apart = np.linalg.norm(found.coef - expected.coef, axis=(1, 2))
     assert (apart <= 4e-4 * np.linalg.norm(expected.coef, axis=(1, 2))).all()
-
-
-def test_columns_that_bend_together_take_fewer_steps_than_one_by_one(in_slices, monkeypatch):
-    X = rows_of(d=30)
-    rng = np.random.default_rng(4)
-    onehot = np.eye(5)[(standardised(X)[:, :5] + rng.normal(size=(300, 5))).argmax(axis=1)].T
-    problems = Problems("softmax", onehot[None], np.ones((1, 1, 300)), np.array([1.0]))
-    together = solve(problems, streamed(X, in_slices)).n_iter[0]
-    apart = solve(problems, Columns(standardised(X))).n_iter[0]
-    assert together < apart
