@@ -15,7 +15,6 @@ MOST_DIRECTIONS = 4096
 # a second derivative of less than this part of the largest is rounding
 FLAT = 1e-6
 
-
 # (place, margins (problems, columns, rows of the block)) -> as many
 Bend = Callable[[slice, np.ndarray], np.ndarray]
 

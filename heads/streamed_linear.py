@@ -143,13 +143,13 @@ def _columns_for(
 def _batches(margins: int, parts: int, grid: Grid) -> Iterator[list[_Job]]:
     """Jobs that are solved together, of so many margins each: like C, which take as many steps.
 
-    The batches are of about one size: a pass costs nearly as much for a few jobs as for many.
+    The batches are of about one size: a few jobs left over would cost nearly as many passes.
     """
     order = np.argsort([params["C"] for params in grid], kind="stable")
     jobs = [_Job(int(candidate), part) for candidate in order for part in range(parts)]
-    size = -(-len(jobs) // -(-len(jobs) // max(1, MOST_MARGINS // margins)))
-    for start in range(0, len(jobs), size):
-        yield jobs[start : start + size]
+    most = max(1, MOST_MARGINS // margins)
+    for own in np.array_split(np.arange(len(jobs)), -(-len(jobs) // most)):
+        yield [jobs[i] for i in own]
 
 
 def _view(center: StreamedFold, fold: StreamedFold) -> tuple[np.ndarray, np.ndarray]:
