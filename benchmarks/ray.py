@@ -1,6 +1,7 @@
 """A pass on workers of Ray on this machine against the plain pass, side by side, one worker killed.
 
 python -m benchmarks.ray FOLDER... [--images 2000] [--repeats 3] [--numerics float32] [--kill]
+                         [--backbone resnet50]
 
 FOLDER: photos at any depth, such as class-per-folder sets; copies with another byte at the end fill
 up the number, so that each is an image of its own. Each side is `python -m pipelines.extract` in a
@@ -58,13 +59,13 @@ def kill_worker() -> str:
     return "none was there"
 
 
-def pass_of(photos: Path, cache: Path, numerics: str, *more: str) -> list[str]:
+def pass_of(photos: Path, cache: Path, *more: str) -> list[str]:
     """The command of a pass."""
-    own = ["--cache", str(cache), "--numerics", numerics, "--quiet", *more]
+    own = ["--cache", str(cache), "--quiet", *more]
     return [sys.executable, "-m", "pipelines.extract", str(photos), *own]
 
 
-def differences(photos: Path, caches: list[Path], numerics: str) -> tuple[float, float]:
+def differences(photos: Path, caches: list[Path], network: list[str]) -> tuple[float, float]:
     """Share of the features that are the same bits in both caches, and the largest difference by
     the largest value."""
     import h5py
@@ -73,7 +74,7 @@ def differences(photos: Path, caches: list[Path], numerics: str) -> tuple[float,
     found = []
     for cache in caches:
         file = cache / "features.h5"
-        seconds_of(pass_of(photos, cache, numerics, "--to", str(file)))
+        seconds_of(pass_of(photos, cache, *network, "--to", str(file)))
         with h5py.File(file) as opened:
             found.append(np.hstack([rows[:] for rows in opened["features"].values()]))
     here, there = found
@@ -86,8 +87,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--numerics", default="auto")
+    parser.add_argument("--backbone", help="with random weights (mobilenet_v2 with its own)")
     parser.add_argument("--kill", action="store_true")
     options = parser.parse_args()
+    network = ["--numerics", options.numerics]
+    if options.backbone:
+        network += ["--backbone", options.backbone, "--weights", "random"]
     with tempfile.TemporaryDirectory() as place:
         photos = Path(place) / "photos"
         photos.mkdir()
@@ -97,11 +102,11 @@ def main() -> None:
         taken: dict[str, list[float]] = {"here": [], "ray": []}
         for i in range(options.repeats):
             caches = [Path(place) / f"{side}-{i}" for side in taken]
-            taken["here"].append(seconds_of(pass_of(photos, caches[0], options.numerics)))
+            taken["here"].append(seconds_of(pass_of(photos, caches[0], *network)))
             middle = taken["here"][-1] / 2 if options.kill else None
-            on_ray = pass_of(photos, caches[1], options.numerics, "--on", "ray")
+            on_ray = pass_of(photos, caches[1], *network, "--on", "ray")
             taken["ray"].append(seconds_of(on_ray, middle))
-            same, apart = differences(photos, caches, options.numerics)
+            same, apart = differences(photos, caches, network)
             print(
                 f"here {taken['here'][-1]:.1f} s, ray {taken['ray'][-1]:.1f} s; "
                 f"{same:.1%} of the features equal to the bit, the others within {apart:.1e}"
