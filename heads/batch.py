@@ -15,7 +15,7 @@ MOST_TRIALS = 40
 LEAP = 4
 # below this part of the penalty's, curvature is that of directions that no row has: rounding
 FLOOR = 1e-6
-# a certificate that is zero counts as this where it divides
+# a certificate, a length or a curvature that is zero counts as this where it divides
 TINY = 1e-30
 # these keep quotients finite: where no row has any length or bends, and where the solution is zero
 EMPTY = 1e-12

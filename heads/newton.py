@@ -11,14 +11,19 @@ from heads.preconditioner import inner
 from heads.streamed_columns import StreamedColumns
 
 # Newton's system is solved to LEAST_SOLVED of the gradient's length or better, the more exactly the
-# nearer the optimum is, but no better than to AIM of what the certificate asks for
-LEAST_SOLVED = 0.3
+# nearer the optimum is, but no better than to AIM of what the certificate asks for or to
+# MOST_SOLVED, beyond which float32 products are rounding
+LEAST_SOLVED, MOST_SOLVED = 0.3, 1e-4
 AIM = 0.3
-# of conjugate gradients for one step
-MOST_INNER = 200
-# a certificate that does not fall by a tenth in so many steps is as low as rounding lets it be
-STALLED = 8
+# of conjugate gradients for one step, and of steps
+MOST_INNER = 1000
+MOST_STEPS = 200
+# a certificate that does not fall by a tenth in STALLED steps, while solutions hardly move (by less
+# than STILL of what is asked for, or than rounding), is as low as rounding lets it be; over a loss
+# of pieces the gradient may grow for a while as the objective falls: for up to PATIENT steps
+STALLED, PATIENT = 8, 64
 FALLEN = 0.9
+STILL, ROUNDING = 1e-2, 1e-8
 
 
 def descend_by_newton(whole: Batch, tol: float, max_iter: int) -> None:
@@ -39,7 +44,7 @@ def descend_by_newton(whole: Batch, tol: float, max_iter: int) -> None:
     tol : float
         The certificate to reach.
     max_iter : int
-        Newton's steps.
+        Newton's steps; MOST_STEPS at most.
 
     References
     ----------
@@ -51,14 +56,17 @@ def descend_by_newton(whole: Batch, tol: float, max_iter: int) -> None:
     first: np.ndarray | None = None
     least = np.full(len(batch.numbers), np.inf)
     since = np.zeros(len(batch.numbers), dtype=int)
-    for count in range(max_iter + 1):
+    moved = np.ones(len(batch.numbers), dtype=bool)
+    most = min(max_iter, MOST_STEPS)
+    for count in range(most + 1):
         gradient = batch.gradient()
         batch.certify(gradient)
         fallen = batch.bound < FALLEN * least
         least = np.where(fallen, batch.bound, least)
         since = np.where(fallen, 0, since + 1)
-        left = np.flatnonzero((batch.bound > tol) & (since < STALLED))
-        if count == max_iter or not len(left):
+        going = (since < STALLED) | (moved & (since < PATIENT))
+        left = np.flatnonzero((batch.bound > tol) & going)
+        if count == most or not len(left):
             break
         square = inner(gradient, gradient)
         first = square if first is None else first
@@ -68,9 +76,14 @@ def descend_by_newton(whole: Batch, tol: float, max_iter: int) -> None:
             first, least, since = first[left], least[left], since[left]
         # the root of how far the length has come, as Eisenstat and Walker have it
         part = (square / np.maximum(first, TINY)) ** 0.25
-        part = np.clip(part, AIM * tol / batch.bound, LEAST_SOLVED)
+        enough = np.maximum(AIM * tol / batch.bound, MOST_SOLVED)
+        part = np.minimum(np.maximum(part, enough), LEAST_SOLVED)
         step = _System.of(batch).solve(gradient, part)
+        before = batch.solutions
         batch.move(gradient, step, batch.basis.push(step))
+        change = inner(batch.solutions - before, batch.solutions - before)
+        still = max(STILL * tol, ROUNDING) ** 2
+        moved = change > still * inner(batch.solutions, batch.solutions)
     whole.take_over(batch)
 
 

@@ -12,8 +12,9 @@ from heads.preconditioner import Preconditioner, leading_directions
 # of up to so many columns all directions precondition: their Gram matrix takes the time of a few
 # steps and saves most of them
 MOST_DIRECTIONS = 4096
-# a second derivative of less than this part of the largest is rounding
-FLAT = 1e-6
+# a second derivative of less than this part of the largest is rounding: a class that is told
+# surely, or counts for little, has one of about 1 / (C n)
+FLAT = 1e-12
 
 # (place, margins (problems, columns, rows of the block)) -> as many
 Bend = Callable[[slice, np.ndarray], np.ndarray]
@@ -70,17 +71,26 @@ class StreamedColumns(Columns):
             np.maximum(values, 0), directions, directions, self.n, self.total
         )
 
-    def _centred(self, rows: np.ndarray, kind: type) -> np.ndarray:
-        """Rows less their means: what they are divided by, coefficients and gradients are."""
-        Z: np.ndarray = rows.astype(kind)
-        Z -= self.mean.astype(kind)
+    def _centred(self, rows: np.ndarray) -> np.ndarray:
+        """Rows less their means, float64; coefficients and gradients are divided by the scale."""
+        Z: np.ndarray = rows.astype(np.float64)
+        Z -= self.mean
+        return Z
+
+    def _standardised(self, rows: np.ndarray) -> np.ndarray:
+        """Rows in float32, their means taken off before digits are lost."""
+        if rows.dtype == np.float64:
+            return (self._centred(rows) / self.scale).astype(np.float32)
+        Z = np.empty(rows.shape, np.float32)
+        np.subtract(rows, self.mean, out=Z, casting="same_kind")
+        Z *= (1 / self.scale).astype(np.float32)
         return Z
 
     def _weighted(self, counts: np.ndarray, Q: np.ndarray | None) -> np.ndarray:
         """Z^T diag(counts) Z, or that times Q, in float32 by blocks that are summed in float64."""
 
         def work(place: slice, rows: np.ndarray) -> np.ndarray:
-            Z = self._centred(rows, np.float32) / self.scale.astype(np.float32)
+            Z = self._standardised(rows)
             Z *= np.sqrt(counts[place, None]).astype(np.float32)
             return Z.T @ (Z if Q is None else Z @ Q)
 
@@ -103,14 +113,14 @@ class StreamedColumns(Columns):
         return self.seen(self.offsets[problems], self.factors[problems])
 
     def push(self, solutions: np.ndarray) -> np.ndarray:
-        """As `Columns.push`."""
-        kind = solutions.dtype.type
+        """As `Columns.push`, always in float64."""
         problems, columns, _ = solutions.shape
         flat, intercept = self._by_rows(solutions)
-        margins = np.empty((problems * columns, self.n), dtype=kind)
+        flat = flat / self.scale
+        margins = np.empty((problems * columns, self.n))
 
         def work(place: slice, rows: np.ndarray) -> None:
-            np.matmul(flat, self._centred(rows, kind).T, out=margins[:, place])
+            np.matmul(flat, self._centred(rows).T, out=margins[:, place])
 
         self.blocks.run(work)
         margins = margins.reshape(problems, columns, self.n)
@@ -118,7 +128,7 @@ class StreamedColumns(Columns):
         return margins
 
     def pull(self, slope: np.ndarray) -> np.ndarray:
-        """As `Columns.pull`, always of float64 products.
+        """As `Columns.pull`, always in float64.
 
         Near the optimum a gradient is the small difference of large sums: over as many rows as
         these, float32's roundings make steps astray before the certificate is reached.
@@ -127,21 +137,20 @@ class StreamedColumns(Columns):
         flat = slope.reshape(-1, self.n)
 
         def work(place: slice, rows: np.ndarray) -> np.ndarray:
-            return flat[:, place].astype(np.float64) @ self._centred(rows, np.float64)
+            return flat[:, place] @ self._centred(rows)
 
         total = np.zeros((problems * columns, self.size - 1))
         for found in self.blocks.over(work):
             total += found
-        intercept = slope.sum(axis=2, keepdims=True, dtype=np.float64)
-        return self._of_rows(total, intercept).astype(slope.dtype)
+        return self._of_rows(total / self.scale, slope.sum(axis=2, keepdims=True))
 
     def curve(self, direction: np.ndarray, bend: Bend) -> np.ndarray:
         """`pull` of what `bend` makes of the margins of a direction, by one pass, in float32."""
         problems, columns, _ = direction.shape
-        flat, intercept = self._by_rows(direction.astype(np.float32))
+        flat, intercept = (part.astype(np.float32) for part in self._by_rows(direction))
 
         def work(place: slice, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            Z = self._centred(rows, np.float32)
+            Z = self._standardised(rows)
             margins = (flat @ Z.T).reshape(problems, columns, -1)
             margins += intercept
             bent = bend(place, margins)
@@ -155,18 +164,17 @@ class StreamedColumns(Columns):
         return self._of_rows(total, ends)
 
     def _by_rows(self, solutions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Solutions as coefficients (problems x columns, d) of centred rows, and intercepts."""
-        kind = solutions.dtype.type
+        """Coefficients (problems x columns, d) of the standardised rows, and intercepts."""
         coef = solutions[:, :, :-1]
         intercept = solutions[:, :, -1:]
         if self.offsets is not None and self.factors is not None:
-            coef = coef * self.factors.astype(kind)
-            intercept = intercept - np.sum(coef * self.offsets.astype(kind), axis=2, keepdims=True)
-        return coef.reshape(-1, self.size - 1) / self.scale.astype(kind), intercept
+            coef = coef * self.factors
+            intercept = intercept - np.sum(coef * self.offsets, axis=2, keepdims=True)
+        return coef.reshape(-1, self.size - 1), intercept
 
     def _of_rows(self, total: np.ndarray, intercept: np.ndarray) -> np.ndarray:
-        """The gradient whose products with the centred rows these are."""
-        coef = (total / self.scale).reshape(*intercept.shape[:2], -1)
+        """The gradient whose products with the standardised rows these are."""
+        coef = total.reshape(*intercept.shape[:2], -1)
         if self.offsets is not None and self.factors is not None:
             coef = (coef - intercept * self.offsets) * self.factors
         return np.concatenate([coef, intercept], axis=2)
