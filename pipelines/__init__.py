@@ -52,10 +52,12 @@ def _refuse_strangers() -> None:
     for room in ROOMS:
         found = importlib.util.find_spec(room)
         origin = found.origin if found else None
+        # a folder without code has none, and comes before a package that is installed editable
+        folders = (found and found.submodule_search_locations) or ["nothing"]
         ours = root / room / "__init__.py"
         if origin is None or Path(origin).resolve() != ours.resolve():
             said = (
-                f"the package {room!r} of permafrost ({ours}) is hidden by {origin or 'nothing'}: "
+                f"the package {room!r} of permafrost ({ours}) is hidden by {origin or folders[0]}: "
                 "rename that one, or start from another folder"
             )
             if _IS_COMMAND:  # no command module is there yet to make one line of an error
