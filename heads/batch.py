@@ -106,8 +106,7 @@ class Batch:
     def gradient(self) -> np.ndarray:
         """Of the objective divided by C, (problems, columns, size), in the slope's precision."""
         gradient = self.basis.pull(self.slope)
-        gradient[:, :, :-1] += self.ridge[:, :1, None] * self.solutions[:, :, :-1]
-        gradient[:, :, -1] += self.ridge[:, 1:] * self.solutions[:, :, -1]
+        add_penalty(gradient, self.ridge, self.solutions)
         return gradient
 
     def curvature(self) -> np.ndarray:
@@ -201,6 +200,12 @@ def _within(better: np.ndarray, here: np.ndarray, low: np.ndarray, high: np.ndar
     """Newton's point; where it leaves (low, high) or leaps, their middle or twice as far."""
     outside = (better <= low) | (better >= high) | (better > LEAP * here)
     return np.where(outside, np.where(np.isinf(high), 2 * here, (low + high) / 2), better)
+
+
+def add_penalty(gradient: np.ndarray, ridge: np.ndarray, solutions: np.ndarray) -> None:
+    """Add that of the penalties (problems, 2) at solutions; of a direction, what it is bent by."""
+    gradient[:, :, :-1] += ridge[:, :1, None] * solutions[:, :, :-1]
+    gradient[:, :, -1] += ridge[:, 1:] * solutions[:, :, -1]
 
 
 def each(values: np.ndarray, like: np.ndarray) -> np.ndarray:

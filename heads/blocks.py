@@ -109,6 +109,15 @@ class Blocks:
             delayed(work)(place, np.asarray(self.rows[place])) for place in self.slices()
         )
 
+    def summed(
+        self, work: Callable[[slice, np.ndarray], np.ndarray], shape: tuple[int, ...]
+    ) -> np.ndarray:
+        """What `work` gives of every block, of one shape, added up in float64."""
+        total = np.zeros(shape)
+        for found in self.over(work):
+            total += found
+        return total
+
     def run(self, work: Callable[[slice, np.ndarray], None]) -> None:
         """`work` of every block, for what it writes elsewhere."""
         for _ in self.over(work):

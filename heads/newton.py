@@ -5,7 +5,7 @@ from typing import cast
 
 import numpy as np
 
-from heads.batch import TINY, Batch, each
+from heads.batch import TINY, Batch, add_penalty, each
 from heads.losses import Loss
 from heads.preconditioner import inner
 from heads.streamed_columns import StreamedColumns
@@ -136,8 +136,7 @@ class _System:
         if self.loss.sums_to_zero:
             # what rounding leaves there, no row resists
             found -= found.mean(axis=1, keepdims=True)
-        found[:, :, :-1] += self.ridge[:, :1, None] * direction[:, :, :-1]
-        found[:, :, -1] += self.ridge[:, 1:] * direction[:, :, -1]
+        add_penalty(found, self.ridge, direction)
         return found
 
     def solve(self, gradient: np.ndarray, part: np.ndarray) -> np.ndarray:

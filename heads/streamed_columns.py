@@ -94,9 +94,8 @@ class StreamedColumns(Columns):
             Z *= np.sqrt(counts[place, None]).astype(np.float32)
             return Z.T @ (Z if Q is None else Z @ Q)
 
-        total = np.zeros((self.size - 1, self.size - 1 if Q is None else Q.shape[1]))
-        for found in self.blocks.over(work):
-            total += found
+        width = self.size - 1 if Q is None else Q.shape[1]
+        total = self.blocks.summed(work, (self.size - 1, width))
         return total if Q is None else total.astype(np.float32)
 
     def seen(self, offsets: np.ndarray, factors: np.ndarray) -> "StreamedColumns":
@@ -133,15 +132,12 @@ class StreamedColumns(Columns):
         Near the optimum a gradient is the small difference of large sums: over as many rows as
         these, float32's roundings make steps astray before the certificate is reached.
         """
-        problems, columns, _ = slope.shape
         flat = slope.reshape(-1, self.n)
 
         def work(place: slice, rows: np.ndarray) -> np.ndarray:
             return flat[:, place] @ self._centred(rows)
 
-        total = np.zeros((problems * columns, self.size - 1))
-        for found in self.blocks.over(work):
-            total += found
+        total = self.blocks.summed(work, (len(flat), self.size - 1))
         return self._of_rows(total / self.scale, slope.sum(axis=2, keepdims=True))
 
     def curve(self, direction: np.ndarray, bend: Bend) -> np.ndarray:

@@ -60,10 +60,7 @@ class StreamedFold(Fold):
             Z *= root[place][own, None]
             return Z.T @ Z
 
-        total = np.zeros((self.d, self.d))
-        for found in self.blocks.over(work):
-            total += found
-        return total
+        return self.blocks.summed(work, (self.d, self.d))
 
     def class_means(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As `Fold.class_means`, from one pass."""
@@ -74,9 +71,7 @@ class StreamedFold(Fold):
         def work(place: slice, rows: np.ndarray) -> np.ndarray:
             return members[place].T @ self.standardise(rows)
 
-        total = np.zeros((len(counts), self.d))
-        for found in self.blocks.over(work):
-            total += found
+        total = self.blocks.summed(work, (len(counts), self.d))
         return total / counts[:, None], counts / len(codes)
 
     def standardise(self, rows: np.ndarray) -> np.ndarray:
