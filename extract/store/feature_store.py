@@ -32,6 +32,7 @@ from extract.store.parts import (
     DamagedPart,
     Part,
     as_keys,
+    finished_names,
     indexed_part,
     is_passed_over,
     pass_over,
@@ -273,7 +274,7 @@ def list_parts(folder: Path) -> list[Part]:
     """The parts of a folder, oldest first; what is none, or damaged, is set aside."""
     known = _known(folder)
     # without a folder too, what is known of it is forgotten: it may have been removed
-    names = _list_names(folder) if folder.exists() else []
+    names = finished_names(folder, ".h5") if folder.exists() else []
     files = list_index(folder.parent, known.files)
     held = holdings(files, set(names))
     here: dict[tuple, Part] = {}
@@ -291,15 +292,6 @@ def list_parts(folder: Path) -> list[Part]:
     for key in set(known.parts).difference(here):
         known.parts.pop(key, None)
     return list(here.values())
-
-
-def _list_names(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return [
-            entry.name
-            for entry in entries
-            if entry.name.endswith(".h5") and not entry.name.startswith(".")
-        ]
 
 
 def keep_index(folder: Path, parts: Sequence[Part]) -> bool:

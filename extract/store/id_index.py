@@ -7,7 +7,6 @@ store of any size has a handful of files (a log-structured merge tree: O'Neil an
 """
 
 import contextlib
-import os
 import time
 import uuid
 from collections import defaultdict
@@ -18,7 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from extract.files import remove_abandoned
-from extract.store.parts import INDEX_SUFFIX, Part, is_passed_over, pass_over, set_aside
+from extract.store.parts import (
+    INDEX_SUFFIX,
+    Part,
+    finished_names,
+    is_passed_over,
+    pass_over,
+    set_aside,
+)
 from extract.store.rows_on_disk import WrongBytes
 from extract.store.sorted_ids import (
     Entry,
@@ -47,13 +53,8 @@ def list_index(folder: Path, known: dict[str, SortedIds]) -> list[SortedIds]:
 
     Raises OSError where one can't be looked at.
     """
-    nothing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
-    with nothing, os.scandir(folder / FOLDER) as entries:
-        names = sorted(
-            entry.name
-            for entry in entries
-            if entry.name.endswith(INDEX_SUFFIX) and not entry.name.startswith(".")
-        )
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        names = sorted(finished_names(folder / FOLDER, INDEX_SUFFIX))
         for gone in set(known).difference(names):
             known.pop(gone, None)
         return [file for name in names if (file := _read(folder, name, known)) is not None]

@@ -218,6 +218,19 @@ def pass_over(path: Path, reason: object) -> None:
     _passed_over.add(_mark(path))
 
 
+def finished_names(folder: Path, suffix: str) -> list[str]:
+    """Names of a folder's files that end so, in no order; one with a dot before it is unfinished.
+
+    Raises OSError where the folder can't be listed.
+    """
+    with os.scandir(folder) as entries:
+        return [
+            entry.name
+            for entry in entries
+            if entry.name.endswith(suffix) and not entry.name.startswith(".")
+        ]
+
+
 def is_passed_over(path: Path) -> bool:
     """Whether it was found damaged by this process and could not be renamed."""
     return bool(_passed_over) and _mark(path) in _passed_over
